@@ -1,0 +1,63 @@
+"""The error tree of every Seesaw part, split by what the caller does next.
+
+SeesawError
+├── InputError            the user fixes an input; nothing was started
+│   ├── LayoutError           a layout that this model or these devices cannot take
+│   ├── ModelError            a path that holds no model, or one that cannot be re-sharded
+│   ├── CapacityError         memory, shared memory or a buffer that is too small
+│   └── UnsupportedError      a flag or feature that does not go with re-sharding
+├── RetryError            the same call may succeed later
+│   └── BufferFullError       the KV buffer has no room at the moment
+└── BrokenError           this process must stop
+    ├── EngineDiedError       a process of the worker is gone
+    ├── OwnershipError        an engine touched a weights arena that it does not own
+    └── IntegrityError        bytes or counters are not what they must be
+"""
+
+
+class SeesawError(Exception):
+    """Base of all errors that Seesaw raises on purpose."""
+
+
+class InputError(SeesawError, ValueError):
+    """The user must change an input. The message names the value and the fix."""
+
+
+class LayoutError(InputError):
+    """A layout that the model's shape or the device count does not allow."""
+
+
+class ModelError(InputError):
+    """A path that holds no model, or a model whose weights cannot be re-sharded."""
+
+
+class CapacityError(InputError):
+    """Too little memory, shared memory or buffer; the message names bytes and the flag."""
+
+
+class UnsupportedError(InputError):
+    """A flag or feature that does not go with re-sharding; the message names the way out."""
+
+
+class RetryError(SeesawError):
+    """The same call may succeed later."""
+
+
+class BufferFullError(RetryError):
+    """The KV buffer cannot take the prompt at the moment."""
+
+
+class BrokenError(SeesawError, RuntimeError):
+    """This process is broken and must stop."""
+
+
+class EngineDiedError(BrokenError):
+    """A process of the worker has died."""
+
+
+class OwnershipError(BrokenError):
+    """An engine used a weights arena that it does not own."""
+
+
+class IntegrityError(BrokenError):
+    """Bytes or counters are not what they must be: a bug of ours or corrupted memory."""

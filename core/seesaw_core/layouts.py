@@ -1,0 +1,121 @@
+"""Layouts: how one model is laid over devices, and whether a model allows it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from seesaw_core.errors import LayoutError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """What a layout must know of a model.
+
+    Units: counts; ``head_dim`` in elements.
+    """
+
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinate:
+    """The place of one rank in a layout."""
+
+    data: int
+    pipeline: int
+    tensor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One way to lay a model over ``data * tensor * pipeline`` devices.
+
+    Rank order is that of vLLM: data-major, then pipeline, then tensor, so
+    ``rank = (data_rank * pipeline + pipeline_rank) * tensor + tensor_rank``.
+
+    Raises: LayoutError if a degree is below 1.
+    """
+
+    data: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("data", "tensor", "pipeline"):
+            degree = getattr(self, name)
+            if degree < 1:
+                raise LayoutError(f"{name} parallel size must be at least 1, got {degree}")
+
+    def __str__(self) -> str:
+        named = (("D", self.data), ("T", self.tensor), ("P", self.pipeline))
+        return "".join(f"{letter}{n}" for letter, n in named if n > 1) or "T1"
+
+    @property
+    def num_devices(self) -> int:
+        return self.data * self.tensor * self.pipeline
+
+    def coordinate(self, rank: int) -> Coordinate:
+        """Place of ``rank``. Raises: LayoutError if the layout has no such rank."""
+        if not 0 <= rank < self.num_devices:
+            raise LayoutError(f"layout {self} has ranks 0..{self.num_devices - 1}, not {rank}")
+        rest, tensor = divmod(rank, self.tensor)
+        data, pipeline = divmod(rest, self.pipeline)
+        return Coordinate(data=data, pipeline=pipeline, tensor=tensor)
+
+    def ranks(self) -> Iterator[tuple[int, Coordinate]]:
+        for rank in range(self.num_devices):
+            yield rank, self.coordinate(rank)
+
+
+def check_layout(layout: Layout, shape: ModelShape, *, flag: str) -> None:
+    """Refuse a layout that the model cannot take, naming ``flag`` and what would fit.
+
+    ``flag`` is the prefix of the flags that set the layout, such as ``--prefill``.
+    Raises: LayoutError.
+    """
+    tensor, pipeline = layout.tensor, layout.pipeline
+    if shape.num_heads % tensor:
+        fits = _divisors(shape.num_heads)
+        raise LayoutError(
+            f"{flag}-tensor-parallel-size={tensor}: the model's {shape.num_heads} attention "
+            f"heads are not divisible by {tensor}; sizes that fit: {fits}"
+        )
+    kv = shape.num_kv_heads
+    if max(kv, tensor) % min(kv, tensor):
+        fits = [t for t in _divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
+        raise LayoutError(
+            f"{flag}-tensor-parallel-size={tensor}: the model's {kv} KV heads can neither be "
+            f"divided among nor replicated over {tensor} ranks; sizes that fit: {fits}"
+        )
+    if pipeline > shape.num_layers:
+        raise LayoutError(
+            f"{flag}-pipeline-parallel-size={pipeline}: the model has only "
+            f"{shape.num_layers} layers; use at most {shape.num_layers}"
+        )
+
+
+def check_pair(prefill: Layout, decode: Layout, shape: ModelShape) -> None:
+    """Refuse a prefill/decode pair that cannot share the same devices.
+
+    Source: Su et al., Seesaw (arXiv 2503.06433), section 4: data parallelism is never switched.
+    Raises: LayoutError.
+    """
+    check_layout(prefill, shape, flag="--prefill")
+    check_layout(decode, shape, flag="--decode")
+    if prefill.data != decode.data:
+        raise LayoutError(
+            f"prefill layout {prefill} and decode layout {decode} differ in data parallelism, "
+            "which re-sharding never changes; give both the same"
+        )
+    if prefill.num_devices != decode.num_devices:
+        raise LayoutError(
+            f"prefill layout {prefill} uses {prefill.num_devices} devices and decode layout "
+            f"{decode} uses {decode.num_devices}; both phases run on the same devices, so "
+            "tensor x pipeline parallel size must be equal"
+        )
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]

@@ -1,0 +1,91 @@
+"""CPU "devices": each is a set of cores, and its memory is shared memory."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from seesaw_worker.devices.base import ArenaMemory, RowCopier, Rows
+from seesaw_worker.shm import map_segment, reserve
+
+_MADV_POPULATE_WRITE = 23
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class CpuDevice:
+    """Implements :class:`seesaw_worker.devices.base.Device` on main memory."""
+
+    name = "cpu"
+
+    def open_arena(self, folder: Path, index: int, num_bytes: int) -> ArenaMemory:
+        path = _arena_path(folder, index)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(fd).st_size < num_bytes:
+                os.ftruncate(fd, num_bytes)  # sparse: settle_arena reserves what is used
+            reserve(fd, num_bytes, path=path, flag="the model's size, or use --weights resident")
+        finally:
+            os.close(fd)
+        return ArenaMemory(bytes=torch.frombuffer(map_segment(path), dtype=torch.uint8))
+
+    def settle_arena(self, folder: Path, index: int, used_bytes: int) -> None:
+        """Nothing is left to do: opening has reserved the memory."""
+
+    def row_copier(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> RowCopier:
+        populate(arena.bytes)
+        return _TensorCopier(files, arena, rows)
+
+    def pin(self, memory: torch.Tensor) -> None:
+        populate(memory)
+
+    def synchronize(self) -> None:
+        """Copies on the CPU are done when they return."""
+
+
+class _TensorCopier:
+    """Row copies as torch copies between byte views that are made once."""
+
+    def __init__(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> None:
+        self._pairs = [
+            (
+                _rows_of(arena.bytes, r.target, r.target_pitch, r),
+                _rows_of(files[r.file], r.source, r.source_pitch, r),
+            )
+            for r in rows
+        ]
+
+    def copy(self) -> None:
+        for target, source in self._pairs:
+            target.copy_(source)
+
+
+def _rows_of(memory: torch.Tensor, start: int, pitch: int, rows: Rows) -> torch.Tensor:
+    """The rows as the widest integers that every address allows: fewer elements to move."""
+    view = memory.as_strided((rows.count, rows.width), (pitch, 1), memory.storage_offset() + start)
+    address = memory.data_ptr() + start
+    for dtype in (torch.int64, torch.int32, torch.int16):
+        size = dtype.itemsize
+        aligned = not any(n % size for n in (start, rows.source, rows.target, rows.width))
+        pitches = rows.count == 1 or not any(
+            n % size for n in (rows.source_pitch, rows.target_pitch)
+        )
+        if aligned and pitches and not address % size and not view.storage_offset() % size:
+            return view.view(dtype) if rows.count > 1 else view[0].view(dtype)
+    return view if rows.count > 1 else view[0]
+
+
+def populate(memory: torch.Tensor) -> None:
+    """Map every page of a shared stretch now. Older kernels do so at the first write."""
+    start = memory.data_ptr() & ~4095
+    _libc.madvise(start, memory.data_ptr() + memory.numel() - start, _MADV_POPULATE_WRITE)
+
+
+def _arena_path(folder: Path, index: int) -> Path:
+    return folder / f"arena-{index}"

@@ -1,0 +1,455 @@
+"""The controller: gives the devices to one engine at a time and each prompt its path.
+
+It sits between vLLM's front end and the two engine cores, at the level of engine-core requests:
+everything that vLLM does with a request before and after the engine stays vLLM's own. It asks
+the policy for the next step, carries it out, and keeps the ledger.
+
+A prompt's way::
+
+    submit ─> waiting ─> prefill engine ─> buffer ─> decode engine ─> outputs
+                 └──────────── in place ───────────────┘
+
+Requests with the very same prompt that wait together share one way to the buffer.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from seesaw_core.errors import BrokenError, SeesawError
+from seesaw_core.ledger import Ledger
+from seesaw_core.messages import PathTotals, TransitionEvent, WaveEvent
+from seesaw_core.policy import Admit, Costs, InPlace, Phase, PhasePolicy, Policy, Switch, View, Wait
+from seesaw_core.rates import Mean, Rate
+from seesaw_worker.engine import requests
+from seesaw_worker.kv.transfer import BufferTicket, Progress
+
+
+class EngineCore(Protocol):
+    """What the controller needs of vLLM's ``AsyncMPClient``."""
+
+    async def add_request_async(self, request: Any) -> None: ...
+    async def abort_requests_async(self, request_ids: list[str]) -> None: ...
+    async def get_output_async(self) -> Any: ...
+    async def pause_scheduler_async(self, mode: Any, clear_cache: bool) -> None: ...
+    async def resume_scheduler_async(self) -> None: ...
+    async def collective_rpc_async(self, method: str) -> Any: ...
+
+
+class Observer(Protocol):
+    """Who wants to hear of transitions and waves."""
+
+    def transition_done(self, event: TransitionEvent) -> None: ...
+    def wave_done(self, event: WaveEvent) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Prompt:
+    """One prompt and all requests that wait for it. Units: seconds of the loop's clock."""
+
+    key: str
+    identity: Any
+    num_tokens: int
+    arrived_s: float
+    readers: dict[str, Any] = field(default_factory=dict)
+
+
+class Controller:
+    """Carries out the policy's steps on two engine cores.
+
+    Call order: :meth:`prepare`, then :meth:`run` as a task, each once; everything else from the
+    same event loop while it runs. Requires: both engines exist, the decode engine owns the devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        ledger: Ledger,
+        prefill: EngineCore,
+        decode: EngineCore,
+        decode_slots: int,
+        observer: Observer,
+    ) -> None:
+        self.policy = policy
+        self.ledger = ledger
+        self.phase = Phase.DECODE
+        self.paths = PathTotals()
+        self.num_transitions = 0
+        self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
+        self._prefill, self._decode = prefill, decode
+        self._decode_slots = decode_slots
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._phase_began_s = self._loop.time()
+        self._kick = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._held = 0
+        self._settled = asyncio.Event()
+        self._keys = itertools.count()
+        self._waiting: dict[str, Prompt] = {}
+        self._prefilling: dict[str, Prompt] = {}
+        self._decoding: set[str] = set()
+        self._orphans: set[str] = set()
+        self._prefill_may_write = False
+        self._transition_s = Mean()
+        self._prefill_rate, self._in_place_rate = Rate(), Rate()
+        self._in_place = _InPlaceMeter(self._in_place_rate)
+        self._wave = _Wave()
+        self._num_waves = 0
+
+    # ---- what the front end calls
+
+    async def submit(self, request: Any) -> None:
+        """Take a request. Returns at once; its outputs come from the decode engine."""
+        self._idle.clear()
+        tokens = requests.carried_tokens(request)
+        if tokens is None or not 0 < tokens <= self.ledger.capacity_tokens:
+            await self._send_in_place([request])
+            return
+        identity = requests.prompt_identity(request)
+        for prompt in self._waiting.values():
+            if prompt.identity == identity:
+                prompt.readers[request.request_id] = request
+                return
+        key = f"seesaw-{next(self._keys)}"
+        self._waiting[key] = Prompt(
+            key=key,
+            identity=identity,
+            num_tokens=tokens,
+            arrived_s=self._loop.time(),
+            readers={request.request_id: request},
+        )
+        self._kick.set()
+
+    async def abort(self, request_ids: Iterable[str]) -> None:
+        """Forget requests wherever they are. Unknown ones are ignored."""
+        wanted = set(request_ids)
+        in_decode = wanted & self._decoding
+        if in_decode:
+            self._decoding -= in_decode
+            self._in_place.forget(in_decode)
+            await self._decode.abort_requests_async(sorted(in_decode))
+        for prompt in self._prompts_of(wanted - in_decode):
+            for request_id in wanted & prompt.readers.keys():
+                del prompt.readers[request_id]
+                if prompt.key in self._prefilling:
+                    self.ledger.release(prompt.key)
+            if not prompt.readers:
+                await self._drop(prompt)
+        self._note_progress()
+
+    async def hold_in_decode(self) -> None:
+        """Stay in the decode phase until :meth:`let_go`; returns once there."""
+        self._held += 1
+        self._settled.clear()
+        self._kick.set()
+        await self._settled.wait()
+
+    def let_go(self) -> None:
+        self._held = max(0, self._held - 1)
+        self._kick.set()
+
+    async def drained(self) -> None:
+        """Wait until no request is left."""
+        await self._idle.wait()
+
+    # ---- what the decode engine tells
+
+    def observe_outputs(self, outputs: Iterable[Any]) -> None:
+        """Look at the decode engine's outputs on their way to the front end."""
+        for output in outputs:
+            if output.new_token_ids or output.finish_reason is not None:
+                self._in_place.first_output(output.request_id, self._loop.time())
+            if output.finish_reason is not None:
+                self._decoding.discard(output.request_id)
+        self._note_progress()
+
+    def observe_progress(self, progress: Progress, key: str) -> None:
+        """Follow a buffer entry through the decode engine."""
+        if progress is Progress.LOADING:
+            self.ledger.load(key)
+        else:
+            self.ledger.release(key)
+        self._note_progress()
+
+    # ---- what others may see
+
+    @property
+    def num_decoding(self) -> int:
+        return len(self._decoding)
+
+    @property
+    def num_prefilling(self) -> int:
+        return len(self._prefilling)
+
+    @property
+    def waiting_tokens(self) -> tuple[int, ...]:
+        return tuple(p.num_tokens for p in self._waiting.values())
+
+    @property
+    def phase_age_s(self) -> float:
+        return self._loop.time() - self._phase_began_s
+
+    @property
+    def costs(self) -> Costs:
+        return Costs(
+            transition_s=self._transition_s.seconds,
+            prefill_tokens_per_s=self._prefill_rate.per_s,
+            in_place_tokens_per_s=self._in_place_rate.per_s,
+        )
+
+    def view(self) -> View:
+        """All that the policy may know, as of now."""
+        oldest = next(iter(self._waiting.values()), None)
+        return View(
+            phase=self.phase,
+            phase_age_s=self.phase_age_s,
+            waiting_tokens=self.waiting_tokens,
+            oldest_wait_s=self._loop.time() - oldest.arrived_s if oldest else 0.0,
+            num_prefilling=len(self._prefilling),
+            num_decoding=len(self._decoding),
+            decode_has_room=len(self._decoding) < self._decode_slots,
+            free_tokens=self.ledger.free_tokens,
+            capacity_tokens=self.ledger.capacity_tokens,
+            block_size=self.ledger.block_size,
+            costs=self.costs,
+        )
+
+    # ---- the loop
+
+    async def prepare(self) -> None:
+        """Freeze the prefill engine, and learn what a transition costs. Once, before serving."""
+        await self._prefill.pause_scheduler_async("keep", False)
+        for to in (Phase.PREFILL, Phase.DECODE):
+            await self._switch(to, "measuring what a transition costs")
+
+    async def run(self) -> None:
+        """Carry out steps for ever. Raises: BrokenError or vLLM's error if an engine is dead."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_prefill_outputs())
+            tasks.create_task(self._carry_out_steps())
+
+    async def _carry_out_steps(self) -> None:
+        while True:
+            self._kick.clear()
+            step = self._held_step() if self._held else self.policy.next_step(self.view())
+            match step:
+                case Switch(to=to, reason=reason):
+                    await self._switch(to, reason)
+                case Admit(count=count):
+                    await self._admit(count)
+                case InPlace(count=count):
+                    await self._take_in_place(count)
+                case Wait(at_most_s=at_most_s):
+                    await self._wait(at_most_s)
+
+    def _held_step(self) -> Switch | Wait:
+        if self.phase is Phase.PREFILL:
+            return Switch(to=Phase.DECODE, reason="held in decode")
+        self._settled.set()
+        return Wait(at_most_s=None, reason="held in decode")
+
+    async def _wait(self, at_most_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._kick.wait()
+        except TimeoutError:
+            pass
+
+    async def _switch(self, to: Phase, reason: str) -> None:
+        old, new = (
+            (self._decode, self._prefill) if to is Phase.PREFILL else (self._prefill, self._decode)
+        )
+        began = self._loop.time()
+        if self.phase is Phase.PREFILL:
+            self._end_wave(began)
+        self._in_place.interrupt()
+        self._prefill_may_write = True
+        await old.pause_scheduler_async("keep", False)
+        paused = self._loop.time()
+        copied = await new.collective_rpc_async("seesaw_acquire")
+        acquired = self._loop.time()
+        await new.resume_scheduler_async()
+        ended = self._loop.time()
+        self.seconds_by_phase[self.phase] += began - self._phase_began_s
+        self.phase, self._phase_began_s = to, ended
+        if to is Phase.PREFILL:
+            self._wave = _Wave(began_s=ended)
+        else:
+            self._prefill_may_write = False
+            for key in self._orphans:
+                self.ledger.let_go(key)
+            self._orphans.clear()
+        self.num_transitions += 1
+        self._transition_s.observe(ended - began)
+        self._observer.transition_done(
+            TransitionEvent(
+                number=self.num_transitions,
+                to=to,
+                reason=reason,
+                pause_s=paused - began,
+                weights_s=acquired - paused,
+                resume_s=ended - acquired,
+                total_s=ended - began,
+                weight_bytes=sum(num_bytes for num_bytes, _ in copied),
+            )
+        )
+
+    def _end_wave(self, now_s: float) -> None:
+        if not self._wave.prompts:
+            return
+        self._num_waves += 1
+        self._prefill_rate.observe(self._wave.tokens, self._wave.busy_s)
+        self._observer.wave_done(
+            WaveEvent(
+                number=self._num_waves,
+                prompts=self._wave.prompts,
+                tokens=self._wave.tokens,
+                seconds=now_s - self._wave.began_s,
+            )
+        )
+
+    async def _admit(self, count: int) -> None:
+        for prompt in list(self._waiting.values())[:count]:
+            if self._waiting.pop(prompt.key, None) is None:
+                continue  # aborted while an earlier one was sent
+            entry = self.ledger.reserve(
+                prompt.key, prompt.num_tokens, readers=len(prompt.readers)
+            )
+            self.ledger.hold(prompt.key)
+            self._prefilling[prompt.key] = prompt
+            ticket = BufferTicket(
+                key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks
+            )
+            first = next(iter(prompt.readers.values()))
+            await self._prefill.add_request_async(requests.for_prefill(first, ticket))
+
+    async def _take_in_place(self, count: int) -> None:
+        prompts = list(self._waiting.values())[:count]
+        for prompt in prompts:
+            del self._waiting[prompt.key]
+        await self._send_in_place([r for p in prompts for r in p.readers.values()])
+
+    async def _send_in_place(self, batch: list[Any]) -> None:
+        self._decoding.update(request.request_id for request in batch)
+        for request in batch:
+            if request.request_id not in self._decoding:
+                continue  # aborted while an earlier one was sent
+            tokens = requests.num_prompt_tokens(request)
+            self._count(in_place_requests=1, in_place_tokens=tokens)
+            if self.phase is Phase.DECODE:
+                self._in_place.sent(request.request_id, tokens, self._loop.time())
+            await self._decode.add_request_async(requests.for_decode(request, None))
+        self._kick.set()
+
+    async def _read_prefill_outputs(self) -> None:
+        while True:
+            outputs = await self._prefill.get_output_async()
+            for output in outputs.outputs:
+                if output.finish_reason is None:
+                    continue
+                prompt = self._prefilling.pop(output.request_id, None)
+                if prompt is not None:
+                    await self._prefilled(prompt, requests.is_prefilled(output))
+            self._note_progress()
+
+    async def _prefilled(self, prompt: Prompt, succeeded: bool) -> None:
+        """Pass a prompt on to the decode engine, with its KV or, if that failed, without."""
+        self.ledger.let_go(prompt.key)
+        if not succeeded:
+            for _ in prompt.readers:
+                self.ledger.release(prompt.key)
+            await self._send_in_place(list(prompt.readers.values()))
+            return
+        self._wave.add(prompt.num_tokens, self._loop.time())
+        self.ledger.store(prompt.key)
+        entry = self.ledger.entry(prompt.key)
+        ticket = BufferTicket(key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks)
+        self._decoding |= prompt.readers.keys()
+        for request_id, request in list(prompt.readers.items()):
+            if request_id not in self._decoding:
+                self.ledger.release(prompt.key)  # aborted while an earlier one was sent
+                continue
+            self._count(reshard_requests=1, reshard_tokens=requests.num_prompt_tokens(request))
+            await self._decode.add_request_async(requests.for_decode(request, ticket))
+
+    async def _drop(self, prompt: Prompt) -> None:
+        """Forget a prompt that nobody wants any more.
+
+        The prefill engine may still be writing its KV, so its blocks stay taken until that
+        engine's next pause has completed.
+        """
+        if self._waiting.pop(prompt.key, None) is not None:
+            return
+        del self._prefilling[prompt.key]
+        if self._prefill_may_write:
+            self._orphans.add(prompt.key)
+        else:
+            self.ledger.let_go(prompt.key)
+        await self._prefill.abort_requests_async([prompt.key])
+
+    def _prompts_of(self, request_ids: set[str]) -> list[Prompt]:
+        everywhere = itertools.chain(self._waiting.values(), self._prefilling.values())
+        return [p for p in everywhere if request_ids & p.readers.keys()]
+
+    def _count(self, **more: int) -> None:
+        totals = self.paths
+        self.paths = PathTotals(
+            **{f: getattr(totals, f) + more.get(f, 0) for f in PathTotals.__slots__}
+        )
+
+    def _note_progress(self) -> None:
+        if not (self._waiting or self._prefilling or self._decoding):
+            self._idle.set()
+        self._kick.set()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wave:
+    """One prefill phase as it goes."""
+
+    began_s: float = 0.0
+    prompts: int = 0
+    tokens: int = 0
+    busy_s: float = 0.0
+
+    def add(self, tokens: int, now_s: float) -> None:
+        self.prompts += 1
+        self.tokens += tokens
+        self.busy_s = now_s - self.began_s
+
+
+class _InPlaceMeter:
+    """Measures how fast the decode engine prefills prompts itself, over busy stretches."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._pending: set[str] = set()
+        self._tokens = 0
+        self._began_s = 0.0
+
+    def sent(self, request_id: str, tokens: int, now_s: float) -> None:
+        if not self._pending:
+            self._began_s, self._tokens = now_s, 0
+        self._pending.add(request_id)
+        self._tokens += tokens
+
+    def first_output(self, request_id: str, now_s: float) -> None:
+        if request_id in self._pending:
+            self._pending.discard(request_id)
+            if not self._pending:
+                self._rate.observe(self._tokens, now_s - self._began_s)
+
+    def forget(self, request_ids: set[str]) -> None:
+        if self._pending & request_ids:
+            self._pending.clear()
+
+    def interrupt(self) -> None:
+        self._pending.clear()
+
+
+__all__ = ["BrokenError", "Controller", "EngineCore", "Observer", "PhasePolicy", "SeesawError"]

@@ -1,0 +1,93 @@
+"""Two engine cores behind one: what vLLM's front end talks to instead of its core client.
+
+Requests and aborts go to the controller; outputs come from the decode engine; everything else
+is the decode engine's.
+"""
+
+from typing import Any
+
+from vllm.v1.engine.core_client import AsyncMPClient
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from seesaw_core.errors import UnsupportedError
+from seesaw_worker.engine.controller import Controller
+
+_UNSUPPORTED = {
+    "sleep_async": "sleep mode",
+    "release_kv_cache_memory_async": "releasing KV-cache memory",
+    "set_weight_version_async": "updating weights in place",
+}
+
+
+class TwoEngineClient:
+    """Stands in for the ``engine_core`` of vLLM's ``AsyncLLM``."""
+
+    def __init__(self, prefill: AsyncMPClient, decode: AsyncMPClient) -> None:
+        self.prefill = prefill
+        self.decode = decode
+        self._controller: Controller | None = None
+        self._user_pauses = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _UNSUPPORTED:
+            raise UnsupportedError(
+                f"{_UNSUPPORTED[name]} does not go with re-sharding; start the worker with "
+                "--reshard never"
+            )
+        return getattr(self.decode, name)
+
+    @property
+    def controller(self) -> Controller:
+        assert self._controller is not None, "the controller is set before the first request"
+        return self._controller
+
+    @controller.setter
+    def controller(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def add_request_async(self, request: Any) -> None:
+        self.decode.ensure_alive()
+        await self.controller.submit(request)
+
+    async def abort_requests_async(self, request_ids: list[str]) -> None:
+        if request_ids and not self.decode.resources.engine_dead:
+            await self.controller.abort(request_ids)
+
+    async def get_output_async(self) -> Any:
+        outputs = await self.decode.get_output_async()
+        self.controller.observe_outputs(outputs.outputs)
+        return outputs
+
+    async def pause_scheduler_async(self, mode: Any = "abort", clear_cache: bool = True) -> None:
+        """A user's pause: phases stand still in decode until the user resumes."""
+        await self.controller.hold_in_decode()
+        self._user_pauses += 1
+        await self.decode.pause_scheduler_async(mode, clear_cache)
+
+    async def resume_scheduler_async(self) -> None:
+        if self._user_pauses:
+            await self.decode.collective_rpc_async("seesaw_acquire")
+            self._user_pauses -= 1
+            self.controller.let_go()
+        await self.decode.resume_scheduler_async()
+
+    async def reset_prefix_cache_async(
+        self, reset_running_requests: bool = False, reset_connector: bool = False
+    ) -> bool:
+        done = [
+            await core.reset_prefix_cache_async(reset_running_requests, reset_connector)
+            for core in (self.prefill, self.decode)
+        ]
+        return all(done)
+
+    def fail(self) -> None:
+        """Let every request that waits for outputs end with an error, now."""
+        for core in (self.prefill, self.decode):
+            core.resources.engine_dead = True
+            core.outputs_queue.put_nowait(EngineDeadError())
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        for core in (self.prefill, self.decode):
+            core.shutdown(timeout=timeout)
+
+

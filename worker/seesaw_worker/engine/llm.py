@@ -1,0 +1,184 @@
+"""Seesaw's engine client: vLLM's ``AsyncLLM`` over two engines on the same devices."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
+from vllm.v1.executor import Executor
+
+from seesaw_core.errors import EngineDiedError
+from seesaw_core.ledger import Ledger
+from seesaw_core.policy import Policy
+from seesaw_worker.control import ControlPage
+from seesaw_worker.engine.configs import EngineConfigs
+from seesaw_worker.engine.controller import Controller, Observer
+from seesaw_worker.engine.core_client import TwoEngineClient
+from seesaw_worker.kv.buffer import create_buffer
+from seesaw_worker.kv.transfer import parse_progress
+from seesaw_worker.plugin import SERVER_PID_VARIABLE, register
+
+DeathCallback = Callable[[EngineDiedError], None]
+
+
+class SeesawLLM(AsyncLLM):
+    """An ``EngineClient`` whose prompts may be prefilled by another engine.
+
+    Call order: :func:`start_llm` makes it; ``shutdown`` ends it.
+    """
+
+    cores: TwoEngineClient
+    controller: Controller
+    configs: EngineConfigs
+    control: ControlPage
+    _tasks: list[asyncio.Task[None]]
+    _progress_server: asyncio.AbstractServer
+
+    async def worker_facts(self) -> dict[str, list[dict[str, Any]]]:
+        """``seesaw_info`` of every rank, by engine."""
+        return {
+            "prefill": await self.cores.prefill.collective_rpc_async("seesaw_info"),
+            "decode": await self.cores.decode.collective_rpc_async("seesaw_info"),
+        }
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        for task in getattr(self, "_tasks", ()):
+            task.cancel()
+        server = getattr(self, "_progress_server", None)
+        if server is not None:
+            server.close()
+        super().shutdown(timeout=timeout)
+
+
+async def start_llm(
+    configs: EngineConfigs,
+    *,
+    policy: Policy,
+    observer: Observer,
+    on_death: DeathCallback,
+    log_requests: bool = False,
+    log_stats: bool = True,
+) -> SeesawLLM:
+    """Start both engines on the same devices and the controller above them.
+
+    ``on_death`` is called once, when a process of an engine has died or the controller failed.
+    Raises: CapacityError if shared memory runs out; vLLM's errors if an engine cannot start.
+    """
+    settings = configs.settings
+    os.environ[SERVER_PID_VARIABLE] = str(os.getpid())
+    register()
+    create_buffer(settings.buffer_path, settings.num_buffer_blocks, settings.block_bytes)
+    control = ControlPage.create(settings.folder, settings.decode.num_devices)
+    ledger = Ledger(num_blocks=settings.num_buffer_blocks, block_size=settings.block_size)
+    controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_unix_server(
+        lambda reader, _: _follow_progress(reader, controllers), settings.socket_path
+    )
+    prefill, llm = await _start_engines(configs, log_requests=log_requests, log_stats=log_stats)
+    decode = llm.engine_core
+    assert isinstance(decode, AsyncMPClient)
+    llm.cores = TwoEngineClient(prefill, decode)
+    llm.configs, llm.control = configs, control
+    llm.engine_core = llm.cores
+    llm.controller = Controller(
+        policy=policy,
+        ledger=ledger,
+        prefill=prefill,
+        decode=decode,
+        decode_slots=configs.decode.scheduler_config.max_num_seqs,
+        observer=observer,
+    )
+    llm.cores.controller = llm.controller
+    controllers.set_result(llm.controller)
+    llm._progress_server = server
+    await llm.reset_mm_cache()
+    await llm.controller.prepare()
+    pids = await _engine_pids(llm.cores)
+    death = _Death(llm.cores, on_death)
+    llm._tasks = [asyncio.create_task(death.watch_process(pid, name)) for pid, name in pids.items()]
+    llm._tasks.append(asyncio.create_task(death.watch_controller(llm.controller)))
+    return llm
+
+
+async def _start_engines(
+    configs: EngineConfigs, *, log_requests: bool, log_stats: bool
+) -> tuple[AsyncMPClient, SeesawLLM]:
+    """Start both at once: most of the time goes into processes that import vLLM."""
+
+    def start_prefill() -> AsyncMPClient:
+        config: VllmConfig = configs.prefill
+        core = EngineCoreClient.make_async_mp_client(
+            vllm_config=config, executor_class=Executor.get_class(config), log_stats=False
+        )
+        assert isinstance(core, AsyncMPClient)
+        return core
+
+    def start_decode() -> SeesawLLM:
+        return SeesawLLM.from_vllm_config(
+            configs.decode, enable_log_requests=log_requests, disable_log_stats=not log_stats
+        )
+
+    prefill, decode = await asyncio.gather(
+        asyncio.to_thread(start_prefill), asyncio.to_thread(start_decode)
+    )
+    return prefill, decode
+
+
+async def _follow_progress(
+    reader: asyncio.StreamReader, controllers: asyncio.Future[Controller]
+) -> None:
+    controller = await asyncio.shield(controllers)
+    while line := await reader.readline():
+        controller.observe_progress(*parse_progress(line))
+
+
+async def _engine_pids(cores: TwoEngineClient) -> dict[int, str]:
+    """Every process of both engines, with a name for error messages."""
+    pids: dict[int, str] = {}
+    for title, core in (("prefill", cores.prefill), ("decode", cores.decode)):
+        manager = core.resources.engine_manager
+        assert manager is not None
+        for process in manager.processes:
+            assert process.pid is not None
+            pids[process.pid] = f"{title} engine core"
+        for info in await core.collective_rpc_async("seesaw_info"):
+            pids[info["pid"]] = f"{title} rank {info['rank']}"
+    return pids
+
+
+class _Death:
+    """Notices the first death and tells everybody, once."""
+
+    def __init__(self, cores: TwoEngineClient, on_death: DeathCallback) -> None:
+        self._cores = cores
+        self._on_death: DeathCallback | None = on_death
+
+    async def watch_process(self, pid: int, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        died = asyncio.Event()
+        pidfd = os.pidfd_open(pid)
+        loop.add_reader(pidfd, died.set)
+        try:
+            await died.wait()
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
+
+    async def watch_controller(self, controller: Controller) -> None:
+        try:
+            await controller.run()
+        except* Exception as errors:
+            cause = errors.exceptions[0]
+            error = EngineDiedError(f"the controller failed: {cause!r}")
+            error.__cause__ = cause
+            self._announce(error)
+
+    def _announce(self, error: EngineDiedError) -> None:
+        callback, self._on_death = self._on_death, None
+        if callback is not None:
+            self._cores.fail()
+            callback(error)

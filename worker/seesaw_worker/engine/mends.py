@@ -1,0 +1,98 @@
+"""Mends of upstream gaps, each with what goes wrong without it.
+
+Every one has a contract test that fails once vLLM has mended it itself, so that none outlives
+its reason. All are made inside Seesaw's own processes only.
+"""
+
+from typing import Any
+
+_SPIN_S = 0.01
+_POLL_CAP_MS = 20
+
+
+def calm_idle_readers() -> None:
+    """Let an idle engine leave its core to the other one.
+
+    Upstream a reader of the shared-memory queue spins for 1 s after its last message, so a
+    frozen engine would take a whole core for that long. The cap on the poll bounds what a lost
+    wake-up costs (upstream: up to 5 s).
+    """
+    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+
+    if getattr(SpinCondition, "_seesaw_calm", False):
+        return
+    wait = SpinCondition.wait
+
+    def calm_wait(self: Any, timeout_ms: int | None = None) -> None:
+        self.busy_loop_s = _SPIN_S
+        wait(self, _POLL_CAP_MS if timeout_ms is None else min(timeout_ms, _POLL_CAP_MS))
+
+    SpinCondition.wait = calm_wait
+    SpinCondition._seesaw_calm = True
+
+
+def keep_plain_weights() -> None:
+    """Keep linear weights as plain parameters on the CPU.
+
+    Upstream packs each weight into a private oneDNN copy and empties the parameter, so that
+    filling the arena would change nothing. Only for ``--weights shared``.
+    """
+    import vllm._custom_ops as ops
+
+    ops._supports_onednn = False
+
+
+def make_stage_inputs(model_runner: Any) -> None:
+    """Give later pipeline stages their input buffers.
+
+    Upstream makes them during the warm-up run, which the CPU backend skips when it runs eagerly
+    with a fixed KV-cache size; the first step of a stage above 0 then fails.
+    """
+    from vllm.distributed import get_pp_group
+
+    if get_pp_group().is_first_rank or model_runner.intermediate_tensors is not None:
+        return
+    model_runner.intermediate_tensors = model_runner.model.make_empty_intermediate_tensors(
+        batch_size=model_runner.max_num_tokens,
+        dtype=model_runner.model_config.dtype,
+        device=model_runner.device,
+    )
+
+
+def rewind_seeded_generators_on_cpu() -> None:
+    """Let seeded requests be prefilled in chunks on the CPU.
+
+    Upstream takes back the random number that a partial prefill drew by ``set_offset``, which
+    CPU generators lack: the engine dies. Here the generator's state is put back instead.
+    """
+    import numpy as np
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    if getattr(GPUModelRunner, "_seesaw_rewinds", False):
+        return
+    sample, bookkeep = GPUModelRunner._sample, GPUModelRunner._bookkeeping_sync
+
+    def partial_generators(runner: Any) -> dict[int, Any]:
+        batch = runner.input_batch
+        discarded = np.nonzero(runner.discard_request_mask.np[: batch.num_reqs])[0]
+        return {int(i): batch.generators[int(i)] for i in discarded if int(i) in batch.generators}
+
+    def sample_and_rewind(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = {g: g.get_state() for g in partial_generators(self).values()}
+        output = sample(self, *args, **kwargs)
+        for generator, state in before.items():
+            generator.set_state(state)
+        return output
+
+    def bookkeep_without_offsets(self: Any, *args: Any, **kwargs: Any) -> Any:
+        rewound = partial_generators(self)
+        for index in rewound:
+            del self.input_batch.generators[index]
+        try:
+            return bookkeep(self, *args, **kwargs)
+        finally:
+            self.input_batch.generators.update(rewound)
+
+    GPUModelRunner._sample = sample_and_rewind
+    GPUModelRunner._bookkeeping_sync = bookkeep_without_offsets
+    GPUModelRunner._seesaw_rewinds = True

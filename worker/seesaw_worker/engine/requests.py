@@ -1,0 +1,95 @@
+"""Engine-core requests: which the buffer can carry, and what each engine is given."""
+
+import copy
+from typing import Any
+
+import msgspec
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
+
+from seesaw_worker.kv.transfer import BufferTicket
+
+_TRANSFER = "kv_transfer_params"
+
+
+def num_prompt_tokens(request: EngineCoreRequest) -> int:
+    return len(request.prompt_token_ids or ())
+
+
+def carried_tokens(request: EngineCoreRequest) -> int | None:
+    """How many of a prompt's tokens go through the buffer; None if it must go in place.
+
+    The decode engine computes the last token itself, since sampling needs its output, so a
+    prompt of one token carries none. In place go whatever the buffer cannot carry: pooling,
+    prompt log-probabilities, embeddings, media, adapters, streamed input.
+    """
+    params = request.sampling_params
+    if (
+        params is None
+        or request.prompt_token_ids is None
+        or params.prompt_logprobs is not None
+        or params.skip_reading_prefix_cache
+        or request.prompt_embeds is not None
+        or request.mm_features
+        or request.lora_request is not None
+        or request.resumable
+    ):
+        return None
+    return len(request.prompt_token_ids) - 1
+
+
+def prompt_identity(request: EngineCoreRequest) -> Any:
+    """Equal for requests whose KV is the same."""
+    return (request.prompt_token_ids, request.cache_salt)
+
+
+def for_prefill(request: EngineCoreRequest, ticket: BufferTicket) -> EngineCoreRequest:
+    """A request that makes the prefill engine compute and save a prompt's KV.
+
+    Its own sample is thrown away: all sampling happens in the decode engine.
+    """
+    assert request.prompt_token_ids is not None
+    params = SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args={_TRANSFER: ticket.to_params()},
+    )
+    return EngineCoreRequest(
+        request_id=ticket.key,
+        prompt_token_ids=request.prompt_token_ids[: ticket.num_tokens],
+        mm_features=None,
+        sampling_params=params,
+        pooling_params=None,
+        arrival_time=request.arrival_time,
+        lora_request=None,
+        cache_salt=request.cache_salt,
+        data_parallel_rank=None,
+        priority=request.priority,
+    )
+
+
+def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> EngineCoreRequest:
+    """The request as the decode engine gets it: with our ticket, or with none at all.
+
+    A client's own transfer parameters are dropped, since they could name others' blocks.
+    """
+    params = request.sampling_params
+    if params is None:
+        return request
+    extra = {k: v for k, v in (params.extra_args or {}).items() if k != _TRANSFER}
+    if ticket is not None:
+        extra[_TRANSFER] = ticket.to_params()
+    elif not params.extra_args:
+        return request
+    params = copy.copy(params)
+    params.extra_args = extra or None
+    return msgspec.structs.replace(request, sampling_params=params)
+
+
+def is_prefilled(output: EngineCoreOutput) -> bool:
+    """Whether a finished prefill has all of its KV in the buffer."""
+    return output.finish_reason is FinishReason.LENGTH

@@ -1,0 +1,108 @@
+"""vLLM's workers with an owner: they run a step only on a device that is theirs.
+
+A completed pause of an engine synchronises its devices, so that is where a rank gives its
+device up; :meth:`seesaw_acquire` takes it and fills the arena.
+"""
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from vllm.platforms import current_platform
+
+from seesaw_worker.control import ControlPage
+from seesaw_worker.engine import mends
+from seesaw_worker.engine.settings import EngineSettings, WeightsMode
+from seesaw_worker.kv.connector import SeesawConnector
+from seesaw_worker.weights.loader import SharedArenaLoader
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as BaseWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as BaseWorker  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+
+
+class SeesawWorker(BaseWorker):  # type: ignore[misc, valid-type]
+    """One rank of one engine.
+
+    Primitives for the controller, by ``collective_rpc``: ``seesaw_acquire`` once per
+    transition, ``seesaw_info`` and ``seesaw_digests`` at any time.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings = EngineSettings.of(self.vllm_config.additional_config)
+        self._role = self._settings.role
+        self._control = ControlPage(self._settings.folder, self._settings.layout.num_devices)
+        self._fresh = False
+
+    def load_model(self, *, load_dummy_weights: bool = False) -> None:
+        if self._settings.weights is WeightsMode.SHARED:
+            mends.keep_plain_weights()
+        super().load_model(load_dummy_weights=load_dummy_weights)
+        if self._settings.weights is WeightsMode.RESIDENT:
+            self._control.give_up(self.rank, self._role.other)
+            self._control.take(self.rank, self._role)
+            self._control.set_loaded(self.rank, self._role, 0)
+        mends.make_stage_inputs(self.model_runner)
+
+    def execute_model(self, scheduler_output: "SchedulerOutput") -> Any:
+        if not scheduler_output.total_num_scheduled_tokens:
+            return super().execute_model(scheduler_output)
+        self._control.require(self.rank, self._role)
+        if self._fresh:
+            self._control.first_step_begun(self.rank, self._role)
+            self._fresh = False
+        return super().execute_model(scheduler_output)
+
+    def synchronize_device(self) -> None:
+        super().synchronize_device()
+        self._control.step_ended(self.rank, self._role)
+        self._control.give_up(self.rank, self._role)
+
+    def seesaw_acquire(self) -> tuple[int, float]:
+        """Own the device and its arena. Returns the bytes copied and the seconds it took.
+
+        Requires: the other engine's pause has completed.
+        Raises: OwnershipError if it has not.
+        """
+        start = time.perf_counter()
+        self._control.take(self.rank, self._role)
+        plan = SharedArenaLoader.plan
+        copied = 0
+        if plan is not None and not self._control.same_weights(self.rank):
+            copied = plan.replay()
+        self._fresh = True
+        return copied, time.perf_counter() - start
+
+    def seesaw_info(self) -> dict[str, Any]:
+        """Facts of this rank: process, what its plan moves, memory."""
+        plan = SharedArenaLoader.plan
+        summary = plan.summary if plan else None
+        connector = SeesawConnector.worker_side
+        return {
+            "pid": os.getpid(),
+            "rank": self.rank,
+            "plan": {f: getattr(summary, f) for f in summary.__slots__} if summary else None,
+            "kv_seconds": connector.seconds() if connector else None,
+        }
+
+    def seesaw_digests(self) -> str | None:
+        """SHA-256 of this rank's weights as they are in the arena; None if it has none."""
+        plan = SharedArenaLoader.plan
+        return plan.checksum() if plan else None
+
+    def seesaw_memcpy_s(self) -> tuple[int, float]:
+        """Time a plain copy of the plan's bytes into the arena, then restore it.
+
+        The physical limit that a transition is held against. Requires: ownership.
+        """
+        self._control.require(self.rank, self._role)
+        plan = SharedArenaLoader.plan
+        return plan.time_memcpy() if plan else (0, 0.0)
+
+
+

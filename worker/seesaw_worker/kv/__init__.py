@@ -1,0 +1,1 @@
+"""The KV buffer in shared memory and vLLM's connector to it."""

@@ -1,0 +1,80 @@
+"""What the two halves of the connector say to each other, and to the server."""
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata
+
+_KEY = "seesaw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferTicket:
+    """A request's claim on the KV buffer: where the KV of its first tokens lies or will lie."""
+
+    key: str
+    num_tokens: int
+    blocks: tuple[int, ...]
+
+    def to_params(self) -> dict[str, Any]:
+        """As vLLM's ``kv_transfer_params``."""
+        fields = {"key": self.key, "num_tokens": self.num_tokens, "blocks": list(self.blocks)}
+        return {_KEY: fields}
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any] | None) -> "BufferTicket | None":
+        fields = params.get(_KEY) if params else None
+        if fields is None:
+            return None
+        return cls(
+            key=fields["key"], num_tokens=fields["num_tokens"], blocks=tuple(fields["blocks"])
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCopy:
+    """Blocks of one request that a step saves, or a load fetches."""
+
+    request_id: str
+    buffer_blocks: tuple[int, ...]
+    pool_blocks: tuple[int, ...]
+
+
+@dataclass
+class StepCopies(KVConnectorMetadata):
+    """One step's copies, from the scheduler's half to the workers'."""
+
+    saves: list[BlockCopy] = field(default_factory=list)
+    loads: list[BlockCopy] = field(default_factory=list)
+
+
+class Progress(StrEnum):
+    """What the decode engine reports of a buffer entry."""
+
+    LOADING = "loading"
+    RELEASED = "released"
+
+
+class ProgressSender:
+    """Tells the server about buffer entries, a line of JSON each, over a Unix stream socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(str(path))
+
+    def send(self, progress: Progress, key: str) -> None:
+        self._socket.sendall(json.dumps([progress, key]).encode() + b"\n")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def parse_progress(line: bytes) -> tuple[Progress, str]:
+    """Read one line that a :class:`ProgressSender` wrote."""
+    progress, key = json.loads(line)
+    return Progress(progress), key

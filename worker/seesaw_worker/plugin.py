@@ -1,0 +1,31 @@
+"""vLLM's entry point into Seesaw, in every process that vLLM starts.
+
+Does nothing unless the process belongs to a Seesaw worker, so that plain vLLM in the same
+environment stays plain.
+"""
+
+import os
+
+SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
+_done = False
+
+
+def register() -> None:
+    """Set this process up as one of a Seesaw worker's. Safe to call again."""
+    global _done
+    server_pid = os.environ.get(SERVER_PID_VARIABLE)
+    if server_pid is None or _done:
+        return
+    _done = True
+    from vllm.platforms import current_platform
+
+    from seesaw_worker.engine import mends
+    from seesaw_worker.engine.watchdog import end_with
+    from seesaw_worker.weights import loader
+
+    if int(server_pid) != os.getpid():
+        end_with(int(server_pid))
+    mends.calm_idle_readers()
+    if current_platform.is_cpu():
+        mends.rewind_seeded_generators_on_cpu()
+    loader.register()

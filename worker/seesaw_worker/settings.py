@@ -1,0 +1,42 @@
+"""The worker's settings: read once from the command line, then only passed down."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from seesaw_core.errors import InputError
+from seesaw_core.layouts import Layout
+from seesaw_core.policy import PhasePolicy, Reshard
+from seesaw_worker.engine.settings import WeightsMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """All that Seesaw adds to vLLM's flags.
+
+    prefill, decode: the two layouts, over the same devices.
+    kv_buffer_gib: shared memory for prompts' KV between the engines, in GiB.
+    shm_dir: memory-backed folder that holds the buffer and the weights arenas.
+    policy: when to re-shard.
+    weights: one arena per device for both engines, or each engine's own copy.
+    drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+
+    Raises: InputError if a figure is out of range.
+    """
+
+    prefill: Layout
+    decode: Layout
+    kv_buffer_gib: float
+    shm_dir: Path
+    policy: PhasePolicy
+    weights: WeightsMode
+    drain_timeout_s: float
+
+    def __post_init__(self) -> None:
+        if self.kv_buffer_gib <= 0:
+            raise InputError(f"--kv-buffer-gib must be above 0, got {self.kv_buffer_gib}")
+        if self.drain_timeout_s < 0:
+            raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
+
+    @property
+    def reshard(self) -> Reshard:
+        return self.policy.reshard

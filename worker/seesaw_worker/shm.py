@@ -1,0 +1,133 @@
+"""Shared memory: one folder per worker, reserved up front and never left behind.
+
+Every segment is a file in the worker's run folder on a memory-backed file system. The folder
+is locked by its owner for as long as that lives, so the next start can tell a folder in use
+from one that ``kill -9`` left behind.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from seesaw_core.errors import CapacityError
+
+_PREFIX = "seesaw-"
+_LOCK = "owner.lock"
+GIB = 1 << 30
+
+
+class RunFolder:
+    """A worker's folder of segments, removed on :meth:`close` or at the next start."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path = path
+        self._lock_fd = lock_fd
+
+    @classmethod
+    def create(cls, shm_dir: Path) -> "RunFolder":
+        """Make a new folder below ``shm_dir`` and remove those whose owner is dead.
+
+        Raises: CapacityError if ``shm_dir`` cannot be written.
+        """
+        try:
+            remove_stale(shm_dir)
+            path = shm_dir / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+            path.mkdir(mode=0o700)
+            lock_fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CapacityError(
+                f"--shm-dir={shm_dir}: cannot hold shared memory ({error.strerror}); give a "
+                "writable memory-backed folder, such as /dev/shm or a mounted emptyDir"
+            ) from error
+        return cls(path, lock_fd)
+
+    def close(self) -> None:
+        """Remove the folder and all segments. Mappings that are open stay valid."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def remove_stale(shm_dir: Path) -> list[Path]:
+    """Remove run folders whose owner is dead, and tell which."""
+    removed = []
+    for path in shm_dir.glob(f"{_PREFIX}*"):
+        try:
+            lock_fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+            continue
+        except OSError:
+            continue  # another user's folder, or one that is being removed
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock_fd)
+        shutil.rmtree(path, ignore_errors=True)
+        removed.append(path)
+    return removed
+
+
+def check_room(shm_dir: Path, wanted_bytes: int, *, for_what: str, flag: str) -> None:
+    """Refuse what the shared memory's free space cannot hold.
+
+    Raises: CapacityError that names the bytes needed and the flag or mount to change.
+    """
+    try:
+        stat = os.statvfs(shm_dir)
+    except OSError as error:
+        raise CapacityError(f"--shm-dir={shm_dir}: {error.strerror}") from error
+    free = stat.f_bavail * stat.f_frsize
+    if free < wanted_bytes:
+        raise CapacityError(
+            f"{shm_dir} has {free / GIB:.2f} GiB of shared memory free, but {for_what} take "
+            f"{wanted_bytes / GIB:.2f} GiB ({wanted_bytes} bytes): lower {flag}, or enlarge the "
+            f"mount (docker: --shm-size; Kubernetes: a larger memory-backed emptyDir at {shm_dir})"
+        )
+
+
+def create_segment(path: Path, num_bytes: int, *, flag: str) -> None:
+    """Make a segment whose memory is reserved, so that no later write can fail.
+
+    Raises: CapacityError if the shared memory cannot hold it.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        reserve(fd, num_bytes, path=path, flag=flag)
+    except CapacityError:
+        path.unlink()
+        raise
+    finally:
+        os.close(fd)
+
+
+def reserve(fd: int, num_bytes: int, *, path: Path, flag: str) -> None:
+    """Give the first ``num_bytes`` of an open segment their memory now.
+
+    Raises: CapacityError if the shared memory cannot hold them.
+    """
+    try:
+        os.posix_fallocate(fd, 0, num_bytes)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            raise
+        check_room(path.parent, num_bytes, for_what=path.name, flag=flag)
+        raise CapacityError(f"{path} cannot take {num_bytes} bytes: {error.strerror}") from error
+
+
+def map_segment(path: Path) -> mmap.mmap:
+    """Map a whole segment for reading and writing."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(fd, 0, mmap.MAP_SHARED)
+    finally:
+        os.close(fd)

@@ -1,0 +1,311 @@
+"""The plan that fills an arena: recorded once while loading, replayed at each transition.
+
+Three parts, replayed in this order: straight and row-wise copies from the host copy, other
+recorded writes (casts, fills, transposed copies), and snapshots of bytes that the first two do
+not restore. Which bytes those are is found, not assumed: every region is replayed, in that same
+order, over two different poisons and compared with what loading left there.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from seesaw_worker.devices.base import ArenaMemory, Device, Rows
+from seesaw_worker.weights.arena import Arena, Region
+from seesaw_worker.weights.host import HostModel
+from seesaw_worker.weights.recorder import CopyOp, FillOp, Op, View
+
+_POISONS = (0xA5, 0x5A)
+_GAP = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSummary:
+    """What a plan moves. Units: bytes; ``resident_bytes`` lie outside the arena for good."""
+
+    region_bytes: int
+    copied_bytes: int
+    written_bytes: int
+    snapshot_bytes: int
+    resident_bytes: int
+    num_copies: int
+
+
+class WeightsPlan:
+    """Fills the regions of one arena with one engine's weights.
+
+    ``replay`` may run any number of times; it always leaves the same bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        arena: Arena,
+        host: HostModel,
+        device: Device,
+        ops: Sequence[Op],
+        live: Iterable[torch.Tensor],
+    ) -> None:
+        self._device = device
+        self._host = host
+        self._memory = arena.memory
+        held = list(live)
+        self.regions = _live_regions(arena, held)
+        by_region = _group(ops, self.regions)
+        rows: list[Rows] = []
+        self._writes: list[Op] = []
+        self._snapshots: list[tuple[int, torch.Tensor]] = []
+        for region, region_ops in zip(self.regions, by_region, strict=True):
+            region_rows, region_writes = _split(region_ops)
+            leftovers = self._leftovers(region, region_rows, region_writes)
+            rows += region_rows
+            self._writes += region_writes
+            self._snapshots += leftovers
+        rows = _coalesce(rows)
+        self._copier = device.row_copier(host.files, self._memory, rows)
+        self.summary = PlanSummary(
+            region_bytes=sum(r.num_bytes for r in self.regions),
+            copied_bytes=sum(r.width * r.count for r in rows),
+            written_bytes=sum(_num_bytes(op.target) for op in self._writes),
+            snapshot_bytes=sum(s.numel() for _, s in self._snapshots),
+            resident_bytes=sum(t.nbytes for t in held if arena.find(t) is None),
+            num_copies=len(rows),
+        )
+        self._rows = rows
+
+    def replay(self) -> int:
+        """Fill the arena and wait for it. Returns the bytes written."""
+        self._copier.copy()
+        for op in self._writes:
+            _apply(op, self._memory.bytes, 0, self._host.files)
+        for offset, snapshot in self._snapshots:
+            self._memory.bytes[offset : offset + snapshot.numel()].copy_(
+                snapshot, non_blocking=True
+            )
+        self._device.synchronize()
+        summary = self.summary
+        return summary.copied_bytes + summary.written_bytes + summary.snapshot_bytes
+
+    def time_memcpy(self) -> tuple[int, float]:
+        """Bytes and seconds of one plain copy as large as a replay; the arena is restored.
+
+        Source and target are the replay's own, taken as flat stretches: the physical limit.
+        """
+        left = sum(r.width * r.count for r in self._rows)
+        total, target = left, 0
+        pairs = []
+        for file in self._host.files:
+            size = min(left, file.numel(), self._memory.bytes.numel() - target) // 8 * 8
+            if size > 0:
+                source = file[:size].view(torch.int64)
+                pairs.append((self._memory.bytes[target : target + size].view(torch.int64), source))
+            left, target = left - size, target + size
+        start = time.perf_counter()
+        for to, source in pairs:
+            to.copy_(source, non_blocking=True)
+        self._device.synchronize()
+        seconds = time.perf_counter() - start
+        self.replay()
+        return total - max(left, 0), seconds
+
+    def identity(self) -> int:
+        """A 63-bit digest of all that the plan does; equal plans leave equal bytes."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.regions_layout(), self._rows, self._writes)).encode())
+        for offset, snapshot in self._snapshots:
+            digest.update(f"{offset}:{checksum(snapshot)}".encode())
+        return int.from_bytes(digest.digest()[:8]) >> 1 or 1
+
+    def regions_layout(self) -> tuple[tuple[int, int], ...]:
+        return tuple((r.offset, r.num_bytes) for r in self.regions)
+
+    def checksum(self) -> str:
+        """SHA-256 of all regions' bytes as they are in the arena now."""
+        digest = hashlib.sha256()
+        for region in self.regions:
+            stretch = self._memory.bytes[region.offset : region.offset + region.num_bytes]
+            digest.update(checksum(stretch).encode())
+        return digest.hexdigest()
+
+    def _leftovers(
+        self, region: Region, rows: Sequence[Rows], writes: Sequence[Op]
+    ) -> list[tuple[int, torch.Tensor]]:
+        """Bytes of a region that replaying does not restore, with what they must be."""
+        stretch = slice(region.offset, region.offset + region.num_bytes)
+        live = self._memory.bytes[stretch]
+        wrong = torch.zeros(0, dtype=torch.bool)
+        scratch = torch.empty_like(live)
+        shifted = [_shift(r, -region.offset) for r in rows]
+        copier = self._device.row_copier(self._host.files, ArenaMemory(bytes=scratch), shifted)
+        for poison in _POISONS:
+            scratch.fill_(poison)
+            copier.copy()
+            self._device.synchronize()
+            for op in writes:
+                _apply(op, scratch, -region.offset, self._host.files)
+            if not torch.equal(scratch, live):
+                differs = (scratch != live).cpu()
+                wrong = differs if not wrong.numel() else wrong | differs
+        return [
+            (region.offset + start, live[start:stop].cpu().clone())
+            for start, stop in _stretches(wrong)
+        ]
+
+
+def checksum(memory: torch.Tensor) -> str:
+    """SHA-256 of a flat byte tensor."""
+    held = memory.cpu().contiguous()
+    return hashlib.sha256(memoryview(held.numpy())).hexdigest()
+
+
+def _live_regions(arena: Arena, live: Sequence[torch.Tensor]) -> tuple[Region, ...]:
+    """Regions that some live parameter still uses."""
+    offsets = [o for t in live if (o := arena.find(t)) is not None]
+    return tuple(
+        r for r in arena.regions if any(r.offset <= o < r.offset + r.num_bytes for o in offsets)
+    )
+
+
+def _group(ops: Sequence[Op], regions: Sequence[Region]) -> list[list[Op]]:
+    groups: list[list[Op]] = [[] for _ in regions]
+    for op in ops:
+        for index, region in enumerate(regions):
+            if region.offset <= op.target.offset < region.offset + region.num_bytes:
+                groups[index].append(op)
+                break
+    return groups
+
+
+def _split(ops: Sequence[Op]) -> tuple[list[Rows], list[Op]]:
+    """Row copies, and the writes that are none."""
+    rows: list[Rows] = []
+    writes: list[Op] = []
+    for op in ops:
+        found = _as_rows(op) if isinstance(op, CopyOp) else None
+        if found is None:
+            writes.append(op)
+        else:
+            rows.append(found)
+    if rows and writes and isinstance(ops[0], FillOp) and writes == [ops[0]]:
+        target = _num_bytes(ops[0].target)
+        if sum(r.width * r.count for r in rows) == target:
+            writes = []  # a fill that the copies after it cover
+    return rows, writes
+
+
+def _as_rows(op: CopyOp) -> Rows | None:
+    """The copy as rows of bytes; None if it casts or its innermost elements are not together."""
+    if op.source.dtype != op.target.dtype:
+        return None
+    size = op.target.dtype.itemsize
+    dims = [
+        (n, s, t)
+        for n, s, t in zip(op.target.shape, op.source.strides, op.target.strides, strict=True)
+        if n > 1
+    ]
+    width = 1
+    while dims and dims[-1][1] == width and dims[-1][2] == width:
+        width *= dims.pop()[0]
+    if len(dims) > 1:
+        dims = _merge(dims)
+    if len(dims) > 1 or (dims and width == 1):
+        return None
+    count, source_pitch, target_pitch = dims[0] if dims else (1, width, width)
+    return Rows(
+        file=op.file,
+        source=op.source.offset,
+        source_pitch=source_pitch * size,
+        target=op.target.offset,
+        target_pitch=target_pitch * size,
+        width=width * size,
+        count=count,
+    )
+
+
+def _merge(dims: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Join dimensions that step through memory as one, at both ends."""
+    merged = [dims[-1]]
+    for n, s, t in reversed(dims[:-1]):
+        inner_n, inner_s, inner_t = merged[-1]
+        if s == inner_n * inner_s and t == inner_n * inner_t:
+            merged[-1] = (n * inner_n, inner_s, inner_t)
+        else:
+            merged.append((n, s, t))
+    return merged[::-1]
+
+
+def _coalesce(rows: Sequence[Rows]) -> list[Rows]:
+    """Join straight copies that follow each other at both ends."""
+    joined: list[Rows] = []
+    for row in rows:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and last.count == row.count == 1
+            and last.file == row.file
+            and last.source + last.width == row.source
+            and last.target + last.width == row.target
+        ):
+            width = last.width + row.width
+            joined[-1] = Rows(
+                file=row.file,
+                source=last.source,
+                source_pitch=width,
+                target=last.target,
+                target_pitch=width,
+                width=width,
+                count=1,
+            )
+        else:
+            joined.append(row)
+    return joined
+
+
+def _shift(rows: Rows, by: int) -> Rows:
+    return Rows(
+        file=rows.file,
+        source=rows.source,
+        source_pitch=rows.source_pitch,
+        target=rows.target + by,
+        target_pitch=rows.target_pitch,
+        width=rows.width,
+        count=rows.count,
+    )
+
+
+def _apply(op: Op, memory: torch.Tensor, by: int, files: Sequence[torch.Tensor]) -> None:
+    target = _tensor(memory, op.target, by)
+    if isinstance(op, FillOp):
+        target.fill_(op.value)
+    else:
+        target.copy_(_tensor(files[op.file], op.source, 0))
+
+
+def _tensor(memory: torch.Tensor, view: View, by: int) -> torch.Tensor:
+    """The view's elements as a tensor over a flat byte tensor."""
+    start = view.offset + by
+    size = view.dtype.itemsize
+    extent = sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True)) + 1
+    flat = memory[start : start + extent * size].view(view.dtype)
+    return flat.as_strided(view.shape, view.strides, flat.storage_offset())
+
+
+def _num_bytes(view: View) -> int:
+    count = 1
+    for n in view.shape:
+        count *= n
+    return count * view.dtype.itemsize
+
+
+def _stretches(wrong: torch.Tensor) -> list[tuple[int, int]]:
+    """Runs of set bytes, joined over gaps of up to ``_GAP`` bytes."""
+    if not wrong.numel():
+        return []
+    where = wrong.nonzero().view(-1)
+    breaks = (where.diff() > _GAP).nonzero().view(-1)
+    starts = torch.cat([where[:1], where[breaks + 1]])
+    stops = torch.cat([where[breaks], where[-1:]]) + 1
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
