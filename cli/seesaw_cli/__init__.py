@@ -1,0 +1,1 @@
+"""The ``seesaw`` command. Imports each part only when it is asked for."""

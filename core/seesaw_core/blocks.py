@@ -26,11 +26,7 @@ def pair_runs(source: Sequence[int], target: Sequence[int]) -> list[Run]:
     runs: list[Run] = []
     start = 0
     for i in range(1, len(source) + 1):
-        if (
-            i < len(source)
-            and source[i] == source[i - 1] + 1
-            and target[i] == target[i - 1] + 1
-        ):
+        if i < len(source) and source[i] == source[i - 1] + 1 and target[i] == target[i - 1] + 1:
             continue
         runs.append(Run(source=source[start], target=target[start], length=i - start))
         start = i
@@ -61,6 +57,7 @@ class BlockAllocator:
 
         Raises: BufferFullError if fewer are free.
         """
+        assert count >= 0, f"{count} blocks asked for"
         if count > len(self._free):
             raise BufferFullError(f"{count} KV-buffer blocks wanted, {len(self._free)} free")
         start = self._first_gap(count)

@@ -76,15 +76,14 @@ def check_layout(layout: Layout, shape: ModelShape, *, flag: str) -> None:
     Raises: LayoutError.
     """
     tensor, pipeline = layout.tensor, layout.pipeline
+    kv = shape.num_kv_heads
+    fits = [t for t in _divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
     if shape.num_heads % tensor:
-        fits = _divisors(shape.num_heads)
         raise LayoutError(
             f"{flag}-tensor-parallel-size={tensor}: the model's {shape.num_heads} attention "
             f"heads are not divisible by {tensor}; sizes that fit: {fits}"
         )
-    kv = shape.num_kv_heads
     if max(kv, tensor) % min(kv, tensor):
-        fits = [t for t in _divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
         raise LayoutError(
             f"{flag}-tensor-parallel-size={tensor}: the model's {kv} KV heads can neither be "
             f"divided among nor replicated over {tensor} ranks; sizes that fit: {fits}"

@@ -75,8 +75,9 @@ class EventKind(StrEnum):
 class TransitionEvent:
     """One hand-over of the devices.
 
-    ``total_s`` runs from the last step of one engine ended to the first of the other allowed;
-    the parts add up to it. Units: seconds; ``weight_bytes`` over all devices.
+    ``total_s`` runs from the decision, through the end of the old engine's step, to the first
+    step that the new engine may take; the parts add up to it. Units: seconds;
+    ``weight_bytes`` over all devices.
     """
 
     number: int

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from seesaw_core.blocks import num_blocks_for
 from seesaw_core.errors import InputError
+
+# A wait shorter than this is over: sums of floats on a virtual clock may never quite get there.
+_INSTANT_S = 1e-6
 
 
 class Phase(StrEnum):
@@ -111,8 +115,9 @@ class PhasePolicy:
     """Prefill until the buffer is full, decode until it is nearly empty.
 
     reshard: ``auto`` re-shards where it pays, ``always`` whenever it can, ``never`` not at all.
-    flush_timeout_s: the longest that prompts wait, or that running requests stand still, before
-        the phase changes although the buffer would not ask for it.
+    flush_timeout_s: the longest that a phase goes on over waiting prompts or running requests
+        that stand still, although the buffer would not ask for a change. The dwell time counts
+        where it is longer, so that a short timeout cannot make the worker do nothing but switch.
     low_watermark: share of the buffer below which it counts as nearly empty.
     dwell_transitions: how many transition times a decode phase lasts at least while it has
         work, so that transitions cannot eat the gain (hysteresis).
@@ -128,13 +133,13 @@ class PhasePolicy:
     min_gain: float = 1.1
 
     def __post_init__(self) -> None:
-        if self.flush_timeout_s <= 0:
+        if not self.flush_timeout_s > 0:
             raise InputError(f"flush timeout must be above 0 s, got {self.flush_timeout_s}")
         if not 0 <= self.low_watermark < 1:
             raise InputError(f"low watermark must be in [0, 1), got {self.low_watermark}")
-        if self.dwell_transitions < 0:
+        if not self.dwell_transitions >= 0:
             raise InputError(f"dwell must not be negative, got {self.dwell_transitions}")
-        if self.min_gain < 1:
+        if not self.min_gain >= 1:
             raise InputError(f"minimum gain must be at least 1, got {self.min_gain}")
 
     def next_step(self, view: View) -> Step:
@@ -147,17 +152,18 @@ class PhasePolicy:
         return self._while_decoding(view)
 
     def _while_prefilling(self, view: View) -> Step:
-        frozen_too_long = view.num_decoding > 0 and view.phase_age_s >= self.flush_timeout_s
-        if frozen_too_long:
+        flush_in = self._flush_s(view) - view.phase_age_s
+        if view.num_decoding and flush_in <= _INSTANT_S:
             return Switch(to=Phase.DECODE, reason="running requests stood still too long")
-        if self.reshard is Reshard.NEVER:
-            return Switch(to=Phase.DECODE, reason="re-sharding is off")
-        fitting = _num_fitting(view)
+        is_off = self.reshard is Reshard.NEVER
+        fitting = 0 if is_off else _num_fitting(view, view.free_tokens)
         if fitting:
             return Admit(count=fitting, reason="the buffer has room")
         if view.num_prefilling:
-            left = self.flush_timeout_s - view.phase_age_s if view.num_decoding else None
+            left = flush_in if view.num_decoding else None
             return Wait(at_most_s=left, reason="prompts are being prefilled")
+        if is_off:
+            return Switch(to=Phase.DECODE, reason="re-sharding is off")
         if view.waiting_tokens:
             return Switch(to=Phase.DECODE, reason="the buffer cannot take the next prompt")
         return Switch(to=Phase.DECODE, reason="no prompt waits")
@@ -167,46 +173,66 @@ class PhasePolicy:
             return self._resume_prefill(view)
         if not view.waiting_tokens:
             return Wait(at_most_s=None, reason="no prompt waits")
-        everything = len(view.waiting_tokens)
         if self.reshard is Reshard.NEVER:
-            return InPlace(count=everything, reason="re-sharding is off")
+            return InPlace(count=len(view.waiting_tokens), reason="re-sharding is off")
         if self.reshard is Reshard.AUTO and not self._pays(view):
-            if view.decode_has_room:
-                return InPlace(count=everything, reason="a transition would not pay")
-            return Wait(at_most_s=None, reason="the decode engine is full; prompts gather")
+            return self._prefill_in_place(view)
         return self._start_prefill(view)
 
+    def _prefill_in_place(self, view: View) -> Step:
+        """Fill the decode engine one prompt at a time, so that the rest may yet make a wave.
+
+        As long as nobody knows what prefilling in place costs, one prompt goes ahead to
+        measure it, and the others follow only if that takes too long.
+        """
+        if not view.decode_has_room:
+            return Wait(at_most_s=None, reason="the decode engine is full; prompts gather")
+        if view.costs.in_place_tokens_per_s is None and view.num_decoding:
+            learn_in = self.flush_timeout_s - view.oldest_wait_s
+            if learn_in > _INSTANT_S:
+                return Wait(at_most_s=learn_in, reason="a first prompt shows what in place costs")
+        return InPlace(count=1, reason="a transition would not pay")
+
     def _start_prefill(self, view: View) -> Step:
-        if not _num_fitting(view):
+        if not _num_fitting(view, view.free_tokens):
             return Wait(at_most_s=None, reason="the buffer has no room for the next prompt")
         if not view.num_decoding:
             return Switch(to=Phase.PREFILL, reason="nothing is decoding and prompts wait")
         dwell_left = self._dwell_s(view) - view.phase_age_s
-        if dwell_left > 0:
+        if dwell_left > _INSTANT_S:
             return Wait(at_most_s=dwell_left, reason="this decode phase has just begun")
         used = view.capacity_tokens - view.free_tokens
         if used <= self.low_watermark * view.capacity_tokens:
             return Switch(to=Phase.PREFILL, reason="the buffer is nearly empty and prompts wait")
-        flush_in = self.flush_timeout_s - view.oldest_wait_s
-        if flush_in <= 0:
+        # Prompts that the last wave left over have waited through it already: count this phase
+        # alone, or a backlog older than the timeout would end every decode phase at once.
+        flush_in = self.flush_timeout_s - min(view.oldest_wait_s, view.phase_age_s)
+        if flush_in <= _INSTANT_S:
             return Switch(to=Phase.PREFILL, reason="the oldest prompt waited too long")
         return Wait(at_most_s=flush_in, reason="the buffer still feeds the decode engine")
 
     def _resume_prefill(self, view: View) -> Step:
-        left = max(self.flush_timeout_s, self._dwell_s(view)) - view.phase_age_s
-        if view.num_decoding and left > 0:
+        left = self._flush_s(view) - view.phase_age_s
+        if view.num_decoding and left > _INSTANT_S:
             return Wait(at_most_s=left, reason="running requests catch up before prefill resumes")
         return Switch(to=Phase.PREFILL, reason="half-prefilled prompts wait")
 
     def _dwell_s(self, view: View) -> float:
         return self.dwell_transitions * (view.costs.transition_s or 0.0)
 
+    def _flush_s(self, view: View) -> float:
+        return max(self.flush_timeout_s, self._dwell_s(view))
+
     def _pays(self, view: View) -> bool:
-        """Whether two transitions and a wave beat prefilling the same prompts in place."""
+        """Whether two transitions and a wave beat prefilling the same prompts in place.
+
+        The wave is what the buffer could take once it is empty: judged by what is free now, no
+        wave would ever pay while the last one still drains.
+        """
         costs = view.costs
         if costs.in_place_tokens_per_s is None:
             return False
-        wave = sum(view.waiting_tokens[: _num_fitting(view)])
+        wave = sum(view.waiting_tokens[: _num_fitting(view, view.capacity_tokens)])
         transitions_s = 2 * (costs.transition_s or 0.0)
         in_place_s = wave / costs.in_place_tokens_per_s
         if costs.prefill_tokens_per_s is None:
@@ -215,11 +241,11 @@ class PhasePolicy:
         return in_place_s > self.min_gain * wave_s
 
 
-def _num_fitting(view: View) -> int:
-    """How many of the oldest prompts the buffer can take together, in whole blocks."""
-    left = view.free_tokens
+def _num_fitting(view: View, room_tokens: int) -> int:
+    """How many of the oldest prompts fit together into ``room_tokens``, in whole blocks."""
+    left = room_tokens
     for count, tokens in enumerate(view.waiting_tokens):
-        left -= -(-tokens // view.block_size) * view.block_size
+        left -= num_blocks_for(tokens, view.block_size) * view.block_size
         if left < 0:
             return count
     return len(view.waiting_tokens)

@@ -36,6 +36,7 @@ class EngineCore(Protocol):
     async def pause_scheduler_async(self, mode: Any, clear_cache: bool) -> None: ...
     async def resume_scheduler_async(self) -> None: ...
     async def collective_rpc_async(self, method: str) -> Any: ...
+    async def reset_prefix_cache_async(self, running: bool, connector: bool) -> bool: ...
 
 
 class Observer(Protocol):
@@ -221,11 +222,35 @@ class Controller:
 
     # ---- the loop
 
-    async def prepare(self) -> None:
-        """Freeze the prefill engine, and learn what a transition costs. Once, before serving."""
+    async def prepare(self, warm_up_tokens: int) -> None:
+        """Warm both engines up and learn what things cost. Once, before serving.
+
+        The first steps of an engine take long, so each rate comes from a second prompt.
+        Requires: nobody else reads the engines' outputs yet.
+        """
         await self._prefill.pause_scheduler_async("keep", False)
+        for _ in range(2):
+            in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
+        self._in_place_rate.observe(warm_up_tokens, in_place_s)
+        await self._switch(Phase.PREFILL, "warming up")
+        for _ in range(2):
+            prefill_s = await self._time_prompt(self._prefill, warm_up_tokens)
+        self._prefill_rate.observe(warm_up_tokens, prefill_s)
+        await self._switch(Phase.DECODE, "warming up")
+        for core in (self._prefill, self._decode):
+            await core.reset_prefix_cache_async(False, False)
+        self._transition_s = Mean()
         for to in (Phase.PREFILL, Phase.DECODE):
             await self._switch(to, "measuring what a transition costs")
+
+    async def _time_prompt(self, core: EngineCore, num_tokens: int) -> float:
+        key = f"seesaw-{next(self._keys)}"
+        began = self._loop.time()
+        await core.add_request_async(requests.for_warm_up(key, num_tokens))
+        while True:
+            outputs = await core.get_output_async()
+            if any(o.request_id == key and o.finish_reason is not None for o in outputs.outputs):
+                return self._loop.time() - began
 
     async def run(self) -> None:
         """Carry out steps for ever. Raises: BrokenError or vLLM's error if an engine is dead."""

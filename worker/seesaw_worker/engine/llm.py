@@ -21,6 +21,8 @@ from seesaw_worker.kv.buffer import create_buffer
 from seesaw_worker.kv.transfer import parse_progress
 from seesaw_worker.plugin import SERVER_PID_VARIABLE, register
 
+_WARM_UP_TOKENS = 512
+
 DeathCallback = Callable[[EngineDiedError], None]
 
 
@@ -95,7 +97,7 @@ async def start_llm(
     controllers.set_result(llm.controller)
     llm._progress_server = server
     await llm.reset_mm_cache()
-    await llm.controller.prepare()
+    await llm.controller.prepare(_warm_up_tokens(configs))
     pids = await _engine_pids(llm.cores)
     death = _Death(llm.cores, on_death)
     llm._tasks = [asyncio.create_task(death.watch_process(pid, name)) for pid, name in pids.items()]
@@ -125,6 +127,11 @@ async def _start_engines(
         asyncio.to_thread(start_prefill), asyncio.to_thread(start_decode)
     )
     return prefill, decode
+
+
+def _warm_up_tokens(configs: EngineConfigs) -> int:
+    chunk = configs.prefill.scheduler_config.max_num_batched_tokens
+    return max(1, min(_WARM_UP_TOKENS, chunk, configs.prefill.model_config.max_model_len // 2))
 
 
 async def _follow_progress(

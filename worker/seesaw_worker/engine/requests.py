@@ -1,6 +1,7 @@
 """Engine-core requests: which the buffer can carry, and what each engine is given."""
 
 import copy
+import time
 from typing import Any
 
 import msgspec
@@ -69,6 +70,28 @@ def for_prefill(request: EngineCoreRequest, ticket: BufferTicket) -> EngineCoreR
         cache_salt=request.cache_salt,
         data_parallel_rank=None,
         priority=request.priority,
+    )
+
+
+def for_warm_up(key: str, num_tokens: int) -> EngineCoreRequest:
+    """A prompt of small token ids that shares no prefix with another key's."""
+    first = int(key.rpartition("-")[2]) % 64
+    return EngineCoreRequest(
+        request_id=key,
+        prompt_token_ids=[first] + [i % 64 for i in range(num_tokens - 1)],
+        mm_features=None,
+        sampling_params=SamplingParams(
+            temperature=0.0,
+            max_tokens=2,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        ),
+        pooling_params=None,
+        arrival_time=time.time(),
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
     )
 
 

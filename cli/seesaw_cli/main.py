@@ -1,0 +1,73 @@
+"""``seesaw``: the command line, one sub-command per part."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from seesaw_core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A sub-command: where it lives, and its line in ``seesaw --help``."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "worker": Command(
+        module="seesaw_cli.worker",
+        summary="serve a model that prefills under one layout and decodes under another",
+    ),
+    "demo": Command(
+        module="seesaw_cli.demo",
+        summary="show a worker re-shard itself under load, checked against plain vLLM (no GPU)",
+    ),
+    "bench": Command(
+        module="seesaw_cli.bench", summary="measure a worker against physical limits and vLLM"
+    ),
+}
+
+
+def main() -> int:
+    """Run a sub-command. Exit codes: 0 done, 1 failed, 2 bad input."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    command = COMMANDS.get(name)
+    if command is None:
+        print(f"seesaw: no such command: {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    run: Callable[[list[str]], int] = importlib.import_module(command.module).run
+    try:
+        return run(rest)
+    except InputError as error:
+        print(f"seesaw {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def usage() -> str:
+    """What ``seesaw --help`` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: seesaw COMMAND [options]",
+            "",
+            "LLM serving on vLLM that re-shards itself between prefill and decode.",
+            "",
+            *lines,
+            "",
+            "seesaw COMMAND --help explains each.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

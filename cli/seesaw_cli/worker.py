@@ -1,0 +1,41 @@
+"""``seesaw worker MODEL``: the server below a supervisor that leaves nothing behind."""
+
+import os
+import sys
+
+_SERVER = "--as-server"
+
+
+def run(arguments: list[str]) -> int:
+    """Serve a model. Raises: InputError for input that cannot work."""
+    if _SERVER in arguments:
+        return _serve([a for a in arguments if a != _SERVER])
+    if any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments):
+        return _serve(arguments)
+    from seesaw_worker.supervisor import supervise
+
+    return supervise(
+        [sys.executable, "-m", "seesaw_cli.main", "worker", _SERVER, *arguments]
+    )
+
+
+def _serve(arguments: list[str]) -> int:
+    set_defaults()
+    from seesaw_worker.commandline import parse
+    from seesaw_worker.engine.watchdog import clean_up_with
+    from seesaw_worker.server import serve
+
+    args = parse(arguments)
+    clean_up_with(os.getppid())
+    return serve(args)
+
+
+def set_defaults() -> None:
+    """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
+    for name, value in {
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,276 @@
+"""The worker's HTTP server: vLLM's own OpenAI server on our engine client.
+
+Before the engines are loaded a small server on the same socket answers ``/health`` with 503 and
+``/seesaw/state`` with the progress. SIGTERM drains: no new connections, running requests finish,
+then the process exits with 0. When a process of an engine dies, clients get an error at once and
+the process exits with 1.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psutil
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import REGISTRY
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.launcher import setup_server
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from seesaw_core.errors import EngineDiedError
+from seesaw_core.messages import Stage
+from seesaw_core.policy import Reshard
+from seesaw_worker import preflight
+from seesaw_worker.engine import configs
+from seesaw_worker.engine.llm import start_llm
+from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.flags import settings_of
+from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.shm import RunFolder, check_room
+from seesaw_worker.telemetry import Telemetry
+
+_ERROR_GRACE_S = 2.0
+
+
+class WorkerServer:
+    """One worker from start to exit code.
+
+    Call order: :meth:`run` once.
+    """
+
+    def __init__(self, args: Namespace, settings: WorkerSettings) -> None:
+        self._args = args
+        self._settings = settings
+        self._telemetry = Telemetry(settings, REGISTRY)
+        self._server: uvicorn.Server | None = None
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+        self._began_s = time.monotonic()
+
+    async def run(self) -> int:
+        """Serve until told to stop. Returns the exit code.
+
+        Raises: InputError for input that cannot work, before anything is loaded.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        if self._settings.reshard is Reshard.NEVER:
+            folder, engine_configs = None, None
+        else:
+            folder, engine_configs = self._prepare()
+        try:
+            _, listener = setup_server(self._args, reuse_port=False)
+            async with self._early_answers(listener):
+                client = await self._start(engine_configs)
+            if client is not None:
+                await self._serve(client, listener)
+                await asyncio.to_thread(client.shutdown, 5.0)
+        finally:
+            if folder is not None:
+                folder.close()
+        return self._exit_code
+
+    def _prepare(self) -> tuple[RunFolder, configs.EngineConfigs]:
+        """All checks, in the order of what they cost; nothing is loaded yet."""
+        engine_args = AsyncEngineArgs.from_cli_args(self._args)
+        self._report(Stage.STARTING, "checking model, layouts and memory")
+        tensors = (
+            preflight.checkpoint_tensors(self._args.model)
+            if self._settings.weights is WeightsMode.SHARED
+            else ()
+        )
+        shape = configs.shape_of(configs.probe(engine_args))
+        folder = RunFolder.create(self._settings.shm_dir)
+        try:
+            made = configs.engine_configs(
+                engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
+            )
+            check_room(
+                self._settings.shm_dir,
+                made.sizes.shared_bytes,
+                for_what="the KV buffer and the weights arenas",
+                flag="--kv-buffer-gib",
+            )
+        except BaseException:
+            folder.close()
+            raise
+        return folder, made
+
+    async def _start(self, engine_configs: configs.EngineConfigs | None) -> EngineClient | None:
+        """Load the engines; None if a signal came first."""
+        starting = asyncio.create_task(self._load(engine_configs))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            self._report(Stage.DRAINING, "stopped while loading")
+            kill_children()
+            os._exit(0)
+        return starting.result()
+
+    async def _load(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
+        args, telemetry = self._args, self._telemetry
+        ticker = asyncio.create_task(self._tick())
+        try:
+            if engine_configs is None:
+                self._report(Stage.LOADING, f"plain vLLM in layout {self._settings.decode}")
+                config = configs.plain_config(AsyncEngineArgs.from_cli_args(args), self._settings)
+                return await asyncio.to_thread(
+                    AsyncLLM.from_vllm_config,
+                    config,
+                    enable_log_requests=args.enable_log_requests,
+                    disable_log_stats=args.disable_log_stats,
+                )
+            self._report(
+                Stage.LOADING,
+                f"two engines, prefill {self._settings.prefill}, decode {self._settings.decode}",
+            )
+            llm = await start_llm(
+                engine_configs,
+                policy=self._settings.policy,
+                observer=telemetry,
+                on_death=self._on_death,
+                log_requests=args.enable_log_requests,
+                log_stats=not args.disable_log_stats,
+            )
+            telemetry.attach(llm.controller, engine_configs.settings)
+            return llm
+        finally:
+            ticker.cancel()
+
+    async def _serve(self, client: EngineClient, listener: socket.socket) -> None:
+        args = self._args
+        tasks = await client.get_supported_tasks()
+        app = build_app(args, tasks, client.model_config)
+        app.include_router(routes(self._telemetry))
+        await init_app_state(client, app.state, args, tasks)
+        config = _uvicorn_config(app, args)
+        config.timeout_graceful_shutdown = max(1, round(self._settings.drain_timeout_s))
+        self._server = _QuietServer(config)
+        waiter = asyncio.create_task(self._stop_server())
+        self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
+        await self._server.serve(sockets=[listener])
+        waiter.cancel()
+
+    async def _stop_server(self) -> None:
+        await self._stop.wait()
+        assert self._server is not None
+        if self._exit_code:
+            await asyncio.sleep(_ERROR_GRACE_S)
+            kill_children()
+            self._server.force_exit = True
+        self._server.should_exit = True
+
+    @contextlib.asynccontextmanager
+    async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
+        """Answer probes on a second handle of the socket until the engines are loaded."""
+        app = FastAPI()
+        app.include_router(routes(self._telemetry))
+
+        @app.get("/health")
+        async def health() -> Response:
+            return JSONResponse({"status": self._telemetry.detail}, status_code=503)
+
+        server = _QuietServer(
+            uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+        )
+        task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._report(Stage.DRAINING, "stopping now")
+            if self._server is not None:
+                self._server.force_exit = True
+            return
+        self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
+        self._stop.set()
+
+    def _on_death(self, error: EngineDiedError) -> None:
+        self._exit_code = 1
+        self._report(Stage.BROKEN, str(error))
+        self._stop.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(10.0)
+            self._report(self._telemetry.stage, self._telemetry.detail)
+
+    def _report(self, stage: Stage, detail: str) -> None:
+        self._telemetry.set_stage(stage, detail)
+        elapsed = time.monotonic() - self._began_s
+        print(f"seesaw worker [{elapsed:6.1f} s] {stage}: {detail}", file=sys.stderr, flush=True)
+
+
+def serve(args: Namespace) -> int:
+    """Serve a model by parsed flags. Returns the exit code. Raises: InputError."""
+    import uvloop
+
+    settings = settings_of(args)
+    preflight.check_model_path(args.model)
+
+    async def run() -> int:
+        return await WorkerServer(args, settings).run()
+
+    return int(uvloop.run(run()))
+
+
+def routes(telemetry: Telemetry) -> APIRouter:
+    """Our own routes, beside vLLM's."""
+    router = APIRouter(prefix="/seesaw", tags=["seesaw"])
+
+    @router.get("/state")
+    async def state() -> Any:
+        return telemetry.state()
+
+    @router.get("/events")
+    async def events() -> StreamingResponse:
+        return StreamingResponse(telemetry.events(), media_type="text/event-stream")
+
+    return router
+
+
+def kill_children() -> None:
+    """End every process below this one, at once."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def _uvicorn_config(app: FastAPI, args: Namespace) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=args.host,
+        port=args.port,
+        log_level=args.uvicorn_log_level,
+        access_log=not args.disable_uvicorn_access_log,
+        ssl_keyfile=args.ssl_keyfile,
+        ssl_certfile=args.ssl_certfile,
+        ssl_ca_certs=args.ssl_ca_certs,
+        ssl_cert_reqs=args.ssl_cert_reqs,
+    )
