@@ -21,6 +21,11 @@ def run(arguments: list[str]) -> int:
 
 def _serve(arguments: list[str]) -> int:
     set_defaults()
+    os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
+    if not {"-h", "--help"} & set(arguments):
+        from seesaw_worker.engine.processes import start_fork_server
+
+        start_fork_server()
     from seesaw_worker.commandline import parse
     from seesaw_worker.engine.watchdog import clean_up_with
     from seesaw_worker.server import serve
@@ -36,6 +41,7 @@ def set_defaults() -> None:
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(name, value)

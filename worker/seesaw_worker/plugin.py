@@ -19,7 +19,7 @@ def register() -> None:
     _done = True
     from vllm.platforms import current_platform
 
-    from seesaw_worker.engine import mends
+    from seesaw_worker.engine import mends, processes
     from seesaw_worker.engine.watchdog import end_with
     from seesaw_worker.weights import loader
 
@@ -27,5 +27,6 @@ def register() -> None:
         end_with(int(server_pid))
     mends.calm_idle_readers()
     if current_platform.is_cpu():
+        processes.fork_instead_of_spawning()
         mends.rewind_seeded_generators_on_cpu()
     loader.register()

@@ -1,5 +1,7 @@
 """The buffer's books balance under any sequence of operations."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_runs_cover_exactly_the_pairs_and_none_could_be_longer(
     covered = [(r.source + i, r.target + i) for r in runs for i in range(r.length)]
     assert covered == pairs
     assert all(run.length > 0 for run in runs)
-    for run, following in zip(runs[:-1], runs[1:], strict=True):
+    for run, following in pairwise(runs):
         end = (run.source + run.length, run.target + run.length)
         assert (following.source, following.target) != end
 
@@ -59,7 +61,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(entry.blocks) * BLOCK_SIZE >= num_tokens > (len(entry.blocks) - 1) * BLOCK_SIZE
         self.readers[key] = readers
 
-    @precondition(entries)
+    @precondition(lambda self: self.entries())
     @rule(data=st.data())
     def advance(self, data: st.DataObject) -> None:
         entry = self.pick(data)
@@ -68,7 +70,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.ledger.load(entry.key)
 
-    @precondition(entries)
+    @precondition(lambda self: self.entries())
     @rule(data=st.data())
     def hold(self, data: st.DataObject) -> None:
         key = self.pick(data).key
@@ -83,7 +85,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.held.remove(key)
         self.forget_if_free(key, key not in self.ledger)
 
-    @precondition(entries)
+    @precondition(lambda self: self.entries())
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         key = self.pick(data).key

@@ -77,9 +77,10 @@ def test_an_arena_takes_the_larger_of_its_two_shards() -> None:
         tensor("lm_head.weight", 200),
     )
     # P2 holds 700 and 200, T2 holds 450 and 450; a generator is read once only.
-    assert arena_bytes(
-        (t for t in tensors), Layout(pipeline=2), Layout(tensor=2), SHAPE
-    ) == (700, 450)
+    assert arena_bytes((t for t in tensors), Layout(pipeline=2), Layout(tensor=2), SHAPE) == (
+        700,
+        450,
+    )
 
 
 def test_bytes_are_rounded_up() -> None:

@@ -42,8 +42,8 @@ class RowCopier(Protocol):
 class Device(Protocol):
     """What a kind of device must offer.
 
-    Call order: ``open_arena`` once a process, ``row_copier`` once a plan, then any number of
-    copies, each followed by ``synchronize``.
+    Call order: ``open_arena`` once a process, ``row_copier`` once a plan, ``pin`` before
+    ``copy_rows``; then any number of copies, each followed by ``synchronize``.
     """
 
     name: str
@@ -67,6 +67,13 @@ class Device(Protocol):
         """Make host memory fit for asynchronous copies. Shapes: ``memory`` [n], uint8."""
         ...
 
+    def copy_rows(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Start to copy rows between the device and pinned host memory, in either direction.
+
+        Shapes: both [rows, elements], each row in one piece.
+        """
+        ...
+
     def synchronize(self) -> None:
-        """Wait until all copies are done."""
+        """Wait until the copies that this thread has started are done."""
         ...

@@ -43,6 +43,9 @@ class CpuDevice:
     def pin(self, memory: torch.Tensor) -> None:
         populate(memory)
 
+    def copy_rows(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        target.copy_(source)
+
     def synchronize(self) -> None:
         """Copies on the CPU are done when they return."""
 
@@ -55,8 +58,8 @@ class _TensorCopier:
     ) -> None:
         self._pairs = [
             (
-                _rows_of(arena.bytes, r.target, r.target_pitch, r),
-                _rows_of(files[r.file], r.source, r.source_pitch, r),
+                rows_of(arena.bytes, r.target, r.target_pitch, r),
+                rows_of(files[r.file], r.source, r.source_pitch, r),
             )
             for r in rows
         ]
@@ -66,7 +69,7 @@ class _TensorCopier:
             target.copy_(source)
 
 
-def _rows_of(memory: torch.Tensor, start: int, pitch: int, rows: Rows) -> torch.Tensor:
+def rows_of(memory: torch.Tensor, start: int, pitch: int, rows: Rows) -> torch.Tensor:
     """The rows as the widest integers that every address allows: fewer elements to move."""
     view = memory.as_strided((rows.count, rows.width), (pitch, 1), memory.storage_offset() + start)
     address = memory.data_ptr() + start

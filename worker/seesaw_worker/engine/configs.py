@@ -15,6 +15,7 @@ from seesaw_core.errors import CapacityError, UnsupportedError
 from seesaw_core.layouts import Layout, ModelShape, check_pair
 from seesaw_core.weights import TensorInfo, arena_bytes
 from seesaw_worker.control import Role
+from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
 from seesaw_worker.engine.settings import EngineSettings, WeightsMode
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import GIB
@@ -23,7 +24,6 @@ from seesaw_worker.weights.loader import LOAD_FORMAT
 _ARENA_SLACK = 1.02
 _ARENA_SLACK_BYTES = 8 << 20
 _PROCESS_BYTES = 700 << 20
-_BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 _KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 
 
@@ -53,7 +53,8 @@ class EngineConfigs:
 
 def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
     """The configuration of plain vLLM in the decode layout, for ``--reshard never``."""
-    bind_cores(settings.decode.num_devices)
+    if current_platform.is_cpu():
+        os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
     return _with_layout(args, settings.decode).create_engine_config(
         usage_context=UsageContext.OPENAI_API_SERVER
     )
@@ -91,7 +92,6 @@ def engine_configs(
     """
     check_pair(settings.prefill, settings.decode, shape)
     refuse_flags(args)
-    bind_cores(settings.decode.num_devices)
     decode_args = _with_layout(args, settings.decode)
     probe_config = decode_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
@@ -135,6 +135,7 @@ def engine_configs(
         block_size=block_size,
         page_bytes=page_bytes,
         num_buffer_blocks=num_blocks,
+        cores=_cores(settings.decode.num_devices),
     )
     decode_args = _seesaw_args(decode_args, common)
     decode_args.kv_cache_memory_bytes = sizes.decode_pool_bytes
@@ -189,19 +190,6 @@ def refuse_models(config: VllmConfig) -> None:
             )
 
 
-def bind_cores(num_devices: int) -> None:
-    """On the CPU: divide the cores evenly among the devices, unless the user already has."""
-    if not current_platform.is_cpu() or os.environ.get(_BIND_VARIABLE):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    share = max(1, len(cores) // num_devices)
-    groups = [
-        [cores[(device * share + i) % len(cores)] for i in range(share)]
-        for device in range(num_devices)
-    ]
-    os.environ[_BIND_VARIABLE] = "|".join(",".join(map(str, group)) for group in groups)
-
-
 def available_bytes() -> int:
     """Main memory that this container may still take."""
     available = int(psutil.virtual_memory().available)
@@ -218,6 +206,10 @@ def available_bytes() -> int:
             continue
         available = min(available, left)
     return available
+
+
+def _cores(num_devices: int) -> tuple[str, ...]:
+    return divide_cores(num_devices) if current_platform.is_cpu() else ("",) * num_devices
 
 
 def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:

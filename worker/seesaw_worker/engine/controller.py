@@ -14,7 +14,8 @@ Requests with the very same prompt that wait together share one way to the buffe
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,7 +49,7 @@ class Observer(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """One prompt and all requests that wait for it. Units: seconds of the loop's clock."""
+    """One prompt and all requests that wait for it. Units: seconds of the clock."""
 
     key: str
     identity: Any
@@ -73,6 +74,7 @@ class Controller:
         decode: EngineCore,
         decode_slots: int,
         observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = policy
         self.ledger = ledger
@@ -83,8 +85,8 @@ class Controller:
         self._prefill, self._decode = prefill, decode
         self._decode_slots = decode_slots
         self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._phase_began_s = self._loop.time()
+        self._now = clock
+        self._phase_began_s = self._now()
         self._kick = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -121,7 +123,7 @@ class Controller:
             key=key,
             identity=identity,
             num_tokens=tokens,
-            arrived_s=self._loop.time(),
+            arrived_s=self._now(),
             readers={request.request_id: request},
         )
         self._kick.set()
@@ -164,7 +166,7 @@ class Controller:
         """Look at the decode engine's outputs on their way to the front end."""
         for output in outputs:
             if output.new_token_ids or output.finish_reason is not None:
-                self._in_place.first_output(output.request_id, self._loop.time())
+                self._in_place.first_output(output.request_id, self._now())
             if output.finish_reason is not None:
                 self._decoding.discard(output.request_id)
         self._note_progress()
@@ -193,7 +195,7 @@ class Controller:
 
     @property
     def phase_age_s(self) -> float:
-        return self._loop.time() - self._phase_began_s
+        return self._now() - self._phase_began_s
 
     @property
     def costs(self) -> Costs:
@@ -210,7 +212,7 @@ class Controller:
             phase=self.phase,
             phase_age_s=self.phase_age_s,
             waiting_tokens=self.waiting_tokens,
-            oldest_wait_s=self._loop.time() - oldest.arrived_s if oldest else 0.0,
+            oldest_wait_s=self._now() - oldest.arrived_s if oldest else 0.0,
             num_prefilling=len(self._prefilling),
             num_decoding=len(self._decoding),
             decode_has_room=len(self._decoding) < self._decode_slots,
@@ -245,12 +247,12 @@ class Controller:
 
     async def _time_prompt(self, core: EngineCore, num_tokens: int) -> float:
         key = f"seesaw-{next(self._keys)}"
-        began = self._loop.time()
+        began = self._now()
         await core.add_request_async(requests.for_warm_up(key, num_tokens))
         while True:
             outputs = await core.get_output_async()
             if any(o.request_id == key and o.finish_reason is not None for o in outputs.outputs):
-                return self._loop.time() - began
+                return self._now() - began
 
     async def run(self) -> None:
         """Carry out steps for ever. Raises: BrokenError or vLLM's error if an engine is dead."""
@@ -289,17 +291,17 @@ class Controller:
         old, new = (
             (self._decode, self._prefill) if to is Phase.PREFILL else (self._prefill, self._decode)
         )
-        began = self._loop.time()
+        began = self._now()
         if self.phase is Phase.PREFILL:
             self._end_wave(began)
         self._in_place.interrupt()
         self._prefill_may_write = True
         await old.pause_scheduler_async("keep", False)
-        paused = self._loop.time()
+        paused = self._now()
         copied = await new.collective_rpc_async("seesaw_acquire")
-        acquired = self._loop.time()
+        acquired = self._now()
         await new.resume_scheduler_async()
-        ended = self._loop.time()
+        ended = self._now()
         self.seconds_by_phase[self.phase] += began - self._phase_began_s
         self.phase, self._phase_began_s = to, ended
         if to is Phase.PREFILL:
@@ -367,7 +369,7 @@ class Controller:
             tokens = requests.num_prompt_tokens(request)
             self._count(in_place_requests=1, in_place_tokens=tokens)
             if self.phase is Phase.DECODE:
-                self._in_place.sent(request.request_id, tokens, self._loop.time())
+                self._in_place.sent(request.request_id, tokens, self._now())
             await self._decode.add_request_async(requests.for_decode(request, None))
         self._kick.set()
 
@@ -390,7 +392,7 @@ class Controller:
                 self.ledger.release(prompt.key)
             await self._send_in_place(list(prompt.readers.values()))
             return
-        self._wave.add(prompt.num_tokens, self._loop.time())
+        self._wave.add(prompt.num_tokens, self._now())
         self.ledger.store(prompt.key)
         entry = self.ledger.entry(prompt.key)
         ticket = BufferTicket(key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks)

@@ -24,7 +24,7 @@ class EngineSettings:
     """Settings of one engine. Units: bytes; ``block_size`` in tokens.
 
     ``folder`` is the worker's run folder, ``server_pid`` the process whose death ends the
-    engine's. ``arena_bytes`` has one entry per device.
+    engine's. ``arena_bytes`` and ``cores`` (CPU only, else empty) have one entry per device.
     """
 
     role: Role
@@ -38,6 +38,7 @@ class EngineSettings:
     block_size: int
     page_bytes: int
     num_buffer_blocks: int
+    cores: tuple[str, ...]
 
     @property
     def layout(self) -> Layout:
@@ -74,5 +75,6 @@ class EngineSettings:
                 "shape": ModelShape(**fields["shape"]),
                 "weights": WeightsMode(fields["weights"]),
                 "arena_bytes": tuple(fields["arena_bytes"]),
+                "cores": tuple(fields["cores"]),
             }
         )

@@ -12,6 +12,7 @@ from vllm.platforms import current_platform
 
 from seesaw_worker.control import ControlPage
 from seesaw_worker.engine import mends
+from seesaw_worker.engine.processes import bind_to_cores
 from seesaw_worker.engine.settings import EngineSettings, WeightsMode
 from seesaw_worker.kv.connector import SeesawConnector
 from seesaw_worker.weights.loader import SharedArenaLoader
@@ -38,6 +39,7 @@ class SeesawWorker(BaseWorker):  # type: ignore[misc, valid-type]
         self._role = self._settings.role
         self._control = ControlPage(self._settings.folder, self._settings.layout.num_devices)
         self._fresh = False
+        bind_to_cores(self._settings.cores[self.rank])
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         if self._settings.weights is WeightsMode.SHARED:

@@ -16,6 +16,7 @@ import torch
 from seesaw_core.blocks import pair_runs
 from seesaw_core.errors import IntegrityError
 from seesaw_core.placement import KvShard
+from seesaw_worker.devices.base import Device
 from seesaw_worker.shm import create_segment, map_segment
 
 _WORD = 8
@@ -27,17 +28,20 @@ def create_buffer(path: Path, num_blocks: int, block_bytes: int) -> None:
 
 
 class KvBuffer:
-    """One rank's view of the buffer.
+    """One rank's view of the buffer. Copies are done after the device's ``synchronize``.
 
     Shapes: ``_words_BLHW`` [num_blocks, num_layers, num_kv_heads, words].
     """
 
     def __init__(
-        self, path: Path, *, num_layers: int, num_kv_heads: int, page_bytes: int
+        self, path: Path, device: Device, *, num_layers: int, num_kv_heads: int, page_bytes: int
     ) -> None:
         if page_bytes % _WORD:
             raise IntegrityError(f"a KV page of {page_bytes} bytes is no whole number of words")
-        words = torch.frombuffer(map_segment(path), dtype=torch.int64)
+        memory = torch.frombuffer(map_segment(path), dtype=torch.uint8)
+        device.pin(memory)
+        self._device = device
+        words = memory.view(torch.int64)
         self._words_BLHW = words.view(-1, num_layers, num_kv_heads, page_bytes // _WORD)
 
     @property
@@ -57,7 +61,8 @@ class KvBuffer:
         heads = slice(shard.heads.start, shard.heads.stop)
         for run in pair_runs(pool_blocks, buffer_blocks):
             target = self._words_BLHW[run.target : run.target + run.length, layer, heads]
-            target.copy_(pool_PhW[run.source : run.source + run.length], non_blocking=True)
+            source = pool_PhW[run.source : run.source + run.length]
+            self._device.copy_rows(target.view(run.length, -1), source.view(run.length, -1))
 
     def load(
         self,
@@ -72,7 +77,8 @@ class KvBuffer:
         heads = slice(shard.heads.start, shard.heads.stop)
         for run in pair_runs(buffer_blocks, pool_blocks):
             source = self._words_BLHW[run.source : run.source + run.length, layer, heads]
-            pool_PhW[run.target : run.target + run.length].copy_(source, non_blocking=True)
+            target = pool_PhW[run.target : run.target + run.length]
+            self._device.copy_rows(target.view(run.length, -1), source.view(run.length, -1))
 
 
 def as_pages(layer_kv: torch.Tensor, *, num_heads: int, page_bytes: int) -> torch.Tensor:

@@ -284,6 +284,7 @@ class _Pages:
         self._device = current_device()
         self._buffer = KvBuffer(
             settings.buffer_path,
+            self._device,
             num_layers=settings.shape.num_layers,
             num_kv_heads=settings.shape.num_kv_heads,
             page_bytes=settings.page_bytes,

@@ -1,0 +1,325 @@
+"""Every device keeps one contract: rows arrive whole, wherever they come from.
+
+CUDA's own code runs here over host memory: streams that run late stand in for a GPU's, so that a
+slot emptied too late, or a copy that nobody waits for, leaves wrong bytes.
+"""
+
+import ctypes
+import mmap
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from seesaw_core.errors import BrokenError, CapacityError, IntegrityError
+from seesaw_worker.devices.base import ArenaMemory, Device, Rows
+from seesaw_worker.devices.cpu import CpuDevice
+from seesaw_worker.devices.cuda import CudaDevice
+from seesaw_worker.devices.cuda_driver import RowCopy
+from seesaw_worker.devices.cuda_staging import StagingRing
+
+MIB = 1 << 20
+
+
+@dataclass
+class LateEvent:
+    stream: "LateStream"
+    position: int
+
+    def synchronize(self) -> None:
+        self.stream.run(self.position)
+
+
+@dataclass
+class LateStream:
+    """Does nothing before it is waited for, unless it is the one that torch works on."""
+
+    eager: bool = False
+    work: list[Callable[[], Any]] = field(default_factory=list)
+    done: int = 0
+    lock: Any = field(default_factory=threading.RLock)
+
+    def start(self, work: Callable[[], Any]) -> None:
+        self.work.append(work)
+        if self.eager:
+            self.synchronize()
+
+    def run(self, stop: int) -> None:
+        with self.lock:
+            while self.done < stop:
+                self.done += 1
+                self.work[self.done - 1]()
+
+    def record_event(self) -> LateEvent:
+        return LateEvent(self, len(self.work))
+
+    def wait_event(self, event: LateEvent) -> None:
+        self.start(event.synchronize)
+
+    def synchronize(self) -> None:
+        self.run(len(self.work))
+
+
+class HostDriver:
+    """:class:`seesaw_worker.devices.cuda_driver.Driver` over host memory, one per "process"."""
+
+    allocations: ClassVar[dict[int, mmap.mmap]] = {}
+
+    def __init__(self, *, pins: bool = True, gpu: str = "GPU-0", room: int = 1 << 30) -> None:
+        self.pins = pins
+        self.name = gpu
+        self.room = room
+        self.released: list[int] = []
+        self.registered: list[tuple[int, int]] = []
+        self.stream = LateStream(eager=True)
+
+    def gpu(self) -> str:
+        return self.name
+
+    def allocate(self, num_bytes: int) -> int:
+        if num_bytes > self.room:
+            raise MemoryError(f"{num_bytes} bytes of device memory wanted, {self.room} free")
+        memory = mmap.mmap(-1, num_bytes)
+        address = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+        self.allocations[address] = memory
+        return address
+
+    def free(self, address: int) -> None:
+        self.released.append(address)
+
+    def export(self, address: int) -> bytes:
+        return address.to_bytes(64, "little")
+
+    def open(self, handle: bytes) -> int:
+        address = int.from_bytes(handle, "little")
+        if address not in self.allocations:
+            raise BrokenError("a CUDA call failed: CUDA_ERROR_INVALID_HANDLE (400)")
+        return address
+
+    def close(self, address: int) -> None:
+        self.released.append(address)
+
+    def tensor(self, address: int, num_bytes: int, owner: object) -> torch.Tensor:
+        memory = (ctypes.c_uint8 * num_bytes).from_address(address)
+        memory.owner = owner  # type: ignore[attr-defined]
+        return torch.frombuffer(memory, dtype=torch.uint8)
+
+    def register(self, address: int, num_bytes: int) -> bool:
+        self.registered.append((address, num_bytes))
+        return self.pins
+
+    def pinned(self, num_bytes: int) -> torch.Tensor:
+        return torch.zeros(num_bytes, dtype=torch.uint8)
+
+    def current_stream(self) -> LateStream:
+        return self.stream
+
+    def new_stream(self) -> LateStream:
+        return LateStream()
+
+    def copy(self, rows: RowCopy, stream: LateStream) -> None:
+        def move() -> None:
+            for row in range(rows.count):
+                ctypes.memmove(
+                    rows.target + row * rows.target_pitch,
+                    rows.source + row * rows.source_pitch,
+                    rows.width,
+                )
+
+        stream.start(move)
+
+
+def pinned_gpu() -> Device:
+    return CudaDevice(HostDriver())
+
+
+def staged_gpu() -> Device:
+    return CudaDevice(HostDriver(pins=False))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(CpuDevice, id="cpu"),
+        pytest.param(pinned_gpu, id="gpu that pins files"),
+        pytest.param(staged_gpu, id="gpu that stages files"),
+        pytest.param(
+            CudaDevice,
+            id="real gpu",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+        ),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> Device:
+    made: Device = request.param()
+    return made
+
+
+def noise(num_bytes: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (num_bytes,), dtype=torch.uint8, generator=generator)
+
+
+def straight(file: int, source: int, target: int, width: int) -> Rows:
+    return Rows(
+        file=file,
+        source=source,
+        source_pitch=width,
+        target=target,
+        target_pitch=width,
+        width=width,
+        count=1,
+    )
+
+
+def strided(source: int, target: int, width: int, count: int, gap: int = 0) -> Rows:
+    """Every second row of a file, to rows that lie ``gap`` bytes apart."""
+    return Rows(
+        file=0,
+        source=source,
+        source_pitch=2 * width,
+        target=target,
+        target_pitch=width + gap,
+        width=width,
+        count=count,
+    )
+
+
+def expected(files: list[torch.Tensor], rows: list[Rows], before: torch.Tensor) -> torch.Tensor:
+    after = before.clone()
+    for r in rows:
+        for row in range(r.count):
+            source = r.source + row * r.source_pitch
+            target = r.target + row * r.target_pitch
+            after[target : target + r.width] = files[r.file][source : source + r.width]
+    return after
+
+
+ROWS = {
+    "one straight copy": [straight(0, 8, 0, MIB)],
+    "a copy larger than a slot": [straight(0, 0, 64, 9 * MIB)],
+    "narrow rows side by side": [strided(0, 256, 96, 5000)],
+    "rows apart at both ends": [strided(64, 0, 1024, 300, gap=512)],
+    "odd addresses and widths": [strided(3, 5, 7, 11, gap=2), straight(1, 1, 4099, 13)],
+    "two files and many small copies": [straight(i % 2, 100 * i, 128 * i, 100) for i in range(999)],
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
+def test_rows_arrive_at_their_places_and_nowhere_else(
+    device: Device, tmp_path: Path, rows: list[Rows]
+) -> None:
+    files = [noise(10 * MIB, seed=1), noise(MIB, seed=2)]
+    arena = device.open_arena(tmp_path, 0, 12 * MIB)
+    copier = device.row_copier(files, arena, rows)
+    for poison in (0xA5, 0x5A):
+        arena.bytes.fill_(poison)
+        before = arena.bytes.cpu()
+        copier.copy()
+        device.synchronize()
+        assert torch.equal(arena.bytes.cpu(), expected(files, rows, before))
+
+
+def test_rows_of_two_dimensional_tensors_go_both_ways(device: Device, tmp_path: Path) -> None:
+    memory = torch.frombuffer(mmap.mmap(-1, 64 << 10), dtype=torch.uint8)
+    memory.copy_(noise(64 << 10))
+    device.pin(memory)
+    host = memory.view(torch.int64).view(16, 512)[2:7, 64:192]
+    before = memory.clone()
+    pool = device.open_arena(tmp_path, 1, 8 << 10).bytes.view(torch.int64).view(8, 128)
+    device.copy_rows(pool[1:6], host)
+    device.synchronize()
+    assert torch.equal(pool[1:6].cpu(), host)
+    kept = host.clone()
+    host.zero_()
+    device.copy_rows(host, pool[1:6])
+    device.synchronize()
+    assert torch.equal(host, kept)
+    assert torch.equal(memory, before)
+
+
+def test_slots_are_refilled_only_once_they_are_empty() -> None:
+    driver = HostDriver()
+    ring = StagingRing(driver, num_lanes=3, slot_bytes=256)
+    files = [noise(64 << 10)]
+    rows = [straight(0, 1, 0, 30_000), strided(7, 30_016, 96, 300), strided(9, 59_008, 700, 9, 4)]
+    target = torch.zeros(66_000, dtype=torch.uint8)
+    staged = ring.plan(files, target.data_ptr(), rows)
+    for _ in range(3):
+        target.zero_()
+        staged.copy()
+        driver.current_stream().synchronize()
+        assert torch.equal(target, expected(files, rows, torch.zeros_like(target)))
+
+
+def test_the_second_process_opens_the_arena_of_the_first(tmp_path: Path) -> None:
+    first, second = CudaDevice(HostDriver()), CudaDevice(HostDriver())
+    a = first.open_arena(tmp_path, 0, 3 * MIB)
+    b = second.open_arena(tmp_path, 0, MIB)
+    a.bytes.copy_(noise(3 * MIB))
+    assert b.bytes.numel() == MIB
+    assert torch.equal(b.bytes, a.bytes[:MIB])
+
+
+def test_an_arena_is_given_back_once_no_tensor_uses_it(tmp_path: Path) -> None:
+    first, second = HostDriver(), HostDriver()
+    a = CudaDevice(first).open_arena(tmp_path, 0, MIB)
+    b = CudaDevice(second).open_arena(tmp_path, 0, MIB)
+    view = b.bytes[5:]
+    del b
+    assert second.released == []
+    del view
+    assert len(second.released) == 1
+    assert first.released == []
+    del a
+    assert len(first.released) == 1
+
+
+def test_an_arena_on_another_gpu_is_refused(tmp_path: Path) -> None:
+    held = CudaDevice(HostDriver()).open_arena(tmp_path, 0, MIB)
+    with pytest.raises(IntegrityError, match="same GPUs"):
+        CudaDevice(HostDriver(gpu="GPU-1")).open_arena(tmp_path, 0, MIB)
+    assert held.bytes.numel() == MIB
+
+
+def test_an_arena_too_small_for_the_second_process_is_refused(tmp_path: Path) -> None:
+    held = CudaDevice(HostDriver()).open_arena(tmp_path, 0, MIB)
+    with pytest.raises(IntegrityError, match="4194304 are wanted"):
+        CudaDevice(HostDriver()).open_arena(tmp_path, 0, 4 * MIB)
+    assert held.bytes.numel() == MIB
+
+
+def test_an_arena_whose_process_has_died_is_refused(tmp_path: Path) -> None:
+    held = CudaDevice(HostDriver()).open_arena(tmp_path, 0, MIB)
+    address = held.bytes.data_ptr()
+    memory = HostDriver.allocations.pop(address)
+    with pytest.raises(IntegrityError, match="cannot be opened"):
+        CudaDevice(HostDriver()).open_arena(tmp_path, 0, MIB)
+    HostDriver.allocations[address] = memory
+
+
+def test_an_arena_that_does_not_fit_the_gpu_names_the_bytes(tmp_path: Path) -> None:
+    device = CudaDevice(HostDriver(room=MIB))
+    with pytest.raises(CapacityError, match="3145728|4194304 bytes of device memory wanted"):
+        device.open_arena(tmp_path, 0, 3 * MIB)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_each_file_is_pinned_once_and_only_if_rows_use_it() -> None:
+    driver = HostDriver()
+    device = CudaDevice(driver)
+    files = [noise(4096), noise(4096)]
+    arena = ArenaMemory(bytes=torch.zeros(4096, dtype=torch.uint8))
+    for _ in range(3):
+        device.row_copier(files, arena, [straight(1, 0, 0, 64)])
+    assert driver.registered == [(files[1].data_ptr(), 4096)]
+
+
+def test_shared_memory_that_cannot_be_pinned_is_reported_not_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    CudaDevice(HostDriver(pins=False)).pin(noise(4096))
+    assert "cannot pin 4096 bytes" in caplog.text

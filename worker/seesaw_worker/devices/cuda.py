@@ -1,0 +1,221 @@
+"""GPUs: the arena is one allocation that two processes share, and copies run on streams.
+
+The first process allocates, outside torch's allocator, and leaves an IPC handle in the worker's
+folder; the second opens it. Neither frees it before it ends, so addresses hold for CUDA graphs.
+Not done yet: bytes that a device holds in both layouts need not cross the link at all.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from seesaw_core.errors import BrokenError, CapacityError, IntegrityError
+from seesaw_worker.devices.base import ArenaMemory, RowCopier, Rows
+from seesaw_worker.devices.cuda_driver import CudaDriver, Driver, RowCopy
+from seesaw_worker.devices.cuda_staging import StagingRing
+
+logger = logging.getLogger("vllm.seesaw.cuda")
+
+_GRANULE = 2 << 20  # smaller allocations share their memory, and with it their handle
+
+
+class CudaDevice:
+    """Implements :class:`seesaw_worker.devices.base.Device` on the current GPU.
+
+    Requires: made in a thread whose current GPU is the rank's; any thread may use it then.
+    """
+
+    name = "cuda"
+
+    def __init__(self, driver: Driver | None = None) -> None:
+        self._driver: Driver = driver or CudaDriver()
+        self._ring: StagingRing | None = None
+        self._pinned: dict[int, tuple[torch.Tensor, bool]] = {}
+
+    def open_arena(self, folder: Path, index: int, num_bytes: int) -> ArenaMemory:
+        """Allocate and publish, or open what the other process has published.
+
+        Raises: CapacityError if the memory does not fit; IntegrityError if the other process's
+        arena is on another GPU, too small or gone.
+        """
+        path = folder / f"arena-{index}.json"
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            owner = self._opened(path, num_bytes) if path.exists() else None
+            if owner is None:
+                owner = self._allocated(path, num_bytes)
+        return ArenaMemory(bytes=self._driver.tensor(owner.address, num_bytes, owner))
+
+    def settle_arena(self, folder: Path, index: int, used_bytes: int) -> None:
+        """Nothing is left to do: CUDA gives an allocation all its memory at once."""
+
+    def row_copier(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> RowCopier:
+        """Straight from the files that can be pinned, through pinned slots from the others."""
+        target = arena.bytes.data_ptr()
+        pinned = {f: self._pin(files[f]) for f in {r.file for r in rows}}
+        direct = _DirectRows(
+            self._driver, [_row_copy(files, target, r) for r in rows if pinned[r.file]]
+        )
+        rest = [r for r in rows if not pinned[r.file]]
+        if not rest:
+            return direct
+        if self._ring is None:
+            self._ring = StagingRing(self._driver)
+            logger.info("the checkpoint's pages cannot be pinned: copies go through pinned slots")
+        return _Both(direct, self._ring.plan(files, target, rest))
+
+    def pin(self, memory: torch.Tensor) -> None:
+        if not self._pin(memory):
+            logger.warning(
+                "CUDA cannot pin %d bytes of shared memory: copies work, but more slowly",
+                memory.numel(),
+            )
+
+    def copy_rows(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        size = target.element_size()
+        assert target.shape == source.shape, "as many rows, and as wide, at both ends"
+        assert target.dtype == source.dtype, "bytes are moved, never converted"
+        assert target.stride(1) == source.stride(1) == 1, "each row is in one piece"
+        self._driver.copy(
+            _straightened(
+                RowCopy(
+                    to_device=source.device.type == "cpu",
+                    source=source.data_ptr(),
+                    source_pitch=source.stride(0) * size,
+                    target=target.data_ptr(),
+                    target_pitch=target.stride(0) * size,
+                    width=target.shape[1] * size,
+                    count=target.shape[0],
+                )
+            ),
+            self._driver.current_stream(),
+        )
+
+    def synchronize(self) -> None:
+        """Wait for what this thread has started; what others run goes on."""
+        self._driver.current_stream().synchronize()
+
+    def _pin(self, memory: torch.Tensor) -> bool:
+        """Pin once, and keep the mapping for as long as it is pinned."""
+        address = memory.data_ptr()
+        if address not in self._pinned:
+            self._pinned[address] = (memory, self._driver.register(address, memory.numel()))
+        return self._pinned[address][1]
+
+    def _allocated(self, path: Path, num_bytes: int) -> "_Owner":
+        whole = -(-num_bytes // _GRANULE) * _GRANULE
+        try:
+            address = self._driver.allocate(whole)
+        except MemoryError as error:
+            raise CapacityError(
+                f"the weights arena does not fit the GPU: {error}; use a larger GPU, more of "
+                "them, or a smaller or quantized model"
+            ) from error
+        owner = _Owner(address, self._driver.free)
+        _publish(
+            path,
+            _Published(
+                handle=self._driver.export(address).hex(),
+                num_bytes=whole,
+                gpu=self._driver.gpu(),
+                pid=os.getpid(),
+            ),
+        )
+        return owner
+
+    def _opened(self, path: Path, num_bytes: int) -> "_Owner":
+        found = _Published(**json.loads(path.read_text()))
+        if found.gpu != self._driver.gpu() or found.num_bytes < num_bytes:
+            raise IntegrityError(
+                f"{path.name}: process {found.pid} has made an arena of {found.num_bytes} bytes "
+                f"on GPU {found.gpu}, but {num_bytes} are wanted on {self._driver.gpu()}; both "
+                "engines' ranks must be on the same GPUs, in the same order"
+            )
+        try:
+            address = self._driver.open(bytes.fromhex(found.handle))
+        except BrokenError as error:
+            raise IntegrityError(
+                f"{path.name}: the arena of process {found.pid} cannot be opened; both engines "
+                "must run in one container, and that process must be alive"
+            ) from error
+        return _Owner(address, self._driver.close)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Published:
+    """What the first process tells the second."""
+
+    handle: str
+    num_bytes: int
+    gpu: str
+    pid: int
+
+
+class _Owner:
+    """Gives device memory back once no tensor uses it; a process that ends need not."""
+
+    def __init__(self, address: int, release: Callable[[int], None]) -> None:
+        self.address = address
+        weakref.finalize(self, release, address).atexit = False
+
+
+class _DirectRows:
+    """Implements :class:`seesaw_worker.devices.base.RowCopier` on the current stream."""
+
+    def __init__(self, driver: Driver, copies: Sequence[RowCopy]) -> None:
+        self._driver = driver
+        self._copies = copies
+
+    def copy(self) -> None:
+        stream = self._driver.current_stream()
+        for copy in self._copies:
+            self._driver.copy(copy, stream)
+
+
+class _Both:
+    """Two copiers as one: direct copies cross the link while others are packed."""
+
+    def __init__(self, direct: RowCopier, staged: RowCopier) -> None:
+        self._direct = direct
+        self._staged = staged
+
+    def copy(self) -> None:
+        self._direct.copy()
+        self._staged.copy()
+
+
+def _publish(path: Path, found: _Published) -> None:
+    """Write the file whole or not at all."""
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(json.dumps(asdict(found)))
+    scratch.replace(path)
+
+
+def _row_copy(files: Sequence[torch.Tensor], target: int, rows: Rows) -> RowCopy:
+    return _straightened(
+        RowCopy(
+            to_device=True,
+            source=files[rows.file].data_ptr() + rows.source,
+            source_pitch=rows.source_pitch,
+            target=target + rows.target,
+            target_pitch=rows.target_pitch,
+            width=rows.width,
+            count=rows.count,
+        )
+    )
+
+
+def _straightened(rows: RowCopy) -> RowCopy:
+    """Rows that lie side by side at both ends, as one."""
+    if rows.count == 1 or not rows.source_pitch == rows.target_pitch == rows.width:
+        return rows
+    return replace(rows, width=rows.width * rows.count, count=1)

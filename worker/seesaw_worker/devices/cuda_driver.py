@@ -1,0 +1,202 @@
+"""The CUDA calls that Seesaw makes itself, for the device that was current when it started.
+
+Only here are cuda-bindings and torch's streams used; a test puts host memory in their place. It
+is the driver's API and not the runtime's, since a call that the runtime refuses leaves its error
+behind, and a later, unrelated call of torch would report it. Knows nothing of weights or KV.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from seesaw_core.errors import BrokenError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowCopy:
+    """``count`` rows of ``width`` bytes between host and device. Units: addresses and bytes."""
+
+    to_device: bool
+    source: int
+    source_pitch: int
+    target: int
+    target_pitch: int
+    width: int
+    count: int
+
+
+class Driver(Protocol):
+    """What :class:`seesaw_worker.devices.cuda.CudaDevice` needs of CUDA.
+
+    Streams and events are torch's: ``stream.wait_event``, ``stream.record_event``,
+    ``event.synchronize``. Every call may come from any thread.
+    """
+
+    def gpu(self) -> str:
+        """The device's UUID, the same in every process."""
+        ...
+
+    def allocate(self, num_bytes: int) -> int:
+        """An allocation of its own. Raises: MemoryError if it does not fit."""
+        ...
+
+    def free(self, address: int) -> None: ...
+
+    def export(self, address: int) -> bytes:
+        """A handle with which other processes open the allocation."""
+        ...
+
+    def open(self, handle: bytes) -> int:
+        """Another process's allocation. Raises: BrokenError if that process is gone."""
+        ...
+
+    def close(self, address: int) -> None: ...
+
+    def tensor(self, address: int, num_bytes: int, owner: object) -> torch.Tensor:
+        """Device memory as flat bytes; the tensor keeps ``owner`` alive."""
+        ...
+
+    def register(self, address: int, num_bytes: int) -> bool:
+        """Pin host memory for as long as the process lives; False if CUDA refuses it."""
+        ...
+
+    def pinned(self, num_bytes: int) -> torch.Tensor: ...
+
+    def current_stream(self) -> Any: ...
+
+    def new_stream(self) -> Any: ...
+
+    def copy(self, rows: RowCopy, stream: Any) -> None:
+        """Start a copy; if the host's side is not pinned, also wait for it."""
+        ...
+
+
+class CudaDriver:
+    """Implements :class:`Driver` on a GPU."""
+
+    def __init__(self) -> None:
+        from cuda.bindings import driver  # comes with torch's CUDA builds, and with no other
+
+        torch.cuda.init()
+        self._cu: Any = driver
+        self._ordinal: int = torch.cuda.current_device()
+        device = self._check(driver.cuDeviceGet(self._ordinal))
+        self._context = self._check(driver.cuDevicePrimaryCtxRetain(device))
+        attribute = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED
+        self._pins_read_only = bool(self._check(driver.cuDeviceGetAttribute(attribute, device)))
+        self._entered = threading.local()
+        self._enter()
+
+    def gpu(self) -> str:
+        return str(torch.cuda.get_device_properties(self._ordinal).uuid)
+
+    def allocate(self, num_bytes: int) -> int:
+        self._enter()
+        error, address = self._cu.cuMemAlloc(num_bytes)
+        if error == self._cu.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            free, _ = torch.cuda.mem_get_info(self._ordinal)
+            raise MemoryError(f"{num_bytes} bytes of device memory wanted, {free} free")
+        return int(self._check((error, address)))
+
+    def free(self, address: int) -> None:
+        self._enter()
+        self._check(self._cu.cuMemFree(address))
+
+    def export(self, address: int) -> bytes:
+        self._enter()
+        return bytes(self._check(self._cu.cuIpcGetMemHandle(address)).reserved)
+
+    def open(self, handle: bytes) -> int:
+        self._enter()
+        opened = self._cu.CUipcMemHandle()
+        opened.reserved = handle
+        lazy = self._cu.CUipcMem_flags.CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
+        return int(self._check(self._cu.cuIpcOpenMemHandle(opened, int(lazy))))
+
+    def close(self, address: int) -> None:
+        self._enter()
+        self._check(self._cu.cuIpcCloseMemHandle(address))
+
+    def tensor(self, address: int, num_bytes: int, owner: object) -> torch.Tensor:
+        exposed = _Exposed(address, num_bytes, owner)
+        tensor = torch.as_tensor(exposed, device=torch.device("cuda", self._ordinal))
+        assert tensor.data_ptr() == address, "torch copied what it should have shared"
+        return tensor
+
+    def register(self, address: int, num_bytes: int) -> bool:
+        """Register with CUDA, read-only if only that is possible.
+
+        GPUs on PCIe mostly refuse read-only registration, and a mapping without write
+        permission with it; memory-backed files that are mapped writable go everywhere.
+        """
+        self._enter()
+        cu = self._cu
+        plain = cu.CU_MEMHOSTREGISTER_PORTABLE | cu.CU_MEMHOSTREGISTER_DEVICEMAP
+        flags = [plain | cu.CU_MEMHOSTREGISTER_READ_ONLY] if self._pins_read_only else []
+        done = (
+            cu.CUresult.CUDA_SUCCESS,
+            cu.CUresult.CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED,
+        )
+        return any(
+            cu.cuMemHostRegister(address, num_bytes, f)[0] in done for f in [*flags, plain]
+        )
+
+    def pinned(self, num_bytes: int) -> torch.Tensor:
+        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)
+
+    def current_stream(self) -> Any:
+        return torch.cuda.current_stream(self._ordinal)
+
+    def new_stream(self) -> Any:
+        return torch.cuda.Stream(self._ordinal)
+
+    def copy(self, rows: RowCopy, stream: Any) -> None:
+        self._enter()
+        cu, handle = self._cu, stream.cuda_stream
+        if rows.count == 1:
+            start = cu.cuMemcpyHtoDAsync if rows.to_device else cu.cuMemcpyDtoHAsync
+            self._check(start(rows.target, rows.source, rows.width, handle))
+            return
+        shape = cu.CUDA_MEMCPY2D()
+        shape.srcPitch, shape.dstPitch = rows.source_pitch, rows.target_pitch
+        shape.WidthInBytes, shape.Height = rows.width, rows.count
+        host, device = (
+            cu.CUmemorytype.CU_MEMORYTYPE_HOST,
+            cu.CUmemorytype.CU_MEMORYTYPE_DEVICE,
+        )
+        if rows.to_device:
+            shape.srcMemoryType, shape.srcHost = host, rows.source
+            shape.dstMemoryType, shape.dstDevice = device, rows.target
+        else:
+            shape.srcMemoryType, shape.srcDevice = device, rows.source
+            shape.dstMemoryType, shape.dstHost = host, rows.target
+        self._check(cu.cuMemcpy2DAsync(shape, handle))
+
+    def _enter(self) -> None:
+        """Make this thread use the device. torch does so only once it launches something."""
+        if not getattr(self._entered, "yes", False):
+            self._check(self._cu.cuCtxSetCurrent(self._context))
+            self._entered.yes = True
+
+    def _check(self, result: tuple[Any, ...]) -> Any:
+        """What a call of the driver gives. Raises: BrokenError if it failed."""
+        error, *given = result
+        if error != self._cu.CUresult.CUDA_SUCCESS:
+            raise BrokenError(f"a CUDA call failed: {error.name} ({int(error)})")
+        return given[0] if given else None
+
+
+class _Exposed:
+    """Device memory as torch takes it from others. The tensor made of it keeps it alive."""
+
+    def __init__(self, address: int, num_bytes: int, owner: object) -> None:
+        self.owner = owner
+        self.__cuda_array_interface__ = {
+            "data": (address, False),
+            "shape": (num_bytes,),
+            "strides": None,
+            "typestr": "|u1",
+            "version": 3,
+        }
