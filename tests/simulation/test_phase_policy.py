@@ -471,17 +471,24 @@ def test_auto_prefills_in_place_where_resharding_does_not_pay(
     assert len(report.waves) <= 1  # one wave to learn what prefill costs
 
 
+CHEAP = Machine(in_place_tokens_per_s=500.0, transition_s=0.1, num_blocks=512)
+
+
 @pytest.mark.parametrize(
-    "requests",
+    ("machine", "requests"),
     [
-        pytest.param(batch(120), id="a batch that is there at once"),
-        pytest.param(stream(120, gap_s=0.1, tokens=500, outputs=60), id="a steady stream"),
+        pytest.param(CHEAP, batch(120), id="a batch that is there at once"),
+        pytest.param(CHEAP, stream(120, gap_s=0.1, tokens=500, outputs=60), id="a steady stream"),
+        pytest.param(
+            replace(CHEAP, num_blocks=128, slots=64, pool=2),
+            batch(120),
+            id="a buffer that fills before the decode engine does",
+        ),
     ],
 )
 def test_auto_reshards_where_prefill_is_faster_and_transitions_are_cheap(
-    requests: list[Request],
+    machine: Machine, requests: list[Request]
 ) -> None:
-    machine = Machine(in_place_tokens_per_s=500.0, transition_s=0.1, num_blocks=512)
     report = Run(AUTO, machine, requests).to_end()
     assert sum(report.waves) > 0.8 * len(requests)
 

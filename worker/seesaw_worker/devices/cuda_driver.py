@@ -139,9 +139,7 @@ class CudaDriver:
             cu.CUresult.CUDA_SUCCESS,
             cu.CUresult.CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED,
         )
-        return any(
-            cu.cuMemHostRegister(address, num_bytes, f)[0] in done for f in [*flags, plain]
-        )
+        return any(cu.cuMemHostRegister(address, num_bytes, f)[0] in done for f in [*flags, plain])
 
     def pinned(self, num_bytes: int) -> torch.Tensor:
         return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 from vllm.config import VllmConfig
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
@@ -98,9 +99,11 @@ async def start_llm(
     llm._progress_server = server
     await llm.reset_mm_cache()
     await llm.controller.prepare(_warm_up_tokens(configs))
-    pids = await _engine_pids(llm.cores)
     death = _Death(llm.cores, on_death)
-    llm._tasks = [asyncio.create_task(death.watch_process(pid, name)) for pid, name in pids.items()]
+    llm._tasks = [
+        asyncio.create_task(death.watch_process(pid, name))
+        for pid, name in _process_names().items()
+    ]
     llm._tasks.append(asyncio.create_task(death.watch_controller(llm.controller)))
     return llm
 
@@ -142,18 +145,9 @@ async def _follow_progress(
         controller.observe_progress(*parse_progress(line))
 
 
-async def _engine_pids(cores: TwoEngineClient) -> dict[int, str]:
-    """Every process of both engines, with a name for error messages."""
-    pids: dict[int, str] = {}
-    for title, core in (("prefill", cores.prefill), ("decode", cores.decode)):
-        manager = core.resources.engine_manager
-        assert manager is not None
-        for process in manager.processes:
-            assert process.pid is not None
-            pids[process.pid] = f"{title} engine core"
-        for info in await core.collective_rpc_async("seesaw_info"):
-            pids[info["pid"]] = f"{title} rank {info['rank']}"
-    return pids
+def _process_names() -> dict[int, str]:
+    """Every process below the server, with a name for error messages."""
+    return {p.pid: p.name() for p in psutil.Process().children(recursive=True)}
 
 
 class _Death:

@@ -100,5 +100,4 @@ def as_pages(layer_kv: torch.Tensor, *, num_heads: int, page_bytes: int) -> torc
             f"{layer_kv.stride()}, expected [blocks, {num_heads}, block_size, content] "
             f"with {page_bytes} bytes for a head's block"
         )
-    words = flat.view(num_blocks, num_heads, page_bytes).view(torch.int64)
-    return words
+    return flat.view(num_blocks, num_heads, page_bytes).view(torch.int64)

@@ -1,0 +1,85 @@
+"""Plain vLLM on a list of prompts: the reference that Seesaw's tokens are held against.
+
+Runs as a process of its own, ``python -m seesaw_worker.plain JOB``, so that nothing of Seesaw is
+in it. JOB is a JSON file; the outputs go to the path that it names.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seesaw_core.layouts import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One request: prompt tokens and vLLM's sampling parameters."""
+
+    prompt: list[int]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to run. ``engine`` holds vLLM's engine arguments beside model and layout."""
+
+    model: str
+    tensor: int
+    pipeline: int
+    output: str
+    samples: list[Sample]
+    engine: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        fields = json.loads(path.read_text())
+        return cls(**fields | {"samples": [Sample(**s) for s in fields["samples"]]})
+
+
+def plain_environment(layout: Layout) -> dict[str, str]:
+    """The environment of a plain vLLM with one share of the cores a device."""
+    from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
+
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEESAW_", BIND_VARIABLE))}
+    return kept | {
+        BIND_VARIABLE: "|".join(divide_cores(layout.num_devices)),
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Generate all samples in one batch. Returns tokens by sample, and seconds."""
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        model=job.model,
+        tensor_parallel_size=job.tensor,
+        pipeline_parallel_size=job.pipeline,
+        distributed_executor_backend="mp",
+        disable_log_stats=True,
+        **job.engine,
+    )
+    began = time.perf_counter()
+    outputs = llm.generate(
+        [{"prompt_token_ids": s.prompt} for s in job.samples],
+        [SamplingParams(**s.params) for s in job.samples],
+        use_tqdm=False,
+    )
+    seconds = time.perf_counter() - began
+    tokens = [[list(c.token_ids) for c in o.outputs] for o in outputs]
+    return {"tokens": tokens, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    the_job = Job.read(Path(sys.argv[1]))
+    Path(the_job.output).write_text(json.dumps(run(the_job)))
