@@ -73,7 +73,7 @@ class LocalWorker:
         """Start and wait until it is healthy."""
         began = time.monotonic()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+            self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
             )
         while not self.is_healthy():

@@ -14,9 +14,7 @@ def run(arguments: list[str]) -> int:
         return _serve(arguments)
     from seesaw_worker.supervisor import supervise
 
-    return supervise(
-        [sys.executable, "-m", "seesaw_cli.main", "worker", _SERVER, *arguments]
-    )
+    return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", _SERVER, *arguments])
 
 
 def _serve(arguments: list[str]) -> int:

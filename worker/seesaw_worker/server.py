@@ -184,9 +184,7 @@ class WorkerServer:
         async def health() -> Response:
             return JSONResponse({"status": self._telemetry.detail}, status_code=503)
 
-        server = _QuietServer(
-            uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
-        )
+        server = _QuietServer(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
         try:
             yield

@@ -8,7 +8,6 @@ shared memory. It imports neither torch nor vLLM.
 
 import contextlib
 import ctypes
-import os
 import re
 import signal
 import subprocess
@@ -30,7 +29,7 @@ def supervise(command: Sequence[str]) -> int:
     """Run ``command`` to its end and clean up after it. Returns its exit code."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = set(_SHM.iterdir())
-    child = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own command line
+    child = subprocess.Popen(command, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _: _forward(child, n))
     seen: set[Path] = set()

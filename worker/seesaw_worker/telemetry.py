@@ -61,9 +61,7 @@ class Metrics:
         self.prompt_tokens = Counter(
             "seesaw_prompt_tokens", "Prompt tokens by path.", ["path"], registry=registry
         )
-        self.requests = Counter(
-            "seesaw_requests", "Requests by path.", ["path"], registry=registry
-        )
+        self.requests = Counter("seesaw_requests", "Requests by path.", ["path"], registry=registry)
         self.waiting = Gauge(
             "seesaw_waiting_prompts", "Prompts that wait for a wave.", registry=registry
         )
@@ -154,9 +152,7 @@ class Telemetry:
         if state.buffer is not None:
             for name in ("free", "reserved", "stored", "loading", "capacity"):
                 blocks = getattr(state.buffer.blocks, name)
-                self._metrics.buffer_bytes.labels(state=name).set(
-                    blocks * state.buffer.block_bytes
-                )
+                self._metrics.buffer_bytes.labels(state=name).set(blocks * state.buffer.block_bytes)
         seen, self._seen_paths = self._seen_paths, state.paths
         for path in ("reshard", "in_place"):
             for metric, what in (

@@ -271,7 +271,9 @@ def _sizes(
     left = available_bytes() - taken
     if decode_pool is None:
         most_tokens = config.scheduler_config.max_num_seqs * config.model_config.max_model_len
-        most = _device_share(settings.decode, config, -(-most_tokens // block_size) + 2, block_bytes)
+        most = _device_share(
+            settings.decode, config, -(-most_tokens // block_size) + 2, block_bytes
+        )
         decode_pool = min(most, int(left * 0.6) // num_devices)
     needed = taken + num_devices * max(decode_pool, block_bytes)
     if left < num_devices * decode_pool or decode_pool < block_bytes:

@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from seesaw_core.errors import BrokenError, SeesawError
 from seesaw_core.ledger import Ledger
 from seesaw_core.messages import PathTotals, TransitionEvent, WaveEvent
-from seesaw_core.policy import Admit, Costs, InPlace, Phase, PhasePolicy, Policy, Switch, View, Wait
+from seesaw_core.policy import Admit, Costs, InPlace, Phase, Policy, Switch, View, Wait
 from seesaw_core.rates import Mean, Rate
 from seesaw_worker.engine import requests
 from seesaw_worker.kv.transfer import BufferTicket, Progress
+
+_STRETCH_S = 1.0
+_TELLING_TOKENS = 128
 
 
 class EngineCore(Protocol):
@@ -45,6 +47,15 @@ class Observer(Protocol):
 
     def transition_done(self, event: TransitionEvent) -> None: ...
     def wave_done(self, event: WaveEvent) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """The two engine cores. ``decode_slots`` is how many requests decode can run at a time."""
+
+    prefill: EngineCore
+    decode: EngineCore
+    decode_slots: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,9 +81,7 @@ class Controller:
         *,
         policy: Policy,
         ledger: Ledger,
-        prefill: EngineCore,
-        decode: EngineCore,
-        decode_slots: int,
+        engines: Engines,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,8 +91,8 @@ class Controller:
         self.paths = PathTotals()
         self.num_transitions = 0
         self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
-        self._prefill, self._decode = prefill, decode
-        self._decode_slots = decode_slots
+        self._prefill, self._decode = engines.prefill, engines.decode
+        self._decode_slots = engines.decode_slots
         self._observer = observer
         self._now = clock
         self._phase_began_s = self._now()
@@ -231,12 +240,12 @@ class Controller:
         Requires: nobody else reads the engines' outputs yet.
         """
         await self._prefill.pause_scheduler_async("keep", False)
-        for _ in range(2):
-            in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
+        await self._time_prompt(self._decode, warm_up_tokens)
+        in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
         self._in_place_rate.observe(warm_up_tokens, in_place_s)
         await self._switch(Phase.PREFILL, "warming up")
-        for _ in range(2):
-            prefill_s = await self._time_prompt(self._prefill, warm_up_tokens)
+        await self._time_prompt(self._prefill, warm_up_tokens)
+        prefill_s = await self._time_prompt(self._prefill, warm_up_tokens)
         self._prefill_rate.observe(warm_up_tokens, prefill_s)
         await self._switch(Phase.DECODE, "warming up")
         for core in (self._prefill, self._decode):
@@ -330,7 +339,8 @@ class Controller:
         if not self._wave.prompts:
             return
         self._num_waves += 1
-        self._prefill_rate.observe(self._wave.tokens, self._wave.busy_s)
+        if self._wave.tokens >= _TELLING_TOKENS:
+            self._prefill_rate.observe(self._wave.tokens, self._wave.busy_s)
         self._observer.wave_done(
             WaveEvent(
                 number=self._num_waves,
@@ -344,14 +354,10 @@ class Controller:
         for prompt in list(self._waiting.values())[:count]:
             if self._waiting.pop(prompt.key, None) is None:
                 continue  # aborted while an earlier one was sent
-            entry = self.ledger.reserve(
-                prompt.key, prompt.num_tokens, readers=len(prompt.readers)
-            )
+            entry = self.ledger.reserve(prompt.key, prompt.num_tokens, readers=len(prompt.readers))
             self.ledger.hold(prompt.key)
             self._prefilling[prompt.key] = prompt
-            ticket = BufferTicket(
-                key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks
-            )
+            ticket = BufferTicket(key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks)
             first = next(iter(prompt.readers.values()))
             await self._prefill.add_request_async(requests.for_prefill(first, ticket))
 
@@ -451,32 +457,38 @@ class _Wave:
 
 
 class _InPlaceMeter:
-    """Measures how fast the decode engine prefills prompts itself, over busy stretches."""
+    """Measures how fast the decode engine prefills prompts itself.
+
+    A stretch ends when no prompt is under way or when it has lasted a while, so that the rate
+    stays fresh under steady load. Stretches of few tokens say little and are left out.
+    """
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._pending: set[str] = set()
-        self._tokens = 0
+        self._pending: dict[str, int] = {}
+        self._done_tokens = 0
         self._began_s = 0.0
 
     def sent(self, request_id: str, tokens: int, now_s: float) -> None:
         if not self._pending:
-            self._began_s, self._tokens = now_s, 0
-        self._pending.add(request_id)
-        self._tokens += tokens
+            self._began_s, self._done_tokens = now_s, 0
+        self._pending[request_id] = tokens
 
     def first_output(self, request_id: str, now_s: float) -> None:
-        if request_id in self._pending:
-            self._pending.discard(request_id)
-            if not self._pending:
-                self._rate.observe(self._tokens, now_s - self._began_s)
+        tokens = self._pending.pop(request_id, None)
+        if tokens is None:
+            return
+        self._done_tokens += tokens
+        elapsed_s = now_s - self._began_s
+        if not self._pending or elapsed_s >= _STRETCH_S:
+            if self._done_tokens >= _TELLING_TOKENS:
+                self._rate.observe(self._done_tokens, elapsed_s)
+            self._began_s, self._done_tokens = now_s, 0
 
     def forget(self, request_ids: set[str]) -> None:
-        if self._pending & request_ids:
-            self._pending.clear()
+        for request_id in request_ids:
+            self._pending.pop(request_id, None)
 
     def interrupt(self) -> None:
+        """The decode engine stands still: what is under way would measure that instead."""
         self._pending.clear()
-
-
-__all__ = ["BrokenError", "Controller", "EngineCore", "Observer", "PhasePolicy", "SeesawError"]

@@ -89,5 +89,3 @@ class TwoEngineClient:
     def shutdown(self, timeout: float | None = None) -> None:
         for core in (self.prefill, self.decode):
             core.shutdown(timeout=timeout)
-
-

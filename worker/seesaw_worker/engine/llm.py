@@ -16,7 +16,7 @@ from seesaw_core.ledger import Ledger
 from seesaw_core.policy import Policy
 from seesaw_worker.control import ControlPage
 from seesaw_worker.engine.configs import EngineConfigs
-from seesaw_worker.engine.controller import Controller, Observer
+from seesaw_worker.engine.controller import Controller, Engines, Observer
 from seesaw_worker.engine.core_client import TwoEngineClient
 from seesaw_worker.kv.buffer import create_buffer
 from seesaw_worker.kv.transfer import parse_progress
@@ -89,9 +89,11 @@ async def start_llm(
     llm.controller = Controller(
         policy=policy,
         ledger=ledger,
-        prefill=prefill,
-        decode=decode,
-        decode_slots=configs.decode.scheduler_config.max_num_seqs,
+        engines=Engines(
+            prefill=prefill,
+            decode=decode,
+            decode_slots=configs.decode.scheduler_config.max_num_seqs,
+        ),
         observer=observer,
     )
     llm.cores.controller = llm.controller

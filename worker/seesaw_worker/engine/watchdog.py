@@ -16,14 +16,14 @@ def clean_up_with(supervisor_pid: int) -> None:
     """In the server: when the supervisor has died, do its work and end."""
 
     def clean_up() -> None:
+        import psutil
+
         from seesaw_worker.supervisor import (
             descendants,
             end_all,
             mapped_segments,
             remove_segments,
         )
-
-        import psutil
 
         segments = mapped_segments([*descendants(), psutil.Process()])
         end_all(descendants)

@@ -20,13 +20,13 @@ from seesaw_worker.weights.loader import SharedArenaLoader
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as BaseWorker
 else:
-    from vllm.v1.worker.gpu_worker import Worker as BaseWorker  # type: ignore[assignment]
+    from vllm.v1.worker.gpu_worker import Worker as BaseWorker
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
 
 
-class SeesawWorker(BaseWorker):  # type: ignore[misc, valid-type]
+class SeesawWorker(BaseWorker):
     """One rank of one engine.
 
     Primitives for the controller, by ``collective_rpc``: ``seesaw_acquire`` once per
@@ -105,6 +105,3 @@ class SeesawWorker(BaseWorker):  # type: ignore[misc, valid-type]
         self._control.require(self.rank, self._role)
         plan = SharedArenaLoader.plan
         return plan.time_memcpy() if plan else (0, 0.0)
-
-
-

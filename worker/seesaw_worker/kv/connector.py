@@ -141,9 +141,7 @@ class SeesawConnector(KVConnectorBase_V1):
         if self._step().saves:
             self._pages.synchronize()
 
-    def get_finished(
-        self, finished_req_ids: set[str]
-    ) -> tuple[set[str] | None, set[str] | None]:
+    def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         assert self._pages is not None
         return None, self._pages.take_loaded() or None
 
@@ -180,7 +178,9 @@ class _SavePlans:
         """
         block_state = scheduler_output.kv_connector_block_state
         assert block_state is not None
-        computed = {r.req_id: (r.num_computed_tokens, True) for r in scheduler_output.scheduled_new_reqs}
+        computed = {
+            r.req_id: (r.num_computed_tokens, True) for r in scheduler_output.scheduled_new_reqs
+        }
         cached = scheduler_output.scheduled_cached_reqs
         for request_id, num_computed in zip(
             cached.req_ids, cached.num_computed_tokens, strict=True
@@ -351,7 +351,7 @@ class _Pages:
             copy = self._jobs.get()
             try:
                 self._load(copy)
-            except BaseException as error:  # carried to the next step, which stops the engine
+            except BaseException as error:  # noqa: BLE001 - raised by the next step, which stops the engine
                 with self._lock:
                     self._failure = error
                 return

@@ -58,7 +58,6 @@ class SharedArenaLoader(DefaultModelLoader):
         self._host = HostModel(self._checkpoint_files(model_config))
         self._host.prefault()
         self._arena = Arena(memory)
-        ops: list[object] = []
         with (
             self._arena.placing_parameters(),
             recording(self._host, self._arena.find) as ops,
@@ -66,9 +65,7 @@ class SharedArenaLoader(DefaultModelLoader):
             model = super().load_model(vllm_config, model_config, prefix)
         device.settle_arena(settings.folder, index, self._arena.used_bytes)
         live = [p.data for p in model.parameters() if p.numel()]
-        plan = WeightsPlan(
-            arena=self._arena, host=self._host, device=device, ops=ops, live=live
-        )
+        plan = WeightsPlan(arena=self._arena, host=self._host, device=device, ops=ops, live=live)
         logger.info("weights of %s rank %d: %s", settings.role.title, index, plan.summary)
         type(self).plan = plan
         control.give_up(index, settings.role.other)
@@ -78,7 +75,7 @@ class SharedArenaLoader(DefaultModelLoader):
 
     def get_all_weights(
         self, model_config: ModelConfig, model: nn.Module
-    ) -> Iterator[tuple[str, torch.Tensor]]:  # type: ignore[override]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
         assert self._host is not None, "load_model maps the host copy first"
         yield from self._host.tensors()
 

@@ -83,16 +83,14 @@ class Recorder(TorchDispatchMode):
             )
         )
 
-    def _record_fill(self, target: torch.Tensor, value: float | int | bool) -> None:
+    def _record_fill(self, target: torch.Tensor, value: float | bool) -> None:
         offset = self._find(target)
         if offset is not None:
             self.ops.append(FillOp(target=_view(target, offset), value=value))
 
 
 @contextmanager
-def recording(
-    host: HostModel, find: Callable[[torch.Tensor], int | None]
-) -> Iterator[list[Op]]:
+def recording(host: HostModel, find: Callable[[torch.Tensor], int | None]) -> Iterator[list[Op]]:
     """Record into the list that is yielded."""
     recorder = Recorder(host, find)
     with recorder:
