@@ -46,6 +46,7 @@ class LocalWorker:
             "--disable-uvicorn-access-log",
             *flags,
         ]
+        self._began_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,20 +72,31 @@ class LocalWorker:
 
     def start(self) -> None:
         """Start and wait until it is healthy."""
-        began = time.monotonic()
+        self.launch()
+        try:
+            self.wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """Start and do not wait."""
+        self._began_s = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
             )
+
+    def wait_until_healthy(self) -> None:
+        """Wait until it serves. Raises: EngineDiedError if it ends or takes too long."""
         while not self.is_healthy():
-            code = self._process.poll()
-            waited = time.monotonic() - began
+            code = self.process.poll()
+            waited = time.monotonic() - self._began_s
             if code is not None or waited > self._start_timeout_s:
-                self.stop()
                 tail = self.log.read_text(errors="replace")[-4000:]
                 raise EngineDiedError(f"the worker did not come up (exit {code}):\n{tail}")
             time.sleep(_POLL_S)
-        self.start_s = time.monotonic() - began
+        self.start_s = time.monotonic() - self._began_s
 
     def stop(self, timeout_s: float = 60.0) -> int | None:
         """Drain and wait for the end. Returns the exit code."""

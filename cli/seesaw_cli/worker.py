@@ -35,11 +35,15 @@ def _serve(arguments: list[str]) -> int:
 
 def set_defaults() -> None:
     """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
+    import seesaw_worker.quiet  # noqa: F401 - works by being imported
+
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
     }.items():
         os.environ.setdefault(name, value)

@@ -124,7 +124,10 @@ def test_vllm_takes_the_calls_that_we_make(
 ) -> None:
     function = resolve(module, path)
     is_method = "." in path and not inspect.ismethod(function)
-    if is_method and not isinstance(inspect.getattr_static(resolve(module, path.rpartition(".")[0]), path.rpartition(".")[2]), staticmethod):
+    if is_method and not isinstance(
+        inspect.getattr_static(resolve(module, path.rpartition(".")[0]), path.rpartition(".")[2]),
+        staticmethod,
+    ):
         args = ("self", *args)
     inspect.signature(function).bind(*args, **dict.fromkeys(kwargs))
     if path.endswith("_async") or path.endswith("init_app_state"):
@@ -158,9 +161,14 @@ def test_our_overrides_take_what_vllm_passes(ours: type[Any], theirs: type[Any])
         base = inspect.signature(getattr(theirs, name)).parameters
         takes_rest = any(p.kind is p.VAR_KEYWORD for p in mine.values())
         for parameter in base.values():
-            is_known = parameter.name in mine or takes_rest or parameter.kind in (
-                parameter.VAR_KEYWORD,
-                parameter.VAR_POSITIONAL,
+            is_known = (
+                parameter.name in mine
+                or takes_rest
+                or parameter.kind
+                in (
+                    parameter.VAR_KEYWORD,
+                    parameter.VAR_POSITIONAL,
+                )
             )
             assert is_known, f"{ours.__name__}.{name} does not take {parameter.name!r}"
         surplus = [p for n, p in mine.items() if n not in base and p.default is p.empty]
@@ -325,7 +333,9 @@ def test_a_pause_under_way_completes_only_once_the_engine_is_idle() -> None:
 
 def test_a_step_in_flight_counts_as_work() -> None:
     core = SimpleNamespace(
-        engines_running=False, scheduler=SimpleNamespace(has_requests=lambda: False), batch_queue=[1]
+        engines_running=False,
+        scheduler=SimpleNamespace(has_requests=lambda: False),
+        batch_queue=[1],
     )
     assert EngineCoreProc.has_work(core)
 
@@ -441,7 +451,9 @@ def test_mend_readers_spin_for_a_second() -> None:
 
 def test_mend_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int | None] = []
-    monkeypatch.setattr(SpinCondition, "wait", lambda self, timeout_ms=None: waits.append(timeout_ms))
+    monkeypatch.setattr(
+        SpinCondition, "wait", lambda self, timeout_ms=None: waits.append(timeout_ms)
+    )
     monkeypatch.setattr(SpinCondition, "_seesaw_calm", False, raising=False)
     mends.calm_idle_readers()
     mends.calm_idle_readers()
@@ -521,7 +533,9 @@ def test_mend_partial_prefills_of_seeded_requests_are_rewound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def sample(self: Any) -> torch.Tensor:
-        return torch.stack([torch.rand(1, generator=g) for g in self.input_batch.generators.values()])
+        return torch.stack(
+            [torch.rand(1, generator=g) for g in self.input_batch.generators.values()]
+        )
 
     def bookkeep(self: Any) -> set[int]:
         return set(self.input_batch.generators)

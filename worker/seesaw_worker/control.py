@@ -94,8 +94,8 @@ class ControlPage:
         prefill, decode = self._digest[:, device]
         return bool(prefill == decode != 0)
 
-    def step_ended(self, device: int, role: Role) -> None:
-        self._ended_ns[role, device] = time.monotonic_ns()
+    def step_ended(self, device: int, role: Role, at_ns: int) -> None:
+        self._ended_ns[role, device] = at_ns
 
     def first_step_begun(self, device: int, role: Role) -> None:
         self._began_ns[role, device] = time.monotonic_ns()

@@ -3,7 +3,9 @@
 The table below is the one source of our flags: parser, settings and generated reference read it.
 """
 
-from argparse import Namespace
+import math
+import os
+from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,13 @@ from seesaw_worker.settings import WorkerSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One flag of ours. ``default`` None means that it follows from other flags."""
+    """One flag of ours. ``default`` None means that it follows from other flags.
+
+    ``sets`` names the fields of :class:`WorkerSettings` that the flag decides.
+    """
 
     name: str
+    sets: str
     parse: Callable[[str], Any]
     default: Any
     help: str
@@ -31,86 +37,137 @@ class Flag:
         return self.name.removeprefix("--").replace("-", "_")
 
 
+def _number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[str], float]:
+    """A parser of finite numbers that says what is allowed."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and is_allowed(number)):
+            raise ArgumentTypeError(f"must be a number {allowed}, got {text!r}")
+        return number
+
+    return parse
+
+
+def _size(text: str) -> int:
+    """A parallel size."""
+    try:
+        size = int(text)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return size
+
+
+_positive = _number("above 0", lambda n: n > 0)
+_not_negative = _number("of at least 0", lambda n: n >= 0)
+_share = _number("of at least 0 and below 1", lambda n: 0 <= n < 1)
+
+
 FLAGS = (
     Flag(
         name="--decode-tensor-parallel-size",
-        parse=int,
+        sets="decode",
+        parse=_size,
         default=None,
         help="Tensor-parallel size while decoding. Default: --tensor-parallel-size.",
     ),
     Flag(
         name="--decode-pipeline-parallel-size",
-        parse=int,
+        sets="decode",
+        parse=_size,
         default=None,
         help="Pipeline-parallel size while decoding. Default: --pipeline-parallel-size.",
     ),
     Flag(
         name="--prefill-tensor-parallel-size",
-        parse=int,
+        sets="prefill",
+        parse=_size,
         default=1,
         help="Tensor-parallel size while prefilling.",
     ),
     Flag(
         name="--prefill-pipeline-parallel-size",
-        parse=int,
+        sets="prefill",
+        parse=_size,
         default=None,
         help="Pipeline-parallel size while prefilling. Default: what makes both layouts use the "
         "same number of devices.",
     ),
     Flag(
         name="--reshard",
+        sets="policy.reshard",
         parse=str,
         default=Reshard.AUTO.value,
-        choices=tuple(Reshard),
+        choices=tuple(r.value for r in Reshard),
         help="When to prefill under the prefill layout: 'auto' where measurements say that two "
         "transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' not at all "
         "(plain vLLM in the decode layout).",
     ),
     Flag(
         name="--kv-buffer-gib",
-        parse=float,
+        sets="kv_buffer_gib",
+        parse=_positive,
         default=4.0,
         help="Shared memory, in GiB, for the KV of prompts on their way from prefill to decode. "
         "The larger, the fewer transitions. Reserved at the start.",
     ),
     Flag(
         name="--weights",
+        sets="weights",
         parse=str,
         default=WeightsMode.SHARED.value,
-        choices=tuple(WeightsMode),
+        choices=tuple(m.value for m in WeightsMode),
         help="'shared': one weights arena per device, refilled at each transition. 'resident': "
         "each engine keeps its own weights, which takes twice the device memory and copies "
         "nothing; on the CPU it also lets vLLM pack them for oneDNN.",
     ),
     Flag(
         name="--flush-timeout-s",
-        parse=float,
+        sets="policy.flush_timeout_s",
+        parse=_positive,
         default=10.0,
         help="The longest, in seconds, that prompts wait for a wave, or that running requests "
         "stand still for one.",
     ),
     Flag(
         name="--low-watermark",
-        parse=float,
+        sets="policy.low_watermark",
+        parse=_share,
         default=0.2,
         help="Share of the KV buffer below which it counts as nearly empty, so that the next "
         "wave may begin.",
     ),
     Flag(
         name="--dwell-transitions",
-        parse=float,
+        sets="policy.dwell_transitions",
+        parse=_not_negative,
         default=3.0,
         help="A decode phase lasts at least this many transition times while it has work.",
     ),
     Flag(
         name="--shm-dir",
+        sets="shm_dir",
         parse=Path,
         default=Path("/dev/shm"),
         help="Memory-backed folder for the KV buffer and the weights arenas.",
     ),
     Flag(
+        name="--verify-kv",
+        sets="verify_kv",
+        parse=bool,
+        default=False,
+        help="Check on arrival that every page of KV is bit for bit what the prefill engine "
+        "computed, and stop if not. Costs some throughput; for new hardware and bug reports.",
+    ),
+    Flag(
         name="--drain-timeout-s",
-        parse=float,
+        sets="drain_timeout_s",
+        parse=_not_negative,
         default=600.0,
         help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
     ),
@@ -122,17 +179,23 @@ def add_flags(parser: Any) -> None:
     group = parser.add_argument_group("Seesaw", "Re-sharding between prefill and decode.")
     for flag in FLAGS:
         shown = "" if flag.default is None else f" Default: {flag.default}."
-        group.add_argument(
-            flag.name,
-            type=flag.parse,
-            default=flag.default,
-            choices=flag.choices,
-            help=(flag.help + shown).replace("%", "%%"),
-        )
+        text = (flag.help + shown).replace("%", "%%")
+        if flag.parse is bool:
+            group.add_argument(
+                flag.name, action=BooleanOptionalAction, default=flag.default, help=flag.help
+            )
+        else:
+            group.add_argument(
+                flag.name, type=flag.parse, default=flag.default, choices=flag.choices, help=text
+            )
 
 
 def settings_of(args: Namespace) -> WorkerSettings:
     """Our settings from parsed flags. Raises: InputError, LayoutError."""
+    for size in ("tensor_parallel_size", "pipeline_parallel_size"):
+        if getattr(args, size) < 1:
+            flag = "--" + size.replace("_", "-")
+            raise LayoutError(f"{flag}={getattr(args, size)}: must be at least 1")
     decode = Layout(
         tensor=_or(args.decode_tensor_parallel_size, args.tensor_parallel_size),
         pipeline=_or(args.decode_pipeline_parallel_size, args.pipeline_parallel_size),
@@ -140,15 +203,14 @@ def settings_of(args: Namespace) -> WorkerSettings:
     tensor = args.prefill_tensor_parallel_size
     pipeline = args.prefill_pipeline_parallel_size
     if pipeline is None:
-        if tensor < 1 or decode.num_devices % tensor:
+        if decode.num_devices % tensor:
             raise LayoutError(
                 f"--prefill-tensor-parallel-size={tensor} does not divide the "
                 f"{decode.num_devices} devices of the decode layout {decode}; give a divisor, or "
                 "--prefill-pipeline-parallel-size as well"
             )
         pipeline = decode.num_devices // tensor
-    if args.shm_dir.exists() and not args.shm_dir.is_dir():
-        raise InputError(f"--shm-dir={args.shm_dir} is not a folder")
+    check_shm_dir(args.shm_dir)
     return WorkerSettings(
         prefill=Layout(tensor=tensor, pipeline=pipeline),
         decode=decode,
@@ -162,7 +224,19 @@ def settings_of(args: Namespace) -> WorkerSettings:
         ),
         weights=WeightsMode(args.weights),
         drain_timeout_s=args.drain_timeout_s,
+        verify_kv=args.verify_kv,
     )
+
+
+def check_shm_dir(folder: Path) -> None:
+    """Refuse a place that cannot hold shared memory. Raises: InputError."""
+    hint = "give a writable memory-backed folder, such as /dev/shm or a mounted emptyDir"
+    if not folder.exists():
+        raise InputError(f"--shm-dir={folder} does not exist; {hint}")
+    if not folder.is_dir():
+        raise InputError(f"--shm-dir={folder} is not a folder; {hint}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--shm-dir={folder} cannot be written; {hint}")
 
 
 def _or(value: int | None, default: int) -> int:

@@ -43,6 +43,17 @@ class Job:
         return cls(**fields | {"samples": [Sample(**s) for s in fields["samples"]]})
 
 
+class StageInputs:
+    """Mends the one gap without which plain vLLM cannot run pipeline-parallel here."""
+
+    model_runner: Any
+
+    def make_stage_inputs(self) -> None:
+        from seesaw_worker.engine.mends import make_stage_inputs
+
+        make_stage_inputs(self.model_runner)
+
+
 def plain_environment(layout: Layout) -> dict[str, str]:
     """The environment of a plain vLLM with one share of the cores a device."""
     from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
@@ -62,6 +73,7 @@ def run(job: Job) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
 
     llm = LLM(
+        worker_extension_cls="seesaw_worker.plain.StageInputs",
         model=job.model,
         tensor_parallel_size=job.tensor,
         pipeline_parallel_size=job.pipeline,
@@ -69,6 +81,7 @@ def run(job: Job) -> dict[str, Any]:
         disable_log_stats=True,
         **job.engine,
     )
+    llm.collective_rpc("make_stage_inputs")
     began = time.perf_counter()
     outputs = llm.generate(
         [{"prompt_token_ids": s.prompt} for s in job.samples],

@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
-import psutil
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -26,22 +26,25 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.launcher import setup_server
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from seesaw_core.errors import EngineDiedError
+from seesaw_core.errors import EngineDiedError, InputError
 from seesaw_core.messages import Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
+from seesaw_worker.commandline import listen
 from seesaw_worker.engine import configs
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.engine.watchdog import kill_children
 from seesaw_worker.flags import settings_of
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import RunFolder, check_room
 from seesaw_worker.telemetry import Telemetry
 
 _ERROR_GRACE_S = 2.0
+_FORCED_END_S = 6.0
+_FRONT_END_POLL_S = 0.5
 
 
 class WorkerServer:
@@ -56,6 +59,8 @@ class WorkerServer:
         self._telemetry = Telemetry(settings, REGISTRY)
         self._server: uvicorn.Server | None = None
         self._stop = asyncio.Event()
+        self._folder: RunFolder | None = None
+        self._breaking: asyncio.Task[None] | None = None
         self._exit_code = 0
         self._began_s = time.monotonic()
 
@@ -67,21 +72,30 @@ class WorkerServer:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        if self._settings.reshard is Reshard.NEVER:
-            folder, engine_configs = None, None
-        else:
-            folder, engine_configs = self._prepare()
+        engine_configs = None
+        if self._settings.reshard is not Reshard.NEVER:
+            self._folder, engine_configs = self._prepare()
         try:
-            _, listener = setup_server(self._args, reuse_port=False)
+            listener = listen(self._args)
             async with self._early_answers(listener):
                 client = await self._start(engine_configs)
-            if client is not None:
-                await self._serve(client, listener)
-                await asyncio.to_thread(client.shutdown, 5.0)
+            await self._serve(client, listener)
+            if self._exit_code:
+                self._end_now(self._exit_code)
+            await asyncio.to_thread(client.shutdown, 5.0)
         finally:
-            if folder is not None:
-                folder.close()
+            if self._folder is not None:
+                self._folder.close()
         return self._exit_code
+
+    def _end_now(self, code: int) -> NoReturn:
+        """End without waiting for anything: threads may hang on processes that are dead."""
+        kill_children()
+        if self._folder is not None:
+            self._folder.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     def _prepare(self) -> tuple[RunFolder, configs.EngineConfigs]:
         """All checks, in the order of what they cost; nothing is loaded yet."""
@@ -92,7 +106,9 @@ class WorkerServer:
             if self._settings.weights is WeightsMode.SHARED
             else ()
         )
-        shape = configs.shape_of(configs.probe(engine_args))
+        probed = configs.probe(engine_args)
+        preflight.check_tokenizer(probed.model_config)
+        shape = configs.shape_of(probed)
         folder = RunFolder.create(self._settings.shm_dir)
         try:
             made = configs.engine_configs(
@@ -109,16 +125,23 @@ class WorkerServer:
             raise
         return folder, made
 
-    async def _start(self, engine_configs: configs.EngineConfigs | None) -> EngineClient | None:
-        """Load the engines; None if a signal came first."""
+    async def _start(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
+        """Load the engines. Ends the process if a signal comes first or one cannot start."""
         starting = asyncio.create_task(self._load(engine_configs))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not starting.done():
             self._report(Stage.DRAINING, "stopped while loading")
-            kill_children()
-            os._exit(0)
+            self._end_now(0)
+        # The other engine may be waiting for the one that failed, and its thread here for it.
+        error = starting.exception()
+        if isinstance(error, InputError):
+            print(f"seesaw worker: {error}", file=sys.stderr)
+            self._end_now(2)
+        if error is not None:
+            self._report(Stage.BROKEN, f"an engine could not start: {error}")
+            self._end_now(1)
         return starting.result()
 
     async def _load(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
@@ -160,19 +183,28 @@ class WorkerServer:
         config = _uvicorn_config(app, args)
         config.timeout_graceful_shutdown = max(1, round(self._settings.drain_timeout_s))
         self._server = _QuietServer(config)
-        waiter = asyncio.create_task(self._stop_server())
+        app.state.server = self._server  # vLLM's handler of engine errors stops it
+        helpers = [
+            asyncio.create_task(self._stop_server()),
+            asyncio.create_task(self._watch_front_end(client)),
+        ]
         self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
         await self._server.serve(sockets=[listener])
-        waiter.cancel()
+        for helper in helpers:
+            helper.cancel()
+        if not self._stop.is_set():
+            self._exit_code = 1  # nobody asked it to end
 
     async def _stop_server(self) -> None:
         await self._stop.wait()
         assert self._server is not None
-        if self._exit_code:
-            await asyncio.sleep(_ERROR_GRACE_S)
-            kill_children()
-            self._server.force_exit = True
         self._server.should_exit = True
+
+    async def _watch_front_end(self, client: EngineClient) -> None:
+        """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
+        while not client.errored:  # noqa: ASYNC110 - vLLM has no event for it
+            await asyncio.sleep(_FRONT_END_POLL_S)
+        self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
 
     @contextlib.asynccontextmanager
     async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
@@ -202,8 +234,20 @@ class WorkerServer:
         self._stop.set()
 
     def _on_death(self, error: EngineDiedError) -> None:
+        if self._breaking is not None:
+            return
         self._exit_code = 1
         self._report(Stage.BROKEN, str(error))
+        self._breaking = asyncio.create_task(self._break())
+
+    async def _break(self) -> None:
+        """Let clients hear of the error, then end, whatever may hang."""
+        backstop = threading.Timer(_FORCED_END_S, self._end_now, (1,))
+        backstop.daemon = True
+        backstop.start()
+        await asyncio.sleep(_ERROR_GRACE_S)
+        if self._server is not None:
+            self._server.force_exit = True
         self._stop.set()
 
     async def _tick(self) -> None:
@@ -243,13 +287,6 @@ def routes(telemetry: Telemetry) -> APIRouter:
         return StreamingResponse(telemetry.events(), media_type="text/event-stream")
 
     return router
-
-
-def kill_children() -> None:
-    """End every process below this one, at once."""
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
 
 
 class _QuietServer(uvicorn.Server):

@@ -1,5 +1,6 @@
 """The worker's settings: read once from the command line, then only passed down."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class WorkerSettings:
     shm_dir: memory-backed folder that holds the buffer and the weights arenas.
     policy: when to re-shard.
     weights: one arena per device for both engines, or each engine's own copy.
+    verify_kv: check every page of KV on arrival against what was computed.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
 
     Raises: InputError if a figure is out of range.
@@ -30,11 +32,12 @@ class WorkerSettings:
     policy: PhasePolicy
     weights: WeightsMode
     drain_timeout_s: float
+    verify_kv: bool = False
 
     def __post_init__(self) -> None:
-        if self.kv_buffer_gib <= 0:
+        if not 0 < self.kv_buffer_gib < math.inf:
             raise InputError(f"--kv-buffer-gib must be above 0, got {self.kv_buffer_gib}")
-        if self.drain_timeout_s < 0:
+        if not 0 <= self.drain_timeout_s < math.inf:
             raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
 
     @property

@@ -9,14 +9,18 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 
 from seesaw_core.errors import CapacityError
 
-_PREFIX = "seesaw-"
-_LOCK = "owner.lock"
+RUN_FOLDER = re.compile(r"seesaw-\d+-[0-9a-f]{8}")
+LOCK = "owner.lock"
+_UNFINISHED = re.compile(rf"\.{RUN_FOLDER.pattern}")
+_UNFINISHED_S = 60.0
 GIB = 1 << 30
 
 
@@ -35,10 +39,13 @@ class RunFolder:
         """
         try:
             remove_stale(shm_dir)
-            path = shm_dir / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-            path.mkdir(mode=0o700)
-            lock_fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            path = shm_dir / f"seesaw-{os.getpid()}-{secrets.token_hex(4)}"
+            # Locked before it gets its name: nobody may ever find it without an owner.
+            unfinished = path.with_name(f".{path.name}")
+            unfinished.mkdir(mode=0o700)
+            lock_fd = os.open(unfinished / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unfinished.rename(path)
         except OSError as error:
             raise CapacityError(
                 f"--shm-dir={shm_dir}: cannot hold shared memory ({error.strerror}); give a "
@@ -57,24 +64,36 @@ class RunFolder:
 def remove_stale(shm_dir: Path) -> list[Path]:
     """Remove run folders whose owner is dead, and tell which."""
     removed = []
-    for path in shm_dir.glob(f"{_PREFIX}*"):
-        try:
-            lock_fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-            continue
-        except OSError:
-            continue  # another user's folder, or one that is being removed
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(lock_fd)
-        shutil.rmtree(path, ignore_errors=True)
-        removed.append(path)
+    for path in shm_dir.iterdir():
+        if (RUN_FOLDER.fullmatch(path.name) and _is_abandoned(path)) or (
+            _UNFINISHED.fullmatch(path.name) and _is_old(path)
+        ):
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
     return removed
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody holds a run folder's lock. What has none is not a run folder."""
+    try:
+        lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False  # another user's folder, or one that is being removed
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock_fd)
+    return True
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a folder that should have got its name in an instant never did."""
+    try:
+        return time.time() - path.stat().st_mtime > _UNFINISHED_S
+    except OSError:
+        return False
 
 
 def check_room(shm_dir: Path, wanted_bytes: int, *, for_what: str, flag: str) -> None:

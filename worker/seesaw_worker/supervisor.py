@@ -8,30 +8,61 @@ shared memory. It imports neither torch nor vLLM.
 
 import contextlib
 import ctypes
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from seesaw_worker.shm import LOCK, RUN_FOLDER
+
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _INVENTORY_EVERY_S = 2.0
+_TRACKER_GRACE_S = 1.0
 _SHM = Path("/dev/shm")
-_VLLM_SEGMENTS = ("psm_", "sem.mp-", "vllm_dist_", "torch_")
-_RUN_FOLDER = re.compile(r"seesaw-\d+-[0-9a-f]{8}")
+_VLLM_SEGMENT = re.compile(
+    r"psm_[0-9a-f]{8}"  # multiprocessing's shared memory
+    r"|sem\.mp-[a-z0-9_]{8}"  # multiprocessing's semaphores
+    r"|vllm_dist_[0-9a-f]{32}-.+"  # vLLM's collectives on the CPU
+    r"|torch_\d+_\d+_\d+"  # tensors that torch shares
+)
+_GROUP = re.compile(r"vllm_dist_[0-9a-f]{32}-")
+_OUR_SEGMENT = re.compile(r"control|kv-buffer|arena-\d+")
+_SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
+_SOCKETS_PREFIX = "seesaw-sockets-"
 
 
 def supervise(command: Sequence[str]) -> int:
     """Run ``command`` to its end and clean up after it. Returns its exit code."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     before = set(_SHM.iterdir())
-    child = subprocess.Popen(command, start_new_session=True)
+    environment = dict(os.environ)
+    if _SOCKETS_VARIABLE not in environment:
+        environment[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
+    child = subprocess.Popen(
+        command,
+        start_new_session=True,
+        env=environment,
+        preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - there is one thread
+    )
+    stopped = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGTERM)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda n, _: _forward(child, n))
+        signal.signal(number, stop)
     seen: set[Path] = set()
     while True:
         seen |= mapped_segments(descendants())
@@ -43,12 +74,30 @@ def supervise(command: Sequence[str]) -> int:
     seen |= mapped_segments(descendants())
     end_all(descendants)
     remove_segments(s for s in seen if s not in before)
+    remove_sockets(environment)
+    if code == -signal.SIGTERM and stopped:
+        return 0  # it was told to stop before it could listen: while it was importing vLLM
     return code if code >= 0 else 1
 
 
-def _forward(child: "subprocess.Popen[bytes]", number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+def adopt_orphans() -> None:
+    """Become the parent of every process below whose own parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_with_parent(parent_pid: int) -> Callable[[], None]:
+    """In the child before it runs anything: end with SIGTERM when the supervisor dies.
+
+    The server's own watch on its supervisor begins only after it has imported vLLM.
+    """
+    libc = ctypes.CDLL(None)
+
+    def arm() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent_pid:
+            os._exit(1)
+
+    return arm
 
 
 def descendants() -> list[psutil.Process]:
@@ -57,44 +106,70 @@ def descendants() -> list[psutil.Process]:
 
 
 def end_all(find: Callable[[], list[psutil.Process]], timeout_s: float = 5.0) -> None:
-    """Kill what ``find`` finds until it finds nothing any more."""
-    deadline = time.monotonic() + timeout_s
-    while (left := find()) and time.monotonic() < deadline:
-        for process in left:
+    """Kill what ``find`` finds until it finds nothing any more.
+
+    Python's resource trackers are left a moment to end by themselves once all others have: they
+    remove shared memory that nobody has mapped yet.
+    """
+    began = time.monotonic()
+    while (left := find()) and (passed := time.monotonic() - began) < timeout_s:
+        victims = [p for p in left if not is_tracker(p)]
+        if not victims and passed > _TRACKER_GRACE_S:
+            victims = left
+        for process in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left, timeout=0.2)
+        psutil.wait_procs(left, timeout=0.1)
 
 
-def mapped_segments(processes: Sequence[psutil.Process]) -> set[Path]:
+def is_tracker(process: psutil.Process) -> bool:
+    """Whether a process is one of Python's resource trackers."""
+    try:
+        return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def mapped_segments(processes: Iterable[psutil.Process]) -> set[Path]:
     """Shared-memory files that the processes have mapped: vLLM's and our own."""
-    found: set[Path] = set()
+    found: set[str] = set()
     for process in processes:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines():
-                path = Path(line[line.find("/") :].removesuffix(" (deleted)"))
-                if "/" in line and is_ours(path):
-                    found.add(path)
-    return found
+                start = line.find("/")
+                if start >= 0 and ("/dev/shm/" in line or "/seesaw-" in line):
+                    found.add(line[start:].removesuffix(" (deleted)"))
+    return {path for path in map(Path, found) if is_ours(path)}
 
 
 def is_ours(path: Path) -> bool:
     """Whether a file can only be vLLM's or our segment: never a user's own file, such as a
     checkpoint that lies in shared memory and is mapped as well."""
     if path.parent == _SHM:
-        return path.name.startswith(_VLLM_SEGMENTS)
-    return _RUN_FOLDER.fullmatch(path.parent.name) is not None
+        return _VLLM_SEGMENT.fullmatch(path.name) is not None
+    return (
+        RUN_FOLDER.fullmatch(path.parent.name) is not None
+        and _OUR_SEGMENT.fullmatch(path.name) is not None
+    )
 
 
 def remove_segments(segments: Iterable[Path]) -> None:
-    """Remove segments, and the run folders that held them."""
+    """Remove segments, the others of their groups, and the run folders that held them."""
     for segment in segments:
         segment.unlink(missing_ok=True)
-        if segment.parent != _SHM:
-            for rest in segment.parent.glob("*"):
-                rest.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                segment.parent.rmdir()
+        if segment.parent == _SHM:
+            if group := _GROUP.match(segment.name):
+                for other in _SHM.glob(f"{group[0]}*"):
+                    other.unlink(missing_ok=True)
+        elif (segment.parent / LOCK).exists():
+            shutil.rmtree(segment.parent, ignore_errors=True)
+
+
+def remove_sockets(environment: Mapping[str, str]) -> None:
+    """Remove the folder of vLLM's sockets, if it is the one that the supervisor made."""
+    folder = Path(environment.get(_SOCKETS_VARIABLE, ""))
+    if folder.name.startswith(_SOCKETS_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

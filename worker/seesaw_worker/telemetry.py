@@ -34,10 +34,16 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.phase = Gauge(
-            "seesaw_phase", "1 for the phase that owns the devices.", ["phase"], registry=registry
+            "seesaw_phase",
+            "1 for the phase that owns the devices: prefill, decode.",
+            ["phase"],
+            registry=registry,
         )
         self.transitions = Counter(
-            "seesaw_transitions", "Hand-overs of the devices.", ["to"], registry=registry
+            "seesaw_transitions",
+            "Hand-overs of the devices, by the phase they went to.",
+            ["to"],
+            registry=registry,
         )
         self.transition_seconds = Histogram(
             "seesaw_transition_seconds",
@@ -50,7 +56,10 @@ class Metrics:
             "seesaw_weight_bytes", "Weight bytes copied by transitions.", registry=registry
         )
         self.buffer_bytes = Gauge(
-            "seesaw_kv_buffer_bytes", "KV-buffer bytes by state.", ["state"], registry=registry
+            "seesaw_kv_buffer_bytes",
+            "KV-buffer bytes by state: free, reserved, stored, loading, capacity.",
+            ["state"],
+            registry=registry,
         )
         self.wave_prompts = Histogram(
             "seesaw_wave_prompts",
@@ -59,9 +68,14 @@ class Metrics:
             registry=registry,
         )
         self.prompt_tokens = Counter(
-            "seesaw_prompt_tokens", "Prompt tokens by path.", ["path"], registry=registry
+            "seesaw_prompt_tokens",
+            "Prompt tokens by path: reshard, in_place.",
+            ["path"],
+            registry=registry,
         )
-        self.requests = Counter("seesaw_requests", "Requests by path.", ["path"], registry=registry)
+        self.requests = Counter(
+            "seesaw_requests", "Requests by path: reshard, in_place.", ["path"], registry=registry
+        )
         self.waiting = Gauge(
             "seesaw_waiting_prompts", "Prompts that wait for a wave.", registry=registry
         )

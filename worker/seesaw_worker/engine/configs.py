@@ -1,6 +1,7 @@
 """vLLM's configuration of both engines, made from one set of ``vllm serve`` flags."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from seesaw_core.weights import TensorInfo, arena_bytes
 from seesaw_worker.control import Role
 from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
 from seesaw_worker.engine.settings import EngineSettings, WeightsMode
+from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import GIB
+from seesaw_worker.shm import GIB, check_room
 from seesaw_worker.weights.loader import LOAD_FORMAT
 
 _ARENA_SLACK = 1.02
@@ -55,9 +57,7 @@ def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
     """The configuration of plain vLLM in the decode layout, for ``--reshard never``."""
     if current_platform.is_cpu():
         os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
-    return _with_layout(args, settings.decode).create_engine_config(
-        usage_context=UsageContext.OPENAI_API_SERVER
-    )
+    return _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
 
 
 def shape_of(config: VllmConfig) -> ModelShape:
@@ -72,10 +72,13 @@ def shape_of(config: VllmConfig) -> ModelShape:
 
 
 def probe(args: AsyncEngineArgs) -> VllmConfig:
-    """A configuration on one device, to learn the model's shape before any layout is tried."""
-    return _with_layout(args, Layout()).create_engine_config(
-        usage_context=UsageContext.OPENAI_API_SERVER
-    )
+    """A configuration on one device, to learn the model's shape before any layout is tried.
+
+    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for flags
+    that re-sharding does not go with.
+    """
+    refuse_flags(args)
+    return _create(_with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
 
 
 def engine_configs(
@@ -91,9 +94,9 @@ def engine_configs(
     Raises: LayoutError, UnsupportedError, CapacityError.
     """
     check_pair(settings.prefill, settings.decode, shape)
-    refuse_flags(args)
+    refuse_formats(args, settings.weights)
     decode_args = _with_layout(args, settings.decode)
-    probe_config = decode_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
     refuse_models(probe_config)
     block_size = probe_config.cache_config.block_size
@@ -103,7 +106,7 @@ def engine_configs(
     if num_blocks < 1:
         raise CapacityError(
             f"--kv-buffer-gib={settings.kv_buffer_gib}: not one block of {block_size} tokens "
-            f"fits, which takes {block_bytes} bytes; give at least {block_bytes / GIB:.3f}"
+            f"fits, which takes {block_bytes} bytes; give at least {at_least_gib(block_bytes)}"
         )
     arenas = (
         tuple(
@@ -112,6 +115,12 @@ def engine_configs(
         )
         if settings.weights is WeightsMode.SHARED
         else (0,) * settings.decode.num_devices
+    )
+    check_room(
+        settings.shm_dir,
+        num_blocks * block_bytes + sum(arenas),
+        for_what="the KV buffer and the weights arenas",
+        flag="--kv-buffer-gib",
     )
     model_len = probe_config.model_config.max_model_len
     prefill_len = min(model_len, num_blocks * block_size)
@@ -136,6 +145,7 @@ def engine_configs(
         page_bytes=page_bytes,
         num_buffer_blocks=num_blocks,
         cores=_cores(settings.decode.num_devices),
+        verify_kv=settings.verify_kv,
     )
     decode_args = _seesaw_args(decode_args, common)
     decode_args.kv_cache_memory_bytes = sizes.decode_pool_bytes
@@ -149,8 +159,8 @@ def engine_configs(
     prefill_args.disable_log_stats = True
     prefill_args.enable_lora = False
     return EngineConfigs(
-        prefill=prefill_args.create_engine_config(usage_context=UsageContext.ENGINE_CONTEXT),
-        decode=decode_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER),
+        prefill=_create(prefill_args, UsageContext.ENGINE_CONTEXT),
+        decode=_create(decode_args, UsageContext.OPENAI_API_SERVER),
         settings=common,
         sizes=sizes,
     )
@@ -162,14 +172,39 @@ def refuse_flags(args: AsyncEngineArgs) -> None:
         "--kv-transfer-config": args.kv_transfer_config is not None,
         "--speculative-config": args.speculative_config is not None,
         "--enable-sleep-mode": bool(args.enable_sleep_mode),
-        "--data-parallel-size": args.data_parallel_size > 1,
         "--enable-expert-parallel": bool(args.enable_expert_parallel),
-        "--quantization": args.quantization in ("torchao", "bitsandbytes"),
+        "--quantization=torchao": args.quantization == "torchao",
+        "--quantization=bitsandbytes": args.quantization == "bitsandbytes",
+        "--worker-cls": args.worker_cls != "auto",
+        "--decode-context-parallel-size": args.decode_context_parallel_size > 1,
+        "--prefill-context-parallel-size": args.prefill_context_parallel_size > 1,
     }
-    for flag, is_set in refused.items():
+    apart = {
+        "--data-parallel-size": args.data_parallel_size > 1,
+        "--nnodes": args.nnodes > 1,
+        "--distributed-executor-backend": args.distributed_executor_backend not in (None, "mp"),
+    }
+    for flag, is_set in (refused | apart).items():
         if is_set:
-            hint = "run one worker per replica" if "data" in flag else "use --reshard never"
+            hint = "run one worker per replica" if flag in apart else "use --reshard never"
             raise UnsupportedError(f"{flag} does not go with re-sharding; drop it, or {hint}")
+
+
+def refuse_formats(args: AsyncEngineArgs, weights: WeightsMode) -> None:
+    """Raises: UnsupportedError for ways to load that have no host copy to refill from."""
+    if weights is WeightsMode.SHARED and args.load_format not in ("auto", "safetensors", "hf"):
+        raise UnsupportedError(
+            f"--load-format={args.load_format} has no host copy that both engines could share; "
+            "drop it, or use --weights resident"
+        )
+
+
+def at_least_gib(num_bytes: int) -> str:
+    """GiB to ask for so that ``num_bytes`` fit: rounded up, never to zero."""
+    digits = 3
+    while num_bytes * 10**digits < GIB:
+        digits += 1
+    return f"{math.ceil(num_bytes * 10**digits / GIB) / 10**digits:.{digits}f}"
 
 
 def refuse_models(config: VllmConfig) -> None:
@@ -210,6 +245,11 @@ def available_bytes() -> int:
 
 def _cores(num_devices: int) -> tuple[str, ...]:
     return divide_cores(num_devices) if current_platform.is_cpu() else ("",) * num_devices
+
+
+def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
+    with refusals():
+        return args.create_engine_config(usage_context=usage)
 
 
 def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:
@@ -275,14 +315,21 @@ def _sizes(
             settings.decode, config, -(-most_tokens // block_size) + 2, block_bytes
         )
         decode_pool = min(most, int(left * 0.6) // num_devices)
-    needed = taken + num_devices * max(decode_pool, block_bytes)
-    if left < num_devices * decode_pool or decode_pool < block_bytes:
+    least = _least_pool_bytes(settings.decode, config, block_bytes)
+    if config.cache_config.kv_cache_memory_bytes is not None and decode_pool < least:
         raise CapacityError(
-            f"{available_bytes() / GIB:.1f} GiB of memory are available, but the worker takes "
-            f"{needed / GIB:.1f} GiB: KV buffer {buffer_bytes / GIB:.2f}, weights arenas "
-            f"{sum(arenas) / GIB:.2f}, prefill pools {num_devices * prefill_pool / GIB:.2f}, "
-            f"decode pools {num_devices * max(decode_pool, 0) / GIB:.2f}, processes the rest; "
-            "lower --kv-buffer-gib, --max-model-len or --kv-cache-memory-bytes"
+            f"--kv-cache-memory-bytes={decode_pool} cannot hold one request of --max-model-len="
+            f"{config.model_config.max_model_len} tokens, which takes {least} bytes on a device; "
+            "raise the one or lower the other"
+        )
+    if left < num_devices * decode_pool or decode_pool < least:
+        pools = num_devices * max(decode_pool, least)
+        raise CapacityError(
+            f"{available_bytes() / GIB:.1f} GiB of memory are available, but the worker takes at "
+            f"least {(taken + pools) / GIB:.1f} GiB: KV buffer {buffer_bytes / GIB:.2f}, weights "
+            f"arenas {sum(arenas) / GIB:.2f}, prefill pools "
+            f"{num_devices * prefill_pool / GIB:.2f}, decode pools {pools / GIB:.2f}, processes "
+            "the rest; lower --kv-buffer-gib, --max-model-len or --kv-cache-memory-bytes"
         )
     return Sizes(
         buffer_bytes=buffer_bytes,
@@ -290,6 +337,12 @@ def _sizes(
         prefill_pool_bytes=prefill_pool,
         decode_pool_bytes=decode_pool,
     )
+
+
+def _least_pool_bytes(layout: Layout, config: VllmConfig, block_bytes: int) -> int:
+    """Bytes of pool that one request of the greatest length takes on a device."""
+    blocks = -(-config.model_config.max_model_len // config.cache_config.block_size)
+    return _device_share(layout, config, blocks, block_bytes)
 
 
 def _device_share(layout: Layout, config: VllmConfig, blocks: int, block_bytes: int) -> int:

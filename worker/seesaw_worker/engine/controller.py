@@ -22,24 +22,11 @@ from typing import Any, Protocol
 from seesaw_core.ledger import Ledger
 from seesaw_core.messages import PathTotals, TransitionEvent, WaveEvent
 from seesaw_core.policy import Admit, Costs, InPlace, Phase, Policy, Switch, View, Wait
-from seesaw_core.rates import Mean, Rate
+from seesaw_core.rates import Mean
 from seesaw_worker.engine import requests
+from seesaw_worker.engine.handover import EngineCore, Engines, Handover
+from seesaw_worker.engine.meters import CostMeter
 from seesaw_worker.kv.transfer import BufferTicket, Progress
-
-_STRETCH_S = 1.0
-_TELLING_TOKENS = 128
-
-
-class EngineCore(Protocol):
-    """What the controller needs of vLLM's ``AsyncMPClient``."""
-
-    async def add_request_async(self, request: Any) -> None: ...
-    async def abort_requests_async(self, request_ids: list[str]) -> None: ...
-    async def get_output_async(self) -> Any: ...
-    async def pause_scheduler_async(self, mode: Any, clear_cache: bool) -> None: ...
-    async def resume_scheduler_async(self) -> None: ...
-    async def collective_rpc_async(self, method: str) -> Any: ...
-    async def reset_prefix_cache_async(self, running: bool, connector: bool) -> bool: ...
 
 
 class Observer(Protocol):
@@ -47,15 +34,6 @@ class Observer(Protocol):
 
     def transition_done(self, event: TransitionEvent) -> None: ...
     def wave_done(self, event: WaveEvent) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engines:
-    """The two engine cores. ``decode_slots`` is how many requests decode can run at a time."""
-
-    prefill: EngineCore
-    decode: EngineCore
-    decode_slots: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,9 +67,9 @@ class Controller:
         self.ledger = ledger
         self.phase = Phase.DECODE
         self.paths = PathTotals()
-        self.num_transitions = 0
         self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
         self._prefill, self._decode = engines.prefill, engines.decode
+        self._handover = Handover(engines, clock)
         self._decode_slots = engines.decode_slots
         self._observer = observer
         self._now = clock
@@ -107,11 +85,7 @@ class Controller:
         self._decoding: set[str] = set()
         self._orphans: set[str] = set()
         self._prefill_may_write = False
-        self._transition_s = Mean()
-        self._prefill_rate, self._in_place_rate = Rate(), Rate()
-        self._in_place = _InPlaceMeter(self._in_place_rate)
-        self._wave = _Wave()
-        self._num_waves = 0
+        self._meter = CostMeter()
 
     # ---- what the front end calls
 
@@ -143,7 +117,7 @@ class Controller:
         in_decode = wanted & self._decoding
         if in_decode:
             self._decoding -= in_decode
-            self._in_place.forget(in_decode)
+            self._meter.in_place.forget(in_decode)
             await self._decode.abort_requests_async(sorted(in_decode))
         for prompt in self._prompts_of(wanted - in_decode):
             for request_id in wanted & prompt.readers.keys():
@@ -175,7 +149,7 @@ class Controller:
         """Look at the decode engine's outputs on their way to the front end."""
         for output in outputs:
             if output.new_token_ids or output.finish_reason is not None:
-                self._in_place.first_output(output.request_id, self._now())
+                self._meter.in_place.first_output(output.request_id, self._now())
             if output.finish_reason is not None:
                 self._decoding.discard(output.request_id)
         self._note_progress()
@@ -189,6 +163,10 @@ class Controller:
         self._note_progress()
 
     # ---- what others may see
+
+    @property
+    def num_transitions(self) -> int:
+        return self._handover.count
 
     @property
     def num_decoding(self) -> int:
@@ -208,11 +186,7 @@ class Controller:
 
     @property
     def costs(self) -> Costs:
-        return Costs(
-            transition_s=self._transition_s.seconds,
-            prefill_tokens_per_s=self._prefill_rate.per_s,
-            in_place_tokens_per_s=self._in_place_rate.per_s,
-        )
+        return self._meter.costs
 
     def view(self) -> View:
         """All that the policy may know, as of now."""
@@ -242,15 +216,15 @@ class Controller:
         await self._prefill.pause_scheduler_async("keep", False)
         await self._time_prompt(self._decode, warm_up_tokens)
         in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
-        self._in_place_rate.observe(warm_up_tokens, in_place_s)
+        self._meter.in_place.rate.observe(warm_up_tokens, in_place_s)
         await self._switch(Phase.PREFILL, "warming up")
         await self._time_prompt(self._prefill, warm_up_tokens)
         prefill_s = await self._time_prompt(self._prefill, warm_up_tokens)
-        self._prefill_rate.observe(warm_up_tokens, prefill_s)
+        self._meter.prefill.observe(warm_up_tokens, prefill_s)
         await self._switch(Phase.DECODE, "warming up")
         for core in (self._prefill, self._decode):
             await core.reset_prefix_cache_async(False, False)
-        self._transition_s = Mean()
+        self._meter.transition_s = Mean()
         for to in (Phase.PREFILL, Phase.DECODE):
             await self._switch(to, "measuring what a transition costs")
 
@@ -297,58 +271,25 @@ class Controller:
             pass
 
     async def _switch(self, to: Phase, reason: str) -> None:
-        old, new = (
-            (self._decode, self._prefill) if to is Phase.PREFILL else (self._prefill, self._decode)
-        )
         began = self._now()
         if self.phase is Phase.PREFILL:
-            self._end_wave(began)
-        self._in_place.interrupt()
+            wave = self._meter.end_wave(began)
+            if wave is not None:
+                self._observer.wave_done(wave)
+        self._meter.in_place.interrupt()
         self._prefill_may_write = True
-        await old.pause_scheduler_async("keep", False)
-        paused = self._now()
-        copied = await new.collective_rpc_async("seesaw_acquire")
-        acquired = self._now()
-        await new.resume_scheduler_async()
-        ended = self._now()
+        event = await self._handover.run(to, reason)
         self.seconds_by_phase[self.phase] += began - self._phase_began_s
-        self.phase, self._phase_began_s = to, ended
+        self.phase, self._phase_began_s = to, self._now()
         if to is Phase.PREFILL:
-            self._wave = _Wave(began_s=ended)
+            self._meter.wave.began_s = self._phase_began_s
         else:
             self._prefill_may_write = False
             for key in self._orphans:
                 self.ledger.let_go(key)
             self._orphans.clear()
-        self.num_transitions += 1
-        self._transition_s.observe(ended - began)
-        self._observer.transition_done(
-            TransitionEvent(
-                number=self.num_transitions,
-                to=to,
-                reason=reason,
-                pause_s=paused - began,
-                weights_s=acquired - paused,
-                resume_s=ended - acquired,
-                total_s=ended - began,
-                weight_bytes=sum(num_bytes for num_bytes, _ in copied),
-            )
-        )
-
-    def _end_wave(self, now_s: float) -> None:
-        if not self._wave.prompts:
-            return
-        self._num_waves += 1
-        if self._wave.tokens >= _TELLING_TOKENS:
-            self._prefill_rate.observe(self._wave.tokens, self._wave.busy_s)
-        self._observer.wave_done(
-            WaveEvent(
-                number=self._num_waves,
-                prompts=self._wave.prompts,
-                tokens=self._wave.tokens,
-                seconds=now_s - self._wave.began_s,
-            )
-        )
+        self._meter.transition_s.observe(event.total_s)
+        self._observer.transition_done(event)
 
     async def _admit(self, count: int) -> None:
         for prompt in list(self._waiting.values())[:count]:
@@ -375,7 +316,7 @@ class Controller:
             tokens = requests.num_prompt_tokens(request)
             self._count(in_place_requests=1, in_place_tokens=tokens)
             if self.phase is Phase.DECODE:
-                self._in_place.sent(request.request_id, tokens, self._now())
+                self._meter.in_place.sent(request.request_id, tokens, self._now())
             await self._decode.add_request_async(requests.for_decode(request, None))
         self._kick.set()
 
@@ -398,7 +339,7 @@ class Controller:
                 self.ledger.release(prompt.key)
             await self._send_in_place(list(prompt.readers.values()))
             return
-        self._wave.add(prompt.num_tokens, self._now())
+        self._meter.wave.add(prompt.num_tokens, self._now())
         self.ledger.store(prompt.key)
         entry = self.ledger.entry(prompt.key)
         ticket = BufferTicket(key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks)
@@ -439,56 +380,3 @@ class Controller:
         if not (self._waiting or self._prefilling or self._decoding):
             self._idle.set()
         self._kick.set()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Wave:
-    """One prefill phase as it goes."""
-
-    began_s: float = 0.0
-    prompts: int = 0
-    tokens: int = 0
-    busy_s: float = 0.0
-
-    def add(self, tokens: int, now_s: float) -> None:
-        self.prompts += 1
-        self.tokens += tokens
-        self.busy_s = now_s - self.began_s
-
-
-class _InPlaceMeter:
-    """Measures how fast the decode engine prefills prompts itself.
-
-    A stretch ends when no prompt is under way or when it has lasted a while, so that the rate
-    stays fresh under steady load. Stretches of few tokens say little and are left out.
-    """
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._pending: dict[str, int] = {}
-        self._done_tokens = 0
-        self._began_s = 0.0
-
-    def sent(self, request_id: str, tokens: int, now_s: float) -> None:
-        if not self._pending:
-            self._began_s, self._done_tokens = now_s, 0
-        self._pending[request_id] = tokens
-
-    def first_output(self, request_id: str, now_s: float) -> None:
-        tokens = self._pending.pop(request_id, None)
-        if tokens is None:
-            return
-        self._done_tokens += tokens
-        elapsed_s = now_s - self._began_s
-        if not self._pending or elapsed_s >= _STRETCH_S:
-            if self._done_tokens >= _TELLING_TOKENS:
-                self._rate.observe(self._done_tokens, elapsed_s)
-            self._began_s, self._done_tokens = now_s, 0
-
-    def forget(self, request_ids: set[str]) -> None:
-        for request_id in request_ids:
-            self._pending.pop(request_id, None)
-
-    def interrupt(self) -> None:
-        """The decode engine stands still: what is under way would measure that instead."""
-        self._pending.clear()

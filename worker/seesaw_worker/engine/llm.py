@@ -16,9 +16,11 @@ from seesaw_core.ledger import Ledger
 from seesaw_core.policy import Policy
 from seesaw_worker.control import ControlPage
 from seesaw_worker.engine.configs import EngineConfigs
-from seesaw_worker.engine.controller import Controller, Engines, Observer
+from seesaw_worker.engine.controller import Controller, Observer
 from seesaw_worker.engine.core_client import TwoEngineClient
+from seesaw_worker.engine.handover import Engines
 from seesaw_worker.kv.buffer import create_buffer
+from seesaw_worker.kv.checksums import create_sums
 from seesaw_worker.kv.transfer import parse_progress
 from seesaw_worker.plugin import SERVER_PID_VARIABLE, register
 
@@ -37,8 +39,21 @@ class SeesawLLM(AsyncLLM):
     controller: Controller
     configs: EngineConfigs
     control: ControlPage
+    _death: "_Death"
+    _loop: asyncio.AbstractEventLoop
     _tasks: list[asyncio.Task[None]]
     _progress_server: asyncio.AbstractServer
+
+    def watch(self, progress: asyncio.AbstractServer, on_death: DeathCallback) -> None:
+        """Run the controller, and call ``on_death`` when it or a process below has ended."""
+        self._loop = asyncio.get_running_loop()
+        self._progress_server = progress
+        self._death = death = _Death(self.cores, on_death)
+        self._tasks = [
+            asyncio.create_task(death.watch_process(pid, name))
+            for pid, name in _process_names().items()
+        ]
+        self._tasks.append(asyncio.create_task(death.watch_controller(self.controller)))
 
     async def worker_facts(self) -> dict[str, list[dict[str, Any]]]:
         """``seesaw_info`` of every rank, by engine."""
@@ -48,12 +63,17 @@ class SeesawLLM(AsyncLLM):
         }
 
     def shutdown(self, timeout: float | None = None) -> None:
-        for task in getattr(self, "_tasks", ()):
-            task.cancel()
-        server = getattr(self, "_progress_server", None)
-        if server is not None:
-            server.close()
+        """End both engines. From any thread; what dies from now on was meant to."""
+        if hasattr(self, "_death"):
+            self._death.expect()
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._stop_watching)
         super().shutdown(timeout=timeout)
+
+    def _stop_watching(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._progress_server.close()
 
 
 async def start_llm(
@@ -74,6 +94,9 @@ async def start_llm(
     os.environ[SERVER_PID_VARIABLE] = str(os.getpid())
     register()
     create_buffer(settings.buffer_path, settings.num_buffer_blocks, settings.block_bytes)
+    if settings.verify_kv:
+        pages = settings.shape.num_layers * settings.shape.num_kv_heads
+        create_sums(settings.sums_path, settings.num_buffer_blocks * pages)
     control = ControlPage.create(settings.folder, settings.decode.num_devices)
     ledger = Ledger(num_blocks=settings.num_buffer_blocks, block_size=settings.block_size)
     controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
@@ -98,15 +121,9 @@ async def start_llm(
     )
     llm.cores.controller = llm.controller
     controllers.set_result(llm.controller)
-    llm._progress_server = server
     await llm.reset_mm_cache()
     await llm.controller.prepare(_warm_up_tokens(configs))
-    death = _Death(llm.cores, on_death)
-    llm._tasks = [
-        asyncio.create_task(death.watch_process(pid, name))
-        for pid, name in _process_names().items()
-    ]
-    llm._tasks.append(asyncio.create_task(death.watch_controller(llm.controller)))
+    llm.watch(server, on_death)
     return llm
 
 
@@ -124,9 +141,10 @@ async def _start_engines(
         return core
 
     def start_decode() -> SeesawLLM:
-        return SeesawLLM.from_vllm_config(
+        llm: SeesawLLM = SeesawLLM.from_vllm_config(
             configs.decode, enable_log_requests=log_requests, disable_log_stats=not log_stats
         )
+        return llm
 
     prefill, decode = await asyncio.gather(
         asyncio.to_thread(start_prefill), asyncio.to_thread(start_decode)
@@ -135,8 +153,9 @@ async def _start_engines(
 
 
 def _warm_up_tokens(configs: EngineConfigs) -> int:
-    chunk = configs.prefill.scheduler_config.max_num_batched_tokens
-    return max(1, min(_WARM_UP_TOKENS, chunk, configs.prefill.model_config.max_model_len // 2))
+    chunk: int = configs.prefill.scheduler_config.max_num_batched_tokens
+    longest: int = configs.prefill.model_config.max_model_len
+    return max(1, min(_WARM_UP_TOKENS, chunk, longest // 2))
 
 
 async def _follow_progress(
@@ -159,10 +178,18 @@ class _Death:
         self._cores = cores
         self._on_death: DeathCallback | None = on_death
 
+    def expect(self) -> None:
+        """Whatever ends from now on is no death."""
+        self._on_death = None
+
     async def watch_process(self, pid: int, name: str) -> None:
         loop = asyncio.get_running_loop()
         died = asyncio.Event()
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
+            return
         loop.add_reader(pidfd, died.set)
         try:
             await died.wait()
@@ -174,7 +201,7 @@ class _Death:
     async def watch_controller(self, controller: Controller) -> None:
         try:
             await controller.run()
-        except* Exception as errors:
+        except* Exception as errors:  # noqa: BLE001 - whatever it is, the worker is broken
             cause = errors.exceptions[0]
             error = EngineDiedError(f"the controller failed: {cause!r}")
             error.__cause__ = cause

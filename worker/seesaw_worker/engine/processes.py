@@ -13,6 +13,7 @@ from multiprocessing import forkserver
 from typing import Any
 
 _PRELOAD = [
+    "seesaw_worker.quiet",
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
     "vllm.model_executor.models.registry",

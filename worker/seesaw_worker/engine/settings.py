@@ -39,6 +39,7 @@ class EngineSettings:
     page_bytes: int
     num_buffer_blocks: int
     cores: tuple[str, ...]
+    verify_kv: bool
 
     @property
     def layout(self) -> Layout:
@@ -47,6 +48,10 @@ class EngineSettings:
     @property
     def buffer_path(self) -> Path:
         return self.folder / "kv-buffer"
+
+    @property
+    def sums_path(self) -> Path:
+        return self.folder / "kv-sums"
 
     @property
     def socket_path(self) -> Path:

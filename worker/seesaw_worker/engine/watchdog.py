@@ -6,31 +6,54 @@ import signal
 import threading
 from collections.abc import Callable
 
+import psutil
+
+from seesaw_worker.supervisor import (
+    adopt_orphans,
+    descendants,
+    end_all,
+    is_tracker,
+    mapped_segments,
+    remove_segments,
+    remove_sockets,
+)
+
 
 def end_with(pid: int) -> None:
-    """Kill this process when process ``pid`` has died, whatever it is doing then."""
-    _when_dead(pid, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    """Kill this process when process ``pid`` has died, whatever it is doing then.
+
+    It removes the shared memory that it has mapped first: whoever else would do so may be dead,
+    or may look a moment too late.
+    """
+
+    def end() -> None:
+        try:
+            remove_segments(mapped_segments([psutil.Process()]))
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _when_dead(pid, end)
 
 
 def clean_up_with(supervisor_pid: int) -> None:
     """In the server: when the supervisor has died, do its work and end."""
+    adopt_orphans()
 
     def clean_up() -> None:
-        import psutil
-
-        from seesaw_worker.supervisor import (
-            descendants,
-            end_all,
-            mapped_segments,
-            remove_segments,
-        )
-
-        segments = mapped_segments([*descendants(), psutil.Process()])
-        end_all(descendants)
-        remove_segments(segments)
-        os._exit(1)
+        try:
+            segments = mapped_segments([*descendants(), psutil.Process()])
+            kill_children()
+            remove_segments(segments)
+            remove_sockets(os.environ)
+        finally:
+            os._exit(1)
 
     _when_dead(supervisor_pid, clean_up)
+
+
+def kill_children() -> None:
+    """End every process below this one, at once; resource trackers end with this one."""
+    end_all(lambda: [p for p in descendants() if not is_tracker(p)])
 
 
 def _when_dead(pid: int, act: Callable[[], None]) -> None:

@@ -39,6 +39,7 @@ class SeesawWorker(BaseWorker):
         self._role = self._settings.role
         self._control = ControlPage(self._settings.folder, self._settings.layout.num_devices)
         self._fresh = False
+        self._stepped_ns = time.monotonic_ns()
         bind_to_cores(self._settings.cores[self.rank])
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
@@ -58,11 +59,20 @@ class SeesawWorker(BaseWorker):
         if self._fresh:
             self._control.first_step_begun(self.rank, self._role)
             self._fresh = False
-        return super().execute_model(scheduler_output)
+        output = super().execute_model(scheduler_output)
+        self._stepped_ns = time.monotonic_ns()
+        return output
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        output = super().sample_tokens(grammar_output)
+        self._stepped_ns = time.monotonic_ns()
+        return output
 
     def synchronize_device(self) -> None:
+        """End the running steps. On the CPU they have ended when they returned."""
         super().synchronize_device()
-        self._control.step_ended(self.rank, self._role)
+        ended_ns = self._stepped_ns if current_platform.is_cpu() else time.monotonic_ns()
+        self._control.step_ended(self.rank, self._role, ended_ns)
         self._control.give_up(self.rank, self._role)
 
     def seesaw_acquire(self) -> tuple[int, float]:

@@ -1,8 +1,8 @@
 """The plan that fills an arena: recorded once while loading, replayed at each transition.
 
-Three parts, replayed in this order: straight and row-wise copies from the host copy, other
-recorded writes (casts, fills, transposed copies), and snapshots of bytes that the first two do
-not restore. Which bytes those are is found, not assumed: every region is replayed, in that same
+Four parts, replayed in this order: fills, straight and row-wise copies from the host copy, other
+recorded copies (casts, transposed ones), and snapshots of bytes that the first three do not
+restore. Which bytes those are is found, not assumed: every region is replayed, in that same
 order, over two different poisons and compared with what loading left there.
 """
 
@@ -20,6 +20,7 @@ from seesaw_worker.weights.recorder import CopyOp, FillOp, Op, View
 
 _POISONS = (0xA5, 0x5A)
 _GAP = 64
+_WORD = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +57,21 @@ class WeightsPlan:
         self.regions = _live_regions(arena, held)
         by_region = _group(ops, self.regions)
         rows: list[Rows] = []
-        self._writes: list[Op] = []
+        self._fills: list[FillOp] = []
+        self._casts: list[CopyOp] = []
         self._snapshots: list[tuple[int, torch.Tensor]] = []
         for region, region_ops in zip(self.regions, by_region, strict=True):
-            region_rows, region_writes = _split(region_ops)
-            leftovers = self._leftovers(region, region_rows, region_writes)
-            rows += region_rows
-            self._writes += region_writes
-            self._snapshots += leftovers
+            parts = _split(region_ops)
+            self._snapshots += self._leftovers(region, parts)
+            self._fills += parts.fills
+            rows += parts.rows
+            self._casts += parts.casts
         rows = _coalesce(rows)
         self._copier = device.row_copier(host.files, self._memory, rows)
         self.summary = PlanSummary(
             region_bytes=sum(r.num_bytes for r in self.regions),
             copied_bytes=sum(r.width * r.count for r in rows),
-            written_bytes=sum(_num_bytes(op.target) for op in self._writes),
+            written_bytes=sum(_num_bytes(op.target) for op in (*self._fills, *self._casts)),
             snapshot_bytes=sum(s.numel() for _, s in self._snapshots),
             resident_bytes=sum(t.nbytes for t in held if arena.find(t) is None),
             num_copies=len(rows),
@@ -78,9 +80,9 @@ class WeightsPlan:
 
     def replay(self) -> int:
         """Fill the arena and wait for it. Returns the bytes written."""
+        self._apply(self._fills, self._memory.bytes, 0)
         self._copier.copy()
-        for op in self._writes:
-            _apply(op, self._memory.bytes, 0, self._host.files)
+        self._apply(self._casts, self._memory.bytes, 0)
         for offset, snapshot in self._snapshots:
             self._memory.bytes[offset : offset + snapshot.numel()].copy_(
                 snapshot, non_blocking=True
@@ -94,18 +96,17 @@ class WeightsPlan:
 
         Source and target are the replay's own, taken as flat stretches: the physical limit.
         """
-        left = sum(r.width * r.count for r in self._rows)
-        total, target = left, 0
-        pairs = []
-        for file in self._host.files:
-            size = min(left, file.numel(), self._memory.bytes.numel() - target) // 8 * 8
-            if size > 0:
-                source = file[:size].view(torch.int64)
-                pairs.append((self._memory.bytes[target : target + size].view(torch.int64), source))
-            left, target = left - size, target + size
+        total = left = sum(r.width * r.count for r in self._rows)
+        target = 0
+        flat: list[Rows] = []
+        for index, file in enumerate(self._host.files):
+            width = min(left, file.numel(), self._memory.bytes.numel() - target) & -_WORD
+            if width > 0:
+                flat.append(_straight(index, target, width))
+            left, target = left - width, target + width
+        copier = self._device.row_copier(self._host.files, self._memory, flat)
         start = time.perf_counter()
-        for to, source in pairs:
-            to.copy_(source, non_blocking=True)
+        copier.copy()
         self._device.synchronize()
         seconds = time.perf_counter() - start
         self.replay()
@@ -114,7 +115,7 @@ class WeightsPlan:
     def identity(self) -> int:
         """A 63-bit digest of all that the plan does; equal plans leave equal bytes."""
         digest = hashlib.sha256()
-        digest.update(repr((self.regions_layout(), self._rows, self._writes)).encode())
+        digest.update(repr((self.regions_layout(), self._rows, self._fills, self._casts)).encode())
         for offset, snapshot in self._snapshots:
             digest.update(f"{offset}:{checksum(snapshot)}".encode())
         return int.from_bytes(digest.digest()[:8]) >> 1 or 1
@@ -130,22 +131,25 @@ class WeightsPlan:
             digest.update(checksum(stretch).encode())
         return digest.hexdigest()
 
-    def _leftovers(
-        self, region: Region, rows: Sequence[Rows], writes: Sequence[Op]
-    ) -> list[tuple[int, torch.Tensor]]:
+    def _apply(self, ops: Sequence[Op], memory: torch.Tensor, by: int) -> None:
+        for op in ops:
+            _apply(op, memory, by, self._host.files)
+        if ops:
+            self._device.synchronize()
+
+    def _leftovers(self, region: Region, parts: "_Parts") -> list[tuple[int, torch.Tensor]]:
         """Bytes of a region that replaying does not restore, with what they must be."""
-        stretch = slice(region.offset, region.offset + region.num_bytes)
-        live = self._memory.bytes[stretch]
+        live = self._memory.bytes[region.offset : region.offset + region.num_bytes]
         wrong = torch.zeros(0, dtype=torch.bool)
         scratch = torch.empty_like(live)
-        shifted = [_shift(r, -region.offset) for r in rows]
+        shifted = [_shift(r, -region.offset) for r in parts.rows]
         copier = self._device.row_copier(self._host.files, ArenaMemory(bytes=scratch), shifted)
         for poison in _POISONS:
             scratch.fill_(poison)
+            self._apply(parts.fills, scratch, -region.offset)
             copier.copy()
             self._device.synchronize()
-            for op in writes:
-                _apply(op, scratch, -region.offset, self._host.files)
+            self._apply(parts.casts, scratch, -region.offset)
             if not torch.equal(scratch, live):
                 differs = (scratch != live).cpu()
                 wrong = differs if not wrong.numel() else wrong | differs
@@ -153,6 +157,19 @@ class WeightsPlan:
             (region.offset + start, live[start:stop].cpu().clone())
             for start, stop in _stretches(wrong)
         ]
+
+
+def _straight(file: int, target: int, width: int) -> Rows:
+    """The first bytes of a file, as one copy."""
+    return Rows(
+        file=file,
+        source=0,
+        source_pitch=width,
+        target=target,
+        target_pitch=width,
+        width=width,
+        count=1,
+    )
 
 
 def checksum(memory: torch.Tensor) -> str:
@@ -179,21 +196,29 @@ def _group(ops: Sequence[Op], regions: Sequence[Region]) -> list[list[Op]]:
     return groups
 
 
-def _split(ops: Sequence[Op]) -> tuple[list[Rows], list[Op]]:
-    """Row copies, and the writes that are none."""
-    rows: list[Rows] = []
-    writes: list[Op] = []
+@dataclass(slots=True, kw_only=True)
+class _Parts:
+    """One region's writes, by the order in which they are replayed."""
+
+    fills: list[FillOp]
+    rows: list[Rows]
+    casts: list[CopyOp]
+
+
+def _split(ops: Sequence[Op]) -> _Parts:
+    parts = _Parts(fills=[], rows=[], casts=[])
     for op in ops:
-        found = _as_rows(op) if isinstance(op, CopyOp) else None
-        if found is None:
-            writes.append(op)
+        if isinstance(op, FillOp):
+            parts.fills.append(op)
+        elif (rows := _as_rows(op)) is not None:
+            parts.rows.append(rows)
         else:
-            rows.append(found)
-    if rows and writes and isinstance(ops[0], FillOp) and writes == [ops[0]]:
-        target = _num_bytes(ops[0].target)
-        if sum(r.width * r.count for r in rows) == target:
-            writes = []  # a fill that the copies after it cover
-    return rows, writes
+            parts.casts.append(op)
+    if parts.fills and not parts.casts:
+        covered = sum(r.width * r.count for r in parts.rows)
+        if covered == max(_num_bytes(op.target) for op in parts.fills):
+            parts.fills = []  # the copies cover them; if not, the leftovers tell
+    return parts
 
 
 def _as_rows(op: CopyOp) -> Rows | None:

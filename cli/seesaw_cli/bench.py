@@ -1,0 +1,124 @@
+"""``seesaw bench worker``: what re-sharding costs here, against physical limits and plain vLLM.
+
+People read standard error; standard output is the JSON that also goes to the output folder.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seesaw_core.errors import BrokenError, InputError
+
+if TYPE_CHECKING:
+    from seesaw_worker.bench.report import Table
+
+_QUICK_ROUNDS = 1
+_ROUNDS = 7
+
+
+def run(arguments: list[str]) -> int:
+    """Run a benchmark. Returns 0 if it could measure; missed targets are shown, no failure."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: seesaw bench worker [--help] [options]")
+        return 0 if arguments else 2
+    if arguments[0] != "worker":
+        raise InputError(f"no such benchmark: {arguments[0]!r}; there is 'worker'")
+    return _worker(arguments[1:])
+
+
+def _worker(arguments: list[str]) -> int:
+    options = _parse(arguments)
+    from seesaw_cli.worker import set_defaults
+
+    set_defaults()
+    from seesaw_worker.bench import report
+    from seesaw_worker.bench.picture import draw
+    from seesaw_worker.bench.run import measure
+    from seesaw_worker.bench.workload import Workload
+    from seesaw_worker.preflight import check_model_path
+
+    rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
+    workload = Workload.quick(rounds) if options.quick else Workload(rounds=rounds)
+    options.output.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        elapsed = time.monotonic() - began
+        print(f"seesaw bench [{elapsed:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    folder = Path(tempfile.mkdtemp(prefix="seesaw-bench-"))
+    try:
+        if options.model is None:
+            model = _make_model(folder, quick=options.quick)
+        else:
+            check_model_path(str(options.model))
+            model = options.model
+        measured = measure(model, workload, logs=options.output, say=say)
+    except BrokenError as error:
+        print(f"seesaw bench: could not measure: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    command = shlex.join(["seesaw", "bench", "worker", *arguments])
+    result = json.dumps(report.as_json(measured) | {"command": command})
+    (options.output / "bench.json").write_text(result + "\n")
+    (options.output / "bench.md").write_text(report.as_markdown(measured, command))
+    draw(measured, options.output / "bench.png")
+    _show(report.tables(measured))
+    say(f"tables, picture and figures: {options.output}/bench.md, bench.png, bench.json")
+    print(result)
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="seesaw bench worker", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny model and one round: shows that it works"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help=f"default: {_ROUNDS}, with --quick {_QUICK_ROUNDS}"
+    )
+    parser.add_argument(
+        "--model", type=Path, help="a checkpoint's folder (default: a random Llama of 1.1 GiB)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("bench-output"),
+        help="folder for results and logs (default: bench-output)",
+    )
+    options = parser.parse_args(arguments)
+    if options.rounds is not None and options.rounds < 1:
+        raise InputError(f"--rounds must be at least 1, got {options.rounds}")
+    return options
+
+
+def _make_model(folder: Path, *, quick: bool) -> Path:
+    from seesaw_worker.synthetic import BENCH, TINY, write_checkpoint
+
+    model = folder / "bench-llama"
+    write_checkpoint(model, TINY if quick else BENCH)
+    return model
+
+
+def _show(tables: "list[Table]") -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console(stderr=True)
+    for table in tables:
+        shown = RichTable(title=table.title, title_justify="left")
+        for index, column in enumerate(table.header):
+            shown.add_column(column, justify="left" if index == 0 else "right")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+        for note in table.notes:
+            console.print(f"  {note}", style="dim", markup=False, highlight=False)
+        console.print()

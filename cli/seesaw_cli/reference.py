@@ -1,0 +1,125 @@
+"""Prints the reference of the worker's flags, metrics, routes and exit codes as Markdown.
+
+``make docs`` writes it to ``docs/reference-flags.md``; a test keeps that file up to date. All of
+it comes from the tables that the worker itself runs on.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
+from seesaw_worker.flags import FLAGS, Flag
+
+_HEAD = """\
+# Reference: flags, metrics, routes and exit codes of `seesaw worker`
+
+<!-- Made by `make docs` from the code. Edit the code, not this file. -->
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One HTTP route of ours, or one of vLLM's that we answer before vLLM can."""
+
+    method: str
+    path: str
+    answers: str
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/health",
+        answers="200 while the worker serves; 503 while it loads and once it is broken.",
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        answers="Prometheus metrics: vLLM's own of the decode engine (`vllm:…`), and ours.",
+    ),
+    Route(
+        method="GET",
+        path="/seesaw/state",
+        answers="The worker at this moment, as JSON: stage, phase, layouts, prompts by stage, "
+        "transitions, KV buffer, totals by path. Answers while loading, too.",
+    ),
+    Route(
+        method="GET",
+        path="/seesaw/events",
+        answers="Server-sent events, the state first: `transition` and `wave` as they happen, "
+        "`state` when the stage changes and after each quiet second.",
+    ),
+)
+
+EXIT_CODES = (
+    (0, "SIGTERM or SIGINT came, and running requests were finished."),
+    (1, "The worker broke: a process of an engine died, or an engine could not start."),
+    (2, "An input cannot work; nothing was loaded. The last line names the value and the fix."),
+    (130, "Interrupted before the server had started."),
+)
+
+
+def reference() -> str:
+    """The whole document."""
+    return "\n".join(
+        [
+            _HEAD,
+            "## Flags",
+            "",
+            "Every flag of `vllm serve` works as well, but for those that the worker refuses by",
+            "name because they do not go with re-sharding.",
+            "",
+            *table(("Flag", "Default", "Meaning"), map(_flag_row, FLAGS)),
+            "",
+            "## Metrics",
+            "",
+            "Beside vLLM's own, at `/metrics`. Counters end in `_total` there, histograms in",
+            "`_bucket`, `_sum` and `_count`.",
+            "",
+            *table(("Metric", "Kind", "Meaning"), _metric_rows()),
+            "",
+            "## Routes",
+            "",
+            "Beside those of vLLM's OpenAI-compatible server.",
+            "",
+            *table(("Route", "Answers"), ((f"`{r.method} {r.path}`", r.answers) for r in ROUTES)),
+            "",
+            "## Exit codes",
+            "",
+            *table(("Code", "Meaning"), ((str(code), meaning) for code, meaning in EXIT_CODES)),
+        ]
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def _flag_row(flag: Flag) -> tuple[str, str, str]:
+    shown = "see there" if flag.default is None else f"`{shown_value(flag.default)}`"
+    choices = f" One of {', '.join(f'`{c}`' for c in flag.choices)}." if flag.choices else ""
+    negation = f", `--no-{flag.name[2:]}`" if flag.parse is bool else ""
+    return f"`{flag.name}`{negation}", shown, flag.help + choices
+
+
+def shown_value(value: object) -> str:
+    """A default as one would write it on the command line."""
+    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+
+
+def _metric_rows() -> list[tuple[str, str, str]]:
+    from prometheus_client import CollectorRegistry
+    from seesaw_worker.telemetry import Metrics
+
+    registry = CollectorRegistry()
+    Metrics(registry)
+    families = registry.collect()
+    return [(f"`{f.name}`", f.type, f.documentation) for f in families]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference() + "\n")

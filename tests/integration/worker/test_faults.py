@@ -1,0 +1,330 @@
+"""``kill -9`` of any process of a worker: clients hear of it, and nothing of it is left.
+
+Each test watches the whole machine from outside: processes by their pidfds, shared memory by its
+directory. Segments of other workers that run here meanwhile are told apart by being mapped.
+"""
+
+import asyncio
+import json
+import random
+import re
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from seesaw_cli.local import LocalWorker
+from seesaw_worker.shm import RUN_FOLDER
+from seesaw_worker.supervisor import is_ours, mapped_segments
+from seesaw_worker.synthetic import TINY, write_checkpoint
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+SHM = Path("/dev/shm")
+CLIENTS_HEAR_WITHIN_S = 5.0
+GONE_WITHIN_S = 10.0
+ENDLESS_TOKENS = 1800  # far more than can be made before the kill
+
+StartWorker = Callable[..., LocalWorker]
+
+
+# ---- what is there, seen from outside
+
+
+def tree(worker: LocalWorker) -> list[psutil.Process]:
+    """Every process of a worker, the supervisor first."""
+    supervisor = psutil.Process(worker.process.pid)
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def living(worker: LocalWorker) -> Iterator[psutil.Process]:
+    for process in tree(worker):
+        if is_alive(process):
+            yield process
+
+
+def role_of(process: psutil.Process) -> str:
+    """``supervisor``, ``server``, ``fork server``, ``EngineCore``, ``Worker_TP0``, …"""
+    try:
+        words = " ".join(process.cmdline()).strip()
+    except psutil.Error:
+        words = ""
+    if not words:
+        return "ended"
+    for sign, role in (
+        ("resource_tracker", "resource tracker"),
+        ("forkserver", "fork server"),
+        ("--as-server", "server"),
+        ("seesaw_cli.main worker", "supervisor"),
+    ):
+        if sign in words:
+            return role
+    return words.split()[0].removeprefix("VLLM::")
+
+
+def find(worker: LocalWorker, role: str, index: int = 0) -> psutil.Process:
+    found = [p for p in living(worker) if role_of(p) == role]
+    assert index < len(found), f"no {role} {index} among {[role_of(p) for p in living(worker)]}"
+    return found[index]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> float:
+    """Wait until a condition holds. Returns the seconds it took; infinite if it never did."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > timeout_s:
+            return float("inf")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def abandoned(before: set[Path]) -> set[Path]:
+    """Segments and run folders that are new and that no living process has mapped."""
+    new = {p for p in SHM.iterdir() if p not in before}
+    new = {p for p in new if is_ours(p) or RUN_FOLDER.fullmatch(p.name.removeprefix("."))}
+    mapped = mapped_segments(psutil.process_iter())
+    return new - mapped - {p.parent for p in mapped}
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """Shared memory and socket folders before a worker came."""
+
+    shm: set[Path] = field(default_factory=lambda: set(SHM.iterdir()))
+    processes: list[psutil.Process] = field(default_factory=list)
+
+    def watch(self, worker: LocalWorker) -> None:
+        known = set(self.processes)
+        self.processes += [p for p in tree(worker) if p not in known]
+
+    def alive(self) -> list[str]:
+        return [f"{p.pid} {role_of(p)}" for p in self.processes if is_alive(p)]
+
+    def assert_nothing_left(self) -> None:
+        assert wait_for(lambda: not self.alive(), GONE_WITHIN_S) < GONE_WITHIN_S, self.alive()
+        # Another worker's segment is nobody's for the instant between its making and its mapping.
+        assert wait_for(lambda: not abandoned(self.shm), 1.0) <= 1.0, abandoned(self.shm)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+# ---- load
+
+
+@dataclass
+class Client:
+    """One request and how it ended."""
+
+    is_stream: bool
+    num_tokens: int = 0
+    outcome: str = "running"
+    ended_s: float = 0.0
+
+
+async def ask(http: aiohttp.ClientSession, worker: LocalWorker, client: Client, seed: int) -> None:
+    rng = random.Random(seed)
+    body = {
+        "model": worker.model,
+        "prompt": [rng.randrange(10, 900) for _ in range(rng.choice((3, 40, 150)))],
+        "max_tokens": ENDLESS_TOKENS,
+        "ignore_eos": True,
+        "temperature": 0,
+        "stream": client.is_stream,
+    }
+    try:
+        async with http.post(f"{worker.url}/v1/completions", json=body) as response:
+            if not client.is_stream:
+                await response.read()
+                client.outcome = f"status {response.status}"
+                return
+            async for line in response.content:
+                text = line.decode().removeprefix("data: ").strip()
+                if text == "[DONE]":
+                    client.outcome = client.outcome.replace("running", "done")
+                elif text:
+                    chunk = json.loads(text)
+                    if "error" in chunk:
+                        client.outcome = "error"
+                    else:
+                        client.num_tokens += 1
+            client.outcome = client.outcome.replace("running", "cut off")
+    except (aiohttp.ClientError, ConnectionError) as error:
+        client.outcome = type(error).__name__
+    finally:
+        client.ended_s = time.monotonic()
+
+
+async def kill_under_load(
+    worker: LocalWorker, victim: psutil.Process, seed: int
+) -> tuple[list[Client], float]:
+    """Kill a process while streams run and prompts come.
+
+    Returns what clients saw, late ones still ``running``, and the moment of the kill.
+    """
+    rng = random.Random(seed)
+    clients: list[Client] = []
+    tasks: list[asyncio.Task[None]] = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
+
+        def begin(is_stream: bool) -> None:
+            clients.append(Client(is_stream=is_stream))
+            tasks.append(asyncio.create_task(ask(http, worker, clients[-1], seed + len(clients))))
+
+        for _ in range(3):
+            begin(True)
+        async with asyncio.timeout(30):
+            while any(c.num_tokens < 2 for c in clients):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        for index in range(5):
+            begin(bool(index % 2))
+            await asyncio.sleep(rng.uniform(0, 0.3))
+        victim.kill()
+        killed_s = time.monotonic()
+        _, late = await asyncio.wait(tasks, timeout=CLIENTS_HEAR_WITHIN_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return clients, killed_s
+
+
+# ---- the tests
+
+VICTIMS = [
+    ("supervisor", 0),
+    ("server", 0),
+    ("resource tracker", 0),
+    ("fork server", 0),
+    ("EngineCore", 0),
+    ("EngineCore", 1),
+    ("Worker_PP0", 0),
+    ("Worker_PP1", 0),
+    ("Worker_TP0", 0),
+    ("Worker_TP1", 0),
+]
+
+
+@pytest.mark.parametrize(("role", "index"), VICTIMS, ids=[f"{r}-{i}" for r, i in VICTIMS])
+def test_a_killed_process_ends_the_worker_and_its_clients_hear_of_it(
+    role: str, index: int, start_worker: StartWorker, machine: Machine
+) -> None:
+    worker = start_worker("--kv-buffer-gib=0.05", "--flush-timeout-s=0.5")
+    machine.watch(worker)
+    roles = {role_of(p) for p in living(worker)}
+    assert roles == {r for r, _ in VICTIMS}, "each process of the worker has its turn here"
+
+    seed = VICTIMS.index((role, index))
+    clients, killed_s = asyncio.run(kill_under_load(worker, find(worker, role, index), seed))
+    wait_for(lambda: not machine.alive(), killed_s + GONE_WITHIN_S - time.monotonic())
+    gone_s = time.monotonic() - killed_s
+    outcomes = [c.outcome for c in clients]
+    slowest_s = max(c.ended_s for c in clients) - killed_s
+    print(f"{role} {index}: clients {outcomes} within {slowest_s:.2f} s, gone {gone_s:.2f} s")
+    assert "running" not in outcomes
+    assert "done" not in outcomes
+    assert "status 200" not in outcomes
+    machine.assert_nothing_left()
+    assert gone_s < GONE_WITHIN_S
+    assert worker.process.wait(timeout=1) != 0
+
+
+@pytest.mark.parametrize(
+    ("role", "after_s"),
+    [
+        ("server", 2.0),
+        ("supervisor", 2.5),
+        ("supervisor", 6.0),
+        ("server", 7.0),
+        ("EngineCore", 0.5),
+        ("Worker_PP1", 0.7),
+        ("Worker_TP0", 0.2),
+    ],
+)
+def test_a_process_killed_while_loading_leaves_nothing(
+    role: str, after_s: float, start_worker: StartWorker, machine: Machine
+) -> None:
+    """``after_s`` counts from when the process is there."""
+    worker = start_worker("--kv-buffer-gib=0.05", wait=False)
+    assert wait_for(lambda: role in map(role_of, living(worker)), 60) < 60
+    began = time.monotonic()
+    while time.monotonic() - began < after_s:
+        machine.watch(worker)
+        assert not worker.is_healthy(), "it was to be killed before it serves"
+        time.sleep(0.02)
+    machine.watch(worker)
+    find(worker, role).kill()
+    machine.assert_nothing_left()
+    assert worker.process.wait(timeout=1) != 0
+
+
+@pytest.mark.parametrize("after_s", [1.0, 6.0, 9.0])
+def test_sigterm_while_loading_ends_the_worker_soon_and_leaves_nothing(
+    after_s: float, start_worker: StartWorker, machine: Machine
+) -> None:
+    worker = start_worker("--kv-buffer-gib=0.05", wait=False)
+    time.sleep(after_s)
+    machine.watch(worker)
+    assert not worker.is_healthy(), "it was to be stopped before it serves"
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(timeout=GONE_WITHIN_S) == 0
+    machine.assert_nothing_left()
+
+
+def test_an_engine_that_cannot_start_ends_the_worker_with_the_cause(
+    start_worker: StartWorker, machine: Machine, tmp_path: Path
+) -> None:
+    """Only the second prefill stage meets the bad tensor, and the decode engine waits for it."""
+    model = tmp_path / "broken"
+    write_checkpoint(model, TINY)
+    swap_shape(model, "model.layers.3.mlp.down_proj.weight")
+    worker = start_worker("--kv-buffer-gib=0.05", model=model, wait=False)
+    code = worker.process.wait(timeout=60)
+    log = worker.log.read_text()
+    machine.assert_nothing_left()
+    assert code == 1, log
+    assert re.search(r"an engine could not start: .*", log), log
+    assert "WorkerProc failed to start" in log, log
+
+
+def swap_shape(model: Path, name: str) -> None:
+    """Let a checkpoint's header claim the transposed shape of a tensor."""
+    for path in model.glob("*.safetensors"):
+        data = path.read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        header: dict[str, Any] = json.loads(data[8 : 8 + length])
+        if name in header:
+            header[name]["shape"].reverse()
+            text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
+            assert len(text) == length
+            path.write_bytes(data[:8] + text + data[8 + length :])
+            return
+    raise AssertionError(f"no tensor {name}")
+
+
+def test_a_worker_starts_and_serves_after_all_that(start_worker: StartWorker) -> None:
+    worker = start_worker("--kv-buffer-gib=0.05")
+
+    async def complete() -> Any:
+        async with aiohttp.ClientSession() as http:
+            body = {"model": worker.model, "prompt": [5, 6, 7], "max_tokens": 4, "ignore_eos": True}
+            async with http.post(f"{worker.url}/v1/completions", json=body) as response:
+                return await response.json()
+
+    assert asyncio.run(complete())["usage"]["completion_tokens"] == 4
+    assert worker.stop() == 0

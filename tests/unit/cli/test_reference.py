@@ -1,0 +1,102 @@
+"""The generated reference is up to date, and no setting is without a flag."""
+
+import dataclasses
+import operator
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seesaw_cli.reference import EXIT_CODES, ROUTES, reference
+from seesaw_core.errors import InputError, LayoutError
+from seesaw_worker.flags import FLAGS, Flag, add_flags, settings_of
+from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.telemetry import Telemetry
+
+ROOT = Path(__file__).parents[3]
+OTHER_VALUES = {
+    "--decode-tensor-parallel-size": "2",
+    "--decode-pipeline-parallel-size": "2",
+    "--prefill-tensor-parallel-size": "4",
+    "--prefill-pipeline-parallel-size": "3",
+    "--reshard": "never",
+    "--kv-buffer-gib": "1.5",
+    "--weights": "resident",
+    "--flush-timeout-s": "2.5",
+    "--low-watermark": "0.4",
+    "--dwell-transitions": "5",
+    "--shm-dir": "/tmp",
+    "--verify-kv": None,
+    "--drain-timeout-s": "7",
+}
+
+
+def parsed(*arguments: str) -> Namespace:
+    parser = ArgumentParser()
+    parser.add_argument("--tensor-parallel-size", type=int, default=4)
+    parser.add_argument("--pipeline-parallel-size", type=int, default=1)
+    add_flags(parser)
+    return parser.parse_args(arguments)
+
+
+def test_the_reference_in_the_docs_is_what_the_code_says() -> None:
+    committed = (ROOT / "docs/reference-flags.md").read_text()
+    assert committed == reference() + "\n", "run `make docs`"
+
+
+def test_every_setting_is_set_by_a_flag_and_documented() -> None:
+    fields = {f.name for f in dataclasses.fields(WorkerSettings)}
+    assert {flag.sets.partition(".")[0] for flag in FLAGS} == fields
+    explained = (WorkerSettings.__doc__ or "").split("\n")
+    for field in fields:
+        assert any(f"{field}" in line.partition(":")[0] for line in explained), field
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_every_flag_changes_the_setting_that_it_names(flag: Flag) -> None:
+    read = operator.attrgetter(flag.sets)
+    value = OTHER_VALUES[flag.name]
+    changed = settings_of(parsed(flag.name, *([] if value is None else [value])))
+    assert read(changed) != read(settings_of(parsed()))
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_every_flag_is_explained_in_sentences(flag: Flag) -> None:
+    assert flag.help.endswith(".")
+    assert flag.help in reference()
+    assert flag.name in reference()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--tensor-parallel-size=0",), "--tensor-parallel-size=0"),
+        (("--pipeline-parallel-size=-3",), "--pipeline-parallel-size=-3"),
+        (("--prefill-tensor-parallel-size=3",), "does not divide the 4 devices"),
+    ],
+)
+def test_impossible_sizes_are_named(arguments: tuple[str, ...], says: str) -> None:
+    with pytest.raises(LayoutError, match=says):
+        settings_of(parsed(*arguments))
+
+
+@pytest.mark.parametrize("field", ["kv_buffer_gib", "drain_timeout_s"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_settings_refuse_what_is_no_amount(field: str, value: float) -> None:
+    settings: Any = settings_of(parsed())
+    with pytest.raises(InputError, match=field.replace("_", "-")):
+        dataclasses.replace(settings, **{field: value})
+
+
+def test_every_route_of_ours_is_listed() -> None:
+    from prometheus_client import CollectorRegistry
+    from seesaw_worker.server import routes
+
+    telemetry = Telemetry(settings_of(parsed()), CollectorRegistry())
+    served = {getattr(route, "path", "") for route in routes(telemetry).routes}
+    assert served <= {route.path for route in ROUTES}
+
+
+def test_exit_codes_are_told_once_each() -> None:
+    codes = [code for code, _ in EXIT_CODES]
+    assert codes == sorted(set(codes))

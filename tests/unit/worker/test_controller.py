@@ -1,0 +1,200 @@
+"""The controller over two stand-in engines: whatever is aborted when, everything is given back.
+
+The stand-ins keep to what the real engine cores do, which tests/integration/worker/test_live.py
+checks on real vLLM: a paused core computes nothing, an abort leaves no output, and the decode
+engine releases each buffer entry exactly once a request.
+"""
+
+import asyncio
+import itertools
+import random
+from typing import Any
+
+import pytest
+from seesaw_core.ledger import Ledger
+from seesaw_core.policy import PhasePolicy, Reshard
+from seesaw_worker.engine.controller import Controller
+from seesaw_worker.engine.handover import Engines
+from seesaw_worker.kv.transfer import BufferTicket, Progress
+from vllm import SamplingParams
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+
+BLOCK = 16
+
+
+class StandInCore:
+    """An engine core that takes one scheduler step a request and can be paused."""
+
+    def __init__(self, rng: random.Random, *, is_prefill: bool) -> None:
+        self._rng, self._is_prefill = rng, is_prefill
+        self.controller: Controller | None = None
+        self.requests: dict[str, EngineCoreRequest] = {}
+        self.seen: list[str] = []
+        self._loading: set[str] = set()
+        self._outputs: asyncio.Queue[EngineCoreOutputs] = asyncio.Queue()
+        self._running = asyncio.Event()
+        self._running.set()
+        self._step_done = asyncio.Event()
+        self._step_done.set()
+
+    async def add_request_async(self, request: EngineCoreRequest) -> None:
+        self.requests[request.request_id] = request
+        self.seen.append(request.request_id)
+
+    async def abort_requests_async(self, request_ids: list[str]) -> None:
+        for request_id in request_ids:
+            request = self.requests.pop(request_id, None)
+            if request is not None:
+                self._release(request)
+
+    async def get_output_async(self) -> EngineCoreOutputs:
+        return await self._outputs.get()
+
+    async def pause_scheduler_async(self, mode: Any, clear_cache: bool) -> None:
+        self._running.clear()
+        await self._step_done.wait()
+
+    async def resume_scheduler_async(self) -> None:
+        self._running.set()
+
+    async def collective_rpc_async(self, method: str) -> Any:
+        return [(1, 0.001)]
+
+    async def reset_prefix_cache_async(self, running: bool, connector: bool) -> bool:
+        return True
+
+    async def run(self) -> None:
+        while True:
+            await self._running.wait()
+            self._step_done.clear()
+            await asyncio.sleep(self._rng.random() * 0.002)
+            for request_id, request in list(self.requests.items()):
+                if self._rng.random() < 0.5:
+                    continue
+                if not self._is_prefill and request_id not in self._loading:
+                    self._loading.add(request_id)
+                    self._tell(Progress.LOADING, request)
+                    continue
+                if self.requests.pop(request_id, None) is None:
+                    continue
+                self._release(request)
+                output = EngineCoreOutput(request_id, [1], finish_reason=FinishReason.LENGTH)
+                if self.controller is not None and not self._is_prefill:
+                    self.controller.observe_outputs([output])
+                else:
+                    self._outputs.put_nowait(EngineCoreOutputs(outputs=[output]))
+            self._step_done.set()
+            await asyncio.sleep(0)
+
+    def _release(self, request: EngineCoreRequest) -> None:
+        if not self._is_prefill:
+            self._loading.discard(request.request_id)
+            self._tell(Progress.RELEASED, request)
+
+    def _tell(self, progress: Progress, request: EngineCoreRequest) -> None:
+        params = request.sampling_params
+        extra = (params.extra_args or {}) if params else {}
+        ticket = BufferTicket.of(extra.get("kv_transfer_params"))
+        if ticket is not None and self.controller is not None:
+            self.controller.observe_progress(progress, ticket.key)
+
+
+class Deaf:
+    def transition_done(self, event: Any) -> None: ...
+    def wave_done(self, event: Any) -> None: ...
+
+
+def request_of(request_id: str, prompt: list[int], **params: Any) -> EngineCoreRequest:
+    return EngineCoreRequest(
+        request_id=request_id,
+        prompt_token_ids=prompt,
+        mm_features=None,
+        sampling_params=SamplingParams(max_tokens=4, **params),
+        pooling_params=None,
+        arrival_time=0.0,
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
+    )
+
+
+async def storm(seed: int, reshard: Reshard) -> tuple[Controller, StandInCore, StandInCore]:
+    """Requests and aborts at random moments; returns once all is quiet."""
+    rng = random.Random(seed)
+    prefill = StandInCore(rng, is_prefill=True)
+    decode = StandInCore(rng, is_prefill=False)
+    controller = Controller(
+        policy=PhasePolicy(reshard=reshard, flush_timeout_s=0.02, dwell_transitions=1),
+        ledger=Ledger(num_blocks=12, block_size=BLOCK),
+        engines=Engines(prefill=prefill, decode=decode, decode_slots=4),
+        observer=Deaf(),
+    )
+    prefill.controller = decode.controller = controller
+    async with asyncio.TaskGroup() as tasks:
+        engines = [tasks.create_task(core.run()) for core in (prefill, decode)]
+        await prefill.pause_scheduler_async("keep", False)
+        running = tasks.create_task(controller.run())
+        aborts = []
+        for index in range(60):
+            length = rng.choice([1, 2, BLOCK, BLOCK + 1, 70, 150, 400])
+            copies = rng.choice([1, 1, 3])
+            prompt = [index] * length
+            for copy in range(copies):
+                request_id = f"{copy}_{index}"
+                await controller.submit(request_of(request_id, prompt))
+                if rng.random() < 0.4:
+
+                    async def abort(request_id: str = request_id) -> None:
+                        await asyncio.sleep(rng.random() * 0.05)
+                        await controller.abort([request_id])
+
+                    aborts.append(tasks.create_task(abort()))
+            await asyncio.sleep(rng.random() * 0.004)
+        await asyncio.gather(*aborts)
+        async with asyncio.timeout(20):
+            await controller.drained()
+            while len(controller.ledger):
+                await asyncio.sleep(0.005)
+        for task in (*engines, running):
+            task.cancel()
+    return controller, prefill, decode
+
+
+@pytest.mark.parametrize(
+    ("seed", "reshard"), list(itertools.product(range(8), (Reshard.ALWAYS, Reshard.AUTO)))
+)
+def test_everything_is_given_back_whatever_is_aborted_when(seed: int, reshard: Reshard) -> None:
+    controller, prefill, decode = asyncio.run(storm(seed, reshard))
+    totals = controller.ledger.totals()
+    assert totals.free == totals.capacity
+    assert not prefill.requests
+    assert not decode.requests
+    assert (controller.num_decoding, controller.num_prefilling) == (0, 0)
+    assert controller.waiting_tokens == ()
+    assert len(decode.seen) == len(set(decode.seen))
+
+
+def test_what_the_buffer_cannot_carry_goes_in_place() -> None:
+    async def run() -> None:
+        controller, prefill, decode = await storm(3, Reshard.ALWAYS)
+        prefill.seen.clear()
+        decode.seen.clear()
+        await controller.submit(request_of("one token", [1]))
+        await controller.submit(request_of("too long", [1] * 500))
+        await controller.submit(request_of("prompt logprobs", [1] * 20, prompt_logprobs=1))
+        assert decode.seen == ["one token", "too long", "prompt logprobs"]
+        assert prefill.seen == []
+
+    asyncio.run(run())
+
+
+def test_a_clients_own_transfer_parameters_never_reach_an_engine() -> None:
+    async def run() -> None:
+        controller, _, decode = await storm(4, Reshard.ALWAYS)
+        forged = {"kv_transfer_params": {"seesaw": {"key": "x", "num_tokens": 1, "blocks": [0]}}}
+        await controller.submit(request_of("forged", [1], extra_args=forged | {"mine": 1}))
+        params = decode.requests["forged"].sampling_params
+        assert params is not None
+        assert params.extra_args == {"mine": 1}
+
+    asyncio.run(run())

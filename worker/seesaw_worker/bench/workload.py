@@ -1,0 +1,88 @@
+"""What the benchmark does in one round, and how much memory that takes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from seesaw_core.errors import InputError, ModelError
+from seesaw_core.layouts import Layout
+
+PREFILL = Layout(pipeline=2)
+DECODE = Layout(tensor=2)
+
+_BLOCK_TOKENS = 128
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Units: tokens. ``entries`` prompts lie in the KV buffer, to be loaded again and again.
+
+    rounds: how often everything is measured; one more round goes ahead and is thrown away.
+    batch, context, decoded: the steady batch, its mean context, and what each request decodes.
+    prompts, prompt: how many prompts of which length one prefill measurement takes.
+    waiting, waiting_prompt: the prompts that wait when a transition begins.
+    entries, entry: the KV that arrives while decoding.
+    chunk: most tokens of a step.
+    """
+
+    rounds: int
+    batch: int = 16
+    context: int = 256
+    decoded: int = 64
+    prompts: int = 4
+    prompt: int = 512
+    waiting: int = 2
+    waiting_prompt: int = 256
+    entries: int = 4
+    entry: int = 512
+    chunk: int = 512
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"--rounds must be at least 1, got {self.rounds}")
+
+    @classmethod
+    def quick(cls, rounds: int) -> "Workload":
+        """Small enough for a test."""
+        return cls(
+            rounds=rounds, batch=4, context=64, prompts=4, prompt=256, waiting_prompt=64, entry=128
+        )
+
+    @property
+    def max_len(self) -> int:
+        longest = max(self.context + 8 * self.decoded, self.prompt, self.entry, self.waiting_prompt)
+        return longest + _BLOCK_TOKENS
+
+    @property
+    def max_seqs(self) -> int:
+        return self.batch + 16
+
+    @property
+    def buffer_tokens(self) -> int:
+        """All that is in the KV buffer at a time, with room for block edges."""
+        held = (
+            (self.entries, self.entry),
+            (self.prompts, self.prompt),
+            (self.waiting, self.waiting_prompt),
+        )
+        return sum(count * (tokens + _BLOCK_TOKENS) for count, tokens in held) * 2
+
+    @property
+    def pool_tokens(self) -> int:
+        """All that is in a decode pool at a time: the batch and the KV that arrives."""
+        each = self.context + 2 * self.decoded + 2 * _BLOCK_TOKENS
+        return self.batch * each + 8 * (self.entry + _BLOCK_TOKENS)
+
+
+def kv_token_bytes(model: Path) -> int:
+    """Bytes of one token's KV, all layers and heads. Raises: ModelError."""
+    try:
+        config = json.loads((model / "config.json").read_text())
+        heads = config["num_attention_heads"]
+        kv_heads = config.get("num_key_value_heads") or heads
+        head_dim = config.get("head_dim") or config["hidden_size"] // heads
+        item = _ITEM_BYTES[config.get("torch_dtype") or config.get("dtype") or "bfloat16"]
+        return int(config["num_hidden_layers"] * kv_heads * head_dim * 2 * item)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{model}: its config.json does not say how large its KV is") from error

@@ -1,0 +1,74 @@
+"""What vLLM, its libraries and the system say of bad input, as one line of ours.
+
+Used at the edge, around calls that only read flags and files: there such an error means that
+an input is wrong, never that this process is broken.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from pydantic import ValidationError
+from vllm.exceptions import VLLMError
+
+from seesaw_core.errors import InputError
+
+_PYDANTIC = re.compile(
+    r"\d+ validation errors? for \w+ (?:Value error, )?"
+    r"| \[type=\w+, input_value=.*?, input_type=\w+\]"
+    r"| For further information visit \S+"
+)
+_REFUSALS = (
+    ArithmeticError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    StrictDataclassError,
+    TypeError,
+    VLLMError,
+    ValueError,
+)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what is raised about an input into one line.
+
+    Raises: InputError.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except ValidationError as error:
+        raise InputError(_complaints(error)) from error
+    except _REFUSALS as error:
+        raise InputError(one_line(error)) from error
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without its line breaks."""
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return plain(str(said)).removeprefix("Error: ") or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """A message on one line, without what pydantic adds for developers."""
+    return _PYDANTIC.sub("", " ".join(text.split()))
+
+
+def _complaints(error: ValidationError) -> str:
+    """Each complaint of pydantic's: which flag, what it was, and what is wrong."""
+    return "; ".join(_complaint(dict(c)) for c in error.errors(include_url=False))
+
+
+def _complaint(complaint: dict[str, Any]) -> str:
+    message = plain(str(complaint["msg"])).removeprefix("Value error, ")
+    where = [str(part) for part in complaint["loc"]]
+    if not where:
+        return message
+    flag = "--" + ".".join(where).replace("_", "-")
+    return f"{flag}={complaint['input']}: {message[:1].lower()}{message[1:]}"
