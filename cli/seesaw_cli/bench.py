@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from seesaw_core.errors import BrokenError, InputError
 
 if TYPE_CHECKING:
-    from seesaw_worker.bench.report import Table
+    from seesaw_worker.bench.tables import Table
 
 _QUICK_ROUNDS = 1
 _ROUNDS = 7
@@ -40,11 +40,14 @@ def _worker(arguments: list[str]) -> int:
     from seesaw_worker.bench import report
     from seesaw_worker.bench.picture import draw
     from seesaw_worker.bench.run import measure
+    from seesaw_worker.bench.tables import tables
     from seesaw_worker.bench.workload import Workload
     from seesaw_worker.preflight import check_model_path
 
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     workload = Workload.quick(rounds) if options.quick else Workload(rounds=rounds)
+    if options.model is not None:
+        check_model_path(str(options.model))
     options.output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
 
@@ -54,11 +57,7 @@ def _worker(arguments: list[str]) -> int:
 
     folder = Path(tempfile.mkdtemp(prefix="seesaw-bench-"))
     try:
-        if options.model is None:
-            model = _make_model(folder, quick=options.quick)
-        else:
-            check_model_path(str(options.model))
-            model = options.model
+        model = options.model or _make_model(folder, quick=options.quick)
         measured = measure(model, workload, logs=options.output, say=say)
     except BrokenError as error:
         print(f"seesaw bench: could not measure: {error}", file=sys.stderr)
@@ -70,7 +69,7 @@ def _worker(arguments: list[str]) -> int:
     (options.output / "bench.json").write_text(result + "\n")
     (options.output / "bench.md").write_text(report.as_markdown(measured, command))
     draw(measured, options.output / "bench.png")
-    _show(report.tables(measured))
+    _show(tables(measured))
     say(f"tables, picture and figures: {options.output}/bench.md, bench.png, bench.json")
     print(result)
     return 0

@@ -113,6 +113,7 @@ def shown_value(value: object) -> str:
 
 def _metric_rows() -> list[tuple[str, str, str]]:
     from prometheus_client import CollectorRegistry
+
     from seesaw_worker.telemetry import Metrics
 
     registry = CollectorRegistry()

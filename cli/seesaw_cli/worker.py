@@ -18,6 +18,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _serve(arguments: list[str]) -> int:
+    from seesaw_worker.engine.watchdog import clean_up_with_supervisor
+
+    clean_up_with_supervisor()
     set_defaults()
     os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
     if not {"-h", "--help"} & set(arguments):
@@ -25,11 +28,9 @@ def _serve(arguments: list[str]) -> int:
 
         start_fork_server()
     from seesaw_worker.commandline import parse
-    from seesaw_worker.engine.watchdog import clean_up_with
     from seesaw_worker.server import serve
 
     args = parse(arguments)
-    clean_up_with(os.getppid())
     return serve(args)
 
 

@@ -43,7 +43,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from seesaw_core.layouts import Layout
 from seesaw_worker.commandline import parse
 from seesaw_worker.engine import core_client, mends, requests
-from seesaw_worker.engine.worker import BaseWorker, SeesawWorker
+from seesaw_worker.engine.worker import SeesawWorker
 from seesaw_worker.kv.connector import SeesawConnector
 from seesaw_worker.kv.transfer import BufferTicket
 from seesaw_worker.weights.loader import SharedArenaLoader
@@ -130,12 +130,13 @@ def test_vllm_takes_the_calls_that_we_make(
     ):
         args = ("self", *args)
     inspect.signature(function).bind(*args, **dict.fromkeys(kwargs))
-    if path.endswith("_async") or path.endswith("init_app_state"):
+    if path.endswith(("_async", "init_app_state")):
         assert inspect.iscoroutinefunction(function)
 
 
 # ---- overrides: what we override exists and calls us as we expect
 
+BaseWorker = SeesawWorker.__mro__[1]
 OVERRIDES: list[tuple[type[Any], type[Any]]] = [
     (SeesawConnector, KVConnectorBase_V1),
     (SharedArenaLoader, DefaultModelLoader),
@@ -412,10 +413,12 @@ def test_kv_dtypes_have_sizes() -> None:
 @only_cpu
 def test_the_cpu_pool_keeps_each_heads_block_together() -> None:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+    from vllm.v1.kv_cache_layout import KVCacheLayout
 
-    shape = CPUAttentionBackend.get_kv_cache_shape(10, 32, 2, 64)
-    assert len(shape) in (4, 5)
-    assert np.prod(shape) == 10 * 2 * 32 * 2 * 64
+    # Layers, blocks, heads, tokens, content: a head's block is one contiguous page.
+    assert CPUAttentionBackend.supported_kv_cache_layouts() == (KVCacheLayout.LBHNC,)
+    assert KVCacheLayout.LBHNC.layer_view_order == (0, 1, 2, 3)
+    assert {"auto", "fp8"} <= set(CPUAttentionBackend.supported_kv_cache_dtypes)
 
 
 def test_the_command_line_has_the_arguments_that_we_read() -> None:

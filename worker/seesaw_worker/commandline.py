@@ -50,7 +50,7 @@ def make_parser() -> FlexibleArgumentParser:
 def parse(arguments: list[str]) -> Namespace:
     """Parse and check flags. Raises: InputError."""
     with refusals():
-        args = make_parser().parse_args(arguments)
+        args: Namespace = make_parser().parse_args(arguments)
     if args.model_tag is not None:
         args.model = args.model_tag
     elif args.model == AsyncEngineArgs.model:
@@ -77,6 +77,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 def listen(args: Namespace) -> socket.socket:
     """vLLM's own check of the server's flags, and its socket. Raises: InputError."""
+    listener: socket.socket
     with refusals():
         try:
             _, listener = setup_server(args, reuse_port=False)

@@ -39,7 +39,7 @@ from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.watchdog import kill_children
 from seesaw_worker.flags import settings_of
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import RunFolder, check_room
+from seesaw_worker.shm import RunFolder
 from seesaw_worker.telemetry import Telemetry
 
 _ERROR_GRACE_S = 2.0
@@ -113,12 +113,6 @@ class WorkerServer:
         try:
             made = configs.engine_configs(
                 engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
-            )
-            check_room(
-                self._settings.shm_dir,
-                made.sizes.shared_bytes,
-                for_what="the KV buffer and the weights arenas",
-                flag="--kv-buffer-gib",
             )
         except BaseException:
             folder.close()

@@ -23,7 +23,6 @@ import psutil
 
 from seesaw_worker.shm import LOCK, RUN_FOLDER
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _INVENTORY_EVERY_S = 2.0
 _TRACKER_GRACE_S = 1.0
@@ -36,6 +35,7 @@ _VLLM_SEGMENT = re.compile(
 )
 _GROUP = re.compile(r"vllm_dist_[0-9a-f]{32}-")
 _OUR_SEGMENT = re.compile(r"control|kv-buffer|arena-\d+")
+SUPERVISOR_PID_VARIABLE = "SEESAW_SUPERVISOR_PID"
 _SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
 _SOCKETS_PREFIX = "seesaw-sockets-"
 
@@ -47,12 +47,8 @@ def supervise(command: Sequence[str]) -> int:
     environment = dict(os.environ)
     if _SOCKETS_VARIABLE not in environment:
         environment[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
-    child = subprocess.Popen(
-        command,
-        start_new_session=True,
-        env=environment,
-        preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - there is one thread
-    )
+    environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
+    child = subprocess.Popen(command, start_new_session=True, env=environment)
     stopped = False
 
     def stop(_number: int, _frame: object) -> None:
@@ -83,21 +79,6 @@ def supervise(command: Sequence[str]) -> int:
 def adopt_orphans() -> None:
     """Become the parent of every process below whose own parent dies."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _end_with_parent(parent_pid: int) -> Callable[[], None]:
-    """In the child before it runs anything: end with SIGTERM when the supervisor dies.
-
-    The server's own watch on its supervisor begins only after it has imported vLLM.
-    """
-    libc = ctypes.CDLL(None)
-
-    def arm() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent_pid:
-            os._exit(1)
-
-    return arm
 
 
 def descendants() -> list[psutil.Process]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_worker import server
 from seesaw_worker.commandline import parse
@@ -96,6 +97,7 @@ def refusal(*arguments: str) -> str:
         pytest.param("--weights=none", "choose from 'shared', 'resident'", id="weights"),
         pytest.param("--kv-bufer-gib=3", "did you mean --kv-buffer-gib?", id="misspelt"),
         pytest.param("--dtype=float7", "invalid choice: 'float7'", id="dtype"),
+        pytest.param("--kv-cache-dtype=nvfp4", "is not available on the CPU", id="kv-dtype"),
         pytest.param("--block-size=abc", "invalid int value: 'abc'", id="block-size"),
         pytest.param("--max-model-len=99999", "max_model_len (99999)", id="too-long"),
         pytest.param("--max-num-seqs=0", "--max-num-seqs=0: input should be", id="no-seqs"),

@@ -28,8 +28,8 @@ MIN_TRANSITIONS = 120
 MIN_REQUESTS = 240
 AT_MOST_S = 420.0
 REPEATED = 40
-# A process may keep what its caches have learnt, in the second half of the traffic.
-RSS_GROWTH_BYTES = 12 << 20
+# What malloc may keep of one large prompt's tensors; its threshold for that grows to 32 MiB.
+RSS_GROWTH_BYTES = 32 << 20
 SMALL_BUFFER = ("--kv-buffer-gib=0.004", "--flush-timeout-s=0.5")  # 32 blocks, 1024 tokens
 KINDS = {  # and their shares
     "plain": 10,

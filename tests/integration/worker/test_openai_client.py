@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 from openai import OpenAI
+
 from seesaw_cli.local import LocalWorker
 from seesaw_core.ledger import LedgerTotals
 from seesaw_core.messages import BufferState, PathTotals, TransitionEvent, WorkerState
@@ -179,14 +180,14 @@ def test_a_schema_holds_the_answer(client: OpenAI, worker: LocalWorker) -> None:
 def test_a_named_tool_is_called_with_arguments_that_parse(
     client: OpenAI, worker: LocalWorker
 ) -> None:
-    tool = {"type": "function", "function": {"name": "greet", "parameters": PERSON}}
+    greet = {"name": "greet", "parameters": PERSON, "strict": True}
     answer = chat(
         client,
         worker,
         temperature=1.0,
         seed=4,
         max_tokens=200,
-        tools=[tool],
+        tools=[{"type": "function", "function": greet}],
         tool_choice={"type": "function", "function": {"name": "greet"}},
     )
     (call,) = answer.choices[0].message.tool_calls
@@ -270,7 +271,6 @@ def test_an_unknown_model_and_an_unknown_task_are_not_found(
         pytest.param({"kv_transfer_params": {"seesaw": "nonsense"}}, id="nonsense"),
         pytest.param({"kv_transfer_params": {"do_remote_prefill": True}}, id="others"),
         pytest.param({"kv_transfer_params": FORGED, "prompt_logprobs": 0}, id="in-place"),
-        pytest.param({"vllm_xargs": {"kv_transfer_params": "nonsense"}}, id="extra-arguments"),
     ],
 )
 def test_a_forged_transfer_is_ignored(
@@ -280,6 +280,15 @@ def test_a_forged_transfer_is_ignored(
     answer = complete(client, worker, extra_body=forged)
     assert answer.choices[0].text == expected
     assert "seesaw" not in json.dumps(getattr(answer, "kv_transfer_params", None))
+
+
+def test_extra_arguments_that_break_vllms_front_end_end_one_request_only(
+    client: OpenAI, worker: LocalWorker
+) -> None:
+    """vLLM takes transfer parameters for an object wherever they come from: plain, too, 500."""
+    with pytest.raises(openai.InternalServerError):
+        complete(client, worker, extra_body={"vllm_xargs": {"kv_transfer_params": "nonsense"}})
+    assert complete(client, worker).usage.completion_tokens == 12
 
 
 def test_a_client_that_walks_away_leaves_nothing(client: OpenAI, worker: LocalWorker) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from seesaw_cli.reference import EXIT_CODES, ROUTES, reference
 from seesaw_core.errors import InputError, LayoutError
 from seesaw_worker.flags import FLAGS, Flag, add_flags, settings_of
@@ -90,6 +91,7 @@ def test_settings_refuse_what_is_no_amount(field: str, value: float) -> None:
 
 def test_every_route_of_ours_is_listed() -> None:
     from prometheus_client import CollectorRegistry
+
     from seesaw_worker.server import routes
 
     telemetry = Telemetry(settings_of(parsed()), CollectorRegistry())

@@ -40,6 +40,7 @@ class Job:
 
     kind: str
     model: str
+    dtype: str
     max_len: int
     max_seqs: int
     chunk: int
@@ -59,7 +60,7 @@ class Subject:
         self._log = log
         ours, theirs = socket.socketpair()
         with theirs, log.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno()), json.dumps(asdict(job))],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -124,19 +125,29 @@ class Subject:
 
 
 async def answer(fd: int, commands: Mapping[str, Command]) -> None:
-    """In the subject: carry out commands until the benchmark hangs up."""
+    """In the subject: carry out commands until the benchmark hangs up, even amid one."""
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
-    while line := await reader.readline():
-        arguments = json.loads(line)
-        try:
-            value = await commands[arguments.pop("do")](**arguments)
-        except Exception:  # noqa: BLE001 - told to the benchmark, which raises it
-            result = {"error": traceback.format_exc()}
-        else:
-            result = {"value": value}
-        writer.write(json.dumps(result).encode() + b"\n")
-        await writer.drain()
-    writer.close()
+    try:
+        next_line = asyncio.ensure_future(reader.readline())
+        while line := await next_line:
+            next_line = asyncio.ensure_future(reader.readline())
+            work = asyncio.ensure_future(_result(line, commands))
+            await asyncio.wait((work, next_line), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():  # nobody asks twice at a time, so this is the end
+                work.cancel()
+                return
+            writer.write(json.dumps(work.result()).encode() + b"\n")
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+async def _result(line: bytes, commands: Mapping[str, Command]) -> dict[str, Any]:
+    arguments = json.loads(line)
+    try:
+        return {"value": await commands[arguments.pop("do")](**arguments)}
+    except Exception:  # noqa: BLE001 - told to the benchmark, which raises it
+        return {"error": traceback.format_exc()}
 
 
 def run_subject(main: Callable[[int, Job], Awaitable[None]]) -> None:

@@ -101,7 +101,7 @@ def _mapping(path: str, sizes: dict[str, int]) -> Mapping:
         kind = Kind.KV_BUFFER
     elif not path or path.startswith("["):
         kind = Kind.PRIVATE
-    elif path.startswith(("/dev/shm", "/dev/zero", "/memfd", "/SYSV")):  # noqa: S108 - a mapping
+    elif path.startswith(("/dev/shm", "/dev/zero", "/memfd", "/SYSV")):
         kind = Kind.SHARED
     return Mapping(
         kind=kind,

@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from seesaw_worker.bench.report import Target, targets
 from seesaw_worker.bench.run import DIRECTIONS, Measured
 from seesaw_worker.bench.spread import Spread
+from seesaw_worker.bench.targets import Target, targets
 
 _COLOURS = {"pause": "#bdbdbd", "weights": "#1b9e77", "resume": "#d95f02"}
 _MET, _MISSED = "#1b9e77", "#d95f02"
+_WIDEST_RATIO = 1.8
 
 
 def draw(measured: Measured, path: Path) -> None:
@@ -17,14 +18,16 @@ def draw(measured: Measured, path: Path) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     import matplotlib.pyplot as plt
 
-    figure, (parts, ratios, decode) = plt.subplots(1, 3, figsize=(15, 4.8))
+    figure, (parts, ratios, decode) = plt.subplots(
+        1, 3, figsize=(15, 4.8), width_ratios=(1.3, 1, 1)
+    )
     _draw_transitions(parts, measured)
     _draw_ratios(ratios, targets(measured))
     _draw_decode(decode, measured)
     figure.suptitle(
         f"Seesaw on {measured.machine['cores']} cores of {measured.machine['cpu']}, "
         f"{measured.model_bytes / (1 << 20):,.0f} MiB of weights, median and range of "
-        f"{measured.workload.rounds} rounds",
+        f"{measured.workload.rounds} round(s)",
         fontsize=11,
     )
     figure.tight_layout()
@@ -42,8 +45,8 @@ def _draw_transitions(axes: Any, measured: Measured) -> None:
             axes.bar(at, height, bottom=bottom, color=colour, label=None if at else part)
             bottom += height
         for name, title, colour in (
-            (f"transition.{to}.handover_s", "hand-over", "#7570b3"),
-            (f"memcpy.{to}.s", "memcpy", "#333333"),
+            (f"transition.{to}.handover_s", "hand-\nover", "#7570b3"),
+            (f"memcpy.{to}.s", "mem-\ncpy", "#333333"),
         ):
             spread = measured.spread(name)
             axes.bar(
@@ -69,13 +72,14 @@ def _draw_ratios(axes: Any, found: list[Target]) -> None:
         axes.plot([target.bound] * 2, [at - 0.4, at + 0.4], color="black", lw=2)
         sign = "≤" if target.at_most else "≥"
         axes.text(
-            0.02,
+            0.03,
             at,
             f"{target.ratio.median:.2f}  (target {sign} {target.bound})",
             va="center",
             color="white",
             fontsize=8,
         )
+    axes.set_xlim(0, _WIDEST_RATIO)  # what is wider still has its figure written on it
     axes.set_yticks(range(len(found)), [t.title for t in reversed(found)], fontsize=8)
     axes.set_title("Ratios; black line: target", fontsize=10)
 

@@ -15,6 +15,7 @@ def engine_args(job: Job) -> AsyncEngineArgs:
     """The flags that all subjects share."""
     return AsyncEngineArgs(
         model=job.model,
+        dtype=job.dtype,
         enforce_eager=True,
         max_model_len=job.max_len,
         max_num_seqs=job.max_seqs,
@@ -37,7 +38,7 @@ async def serve(fd: int, job: Job) -> None:
     llm = AsyncLLM.from_engine_args(args)
 
     async def decode(batch: int, context: int, tokens: int) -> dict[str, Any]:
-        rng = random.Random(batch)  # noqa: S311 - the same prompts each time, from the prefix cache
+        rng = random.Random(batch)
         prompts = [random_prompt(rng, context - tokens // 2) for _ in range(batch)]
         return await steady_decode(llm, prompts=prompts, max_tokens=tokens)
 

@@ -16,12 +16,14 @@ from seesaw_worker.bench.link import Job, Subject
 from seesaw_worker.bench.machine import machine_facts
 from seesaw_worker.bench.memory import TreeMemory, tree_memory
 from seesaw_worker.bench.spread import Spread
-from seesaw_worker.bench.workload import DECODE, PREFILL, Workload, kv_token_bytes
+from seesaw_worker.bench.workload import DECODE, PREFILL, ModelFacts, Workload
 from seesaw_worker.plain import plain_environment
 
 _GIB = 1 << 30
-_PROCESS_TREE_BYTES = int(1.2 * _GIB)
+_PROCESS_TREE_BYTES = int(2.3 * _GIB)
+_COPIES_OF_WEIGHTS = 5.2
 _STEPS_BETWEEN_EXTRAS = 3
+_CALM_S = 1.5  # plain vLLM's idle ranks spin on their cores for a second
 _SUBJECTS = {
     "seesaw": "seesaw_worker.bench.seesaw_subject",
     "resident": "seesaw_worker.bench.seesaw_subject",
@@ -63,11 +65,13 @@ def measure(model: Path, workload: Workload, *, logs: Path, say: Say) -> Measure
     Raises: CapacityError if memory is short; ModelError; EngineDiedError if a subject fails.
     """
     began = time.monotonic()
-    model_bytes = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    token_bytes = kv_token_bytes(model)
-    _check_memory(model_bytes, workload.pool_tokens * token_bytes)
+    facts = ModelFacts.read(model)
+    _check_memory(facts, workload)
     measured = Measured(
-        workload=workload, model=str(model), model_bytes=model_bytes, machine=machine_facts()
+        workload=workload,
+        model=str(model),
+        model_bytes=facts.weights_bytes,
+        machine=machine_facts(),
     )
     with contextlib.ExitStack() as subjects:
 
@@ -75,11 +79,12 @@ def measure(model: Path, workload: Workload, *, logs: Path, say: Say) -> Measure
             job = Job(
                 kind=kind,
                 model=str(model),
+                dtype=facts.dtype,
                 max_len=workload.max_len,
                 max_seqs=workload.max_seqs,
                 chunk=workload.chunk,
-                pool_bytes=workload.pool_tokens * token_bytes // DECODE.num_devices,
-                buffer_gib=workload.buffer_tokens * token_bytes / _GIB,
+                pool_bytes=workload.pool_tokens * facts.token_bytes // DECODE.num_devices,
+                buffer_gib=workload.buffer_tokens * facts.token_bytes / _GIB,
             )
             subject = Subject(
                 _SUBJECTS[kind], job, log=logs / f"bench-{kind}.log", environment=_environment(kind)
@@ -128,9 +133,8 @@ class _SeesawRound:
         self._seesaw.ask("switch", to="prefill")
         self._seesaw.ask("store", entries=work.entries, tokens=work.entry)
         self._seesaw.ask("switch", to="decode")
-        for _ in range(2):
-            step_s = self._decode("none")["step_s"]
-        self._every_s = _STEPS_BETWEEN_EXTRAS * step_s
+        self._decode("none")  # the first steps of an engine take longer
+        self._every_s = _STEPS_BETWEEN_EXTRAS * self._decode("none")["step_s"]
 
     def run(self, number: int) -> None:
         self._transitions()
@@ -178,6 +182,7 @@ def _resident_round(resident: Subject, measured: Measured) -> None:
 def _steady_round(subjects: dict[str, Subject], measured: Measured, number: int) -> None:
     for kind in _turns(tuple(subjects), number):
         measured.note(f"steady.{kind}", _ask_decode(subjects[kind], measured.workload))
+        time.sleep(_CALM_S)
 
 
 def _ask_transitions(subject: Subject, work: Workload) -> dict[str, dict[str, float]]:
@@ -219,11 +224,14 @@ def _environment(kind: str) -> dict[str, str]:
     return plain
 
 
-def _check_memory(model_bytes: int, pool_bytes: int) -> None:
-    wanted = 7 * model_bytes + 8 * pool_bytes + len(_SUBJECTS) * _PROCESS_TREE_BYTES
+def _check_memory(model: ModelFacts, workload: Workload) -> None:
+    """Arenas, two resident engines', two plain ones' weights; the host copy may be dropped."""
+    tokens = 4 * workload.pool_tokens + 2 * (workload.prefill_pool_tokens + workload.buffer_tokens)
+    weights = _COPIES_OF_WEIGHTS * model.weights_bytes
+    wanted = weights + tokens * model.token_bytes + len(_SUBJECTS) * _PROCESS_TREE_BYTES
     available = psutil.virtual_memory().available
     if available < wanted:
         raise CapacityError(
-            f"the benchmark runs four engines side by side and takes about {wanted / _GIB:.1f} GiB "
+            f"the benchmark runs four servers side by side and takes about {wanted / _GIB:.1f} GiB "
             f"on this model, but {available / _GIB:.1f} GiB are available; give a smaller --model"
         )

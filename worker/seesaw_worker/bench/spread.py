@@ -31,4 +31,4 @@ class Spread:
     def show(self, factor: float = 1.0, digits: int = 1) -> str:
         """Such as ``12.3 (11.9-14.0)``."""
         low, middle, high = (f"{factor * v:,.{digits}f}" for v in (self.min, self.median, self.max))
-        return f"{middle} ({low}–{high})"
+        return middle if len(self.values) == 1 else f"{middle} ({low}–{high})"

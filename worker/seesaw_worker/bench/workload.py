@@ -69,20 +69,45 @@ class Workload:
         return sum(count * (tokens + _BLOCK_TOKENS) for count, tokens in held) * 2
 
     @property
+    def prefill_pool_tokens(self) -> int:
+        """What the worker gives its prefill engine: the longest prompt and chunks in flight."""
+        return self.max_len + self.chunk * (PREFILL.pipeline + 1)
+
+    @property
     def pool_tokens(self) -> int:
         """All that is in a decode pool at a time: the batch and the KV that arrives."""
         each = self.context + 2 * self.decoded + 2 * _BLOCK_TOKENS
         return self.batch * each + 8 * (self.entry + _BLOCK_TOKENS)
 
 
-def kv_token_bytes(model: Path) -> int:
-    """Bytes of one token's KV, all layers and heads. Raises: ModelError."""
-    try:
-        config = json.loads((model / "config.json").read_text())
-        heads = config["num_attention_heads"]
-        kv_heads = config.get("num_key_value_heads") or heads
-        head_dim = config.get("head_dim") or config["hidden_size"] // heads
-        item = _ITEM_BYTES[config.get("torch_dtype") or config.get("dtype") or "bfloat16"]
-        return int(config["num_hidden_layers"] * kv_heads * head_dim * 2 * item)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{model}: its config.json does not say how large its KV is") from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What sizes everything. Units: bytes; ``token_bytes`` of one token's KV, all layers."""
+
+    dtype: str
+    token_bytes: int
+    weights_bytes: int
+
+    @classmethod
+    def read(cls, model: Path) -> "ModelFacts":
+        """From a local checkpoint. Raises: ModelError."""
+        try:
+            config = json.loads((model / "config.json").read_text())
+            heads = config["num_attention_heads"]
+            kv_heads = config.get("num_key_value_heads") or heads
+            head_dim = config.get("head_dim") or config["hidden_size"] // heads
+            dtype = config.get("torch_dtype") or config.get("dtype") or "bfloat16"
+            elements = config["num_hidden_layers"] * kv_heads * head_dim * 2
+            token_bytes = int(elements * _ITEM_BYTES[dtype])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"{model}: its config.json does not say how large its KV is"
+            ) from error
+        files = list(model.glob("*.safetensors"))
+        if not files:
+            raise ModelError(f"{model} holds no *.safetensors files")
+        return cls(
+            dtype=dtype,
+            token_bytes=token_bytes,
+            weights_bytes=sum(file.stat().st_size for file in files),
+        )

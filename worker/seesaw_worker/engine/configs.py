@@ -99,6 +99,7 @@ def engine_configs(
     probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
     refuse_models(probe_config)
+    refuse_kv_dtypes(probe_config)
     block_size = probe_config.cache_config.block_size
     page_bytes = 2 * block_size * shape.head_dim * _kv_item_bytes(probe_config)
     block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes
@@ -123,7 +124,7 @@ def engine_configs(
         flag="--kv-buffer-gib",
     )
     model_len = probe_config.model_config.max_model_len
-    prefill_len = min(model_len, num_blocks * block_size)
+    prefill_len = min(model_len, num_blocks * block_size + 1)
     sizes = _sizes(
         settings,
         probe_config,
@@ -225,6 +226,20 @@ def refuse_models(config: VllmConfig) -> None:
             )
 
 
+def refuse_kv_dtypes(config: VllmConfig) -> None:
+    """Raises: UnsupportedError for KV dtypes that the CPU's attention does not have."""
+    if not current_platform.is_cpu():
+        return  # there the dtype decides which attention vLLM takes
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    wanted, offered = config.cache_config.cache_dtype, CPUAttentionBackend.supported_kv_cache_dtypes
+    if wanted not in offered:
+        raise UnsupportedError(
+            f"--kv-cache-dtype={wanted} is not available on the CPU; choose from "
+            f"{', '.join(offered)}"
+        )
+
+
 def available_bytes() -> int:
     """Main memory that this container may still take."""
     available = int(psutil.virtual_memory().available)
@@ -280,8 +295,8 @@ def _seesaw_args(args: AsyncEngineArgs, settings: EngineSettings) -> AsyncEngine
 
 def _prefill_pool_tokens(settings: WorkerSettings, config: VllmConfig, longest: int) -> int:
     """Tokens of the prefill engine's own pool: its longest prompt, and the chunks in flight."""
-    in_flight = config.scheduler_config.max_num_batched_tokens * (settings.prefill.pipeline + 1)
-    return longest + in_flight
+    chunk = int(config.scheduler_config.max_num_batched_tokens)
+    return longest + chunk * (settings.prefill.pipeline + 1)
 
 
 def _sizes(
@@ -357,5 +372,5 @@ def _device_share(layout: Layout, config: VllmConfig, blocks: int, block_bytes: 
 def _kv_item_bytes(config: VllmConfig) -> int:
     kv_dtype = config.cache_config.cache_dtype
     if kv_dtype == "auto":
-        return config.model_config.dtype.itemsize
-    return STR_DTYPE_TO_TORCH_DTYPE[kv_dtype].itemsize
+        return int(config.model_config.dtype.itemsize)
+    return int(STR_DTYPE_TO_TORCH_DTYPE[kv_dtype].itemsize)

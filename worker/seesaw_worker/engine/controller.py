@@ -98,7 +98,7 @@ class Controller:
             return
         identity = requests.prompt_identity(request)
         for prompt in self._waiting.values():
-            if prompt.identity == identity:
+            if prompt.num_tokens == tokens and prompt.identity == identity:
                 prompt.readers[request.request_id] = request
                 return
         key = f"seesaw-{next(self._keys)}"

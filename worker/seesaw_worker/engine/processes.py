@@ -37,9 +37,10 @@ def fork_instead_of_spawning() -> None:
     def get_forking_context(method: str | None = None) -> Any:
         return get_context("forkserver" if method == "spawn" else method)
 
-    multiprocessing.get_context = get_forking_context  # type: ignore[assignment]
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    if server._forkserver_address is not None and server._forkserver_pid is None:
+    multiprocessing.get_context = get_forking_context
+    server: Any = vars(forkserver)["_forkserver"]
+    known = vars(server)
+    if known["_forkserver_address"] is not None and known["_forkserver_pid"] is None:
         # A forked process knows its server's address, yet would start another one (Python 3.11).
         server.ensure_running = lambda: None
 

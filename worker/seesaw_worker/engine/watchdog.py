@@ -9,6 +9,7 @@ from collections.abc import Callable
 import psutil
 
 from seesaw_worker.supervisor import (
+    SUPERVISOR_PID_VARIABLE,
     adopt_orphans,
     descendants,
     end_all,
@@ -35,8 +36,14 @@ def end_with(pid: int) -> None:
     _when_dead(pid, end)
 
 
-def clean_up_with(supervisor_pid: int) -> None:
-    """In the server: when the supervisor has died, do its work and end."""
+def clean_up_with_supervisor() -> None:
+    """In the server, before all else: when the supervisor has died, do its work and end.
+
+    Nothing happens in a process that no supervisor has started.
+    """
+    supervisor_pid = os.environ.get(SUPERVISOR_PID_VARIABLE)
+    if supervisor_pid is None:
+        return
     adopt_orphans()
 
     def clean_up() -> None:
@@ -48,7 +55,7 @@ def clean_up_with(supervisor_pid: int) -> None:
         finally:
             os._exit(1)
 
-    _when_dead(supervisor_pid, clean_up)
+    _when_dead(int(supervisor_pid), clean_up)
 
 
 def kill_children() -> None:
