@@ -24,8 +24,12 @@ def _serve(arguments: list[str]) -> int:
     set_defaults()
     os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
     if not {"-h", "--help"} & set(arguments):
-        from seesaw_worker.engine.processes import start_fork_server
+        from seesaw_worker.engine.processes import find_cpu_build, start_fork_server
 
+        if "--enforce-eager" in arguments and find_cpu_build():
+            # vLLM compiles a few helpers even when eager, which takes a C++ compiler and seconds
+            # inside a request.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         start_fork_server()
     from seesaw_worker.commandline import parse
     from seesaw_worker.server import serve

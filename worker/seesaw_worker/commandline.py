@@ -1,7 +1,6 @@
 """Parses ``seesaw worker``'s command line with vLLM's own parser."""
 
 import difflib
-import os
 import re
 import socket
 from argparse import Namespace
@@ -11,7 +10,6 @@ from typing import NoReturn
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.entrypoints.launchers.launcher import setup_server
-from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from seesaw_core.errors import InputError
@@ -68,10 +66,6 @@ def parse(arguments: list[str]) -> Namespace:
             raise InputError(f"--{name.replace('_', '-')}={path}: no such file")
     with refusals():
         validate_parsed_serve_args(args)
-    if current_platform.is_cpu() and args.enforce_eager:
-        # vLLM compiles a few helpers even when eager, which takes a C++ compiler and seconds
-        # inside a request.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     return args
 
 

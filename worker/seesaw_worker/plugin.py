@@ -5,18 +5,20 @@ environment stays plain.
 """
 
 import os
+from functools import cache
 
 SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
-_done = False
 
 
 def register() -> None:
     """Set this process up as one of a Seesaw worker's. Safe to call again."""
-    global _done
     server_pid = os.environ.get(SERVER_PID_VARIABLE)
-    if server_pid is None or _done:
-        return
-    _done = True
+    if server_pid is not None:
+        _register(server_pid)
+
+
+@cache
+def _register(server_pid: str) -> None:
     from vllm.platforms import current_platform
 
     from seesaw_worker.engine import mends, processes

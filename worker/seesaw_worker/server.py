@@ -196,7 +196,7 @@ class WorkerServer:
 
     async def _watch_front_end(self, client: EngineClient) -> None:
         """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
-        while not client.errored:  # noqa: ASYNC110 - vLLM has no event for it
+        while not client.errored:
             await asyncio.sleep(_FRONT_END_POLL_S)
         self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
 

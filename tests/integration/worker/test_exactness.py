@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from seesaw_cli.local import LocalWorker
 from seesaw_core.layouts import Layout
 from seesaw_worker.plain import Job, Sample, plain_environment
@@ -169,5 +170,3 @@ def test_bf16_differs_no_more_than_plain_layouts_do(tmp_path: Path) -> None:
 
     own = num_differing(plain["P2"], plain["T2"])
     assert num_differing(tokens, plain["T2"]) <= max(own, 1) * 1.5
-
-

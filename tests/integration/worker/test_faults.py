@@ -195,7 +195,7 @@ async def kill_under_load(
         for _ in range(3):
             begin(True)
         async with asyncio.timeout(30):
-            while any(c.num_tokens < 2 for c in clients):  # noqa: ASYNC110
+            while any(c.num_tokens < 2 for c in clients):
                 await asyncio.sleep(0.05)
         for index in range(5):
             begin(bool(index % 2))

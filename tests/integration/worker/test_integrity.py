@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from seesaw_worker.synthetic import TINY, TINY_MIXTRAL, TINY_MQA, ModelSpec, write_checkpoint
 
 pytestmark = [pytest.mark.engine]
@@ -123,17 +124,15 @@ class Run:
         return found[0], found[1]
 
     async def reshard_one(self, *, num_tokens: int, corrupt: bool) -> list[int]:
-        from seesaw_core.policy import Admit, Phase, Switch
         from vllm import SamplingParams
+
+        from seesaw_core.policy import Admit, Phase, Switch
 
         async def generate() -> list[int]:
             prompt = {"prompt_token_ids": [(7 * i) % 900 + 10 for i in range(num_tokens)]}
             params = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
-            output = None
-            async for output in self.llm.generate(prompt, params, "one"):
-                pass
-            assert output is not None
-            return list(output.outputs[0].token_ids)
+            outputs = [o async for o in self.llm.generate(prompt, params, "one")]
+            return list(outputs[-1].outputs[0].token_ids)
 
         self.told.steps += [
             Switch(to=Phase.PREFILL, reason="told"),
@@ -157,6 +156,8 @@ class Run:
 
 
 async def _play(name: str, model: Path, decode_tensor: int) -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
     from seesaw_core.layouts import Layout
     from seesaw_core.policy import PhasePolicy
     from seesaw_worker import preflight
@@ -165,7 +166,6 @@ async def _play(name: str, model: Path, decode_tensor: int) -> None:
     from seesaw_worker.engine.settings import WeightsMode
     from seesaw_worker.settings import WorkerSettings
     from seesaw_worker.shm import RunFolder
-    from vllm.engine.arg_utils import AsyncEngineArgs
 
     args = AsyncEngineArgs(
         model=str(model),

@@ -148,7 +148,7 @@ def is_idle(state: dict[str, Any]) -> bool:
 async def idle_state(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     """Wait, but not long, until nothing is left of any request."""
     deadline = time.monotonic() + 15
-    while not is_idle(state := await state_of(http, url)) and time.monotonic() < deadline:  # noqa: ASYNC110
+    while not is_idle(state := await state_of(http, url)) and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     return state
 
@@ -286,7 +286,7 @@ async def stop_while_streaming(worker: LocalWorker) -> list[Ask]:
             for num_tokens in (1, 30, 300):
                 send(True, num_tokens, 200)
             async with asyncio.timeout(60):
-                while any(not a.tokens for a in asks):  # noqa: ASYNC110
+                while any(not a.tokens for a in asks):
                     await asyncio.sleep(0.05)
             for num_tokens in (40, 400, 500, 600):  # more than the buffer holds: some still wait
                 send(stream=num_tokens > 450, num_tokens=num_tokens, max_tokens=20)

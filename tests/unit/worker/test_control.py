@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from seesaw_core.errors import OwnershipError
 from seesaw_worker.control import ControlPage, Role
 

@@ -11,13 +11,14 @@ import random
 from typing import Any
 
 import pytest
+from vllm import SamplingParams
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+
 from seesaw_core.ledger import Ledger
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.controller import Controller
 from seesaw_worker.engine.handover import Engines
 from seesaw_worker.kv.transfer import BufferTicket, Progress
-from vllm import SamplingParams
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
 
 BLOCK = 16
 

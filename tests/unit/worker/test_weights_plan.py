@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
+
 from seesaw_worker.devices.base import ArenaMemory
 from seesaw_worker.devices.cpu import CpuDevice
 from seesaw_worker.weights.arena import Arena
 from seesaw_worker.weights.host import HostModel
 from seesaw_worker.weights.plan import WeightsPlan
 from seesaw_worker.weights.recorder import recording
-from torch import nn
 
 
 class Shard(nn.Module):

@@ -176,7 +176,7 @@ class SeesawCommands:
 
     async def _until(self, is_so: Any) -> None:
         async with asyncio.timeout(_PATIENCE_S):
-            while not is_so():  # noqa: ASYNC110 - other processes make it so
+            while not is_so():
                 await asyncio.sleep(_POLL_S)
 
     def _prompts(self, count: int, tokens: int) -> list[list[int]]:

@@ -9,6 +9,7 @@ Imports nothing heavy at the top: the fork server must be on its way before that
 
 import multiprocessing
 import os
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import forkserver
 from typing import Any
 
@@ -25,9 +26,22 @@ BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def start_fork_server() -> None:
-    """Start importing in the fork server. Call once, early, with the environment complete."""
+    """Start importing in the fork server. Call once, early, with the environment complete.
+
+    Only for vLLM's CPU build, told by its package's name: it is too early to ask vLLM itself.
+    """
+    if find_cpu_build() is None:
+        return
     multiprocessing.set_forkserver_preload(_PRELOAD)
     forkserver.ensure_running()
+
+
+def find_cpu_build() -> str | None:
+    """The installed version of vLLM's CPU build; None if another build is installed."""
+    try:
+        return version("vllm-cpu")
+    except PackageNotFoundError:
+        return None
 
 
 def fork_instead_of_spawning() -> None:

@@ -7,6 +7,7 @@ order, over two different poisons and compared with what loading left there.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,10 @@ class WeightsPlan:
         self.summary = PlanSummary(
             region_bytes=sum(r.num_bytes for r in self.regions),
             copied_bytes=sum(r.width * r.count for r in rows),
-            written_bytes=sum(_num_bytes(op.target) for op in (*self._fills, *self._casts)),
+            written_bytes=sum(
+                _num_bytes(target)
+                for target in (*(f.target for f in self._fills), *(c.target for c in self._casts))
+            ),
             snapshot_bytes=sum(s.numel() for _, s in self._snapshots),
             resident_bytes=sum(t.nbytes for t in held if arena.find(t) is None),
             num_copies=len(rows),
@@ -319,10 +323,7 @@ def _tensor(memory: torch.Tensor, view: View, by: int) -> torch.Tensor:
 
 
 def _num_bytes(view: View) -> int:
-    count = 1
-    for n in view.shape:
-        count *= n
-    return count * view.dtype.itemsize
+    return math.prod(view.shape) * int(view.dtype.itemsize)
 
 
 def _stretches(wrong: torch.Tensor) -> list[tuple[int, int]]:
