@@ -68,6 +68,8 @@ _not_negative = _number("of at least 0", lambda n: n >= 0)
 _share = _number("of at least 0 and below 1", lambda n: 0 <= n < 1)
 
 
+_LONGEST_SHM_DIR = 64
+
 FLAGS = (
     Flag(
         name="--decode-tensor-parallel-size",
@@ -237,6 +239,11 @@ def check_shm_dir(folder: Path) -> None:
         raise InputError(f"--shm-dir={folder} is not a folder; {hint}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--shm-dir={folder} cannot be written; {hint}")
+    if len(os.fsencode(folder)) > _LONGEST_SHM_DIR:
+        raise InputError(
+            f"--shm-dir={folder} is too long a path for the sockets in it; give one of at most "
+            f"{_LONGEST_SHM_DIR} bytes"
+        )
 
 
 def _or(value: int | None, default: int) -> int:

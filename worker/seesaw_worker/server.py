@@ -18,14 +18,17 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
+import psutil
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import REGISTRY
+from vllm import envs
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from seesaw_core.errors import EngineDiedError, InputError
@@ -40,11 +43,15 @@ from seesaw_worker.engine.watchdog import kill_children
 from seesaw_worker.flags import settings_of
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import RunFolder
+from seesaw_worker.supervisor import descendants
 from seesaw_worker.telemetry import Telemetry
 
 _ERROR_GRACE_S = 2.0
 _FORCED_END_S = 6.0
 _FRONT_END_POLL_S = 0.5
+_ENGINE_PROCESS = "VLLM::"  # how vLLM names its processes
+_LOSS_POLL_S = 0.5
+_LOSS_GRACE_S = 3.0
 
 
 class WorkerServer:
@@ -123,11 +130,20 @@ class WorkerServer:
         """Load the engines. Ends the process if a signal comes first or one cannot start."""
         starting = asyncio.create_task(self._load(engine_configs))
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not starting.done():
+        losing = asyncio.create_task(_first_loss())
+        await asyncio.wait((starting, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
+        if losing.done():  # vLLM may know the cause, but need not even notice
+            await asyncio.wait(
+                (starting, stopping), timeout=_LOSS_GRACE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        if stopping.done():
             self._report(Stage.DRAINING, "stopped while loading")
             self._end_now(0)
+        stopping.cancel()
+        if losing.done() and not starting.done():
+            self._report(Stage.BROKEN, f"{losing.result()} has died while loading")
+            self._end_now(1)
+        losing.cancel()
         # The other engine may be waiting for the one that failed, and its thread here for it.
         error = starting.exception()
         if isinstance(error, InputError):
@@ -210,7 +226,10 @@ class WorkerServer:
         async def health() -> Response:
             return JSONResponse({"status": self._telemetry.detail}, status_code=503)
 
-        server = _QuietServer(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        config = _uvicorn_config(app, self._args)
+        config.log_level = "error"
+        config.timeout_graceful_shutdown = 1
+        server = _QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
         try:
             yield
@@ -283,6 +302,22 @@ def routes(telemetry: Telemetry) -> APIRouter:
     return router
 
 
+async def _first_loss() -> str:
+    """Wait until a process of an engine that was there is gone. Returns its name."""
+    seen: dict[psutil.Process, str] = {}
+    while True:
+        here = {}
+        for process in descendants():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    here[process] = process.name()
+        for process, name in seen.items():
+            if process not in here:
+                return f"{name} (process {process.pid})"
+        seen = {p: name for p, name in here.items() if name.startswith(_ENGINE_PROCESS)}
+        await asyncio.sleep(_LOSS_POLL_S)
+
+
 class _QuietServer(uvicorn.Server):
     """A server that leaves signals to us."""
 
@@ -292,7 +327,10 @@ class _QuietServer(uvicorn.Server):
 
 
 def _uvicorn_config(app: FastAPI, args: Namespace) -> uvicorn.Config:
-    return uvicorn.Config(
+    """vLLM's HTTP flags as its own server takes them."""
+    log_config = get_uvicorn_log_config(args)
+    logs = {} if log_config is None else {"log_config": log_config}
+    config = uvicorn.Config(
         app,
         host=args.host,
         port=args.port,
@@ -302,4 +340,11 @@ def _uvicorn_config(app: FastAPI, args: Namespace) -> uvicorn.Config:
         ssl_certfile=args.ssl_certfile,
         ssl_ca_certs=args.ssl_ca_certs,
         ssl_cert_reqs=args.ssl_cert_reqs,
+        ssl_ciphers=args.ssl_ciphers,
+        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        **logs,
     )
+    for limit in ("h11_max_incomplete_event_size", "h11_max_header_count"):
+        if getattr(args, limit) is not None:
+            setattr(config, limit, getattr(args, limit))
+    return config

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -26,7 +25,7 @@ from seesaw_worker.settings import WorkerSettings
 
 _TRANSITION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WAVE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_HISTORY = 10_000
+_BACKLOG = 256
 
 
 class Metrics:
@@ -93,7 +92,6 @@ class Telemetry:
     def __init__(self, settings: WorkerSettings, registry: CollectorRegistry) -> None:
         self.stage = Stage.STARTING
         self.detail = "starting"
-        self.history: deque[tuple[EventKind, dict[str, Any]]] = deque(maxlen=_HISTORY)
         self._settings = settings
         registry.register(_RefreshFirst(self))
         self._metrics = Metrics(registry)
@@ -161,7 +159,7 @@ class Telemetry:
             self._metrics.phase_seconds.labels(phase=phase).inc(
                 max(0.0, seconds - self._seen_seconds[phase])
             )
-            self._seen_seconds[phase] = seconds
+            self._seen_seconds[phase] = max(seconds, self._seen_seconds[phase])
         self._metrics.waiting.set(state.num_waiting)
         if state.buffer is not None:
             for name in ("free", "reserved", "stored", "loading", "capacity"):
@@ -178,7 +176,7 @@ class Telemetry:
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events, the state first; ends when the worker drains or breaks."""
-        queue: asyncio.Queue[tuple[EventKind, dict[str, Any]]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[EventKind, dict[str, Any]]] = asyncio.Queue(maxsize=_BACKLOG)
         self._listeners.add(queue)
         try:
             yield _sse(EventKind.STATE, dataclasses.asdict(self.state()))
@@ -201,8 +199,9 @@ class Telemetry:
         return seconds
 
     def _publish(self, kind: EventKind, data: dict[str, Any]) -> None:
-        self.history.append((kind, data))
         for queue in self._listeners:
+            if queue.full():
+                queue.get_nowait()  # a listener that does not read misses the oldest
             queue.put_nowait((kind, data))
 
 

@@ -26,8 +26,8 @@ BLOCK = 16
 class StandInCore:
     """An engine core that takes one scheduler step a request and can be paused."""
 
-    def __init__(self, rng: random.Random, *, is_prefill: bool) -> None:
-        self._rng, self._is_prefill = rng, is_prefill
+    def __init__(self, rng: random.Random, *, is_prefill: bool, rejects: float = 0.0) -> None:
+        self._rng, self._is_prefill, self._rejects = rng, is_prefill, rejects
         self.controller: Controller | None = None
         self.requests: dict[str, EngineCoreRequest] = {}
         self.seen: list[str] = []
@@ -39,8 +39,12 @@ class StandInCore:
         self._step_done.set()
 
     async def add_request_async(self, request: EngineCoreRequest) -> None:
-        self.requests[request.request_id] = request
         self.seen.append(request.request_id)
+        if not self._is_prefill and self._rng.random() < self._rejects:
+            # as the core does before its scheduler has seen the request: no release follows
+            self._finish(request, FinishReason.ERROR)
+            return
+        self.requests[request.request_id] = request
 
     async def abort_requests_async(self, request_ids: list[str]) -> None:
         for request_id in request_ids:
@@ -79,13 +83,17 @@ class StandInCore:
                 if self.requests.pop(request_id, None) is None:
                     continue
                 self._release(request)
-                output = EngineCoreOutput(request_id, [1], finish_reason=FinishReason.LENGTH)
-                if self.controller is not None and not self._is_prefill:
-                    self.controller.observe_outputs([output])
-                else:
-                    self._outputs.put_nowait(EngineCoreOutputs(outputs=[output]))
+                failed = self._rng.random() < self._rejects
+                self._finish(request, FinishReason.ERROR if failed else FinishReason.LENGTH)
             self._step_done.set()
             await asyncio.sleep(0)
+
+    def _finish(self, request: EngineCoreRequest, reason: FinishReason) -> None:
+        output = EngineCoreOutput(request.request_id, [1], finish_reason=reason)
+        if self.controller is not None and not self._is_prefill:
+            asyncio.get_running_loop().call_soon(self.controller.observe_outputs, [output])
+        else:
+            self._outputs.put_nowait(EngineCoreOutputs(outputs=[output]))
 
     def _release(self, request: EngineCoreRequest) -> None:
         if not self._is_prefill:
@@ -97,7 +105,7 @@ class StandInCore:
         extra = (params.extra_args or {}) if params else {}
         ticket = BufferTicket.of(extra.get("kv_transfer_params"))
         if ticket is not None and self.controller is not None:
-            self.controller.observe_progress(progress, ticket.key)
+            self.controller.observe_progress(progress, ticket.key, request.request_id)
 
 
 class Deaf:
@@ -122,8 +130,9 @@ def request_of(request_id: str, prompt: list[int], **params: Any) -> EngineCoreR
 async def storm(seed: int, reshard: Reshard) -> tuple[Controller, StandInCore, StandInCore]:
     """Requests and aborts at random moments; returns once all is quiet."""
     rng = random.Random(seed)
-    prefill = StandInCore(rng, is_prefill=True)
-    decode = StandInCore(rng, is_prefill=False)
+    rejects = 0.1 if seed % 2 else 0.0
+    prefill = StandInCore(rng, is_prefill=True, rejects=rejects)
+    decode = StandInCore(rng, is_prefill=False, rejects=rejects)
     controller = Controller(
         policy=PhasePolicy(reshard=reshard, flush_timeout_s=0.02, dwell_transitions=1),
         ledger=Ledger(num_blocks=12, block_size=BLOCK),
@@ -185,6 +194,18 @@ def test_what_the_buffer_cannot_carry_goes_in_place() -> None:
         await controller.submit(request_of("prompt logprobs", [1] * 20, prompt_logprobs=1))
         assert decode.seen == ["one token", "too long", "prompt logprobs"]
         assert prefill.seen == []
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_aborted_at_birth_leaves_nothing() -> None:
+    async def run() -> None:
+        controller, _, decode = await storm(2, Reshard.AUTO)
+        decode.seen.clear()
+        request = request_of("born dead", [0])
+        request.abort_immediately = True
+        await controller.submit(request)
+        assert (decode.seen, controller.num_decoding) == ([], 0)
 
     asyncio.run(run())
 

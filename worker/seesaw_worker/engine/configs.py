@@ -159,6 +159,8 @@ def engine_configs(
     prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
     prefill_args.disable_log_stats = True
     prefill_args.enable_lora = False
+    prefill_args.kv_events_config = None
+    prefill_args.num_gpu_blocks_override = None
     return EngineConfigs(
         prefill=_create(prefill_args, UsageContext.ENGINE_CONTEXT),
         decode=_create(decode_args, UsageContext.OPENAI_API_SERVER),
@@ -173,6 +175,7 @@ def refuse_flags(args: AsyncEngineArgs) -> None:
         "--kv-transfer-config": args.kv_transfer_config is not None,
         "--speculative-config": args.speculative_config is not None,
         "--enable-sleep-mode": bool(args.enable_sleep_mode),
+        "--weight-transfer-config": args.weight_transfer_config is not None,
         "--enable-expert-parallel": bool(args.enable_expert_parallel),
         "--quantization=torchao": args.quantization == "torchao",
         "--quantization=bitsandbytes": args.quantization == "bitsandbytes",

@@ -51,7 +51,7 @@ class Controller:
     """Carries out the policy's steps on two engine cores.
 
     Call order: :meth:`prepare`, then :meth:`run` as a task, each once; everything else from the
-    same event loop while it runs. Requires: both engines exist, the decode engine owns the devices.
+    same event loop while it runs. Requires: both engines exist.
     """
 
     def __init__(
@@ -84,6 +84,8 @@ class Controller:
         self._prefilling: dict[str, Prompt] = {}
         self._decoding: set[str] = set()
         self._orphans: set[str] = set()
+        self._claims: dict[str, str] = {}
+        self._rejected: set[str] = set()
         self._prefill_may_write = False
         self._meter = CostMeter()
 
@@ -91,6 +93,8 @@ class Controller:
 
     async def submit(self, request: Any) -> None:
         """Take a request. Returns at once; its outputs come from the decode engine."""
+        if request.abort_immediately:
+            return  # vLLM's way to free KV that a third party holds; there is none, and no output
         self._idle.clear()
         tokens = requests.carried_tokens(request)
         if tokens is None or not 0 < tokens <= self.ledger.capacity_tokens:
@@ -133,7 +137,11 @@ class Controller:
         self._held += 1
         self._settled.clear()
         self._kick.set()
-        await self._settled.wait()
+        try:
+            await self._settled.wait()
+        except BaseException:
+            self.let_go()
+            raise
 
     def let_go(self) -> None:
         self._held = max(0, self._held - 1)
@@ -148,19 +156,35 @@ class Controller:
     def observe_outputs(self, outputs: Iterable[Any]) -> None:
         """Look at the decode engine's outputs on their way to the front end."""
         for output in outputs:
+            if requests.is_rejected(output):
+                self._release_rejected(output.request_id)
             if output.new_token_ids or output.finish_reason is not None:
                 self._meter.in_place.first_output(output.request_id, self._now())
             if output.finish_reason is not None:
                 self._decoding.discard(output.request_id)
         self._note_progress()
 
-    def observe_progress(self, progress: Progress, key: str) -> None:
+    def observe_progress(self, progress: Progress, key: str, request_id: str) -> None:
         """Follow a buffer entry through the decode engine."""
         if progress is Progress.LOADING:
             self.ledger.load(key)
+        elif request_id in self._rejected:
+            self._rejected.discard(request_id)
         else:
+            self._claims.pop(request_id, None)
             self.ledger.release(key)
         self._note_progress()
+
+    def _release_rejected(self, request_id: str) -> None:
+        """Release for a request that ended in an error, which the engine may do too, or not.
+
+        A request that the engine core rejects before its scheduler has seen it is never released
+        there.
+        """
+        key = self._claims.pop(request_id, None)
+        if key is not None:
+            self._rejected.add(request_id)
+            self.ledger.release(key)
 
     # ---- what others may see
 
@@ -214,6 +238,7 @@ class Controller:
         Requires: nobody else reads the engines' outputs yet.
         """
         await self._prefill.pause_scheduler_async("keep", False)
+        await self._decode.collective_rpc_async("seesaw_acquire")
         await self._time_prompt(self._decode, warm_up_tokens)
         in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
         self._meter.in_place.rate.observe(warm_up_tokens, in_place_s)
@@ -349,6 +374,7 @@ class Controller:
                 self.ledger.release(prompt.key)  # aborted while an earlier one was sent
                 continue
             self._count(reshard_requests=1, reshard_tokens=requests.num_prompt_tokens(request))
+            self._claims[request_id] = prompt.key
             await self._decode.add_request_async(requests.for_decode(request, ticket))
 
     async def _drop(self, prompt: Prompt) -> None:

@@ -18,6 +18,17 @@ _UNSUPPORTED = {
     "set_weight_version_async": "updating weights in place",
 }
 
+_REWRITES = frozenset(
+    {
+        "init_weight_transfer_engine",
+        "start_weight_update",
+        "start_draft_weight_update",
+        "update_weights",
+        "finish_weight_update",
+        "reload_weights",
+    }
+)
+
 
 class TwoEngineClient:
     """Stands in for the ``engine_core`` of vLLM's ``AsyncLLM``."""
@@ -26,7 +37,7 @@ class TwoEngineClient:
         self.prefill = prefill
         self.decode = decode
         self._controller: Controller | None = None
-        self._user_pauses = 0
+        self._paused = False
 
     def __getattr__(self, name: str) -> Any:
         if name in _UNSUPPORTED:
@@ -60,16 +71,29 @@ class TwoEngineClient:
 
     async def pause_scheduler_async(self, mode: Any = "abort", clear_cache: bool = True) -> None:
         """A user's pause: phases stand still in decode until the user resumes."""
-        await self.controller.hold_in_decode()
-        self._user_pauses += 1
+        if not self._paused:
+            await self.controller.hold_in_decode()
+            self._paused = True
         await self.decode.pause_scheduler_async(mode, clear_cache)
 
     async def resume_scheduler_async(self) -> None:
-        if self._user_pauses:
-            await self.decode.collective_rpc_async("seesaw_acquire")
-            self._user_pauses -= 1
-            self.controller.let_go()
+        if not self._paused:
+            return  # a phase's own pause is not the user's to end
+        await self.decode.collective_rpc_async("seesaw_acquire")
         await self.decode.resume_scheduler_async()
+        self._paused = False
+        self.controller.let_go()
+
+    async def is_scheduler_paused_async(self) -> bool:
+        return self._paused
+
+    async def collective_rpc_async(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        if method in _REWRITES:
+            raise UnsupportedError(
+                f"{method} would be undone by the next transition; start the worker with "
+                "--reshard never"
+            )
+        return await self.decode.collective_rpc_async(method, *args, **kwargs)
 
     async def reset_prefix_cache_async(
         self, reset_running_requests: bool = False, reset_connector: bool = False

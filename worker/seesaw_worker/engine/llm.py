@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psutil
@@ -44,8 +44,16 @@ class SeesawLLM(AsyncLLM):
     _tasks: list[asyncio.Task[None]]
     _progress_server: asyncio.AbstractServer
 
-    def watch(self, progress: asyncio.AbstractServer, on_death: DeathCallback) -> None:
-        """Run the controller, and call ``on_death`` when it or a process below has ended."""
+    def watch(
+        self,
+        progress: asyncio.AbstractServer,
+        failed: asyncio.Future[None],
+        on_death: DeathCallback,
+    ) -> None:
+        """Run the controller, and call ``on_death`` when it or a process below has ended.
+
+        ``failed`` gets the error if the ledger can no longer follow the decode engine.
+        """
         self._loop = asyncio.get_running_loop()
         self._progress_server = progress
         self._death = death = _Death(self.cores, on_death)
@@ -53,7 +61,8 @@ class SeesawLLM(AsyncLLM):
             asyncio.create_task(death.watch_process(pid, name))
             for pid, name in _process_names().items()
         ]
-        self._tasks.append(asyncio.create_task(death.watch_controller(self.controller)))
+        for work in (self.controller.run(), failed):
+            self._tasks.append(asyncio.create_task(death.watch_work(work)))
 
     async def worker_facts(self) -> dict[str, list[dict[str, Any]]]:
         """``seesaw_info`` of every rank, by engine."""
@@ -61,6 +70,9 @@ class SeesawLLM(AsyncLLM):
             "prefill": await self.cores.prefill.collective_rpc_async("seesaw_info"),
             "decode": await self.cores.decode.collective_rpc_async("seesaw_info"),
         }
+
+    async def notify_kv_transfer_request_rejected(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is pinned elsewhere, and a request aborted at birth would leave no output."""
 
     def shutdown(self, timeout: float | None = None) -> None:
         """End both engines. From any thread; what dies from now on was meant to."""
@@ -100,8 +112,9 @@ async def start_llm(
     control = ControlPage.create(settings.folder, settings.decode.num_devices)
     ledger = Ledger(num_blocks=settings.num_buffer_blocks, block_size=settings.block_size)
     controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_unix_server(
-        lambda reader, _: _follow_progress(reader, controllers), settings.socket_path
+        lambda reader, _: _follow_progress(reader, controllers, failed), settings.socket_path
     )
     prefill, llm = await _start_engines(configs, log_requests=log_requests, log_stats=log_stats)
     decode = llm.engine_core
@@ -123,7 +136,7 @@ async def start_llm(
     controllers.set_result(llm.controller)
     await llm.reset_mm_cache()
     await llm.controller.prepare(_warm_up_tokens(configs))
-    llm.watch(server, on_death)
+    llm.watch(server, failed, on_death)
     return llm
 
 
@@ -159,11 +172,18 @@ def _warm_up_tokens(configs: EngineConfigs) -> int:
 
 
 async def _follow_progress(
-    reader: asyncio.StreamReader, controllers: asyncio.Future[Controller]
+    reader: asyncio.StreamReader,
+    controllers: asyncio.Future[Controller],
+    failed: asyncio.Future[None],
 ) -> None:
+    """Pass on what the decode engine reports. An error goes to ``failed``: the ledger is wrong."""
     controller = await asyncio.shield(controllers)
-    while line := await reader.readline():
-        controller.observe_progress(*parse_progress(line))
+    try:
+        while line := await reader.readline():
+            controller.observe_progress(*parse_progress(line))
+    except Exception as error:  # noqa: BLE001 - announced as the worker's end
+        if not failed.done():
+            failed.set_exception(error)
 
 
 def _process_names() -> dict[int, str]:
@@ -198,9 +218,9 @@ class _Death:
             os.close(pidfd)
         self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
 
-    async def watch_controller(self, controller: Controller) -> None:
+    async def watch_work(self, work: Awaitable[None]) -> None:
         try:
-            await controller.run()
+            await work
         except* Exception as errors:  # noqa: BLE001 - whatever it is, the worker is broken
             cause = errors.exceptions[0]
             error = EngineDiedError(f"the controller failed: {cause!r}")

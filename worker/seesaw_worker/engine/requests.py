@@ -113,6 +113,11 @@ def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> Engin
     return msgspec.structs.replace(request, sampling_params=params)
 
 
+def is_rejected(output: EngineCoreOutput) -> bool:
+    """Whether a request ended in an error of its own."""
+    return output.finish_reason is FinishReason.ERROR
+
+
 def is_prefilled(output: EngineCoreOutput) -> bool:
     """Whether a finished prefill has all of its KV in the buffer."""
     return output.finish_reason is FinishReason.LENGTH

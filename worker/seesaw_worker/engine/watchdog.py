@@ -48,7 +48,7 @@ def clean_up_with_supervisor() -> None:
 
     def clean_up() -> None:
         try:
-            segments = mapped_segments([*descendants(), psutil.Process()])
+            segments = mapped_segments([psutil.Process()])
             kill_children()
             remove_segments(segments)
             remove_sockets(os.environ)
@@ -59,8 +59,13 @@ def clean_up_with_supervisor() -> None:
 
 
 def kill_children() -> None:
-    """End every process below this one, at once; resource trackers end with this one."""
+    """End every process below this one, at once, and remove the shared memory that they mapped.
+
+    Resource trackers end with this process.
+    """
+    segments = mapped_segments(descendants())
     end_all(lambda: [p for p in descendants() if not is_tracker(p)])
+    remove_segments(segments)
 
 
 def _when_dead(pid: int, act: Callable[[], None]) -> None:

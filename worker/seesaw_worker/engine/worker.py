@@ -47,8 +47,6 @@ class SeesawWorker(BaseWorker):
             mends.keep_plain_weights()
         super().load_model(load_dummy_weights=load_dummy_weights)
         if self._settings.weights is WeightsMode.RESIDENT:
-            self._control.give_up(self.rank, self._role.other)
-            self._control.take(self.rank, self._role)
             self._control.set_loaded(self.rank, self._role, 0)
         mends.make_stage_inputs(self.model_runner)
 

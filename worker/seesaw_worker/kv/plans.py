@@ -102,13 +102,15 @@ class LoadPlans:
             return
         start = (ticket.num_tokens - num_external) // self._block_size
         stop = num_blocks_for(ticket.num_tokens, self._block_size)
+        # Blocks that a sliding window has left behind are vLLM's null block 0: nobody reads them.
+        pairs = [p for p in zip(ticket.blocks[start:stop], pool_blocks[start:stop]) if p[1]]
         self._loading.add(request_id)
-        self._sender.send(Progress.LOADING, ticket.key)
+        self._sender.send(Progress.LOADING, ticket.key, request_id)
         self._planned.append(
             BlockCopy(
                 request_id=request_id,
-                buffer_blocks=ticket.blocks[start:stop],
-                pool_blocks=tuple(pool_blocks[start:stop]),
+                buffer_blocks=tuple(b for b, _ in pairs),
+                pool_blocks=tuple(p for _, p in pairs),
             )
         )
 
@@ -132,4 +134,4 @@ class LoadPlans:
     def _release(self, request_id: str) -> None:
         ticket = self._unreleased.pop(request_id, None)
         if ticket is not None:
-            self._sender.send(Progress.RELEASED, ticket.key)
+            self._sender.send(Progress.RELEASED, ticket.key, request_id)

@@ -67,14 +67,14 @@ class ProgressSender:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(str(path))
 
-    def send(self, progress: Progress, key: str) -> None:
-        self._socket.sendall(json.dumps([progress, key]).encode() + b"\n")
+    def send(self, progress: Progress, key: str, request_id: str) -> None:
+        self._socket.sendall(json.dumps([progress, key, request_id]).encode() + b"\n")
 
     def close(self) -> None:
         self._socket.close()
 
 
-def parse_progress(line: bytes) -> tuple[Progress, str]:
-    """Read one line that a :class:`ProgressSender` wrote."""
-    progress, key = json.loads(line)
-    return Progress(progress), key
+def parse_progress(line: bytes) -> tuple[Progress, str, str]:
+    """Read one line that a :class:`ProgressSender` wrote: what, entry, request."""
+    progress, key, request_id = json.loads(line)
+    return Progress(progress), key, request_id
