@@ -21,6 +21,7 @@ from typing import Any, Self
 import psutil
 
 from seesaw_core.errors import EngineDiedError
+from seesaw_worker.supervisor import descendants, end_all, mapped_segments, remove_segments
 
 _START_S = 600.0
 _ANSWER_S = 600.0
@@ -98,6 +99,7 @@ class Subject:
         below = []
         with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(self.pid).children(recursive=True)
+        segments = mapped_segments(below)
         self._lines.close()
         self._socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -107,6 +109,7 @@ class Subject:
                 process.kill()
         self._process.kill()
         self._process.wait()
+        remove_segments(segments)
 
     def __enter__(self) -> Self:
         return self
@@ -160,9 +163,9 @@ def run_subject(main: Callable[[int, Job], Awaitable[None]]) -> None:
     except BaseException:  # noqa: BLE001 - shown, and the exit code tells
         traceback.print_exc()
         code = 1
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    segments = mapped_segments(descendants())
+    end_all(descendants)
+    remove_segments(segments)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
