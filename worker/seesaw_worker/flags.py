@@ -133,8 +133,8 @@ FLAGS = (
         sets="policy.flush_timeout_s",
         parse=_positive,
         default=10.0,
-        help="The longest, in seconds, that prompts wait for a wave, or that running requests "
-        "stand still for one.",
+        help="The longest, in seconds, that prompts wait for a wave once the buffer has room, or "
+        "that running requests stand still for one; never less than the dwell time.",
     ),
     Flag(
         name="--low-watermark",
