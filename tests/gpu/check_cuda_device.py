@@ -178,7 +178,7 @@ class Rank:
             host.files = [
                 torch.frombuffer(map_segment(path), dtype=torch.uint8) for path in setup.files
             ]
-        host.prefault()
+        host.hold()
         self.memory = self.device.open_arena(setup.folder, 0, setup.arena_bytes)
         arena = Arena(self.memory)
         layers, tp = setup.model.num_layers, 2 if role == "tp" else 1
@@ -212,7 +212,7 @@ class Rank:
         self.device.synchronize()
 
     def memcpy(self) -> tuple[int, float]:
-        return min((self.plan.time_memcpy() for _ in range(3)), key=lambda found: found[1])
+        return min((self.plan.time_memcpy(0) for _ in range(3)), key=lambda found: found[1])
 
     def pinned_memcpy(self) -> tuple[int, float]:
         """The link's limit: torch's copy of one pinned tensor of as many bytes."""

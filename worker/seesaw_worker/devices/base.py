@@ -63,6 +63,12 @@ class Device(Protocol):
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
     ) -> RowCopier: ...
 
+    def plain_copier(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> RowCopier:
+        """Straight copies by the system's own means: what a transition is held against."""
+        ...
+
     def pin(self, memory: torch.Tensor) -> None:
         """Make host memory fit for asynchronous copies. Shapes: ``memory`` [n], uint8."""
         ...

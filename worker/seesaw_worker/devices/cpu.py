@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from seesaw_worker.devices.base import ArenaMemory, RowCopier, Rows
+from seesaw_worker.devices.cpu_streaming import can_stream_rows, stream_rows, stream_straight
 from seesaw_worker.shm import map_segment, reserve
 
 _MADV_POPULATE_WRITE = 23
@@ -40,6 +41,11 @@ class CpuDevice:
         populate(arena.bytes)
         return _Copier(files, arena, rows)
 
+    def plain_copier(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> RowCopier:
+        return _Memcpy(files, arena, rows)
+
     def pin(self, memory: torch.Tensor) -> None:
         populate(memory)
 
@@ -51,36 +57,61 @@ class CpuDevice:
 
 
 class _Copier:
-    """Straight copies by the C library, rows by torch: whichever is faster at each.
-
-    The library's copy leaves the cache alone when it is large enough, which saves reading the
-    target first.
-    """
+    """Streams what it can; rows at odd addresses are left to torch."""
 
     def __init__(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
     ) -> None:
         self._held = (arena.bytes, *files)  # addresses stay good as long as these live
         base = arena.bytes.data_ptr()
-        self._straight = [
-            (base + r.target, files[r.file].data_ptr() + r.source, r.width)
-            for r in rows
-            if r.count == 1
-        ]
-        self._rows = [
-            (
-                rows_of(arena.bytes, r.target, r.target_pitch, r),
-                rows_of(files[r.file], r.source, r.source_pitch, r),
+        self._straight: list[tuple[int, int, int]] = []
+        self._streamed: list[tuple[int, int, Rows]] = []
+        self._rows: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for r in rows:
+            target, source = base + r.target, files[r.file].data_ptr() + r.source
+            if r.count == 1 and can_stream_rows(target, 0, 0):
+                self._straight.append((target, source, r.width))
+            elif can_stream_rows(target, r.target_pitch, r.width):
+                self._streamed.append((target, source, r))
+            else:
+                self._rows.append(
+                    (
+                        rows_of(arena.bytes, r.target, r.target_pitch, r),
+                        rows_of(files[r.file], r.source, r.source_pitch, r),
+                    )
+                )
+
+    def copy(self) -> None:
+        for target, source, width in self._straight:
+            stream_straight(target=target, source=source, width=width)
+        for target, source, r in self._streamed:
+            stream_rows(
+                target=target,
+                target_pitch=r.target_pitch,
+                source=source,
+                source_pitch=r.source_pitch,
+                width=r.width,
+                count=r.count,
             )
-            for r in rows
-            if r.count > 1
+        for target_rows, source_rows in self._rows:
+            target_rows.copy_(source_rows)
+
+
+class _Memcpy:
+    """Straight copies by the C library."""
+
+    def __init__(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> None:
+        self._held = (arena.bytes, *files)
+        base = arena.bytes.data_ptr()
+        self._copies = [
+            (base + r.target, files[r.file].data_ptr() + r.source, r.width) for r in rows
         ]
 
     def copy(self) -> None:
-        for target, source, num_bytes in self._straight:
+        for target, source, num_bytes in self._copies:
             ctypes.memmove(target, source, num_bytes)
-        for target_rows, source_rows in self._rows:
-            target_rows.copy_(source_rows)
 
 
 def rows_of(memory: torch.Tensor, start: int, pitch: int, rows: Rows) -> torch.Tensor:

@@ -73,6 +73,11 @@ class CudaDevice:
             logger.info("the checkpoint's pages cannot be pinned: copies go through pinned slots")
         return _Both(direct, self._ring.plan(files, target, rest))
 
+    def plain_copier(
+        self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
+    ) -> RowCopier:
+        return self.row_copier(files, arena, rows)
+
     def pin(self, memory: torch.Tensor) -> None:
         if not self._pin(memory):
             logger.warning(

@@ -4,6 +4,7 @@ Every rank of both engines maps the same files, so the pages of the operating sy
 are the host copy, once for the whole worker.
 """
 
+import ctypes
 import json
 import mmap
 import struct
@@ -15,6 +16,9 @@ from pathlib import Path
 import torch
 
 from seesaw_core.errors import ModelError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 _DTYPES = {
     "F64": torch.float64,
@@ -124,7 +128,14 @@ class HostModel:
                 return Place(file=index, offset=offset)
         return None
 
-    def prefault(self) -> None:
-        """Read the mapping once, so that no later copy meets a page fault."""
+    def hold(self) -> bool:
+        """Read the mapping in and keep it there, so that no later copy waits for a disk.
+
+        The kernel drops pages of a file that it has not seen used for a while. Returns whether it
+        agreed not to (``mlock``; RLIMIT_MEMLOCK or CAP_IPC_LOCK decides); they are read in anyway.
+        """
+        held = True
         for file in self.files:
             file[:: mmap.PAGESIZE].sum()
+            held &= _libc.mlock(file.data_ptr(), file.numel()) == 0
+        return held

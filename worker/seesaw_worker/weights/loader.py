@@ -56,7 +56,11 @@ class SharedArenaLoader(DefaultModelLoader):
         device = current_device()
         memory = device.open_arena(settings.folder, index, settings.arena_bytes[index])
         self._host = HostModel(self._checkpoint_files(model_config))
-        self._host.prefault()
+        if not self._host.hold():
+            logger.warning(
+                "the checkpoint's pages cannot be locked in memory (RLIMIT_MEMLOCK): where memory "
+                "is short, or they lie unused for long, transitions may wait for the disk"
+            )
         self._arena = Arena(memory)
         with (
             self._arena.placing_parameters(),

@@ -95,20 +95,24 @@ class WeightsPlan:
         summary = self.summary
         return summary.copied_bytes + summary.written_bytes + summary.snapshot_bytes
 
-    def time_memcpy(self) -> tuple[int, float]:
+    def time_memcpy(self, rank: int) -> tuple[int, float]:
         """Bytes and seconds of one plain copy as large as a replay; the arena is restored.
 
-        Source and target are the replay's own, taken as flat stretches: the physical limit.
+        As few flat stretches as there are files, and from another part of the host copy on each
+        rank: ranks that read the same bytes at once would find them in a shared cache.
         """
         total = left = sum(r.width * r.count for r in self._rows)
+        skip = min(total * rank, max(0, self._host.num_bytes - total))
         target = 0
         flat: list[Rows] = []
         for index, file in enumerate(self._host.files):
-            width = min(left, file.numel(), self._memory.bytes.numel() - target) & -_WORD
+            source = min(skip, file.numel()) & -_WORD
+            width = min(left, file.numel() - source, self._memory.bytes.numel() - target) & -_WORD
+            skip -= source
             if width > 0:
-                flat.append(_straight(index, target, width))
+                flat.append(_straight(index, source, target, width))
             left, target = left - width, target + width
-        copier = self._device.row_copier(self._host.files, self._memory, flat)
+        copier = self._device.plain_copier(self._host.files, self._memory, flat)
         start = time.perf_counter()
         copier.copy()
         self._device.synchronize()
@@ -163,11 +167,11 @@ class WeightsPlan:
         ]
 
 
-def _straight(file: int, target: int, width: int) -> Rows:
-    """The first bytes of a file, as one copy."""
+def _straight(file: int, source: int, target: int, width: int) -> Rows:
+    """Some bytes of a file, as one copy."""
     return Rows(
         file=file,
-        source=0,
+        source=source,
         source_pitch=width,
         target=target,
         target_pitch=width,
