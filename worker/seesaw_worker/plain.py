@@ -1,7 +1,9 @@
 """Plain vLLM on a list of prompts: the reference that Seesaw's tokens are held against.
 
 Runs as a process of its own, ``python -m seesaw_worker.plain JOB``, so that nothing of Seesaw is
-in it. JOB is a JSON file; the outputs go to the path that it names.
+in it but the way its engine core starts: forked, on the CPU, from a process that has imported
+vLLM already, which saves half a minute. JOB is a JSON file; the outputs go to the path that it
+names.
 """
 
 import json
@@ -56,10 +58,11 @@ class StageInputs:
 
 def plain_environment(layout: Layout) -> dict[str, str]:
     """The environment of a plain vLLM with one share of the cores a device."""
-    from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
+    from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores, parse_cores
 
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEESAW_", BIND_VARIABLE))}
     return kept | {
+        "OMP_NUM_THREADS": str(len(parse_cores(divide_cores(layout.num_devices)[0]))),
         BIND_VARIABLE: "|".join(divide_cores(layout.num_devices)),
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
@@ -94,5 +97,10 @@ def run(job: Job) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    from seesaw_worker.engine import processes
+
+    if processes.find_cpu_build():
+        processes.start_fork_server(processes.PLAIN_PRELOAD)
+        processes.fork_instead_of_spawning()
     the_job = Job.read(Path(sys.argv[1]))
     Path(the_job.output).write_text(json.dumps(run(the_job)))

@@ -9,30 +9,34 @@ Imports nothing heavy at the top: the fork server must be on its way before that
 
 import multiprocessing
 import os
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import forkserver
 from typing import Any
 
-_PRELOAD = [
-    "seesaw_worker.quiet",
+PLAIN_PRELOAD = (
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
     "vllm.model_executor.models.registry",
     "vllm.model_executor.models.llama",
+)
+_PRELOAD = (
+    "seesaw_worker.quiet",
+    *PLAIN_PRELOAD,
     "seesaw_worker.engine.worker",
     "seesaw_worker.kv.connector",
-]
+)
 BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
 
-def start_fork_server() -> None:
+def start_fork_server(preload: Sequence[str] = _PRELOAD) -> None:
     """Start importing in the fork server. Call once, early, with the environment complete.
 
     Only for vLLM's CPU build, told by its package's name: it is too early to ask vLLM itself.
     """
     if find_cpu_build() is None:
         return
-    multiprocessing.set_forkserver_preload(_PRELOAD)
+    multiprocessing.set_forkserver_preload(list(preload))
     forkserver.ensure_running()
 
 

@@ -102,7 +102,7 @@ def hf_config(spec: ModelSpec) -> dict[str, object]:
         case Architecture.QWEN3:
             config |= {"use_sliding_window": False, "attention_bias": False}
         case Architecture.MISTRAL:
-            config |= {"sliding_window": None}
+            config |= {"sliding_window": spec.sliding_window}
         case Architecture.MIXTRAL:
             config |= {
                 "sliding_window": None,

@@ -33,7 +33,8 @@ class Architecture(StrEnum):
 class ModelSpec:
     """The shape of a decoder-only transformer, and the seed of its weights.
 
-    ``num_experts`` is 0 unless the architecture is a mixture of experts.
+    ``num_experts`` is 0 unless the architecture is a mixture of experts; ``sliding_window`` is
+    how many tokens a Mistral's attention sees, None for all.
     Raises: ValueError if the numbers do not fit together.
     """
 
@@ -49,6 +50,7 @@ class ModelSpec:
     dtype: str
     max_position_embeddings: int
     num_experts: int = 0
+    sliding_window: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,6 +80,13 @@ class ModelSpec:
                 raise ValueError(f"num_experts must be at least 2, got {self.num_experts}")
         elif self.num_experts:
             raise ValueError(f"only mixtral has experts, got num_experts={self.num_experts}")
+        if self.sliding_window is not None and (
+            self.architecture is not Architecture.MISTRAL or self.sliding_window < 1
+        ):
+            raise ValueError(
+                f"sliding_window must be at least 1, and is only mistral's, got "
+                f"{self.sliding_window} for {self.architecture}"
+            )
 
 
 TINY: Final = ModelSpec(
@@ -105,6 +114,11 @@ TINY_MIXTRAL: Final = dataclasses.replace(
     TINY, architecture=Architecture.MIXTRAL, intermediate_size=256, num_experts=4
 )
 """Four experts, two of them chosen for each token."""
+
+TINY_MISTRAL: Final = dataclasses.replace(
+    TINY, architecture=Architecture.MISTRAL, sliding_window=96
+)
+"""Attention that sees the last 96 tokens only."""
 
 DEMO: Final = ModelSpec(
     architecture=Architecture.LLAMA,
