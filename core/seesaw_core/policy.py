@@ -86,9 +86,9 @@ class Costs:
 class View:
     """All that the policy may know.
 
-    ``waiting_tokens`` holds the prompts that wait for a wave, oldest first. ``num_prefilling``
-    counts prompts inside the prefill engine, ``num_decoding`` requests inside the decode
-    engine, loading ones included. Units: tokens, seconds.
+    ``waiting_tokens`` holds the prompts that wait for a wave, in the order in which they go.
+    ``num_prefilling`` counts prompts inside the prefill engine, ``num_decoding`` requests inside
+    the decode engine, loading ones included. Units: tokens, seconds.
     """
 
     phase: Phase
@@ -242,7 +242,7 @@ class PhasePolicy:
 
 
 def _num_fitting(view: View, room_tokens: int) -> int:
-    """How many of the oldest prompts fit together into ``room_tokens``, in whole blocks."""
+    """How many of the next prompts fit together into ``room_tokens``, in whole blocks."""
     left = room_tokens
     for count, tokens in enumerate(view.waiting_tokens):
         left -= num_blocks_for(tokens, view.block_size) * view.block_size

@@ -21,12 +21,13 @@ def register() -> None:
 def _register(server_pid: str) -> None:
     from vllm.platforms import current_platform
 
-    from seesaw_worker.engine import mends, processes
+    from seesaw_worker.engine import causes, mends, processes
     from seesaw_worker.engine.watchdog import end_with
     from seesaw_worker.weights import loader
 
     if int(server_pid) != os.getpid():
         end_with(int(server_pid))
+        causes.keep_causes()
     mends.calm_idle_readers()
     if current_platform.is_cpu():
         processes.fork_instead_of_spawning()

@@ -29,6 +29,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.entrypoints.launchers.utils.ssl import SSLCertRefresher
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from seesaw_core.errors import EngineDiedError, InputError
@@ -36,7 +37,8 @@ from seesaw_core.messages import Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
 from seesaw_worker.commandline import listen
-from seesaw_worker.engine import configs
+from seesaw_worker.engine import configs, sizes
+from seesaw_worker.engine.causes import first_cause
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.watchdog import kill_children
@@ -52,6 +54,7 @@ _FRONT_END_POLL_S = 0.5
 _ENGINE_PROCESS = "VLLM::"  # how vLLM names its processes
 _LOSS_POLL_S = 0.5
 _LOSS_GRACE_S = 3.0
+_CAUSE_S = 30.0  # an older cause is about something that this worker has survived
 
 
 class WorkerServer:
@@ -115,7 +118,7 @@ class WorkerServer:
         )
         probed = configs.probe(engine_args)
         preflight.check_tokenizer(probed.model_config)
-        shape = configs.shape_of(probed)
+        shape = sizes.shape_of(probed)
         folder = RunFolder.create(self._settings.shm_dir)
         try:
             made = configs.engine_configs(
@@ -141,7 +144,7 @@ class WorkerServer:
             self._end_now(0)
         stopping.cancel()
         if losing.done() and not starting.done():
-            self._report(Stage.BROKEN, f"{losing.result()} has died while loading")
+            self._report(Stage.BROKEN, _because(f"{losing.result()} has died while loading"))
             self._end_now(1)
         losing.cancel()
         # The other engine may be waiting for the one that failed, and its thread here for it.
@@ -150,7 +153,7 @@ class WorkerServer:
             print(f"seesaw worker: {error}", file=sys.stderr)
             self._end_now(2)
         if error is not None:
-            self._report(Stage.BROKEN, f"an engine could not start: {error}")
+            self._report(Stage.BROKEN, _because(f"an engine could not start ({error})"))
             self._end_now(1)
         return starting.result()
 
@@ -192,8 +195,10 @@ class WorkerServer:
         await init_app_state(client, app.state, args, tasks)
         config = _uvicorn_config(app, args)
         config.timeout_graceful_shutdown = max(1, round(self._settings.drain_timeout_s))
+        config.load()
         self._server = _QuietServer(config)
         app.state.server = self._server  # vLLM's handler of engine errors stops it
+        refresher = _certificate_refresher(config, args)
         helpers = [
             asyncio.create_task(self._stop_server()),
             asyncio.create_task(self._watch_front_end(client)),
@@ -202,6 +207,8 @@ class WorkerServer:
         await self._server.serve(sockets=[listener])
         for helper in helpers:
             helper.cancel()
+        if refresher is not None:
+            refresher.stop()
         if not self._stop.is_set():
             self._exit_code = 1  # nobody asked it to end
 
@@ -250,7 +257,7 @@ class WorkerServer:
         if self._breaking is not None:
             return
         self._exit_code = 1
-        self._report(Stage.BROKEN, str(error))
+        self._report(Stage.BROKEN, _because(str(error)))
         self._breaking = asyncio.create_task(self._break())
 
     async def _break(self) -> None:
@@ -302,6 +309,12 @@ def routes(telemetry: Telemetry) -> APIRouter:
     return router
 
 
+def _because(what: str) -> str:
+    """What happened, with the exception that began it, if an engine's process told."""
+    cause = first_cause(within_s=_CAUSE_S)
+    return f"{what}: {cause}" if cause else what
+
+
 async def _first_loss() -> str:
     """Wait until a process of an engine that was there is gone. Returns its name."""
     seen: dict[psutil.Process, str] = {}
@@ -324,6 +337,18 @@ class _QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
+
+
+def _certificate_refresher(config: uvicorn.Config, args: Namespace) -> SSLCertRefresher | None:
+    """Takes up renewed certificates while serving, where the flag asks for it."""
+    if not args.enable_ssl_refresh or config.ssl is None:
+        return None
+    return SSLCertRefresher(
+        ssl_context=config.ssl,
+        key_path=config.ssl_keyfile,
+        cert_path=config.ssl_certfile,
+        ca_path=config.ssl_ca_certs,
+    )
 
 
 def _uvicorn_config(app: FastAPI, args: Namespace) -> uvicorn.Config:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from seesaw_worker.engine.causes import CAUSES_VARIABLE
 from seesaw_worker.shm import LOCK, RUN_FOLDER
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,6 +39,7 @@ _OUR_SEGMENT = re.compile(r"control|kv-buffer|arena-\d+")
 SUPERVISOR_PID_VARIABLE = "SEESAW_SUPERVISOR_PID"
 _SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
 _SOCKETS_PREFIX = "seesaw-sockets-"
+_CAUSES_PREFIX = "seesaw-causes-"
 
 
 def supervise(command: Sequence[str]) -> int:
@@ -48,6 +50,7 @@ def supervise(command: Sequence[str]) -> int:
     if _SOCKETS_VARIABLE not in environment:
         environment[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
+    environment[CAUSES_VARIABLE] = f"{tempfile.mkdtemp(prefix=_CAUSES_PREFIX)}/causes"
     child = subprocess.Popen(command, start_new_session=True, env=environment)
     stopped = False
 
@@ -70,7 +73,7 @@ def supervise(command: Sequence[str]) -> int:
     seen |= mapped_segments(descendants())
     end_all(descendants)
     remove_segments(s for s in seen if s not in before)
-    remove_sockets(environment)
+    remove_folders(environment)
     if code == -signal.SIGTERM and stopped:
         return 0  # it was told to stop before it could listen: while it was importing vLLM
     return code if code >= 0 else 1
@@ -146,11 +149,14 @@ def remove_segments(segments: Iterable[Path]) -> None:
             shutil.rmtree(segment.parent, ignore_errors=True)
 
 
-def remove_sockets(environment: Mapping[str, str]) -> None:
-    """Remove the folder of vLLM's sockets, if it is the one that the supervisor made."""
-    folder = Path(environment.get(_SOCKETS_VARIABLE, ""))
-    if folder.name.startswith(_SOCKETS_PREFIX):
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_folders(environment: Mapping[str, str]) -> None:
+    """Remove the folders that the supervisor made: of vLLM's sockets, and of causes."""
+    for folder, prefix in (
+        (Path(environment.get(_SOCKETS_VARIABLE, "")), _SOCKETS_PREFIX),
+        (Path(environment.get(CAUSES_VARIABLE, "")).parent, _CAUSES_PREFIX),
+    ):
+        if folder.name.startswith(prefix):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

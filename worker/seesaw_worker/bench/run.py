@@ -151,10 +151,10 @@ class _SeesawRound:
         work = self.measured.workload
         self._seesaw.ask("switch", to="prefill")
         self._note_memcpy("prefill")
+        batch = {"prompts": work.prompts, "tokens": work.prompt}
+        self._seesaw.ask("prefill", **batch, leaving=True)  # the first after a switch is slower
         for leaving in _turns((True, False), number):
-            seen = self._seesaw.ask(
-                "prefill", prompts=work.prompts, tokens=work.prompt, leaving=leaving
-            )
+            seen = self._seesaw.ask("prefill", **batch, leaving=leaving)
             self.measured.note("prefill.with" if leaving else "prefill.without", seen)
         self._seesaw.ask("switch", to="decode")
 

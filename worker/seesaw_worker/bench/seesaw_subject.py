@@ -24,7 +24,7 @@ async def serve(fd: int, job: Job) -> None:
     from seesaw_worker.bench.plain_subject import engine_args
     from seesaw_worker.bench.seesaw_commands import SeesawCommands
     from seesaw_worker.bench.taps import Events
-    from seesaw_worker.engine import configs
+    from seesaw_worker.engine import configs, sizes
     from seesaw_worker.engine.llm import start_llm
     from seesaw_worker.engine.settings import WeightsMode
     from seesaw_worker.settings import WorkerSettings
@@ -41,7 +41,7 @@ async def serve(fd: int, job: Job) -> None:
         drain_timeout_s=1.0,
     )
     args = engine_args(job)
-    shape = configs.shape_of(configs.probe(args))
+    shape = sizes.shape_of(configs.probe(args))
     tensors = preflight.checkpoint_tensors(job.model) if mode is WeightsMode.SHARED else ()
     folder = RunFolder.create(settings.shm_dir)
     try:

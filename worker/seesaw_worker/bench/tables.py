@@ -66,7 +66,7 @@ def _transition_table(measured: Measured) -> Table:
         row("resume: the engine may step", "transition", "resume_s"),
         row("all three, as the controller sees it", "transition", "total_s"),
         row("hand-over: last step ended to first begun", "transition", "handover_s"),
-        row("memcpy of the same bytes", "memcpy", "s"),
+        row("memcpy of as many bytes", "memcpy", "s"),
         (
             "weights / memcpy",
             *(
@@ -94,8 +94,9 @@ def _transition_table(measured: Measured) -> Table:
                 "running step, which is work done and not lost; the hand-over leaves it out."
             ),
             (
-                "The memcpy is `memcpy(3)` from the same host pages to the same arena, by all "
-                "ranks at the same time, in the same round; the slowest rank counts."
+                "The memcpy is `memcpy(3)` of as many bytes, in flat stretches of the host copy, "
+                "to the same arena, by all ranks at the same time, in the same round; the slowest "
+                "rank counts."
             ),
         ),
     )

@@ -8,15 +8,12 @@ A prompt's way::
 
     submit ─> waiting ─> prefill engine ─> buffer ─> decode engine ─> outputs
                  └──────────── in place ───────────────┘
-
-Requests with the very same prompt that wait together share one way to the buffer.
 """
 
 import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from seesaw_core.ledger import Ledger
@@ -26,6 +23,7 @@ from seesaw_core.rates import Mean
 from seesaw_worker.engine import requests
 from seesaw_worker.engine.handover import EngineCore, Engines, Handover
 from seesaw_worker.engine.meters import CostMeter
+from seesaw_worker.engine.waiting import Prompt, WaitingPrompts
 from seesaw_worker.kv.transfer import BufferTicket, Progress
 
 
@@ -34,17 +32,6 @@ class Observer(Protocol):
 
     def transition_done(self, event: TransitionEvent) -> None: ...
     def wave_done(self, event: WaveEvent) -> None: ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Prompt:
-    """One prompt and all requests that wait for it. Units: seconds of the clock."""
-
-    key: str
-    identity: Any
-    num_tokens: int
-    arrived_s: float
-    readers: dict[str, Any] = field(default_factory=dict)
 
 
 class Controller:
@@ -70,7 +57,7 @@ class Controller:
         self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
         self._prefill, self._decode = engines.prefill, engines.decode
         self._handover = Handover(engines, clock)
-        self._decode_slots = engines.decode_slots
+        self._decode_room = engines.decode_room
         self._observer = observer
         self._now = clock
         self._phase_began_s = self._now()
@@ -80,9 +67,10 @@ class Controller:
         self._held = 0
         self._settled = asyncio.Event()
         self._keys = itertools.count()
-        self._waiting: dict[str, Prompt] = {}
+        self._waiting = WaitingPrompts(by_priority=engines.by_priority)
         self._prefilling: dict[str, Prompt] = {}
         self._decoding: set[str] = set()
+        self._not_begun: dict[str, int] = {}  # prompt tokens of those in place without output yet
         self._orphans: set[str] = set()
         self._claims: dict[str, str] = {}
         self._rejected: set[str] = set()
@@ -100,19 +88,8 @@ class Controller:
         if tokens is None or not 0 < tokens <= self.ledger.capacity_tokens:
             await self._send_in_place([request])
             return
-        identity = requests.prompt_identity(request)
-        for prompt in self._waiting.values():
-            if prompt.num_tokens == tokens and prompt.identity == identity:
-                prompt.readers[request.request_id] = request
-                return
-        key = f"seesaw-{next(self._keys)}"
-        self._waiting[key] = Prompt(
-            key=key,
-            identity=identity,
-            num_tokens=tokens,
-            arrived_s=self._now(),
-            readers={request.request_id: request},
-        )
+        if not self._waiting.join(request, tokens):
+            self._waiting.add(f"seesaw-{next(self._keys)}", request, tokens, self._now())
         self._kick.set()
 
     async def abort(self, request_ids: Iterable[str]) -> None:
@@ -121,6 +98,8 @@ class Controller:
         in_decode = wanted & self._decoding
         if in_decode:
             self._decoding -= in_decode
+            for request_id in in_decode:
+                self._not_begun.pop(request_id, None)
             self._meter.in_place.forget(in_decode)
             await self._decode.abort_requests_async(sorted(in_decode))
         for prompt in self._prompts_of(wanted - in_decode):
@@ -147,6 +126,22 @@ class Controller:
         self._held = max(0, self._held - 1)
         self._kick.set()
 
+    async def pass_on_all(self) -> None:
+        """Give the decode engine every prompt that waits or is half prefilled, to do it in place.
+
+        Requires: held in decode, so that the prefill engine stands still.
+        """
+        await self._take_in_place(len(self._waiting))
+        for prompt in list(self._prefilling.values()):
+            if prompt.key not in self._prefilling:
+                continue  # aborted while an earlier one was sent
+            readers = list(prompt.readers.values())
+            for _ in readers:
+                self.ledger.release(prompt.key)
+            self._forget_prefilling(prompt)
+            await self._send_in_place(readers)
+            await self._prefill.abort_requests_async([prompt.key])
+
     async def drained(self) -> None:
         """Wait until no request is left."""
         await self._idle.wait()
@@ -158,8 +153,12 @@ class Controller:
         for output in outputs:
             if requests.is_rejected(output):
                 self._release_rejected(output.request_id)
-            if output.new_token_ids or output.finish_reason is not None:
+            if requests.is_cut_short(output):
+                self._meter.in_place.forget({output.request_id})
+                self._not_begun.pop(output.request_id, None)
+            elif output.new_token_ids or output.finish_reason is not None:
                 self._meter.in_place.first_output(output.request_id, self._now())
+                self._not_begun.pop(output.request_id, None)
             if output.finish_reason is not None:
                 self._decoding.discard(output.request_id)
         self._note_progress()
@@ -202,7 +201,7 @@ class Controller:
 
     @property
     def waiting_tokens(self) -> tuple[int, ...]:
-        return tuple(p.num_tokens for p in self._waiting.values())
+        return self._waiting.tokens
 
     @property
     def phase_age_s(self) -> float:
@@ -214,15 +213,16 @@ class Controller:
 
     def view(self) -> View:
         """All that the policy may know, as of now."""
-        oldest = next(iter(self._waiting.values()), None)
         return View(
             phase=self.phase,
             phase_age_s=self.phase_age_s,
             waiting_tokens=self.waiting_tokens,
-            oldest_wait_s=self._now() - oldest.arrived_s if oldest else 0.0,
+            oldest_wait_s=self._waiting.oldest_wait_s(self._now()),
             num_prefilling=len(self._prefilling),
             num_decoding=len(self._decoding),
-            decode_has_room=len(self._decoding) < self._decode_slots,
+            decode_has_room=self._decode_room.is_left(
+                len(self._decoding), sum(self._not_begun.values())
+            ),
             free_tokens=self.ledger.free_tokens,
             capacity_tokens=self.ledger.capacity_tokens,
             block_size=self.ledger.block_size,
@@ -303,6 +303,8 @@ class Controller:
                 self._observer.wave_done(wave)
         self._meter.in_place.interrupt()
         self._prefill_may_write = True
+        if to is Phase.PREFILL:  # it may step before the handover has returned
+            self._meter.wave.began_s = began
         event = await self._handover.run(to, reason)
         self.seconds_by_phase[self.phase] += began - self._phase_began_s
         self.phase, self._phase_began_s = to, self._now()
@@ -317,24 +319,26 @@ class Controller:
         self._observer.transition_done(event)
 
     async def _admit(self, count: int) -> None:
-        for prompt in list(self._waiting.values())[:count]:
-            if self._waiting.pop(prompt.key, None) is None:
+        for prompt in self._waiting.first(count):
+            if self._waiting.remove(prompt.key) is None:
                 continue  # aborted while an earlier one was sent
             entry = self.ledger.reserve(prompt.key, prompt.num_tokens, readers=len(prompt.readers))
             self.ledger.hold(prompt.key)
             self._prefilling[prompt.key] = prompt
             ticket = BufferTicket(key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks)
             first = next(iter(prompt.readers.values()))
-            await self._prefill.add_request_async(requests.for_prefill(first, ticket))
+            request = requests.for_prefill(first, ticket, prompt.priority)
+            await self._prefill.add_request_async(request)
 
     async def _take_in_place(self, count: int) -> None:
-        prompts = list(self._waiting.values())[:count]
+        prompts = self._waiting.first(count)
         for prompt in prompts:
-            del self._waiting[prompt.key]
+            self._waiting.remove(prompt.key)
         await self._send_in_place([r for p in prompts for r in p.readers.values()])
 
     async def _send_in_place(self, batch: list[Any]) -> None:
         self._decoding.update(request.request_id for request in batch)
+        self._not_begun |= {r.request_id: requests.num_prompt_tokens(r) for r in batch}
         for request in batch:
             if request.request_id not in self._decoding:
                 continue  # aborted while an earlier one was sent
@@ -378,22 +382,24 @@ class Controller:
             await self._decode.add_request_async(requests.for_decode(request, ticket))
 
     async def _drop(self, prompt: Prompt) -> None:
-        """Forget a prompt that nobody wants any more.
+        """Forget a prompt that nobody wants any more."""
+        if self._waiting.remove(prompt.key) is None:
+            self._forget_prefilling(prompt)
+            await self._prefill.abort_requests_async([prompt.key])
 
-        The prefill engine may still be writing its KV, so its blocks stay taken until that
-        engine's next pause has completed.
+    def _forget_prefilling(self, prompt: Prompt) -> None:
+        """Free a prompt's blocks as soon as the prefill engine can no longer write them.
+
+        While that engine runs, that is when its next pause has completed.
         """
-        if self._waiting.pop(prompt.key, None) is not None:
-            return
         del self._prefilling[prompt.key]
         if self._prefill_may_write:
             self._orphans.add(prompt.key)
         else:
             self.ledger.let_go(prompt.key)
-        await self._prefill.abort_requests_async([prompt.key])
 
     def _prompts_of(self, request_ids: set[str]) -> list[Prompt]:
-        everywhere = itertools.chain(self._waiting.values(), self._prefilling.values())
+        everywhere = itertools.chain(self._waiting, self._prefilling.values())
         return [p for p in everywhere if request_ids & p.readers.keys()]
 
     def _count(self, **more: int) -> None:

@@ -4,6 +4,7 @@ Requests and aborts go to the controller; outputs come from the decode engine; e
 is the decode engine's.
 """
 
+import asyncio
 from typing import Any
 
 from vllm.v1.engine.core_client import AsyncMPClient
@@ -38,6 +39,7 @@ class TwoEngineClient:
         self.decode = decode
         self._controller: Controller | None = None
         self._paused = False
+        self._pausing = asyncio.Lock()
 
     def __getattr__(self, name: str) -> Any:
         if name in _UNSUPPORTED:
@@ -70,19 +72,35 @@ class TwoEngineClient:
         return outputs
 
     async def pause_scheduler_async(self, mode: Any = "abort", clear_cache: bool = True) -> None:
-        """A user's pause: phases stand still in decode until the user resumes."""
-        if not self._paused:
-            await self.controller.hold_in_decode()
-            self._paused = True
-        await self.decode.pause_scheduler_async(mode, clear_cache)
+        """A user's pause: phases stand still in decode until the user resumes.
+
+        ``abort`` is about every request that is there, so those that have not come to the decode
+        engine yet go there first; ``wait`` and ``keep`` leave them where they are. After both
+        ``abort`` and ``wait`` each engine clears its cache if no request holds a block of it:
+        vLLM's own way fails while KV is being loaded, and nothing here could make cached KV
+        wrong, since weights cannot be rewritten. A pause that is under way completes before the
+        next pause or resume begins.
+        """
+        async with self._pausing:
+            if self._paused:  # a pause that has completed gave the devices up
+                await self.decode.collective_rpc_async("seesaw_acquire")
+            else:
+                await self.controller.hold_in_decode()
+                self._paused = True
+            if mode == "abort":
+                await self.controller.pass_on_all()
+            await self.decode.pause_scheduler_async(mode, False)
+            if clear_cache and mode != "keep":
+                await self.reset_prefix_cache_async()
 
     async def resume_scheduler_async(self) -> None:
-        if not self._paused:
-            return  # a phase's own pause is not the user's to end
-        await self.decode.collective_rpc_async("seesaw_acquire")
-        await self.decode.resume_scheduler_async()
-        self._paused = False
-        self.controller.let_go()
+        async with self._pausing:
+            if not self._paused:
+                return  # a phase's own pause is not the user's to end
+            await self.decode.collective_rpc_async("seesaw_acquire")
+            await self.decode.resume_scheduler_async()
+            self._paused = False
+            self.controller.let_go()
 
     async def is_scheduler_paused_async(self) -> bool:
         return self._paused

@@ -3,8 +3,12 @@
 pause    the old engine finishes its running steps and gives its devices up
 weights  the new engine's ranks take the devices and fill their arenas
 resume   the new engine may schedule
+
+All three are asked for at once: each rank of the new engine waits for its own device to be given
+up, and the new core works its calls off in order, so no message is on its way while devices idle.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,12 +31,28 @@ class EngineCore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRoom:
+    """What the decode engine takes at a time: requests, and prompt tokens that wait inside it.
+
+    Prompts that it has not begun, for want of steps or of room in its KV pool, could still have
+    made a wave; it needs only enough of them to fill its next steps.
+    """
+
+    num_requests: int
+    num_queued_tokens: int
+
+    def is_left(self, num_running: int, queued_tokens: int) -> bool:
+        return num_running < self.num_requests and queued_tokens < self.num_queued_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """The two engine cores. ``decode_slots`` is how many requests decode can run at a time."""
+    """The two engine cores, and whether their schedulers go by priority."""
 
     prefill: EngineCore
     decode: EngineCore
-    decode_slots: int
+    decode_room: DecodeRoom
+    by_priority: bool = False
 
     def of(self, phase: Phase) -> EngineCore:
         return self.prefill if phase is Phase.PREFILL else self.decode
@@ -54,11 +74,18 @@ class Handover:
         old = self._engines.of(Phase.DECODE if to is Phase.PREFILL else Phase.PREFILL)
         new = self._engines.of(to)
         began = self._now()
-        await old.pause_scheduler_async("keep", False)
-        paused = self._now()
-        copied = await new.collective_rpc_async("seesaw_acquire")
-        acquired = self._now()
-        await new.resume_scheduler_async()
+        pausing = asyncio.ensure_future(old.pause_scheduler_async("keep", False))
+        acquiring = asyncio.ensure_future(new.collective_rpc_async("seesaw_acquire"))
+        resuming = asyncio.ensure_future(new.resume_scheduler_async())
+        try:
+            await pausing
+            paused = self._now()
+            copied = await acquiring
+            acquired = self._now()
+            await resuming
+        finally:
+            for part in (pausing, acquiring, resuming):
+                part.cancel()
         ended = self._now()
         self.count += 1
         return TransitionEvent(

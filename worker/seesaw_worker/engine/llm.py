@@ -18,13 +18,14 @@ from seesaw_worker.control import ControlPage
 from seesaw_worker.engine.configs import EngineConfigs
 from seesaw_worker.engine.controller import Controller, Observer
 from seesaw_worker.engine.core_client import TwoEngineClient
-from seesaw_worker.engine.handover import Engines
+from seesaw_worker.engine.handover import DecodeRoom, Engines
 from seesaw_worker.kv.buffer import create_buffer
 from seesaw_worker.kv.checksums import create_sums
 from seesaw_worker.kv.transfer import parse_progress
 from seesaw_worker.plugin import SERVER_PID_VARIABLE, register
 
 _WARM_UP_TOKENS = 512
+_QUEUED_STEPS = 2  # so that the step after this one is full as well
 
 DeathCallback = Callable[[EngineDiedError], None]
 
@@ -128,7 +129,8 @@ async def start_llm(
         engines=Engines(
             prefill=prefill,
             decode=decode,
-            decode_slots=configs.decode.scheduler_config.max_num_seqs,
+            decode_room=_decode_room(configs.decode),
+            by_priority=configs.decode.scheduler_config.policy == "priority",
         ),
         observer=observer,
     )
@@ -163,6 +165,14 @@ async def _start_engines(
         asyncio.to_thread(start_prefill), asyncio.to_thread(start_decode)
     )
     return prefill, decode
+
+
+def _decode_room(config: VllmConfig) -> DecodeRoom:
+    scheduler = config.scheduler_config
+    return DecodeRoom(
+        num_requests=scheduler.max_num_seqs,
+        num_queued_tokens=_QUEUED_STEPS * scheduler.max_num_batched_tokens,
+    )
 
 
 def _warm_up_tokens(configs: EngineConfigs) -> int:

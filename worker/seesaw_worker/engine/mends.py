@@ -8,6 +8,7 @@ from typing import Any
 
 _SPIN_S = 0.01
 _POLL_CAP_MS = 20
+_spin_s = _SPIN_S
 
 
 def calm_idle_readers() -> None:
@@ -24,11 +25,17 @@ def calm_idle_readers() -> None:
     wait = SpinCondition.wait
 
     def calm_wait(self: Any, timeout_ms: int | None = None) -> None:
-        self.busy_loop_s = _SPIN_S
+        self.busy_loop_s = _spin_s
         wait(self, _POLL_CAP_MS if timeout_ms is None else min(timeout_ms, _POLL_CAP_MS))
 
     SpinCondition.wait = calm_wait
     SpinCondition._seesaw_calm = True
+
+
+def spin_when_idle(wanted: bool) -> None:
+    """Whether this process's readers may spin at all: not while the other engine runs."""
+    global _spin_s  # noqa: PLW0603 - vLLM makes the readers, so there is no one to hand it to
+    _spin_s = _SPIN_S if wanted else 0.0
 
 
 def keep_plain_weights() -> None:

@@ -45,7 +45,9 @@ def prompt_identity(request: EngineCoreRequest) -> Any:
     return (request.prompt_token_ids, request.cache_salt)
 
 
-def for_prefill(request: EngineCoreRequest, ticket: BufferTicket) -> EngineCoreRequest:
+def for_prefill(
+    request: EngineCoreRequest, ticket: BufferTicket, priority: int = 0
+) -> EngineCoreRequest:
     """A request that makes the prefill engine compute and save a prompt's KV.
 
     Its own sample is thrown away: all sampling happens in the decode engine.
@@ -69,7 +71,7 @@ def for_prefill(request: EngineCoreRequest, ticket: BufferTicket) -> EngineCoreR
         lora_request=None,
         cache_salt=request.cache_salt,
         data_parallel_rank=None,
-        priority=request.priority,
+        priority=priority,
     )
 
 
@@ -116,6 +118,11 @@ def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> Engin
 def is_rejected(output: EngineCoreOutput) -> bool:
     """Whether a request ended in an error of its own."""
     return output.finish_reason is FinishReason.ERROR
+
+
+def is_cut_short(output: EngineCoreOutput) -> bool:
+    """Whether a request ended before the engine was done with it."""
+    return output.finish_reason in (FinishReason.ABORT, FinishReason.ERROR)
 
 
 def is_prefilled(output: EngineCoreOutput) -> bool:

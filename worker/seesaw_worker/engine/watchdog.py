@@ -15,8 +15,8 @@ from seesaw_worker.supervisor import (
     end_all,
     is_tracker,
     mapped_segments,
+    remove_folders,
     remove_segments,
-    remove_sockets,
 )
 
 
@@ -51,7 +51,7 @@ def clean_up_with_supervisor() -> None:
             segments = mapped_segments([psutil.Process()])
             kill_children()
             remove_segments(segments)
-            remove_sockets(os.environ)
+            remove_folders(os.environ)
         finally:
             os._exit(1)
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
 
 
+_GIVEN_UP_POLL_S = 0.0002
+
+
 class SeesawWorker(BaseWorker):
     """One rank of one engine.
 
@@ -71,16 +74,19 @@ class SeesawWorker(BaseWorker):
         super().synchronize_device()
         ended_ns = self._stepped_ns if current_platform.is_cpu() else time.monotonic_ns()
         self._control.step_ended(self.rank, self._role, ended_ns)
+        mends.spin_when_idle(False)
         self._control.give_up(self.rank, self._role)
 
     def seesaw_acquire(self) -> tuple[int, float]:
         """Own the device and its arena. Returns the bytes copied and the seconds it took.
 
-        Requires: the other engine's pause has completed.
-        Raises: OwnershipError if it has not.
+        Waits for the other engine, which must have been asked to pause, to give the device up.
         """
+        while self._control.owner(self.rank) is self._role.other:
+            time.sleep(_GIVEN_UP_POLL_S)
         start = time.perf_counter()
         self._control.take(self.rank, self._role)
+        mends.spin_when_idle(True)
         plan = SharedArenaLoader.plan
         copied = 0
         if plan is not None and not self._control.same_weights(self.rank):
@@ -112,4 +118,4 @@ class SeesawWorker(BaseWorker):
         """
         self._control.require(self.rank, self._role)
         plan = SharedArenaLoader.plan
-        return plan.time_memcpy() if plan else (0, 0.0)
+        return plan.time_memcpy(self.rank) if plan else (0, 0.0)
