@@ -34,21 +34,33 @@ from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
+from vllm.v1.engine import core as engine_core
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore, EngineCoreProc
 from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
+from vllm.v1.executor import multiproc_executor
 from vllm.v1.request import Request
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from seesaw_core.layouts import Layout
 from seesaw_worker.commandline import parse
 from seesaw_worker.engine import core_client, mends, requests
+from seesaw_worker.engine.causes import FATAL
 from seesaw_worker.engine.worker import SeesawWorker
 from seesaw_worker.kv.connector import SeesawConnector
 from seesaw_worker.kv.transfer import BufferTicket
 from seesaw_worker.weights.loader import SharedArenaLoader
 
 only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
+
+
+# ---- words: what we look for in vLLM's log
+
+
+@pytest.mark.parametrize("message", FATAL)
+def test_vllm_logs_the_exceptions_that_engines_die_of_in_these_words(message: str) -> None:
+    sources = inspect.getsource(engine_core) + inspect.getsource(multiproc_executor)
+    assert f'logger.exception("{message}' in sources
 
 
 # ---- calls: what we call exists and takes what we pass
@@ -427,7 +439,7 @@ def test_the_command_line_has_the_arguments_that_we_read() -> None:
         *("model", "host", "port", "uds", "api_server_count", "headless", "grpc"),
         *("enable_log_requests", "disable_log_stats", "uvicorn_log_level", "tensor_parallel_size"),
         *("disable_uvicorn_access_log", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"),
-        *("ssl_cert_reqs", "pipeline_parallel_size", "enforce_eager"),
+        *("ssl_cert_reqs", "enable_ssl_refresh", "pipeline_parallel_size", "enforce_eager"),
     ):
         assert hasattr(args, name), name
 

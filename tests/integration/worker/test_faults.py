@@ -315,8 +315,10 @@ def test_an_engine_that_cannot_start_ends_the_worker_with_the_cause(
     log = worker.log.read_text()
     machine.assert_nothing_left()
     assert code == 1, log
-    assert "exceeds dimension size (256)" in log, log
-    assert re.search(r"broken: (an engine could not start|VLLM::Worker.* has died)", log), log
+    last = [line for line in log.splitlines() if line.startswith("seesaw worker [")][-1]
+    assert re.search(r"broken: (an engine could not start|VLLM::Worker.* has died)", last), log
+    assert "RuntimeError: start (0) + length" in last, log
+    assert "exceeds dimension size (256)" in last, log
 
 
 def swap_shape(model: Path, name: str) -> None:

@@ -161,7 +161,7 @@ async def _play(name: str, model: Path, decode_tensor: int) -> None:
     from seesaw_core.layouts import Layout
     from seesaw_core.policy import PhasePolicy
     from seesaw_worker import preflight
-    from seesaw_worker.engine import configs
+    from seesaw_worker.engine import configs, sizes
     from seesaw_worker.engine.llm import start_llm
     from seesaw_worker.engine.settings import WeightsMode
     from seesaw_worker.settings import WorkerSettings
@@ -199,7 +199,7 @@ async def _play(name: str, model: Path, decode_tensor: int) -> None:
             args,
             settings,
             folder=folder.path,
-            shape=configs.shape_of(configs.probe(args)),
+            shape=sizes.shape_of(configs.probe(args)),
             tensors=preflight.checkpoint_tensors(str(model)),
         )
         llm = await start_llm(

@@ -375,9 +375,12 @@ def server_sent(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.slow
-def test_eight_bit_kv_goes_through_the_buffer_unchanged(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["fp8", "fp8_e5m2"])
+def test_eight_bit_kv_goes_through_the_buffer_unchanged(
+    dtype: str, tiny_model: Path, tmp_path: Path
+) -> None:
     """The same layout in both phases, so that both paths must compute the very same bits."""
-    flags = [*FLAGS, "--prefill-tensor-parallel-size=2", "--kv-cache-dtype=fp8"]
+    flags = [*FLAGS, "--prefill-tensor-parallel-size=2", f"--kv-cache-dtype={dtype}"]
     with LocalWorker(tiny_model, flags, log=tmp_path / "worker.log") as worker:
         client = OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0, timeout=60)
         for length in (31, 32, 33, 500):

@@ -17,16 +17,34 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreReques
 from seesaw_core.ledger import Ledger
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.controller import Controller
-from seesaw_worker.engine.handover import Engines
+from seesaw_worker.engine.handover import DecodeRoom, Engines
 from seesaw_worker.kv.transfer import BufferTicket, Progress
 
 BLOCK = 16
 
 
-class StandInCore:
-    """An engine core that takes one scheduler step a request and can be paused."""
+class Devices:
+    """What one engine core owns at a time, as the control page has it."""
 
-    def __init__(self, rng: random.Random, *, is_prefill: bool, rejects: float = 0.0) -> None:
+    owner: "StandInCore | None" = None
+
+
+class StandInCore:
+    """An engine core that takes one scheduler step a request and can be paused.
+
+    It works its calls off in order, and an acquire waits for the devices.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        devices: Devices,
+        *,
+        is_prefill: bool,
+        rejects: float = 0.0,
+    ) -> None:
+        self._devices = devices
+        self._calls = asyncio.Lock()
         self._rng, self._is_prefill, self._rejects = rng, is_prefill, rejects
         self.controller: Controller | None = None
         self.requests: dict[str, EngineCoreRequest] = {}
@@ -58,12 +76,19 @@ class StandInCore:
     async def pause_scheduler_async(self, mode: Any, clear_cache: bool) -> None:
         self._running.clear()
         await self._step_done.wait()
+        if self._devices.owner is self:
+            self._devices.owner = None
 
     async def resume_scheduler_async(self) -> None:
-        self._running.set()
+        async with self._calls:
+            self._running.set()
 
     async def collective_rpc_async(self, method: str) -> Any:
-        return [(1, 0.001)]
+        async with self._calls:
+            while self._devices.owner not in (None, self):
+                await asyncio.sleep(0.0005)
+            self._devices.owner = self
+            return [(1, 0.001)]
 
     async def reset_prefix_cache_async(self, running: bool, connector: bool) -> bool:
         return True
@@ -74,6 +99,7 @@ class StandInCore:
             self._step_done.clear()
             await asyncio.sleep(self._rng.random() * 0.002)
             for request_id, request in list(self.requests.items()):
+                assert self._devices.owner is self, "a step on devices that are not its own"
                 if self._rng.random() < 0.5:
                     continue
                 if not self._is_prefill and request_id not in self._loading:
@@ -131,12 +157,18 @@ async def storm(seed: int, reshard: Reshard) -> tuple[Controller, StandInCore, S
     """Requests and aborts at random moments; returns once all is quiet."""
     rng = random.Random(seed)
     rejects = 0.1 if seed % 2 else 0.0
-    prefill = StandInCore(rng, is_prefill=True, rejects=rejects)
-    decode = StandInCore(rng, is_prefill=False, rejects=rejects)
+    devices = Devices()
+    prefill = StandInCore(rng, devices, is_prefill=True, rejects=rejects)
+    decode = StandInCore(rng, devices, is_prefill=False, rejects=rejects)
+    devices.owner = decode
     controller = Controller(
         policy=PhasePolicy(reshard=reshard, flush_timeout_s=0.02, dwell_transitions=1),
         ledger=Ledger(num_blocks=12, block_size=BLOCK),
-        engines=Engines(prefill=prefill, decode=decode, decode_slots=4),
+        engines=Engines(
+            prefill=prefill,
+            decode=decode,
+            decode_room=DecodeRoom(num_requests=4, num_queued_tokens=200),
+        ),
         observer=Deaf(),
     )
     prefill.controller = decode.controller = controller
@@ -160,6 +192,11 @@ async def storm(seed: int, reshard: Reshard) -> tuple[Controller, StandInCore, S
 
                     aborts.append(tasks.create_task(abort()))
             await asyncio.sleep(rng.random() * 0.004)
+            if index % 20 == 10:  # as a user's pause does
+                await controller.hold_in_decode()
+                await controller.pass_on_all()
+                assert (controller.waiting_tokens, controller.num_prefilling) == ((), 0)
+                controller.let_go()
         await asyncio.gather(*aborts)
         async with asyncio.timeout(20):
             await controller.drained()
@@ -194,6 +231,33 @@ def test_what_the_buffer_cannot_carry_goes_in_place() -> None:
         await controller.submit(request_of("prompt logprobs", [1] * 20, prompt_logprobs=1))
         assert decode.seen == ["one token", "too long", "prompt logprobs"]
         assert prefill.seen == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("num_running", "queued_tokens", "is_left"),
+    [(0, 0, True), (3, 99, True), (4, 0, False), (3, 100, False), (0, 500, False)],
+)
+def test_the_decode_engine_has_room_for_requests_and_for_two_steps_of_prompts(
+    num_running: int, queued_tokens: int, is_left: bool
+) -> None:
+    room = DecodeRoom(num_requests=4, num_queued_tokens=100)
+    assert room.is_left(num_running, queued_tokens) is is_left
+
+
+def test_prompts_gather_while_the_decode_engine_has_not_begun_what_it_has() -> None:
+    async def run() -> None:
+        controller, _, _ = await storm(2, Reshard.AUTO)
+        assert controller.view().decode_has_room
+        for index in range(2):  # longer than the buffer, so in place at once
+            await controller.submit(request_of(f"long {index}", [index] * 500))
+        assert controller.num_decoding < 4
+        assert not controller.view().decode_has_room
+        controller.observe_outputs(
+            [EngineCoreOutput("long 0", [1]), EngineCoreOutput("long 1", [1])]
+        )
+        assert controller.view().decode_has_room
 
     asyncio.run(run())
 
