@@ -28,6 +28,7 @@ MIN_TRANSITIONS = 120
 MIN_REQUESTS = 240
 AT_MOST_S = 420.0
 REPEATED = 40
+LONG = 900  # output tokens
 # What malloc may keep of one large prompt's tensors; its threshold for that grows to 32 MiB.
 RSS_GROWTH_BYTES = 32 << 20
 SMALL_BUFFER = ("--kv-buffer-gib=0.004", "--flush-timeout-s=0.5")  # 32 blocks, 1024 tokens
@@ -284,7 +285,7 @@ async def stop_while_streaming(worker: LocalWorker) -> list[Ask]:
                 tasks.create_task(carry_out(http, worker.url, asks[-1]))
 
             for num_tokens in (1, 30, 300):
-                send(True, num_tokens, 200)
+                send(True, num_tokens, LONG)  # so that all run still when the last has come
             async with asyncio.timeout(60):
                 while any(not a.tokens for a in asks):
                     await asyncio.sleep(0.05)
@@ -298,5 +299,5 @@ async def stop_while_streaming(worker: LocalWorker) -> list[Ask]:
                         break
                     await asyncio.sleep(0.01)
             worker.process.send_signal(signal.SIGTERM)
-        assert any(len(a.tokens[0]) == 200 for a in asks)
+        assert any(len(a.tokens[0]) == LONG for a in asks)
     return asks
