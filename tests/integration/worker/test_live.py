@@ -292,12 +292,17 @@ async def stop_while_streaming(worker: LocalWorker) -> list[Ask]:
             for num_tokens in (40, 400, 500, 600):  # more than the buffer holds: some still wait
                 send(stream=num_tokens > 450, num_tokens=num_tokens, max_tokens=20)
             async with asyncio.timeout(60):
-                while True:
-                    state = await state_of(http, worker.url)
-                    known = sum(state[f"num_{n}"] for n in ("waiting", "prefilling", "decoding"))
-                    if known >= len(asks):
-                        break
+                while (running := await known_requests(http, worker.url, asks)) is None:
                     await asyncio.sleep(0.01)
+            assert running > 0
             worker.process.send_signal(signal.SIGTERM)
         assert any(len(a.tokens[0]) == LONG for a in asks)
     return asks
+
+
+async def known_requests(http: aiohttp.ClientSession, url: str, asks: list[Ask]) -> int | None:
+    """How many requests the worker is busy with; None while some have not reached it."""
+    ended = sum(a.outcome != "never sent" for a in asks)  # first, so that none counts twice
+    state = await state_of(http, url)
+    running = sum(int(state[f"num_{n}"]) for n in ("waiting", "prefilling", "decoding"))
+    return running if running + ended >= len(asks) else None
