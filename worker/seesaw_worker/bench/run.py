@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -23,6 +24,7 @@ _GIB = 1 << 30
 _PROCESS_TREE_BYTES = int(2.3 * _GIB)
 _COPIES_OF_WEIGHTS = 5.2
 _STEPS_BETWEEN_EXTRAS = 3
+_TRANSITIONS = 3  # a round, each way
 _CALM_S = 1.5  # plain vLLM's idle ranks spin on their cores for a second
 _SUBJECTS = {
     "seesaw": "seesaw_worker.bench.seesaw_subject",
@@ -137,14 +139,30 @@ class _SeesawRound:
         self._every_s = _STEPS_BETWEEN_EXTRAS * self._decode("none")["step_s"]
 
     def run(self, number: int) -> None:
-        self._transitions()
+        self._transitions(number)
         self._prefills(number)
         self._arrivals(number)
 
-    def _transitions(self) -> None:
+    def _transitions(self, number: int) -> None:
+        """Several, as under load they follow one another; the median counts.
+
+        Seesaw has stood idle while the others were measured, and memory that nobody has touched
+        for minutes may be slow to come back, for a memcpy too: in turn, one of the two goes
+        first and is noted apart.
+        """
         work, measured = self.measured.workload, self.measured
-        for to, parts in _ask_transitions(self._seesaw, work).items():
-            measured.note(f"transition.{to}", parts)
+        if number % 2:
+            self._note_memcpy("decode", "idle_memcpy")
+            _ask_transitions(self._seesaw, work)
+        else:
+            for to, parts in _ask_transitions(self._seesaw, work).items():
+                measured.note(f"idle_transition.{to}", parts)
+        several = [_ask_transitions(self._seesaw, work) for _ in range(_TRANSITIONS)]
+        for to in DIRECTIONS:
+            measured.note(
+                f"transition.{to}",
+                {part: median(each[to][part] for each in several) for part in several[0][to]},
+            )
         self._note_memcpy("decode")
 
     def _prefills(self, number: int) -> None:
@@ -167,11 +185,15 @@ class _SeesawRound:
             self._seesaw, self.measured.workload, extras=extras, every_s=self._every_s
         )
 
-    def _note_memcpy(self, role: str) -> None:
+    def _note_memcpy(self, role: str, name: str = "memcpy") -> None:
         """Ranks copy at the same time; the slowest one counts, as it does in a transition."""
-        pairs = self._seesaw.ask("memcpy", role=role)
-        values = {"s": max(s for _, s in pairs), "bytes": sum(n for n, _ in pairs)}
-        self.measured.note(f"memcpy.{role}", values)
+        times = 1 if name == "idle_memcpy" else _TRANSITIONS
+        several = [self._seesaw.ask("memcpy", role=role) for _ in range(times)]
+        values = {
+            "s": median(max(s for _, s in pairs) for pairs in several),
+            "bytes": sum(n for n, _ in several[0]),
+        }
+        self.measured.note(f"{name}.{role}", values)
 
 
 def _resident_round(resident: Subject, measured: Measured) -> None:

@@ -83,6 +83,12 @@ def _transition_table(measured: Measured) -> Table:
         ),
         row("hand-over with `--weights resident`", "resident", "handover_s"),
     ]
+    if "idle_memcpy.decode.s" in measured.figures:  # takes two rounds
+        idle_memcpy = measured.spread("idle_memcpy.decode.s").show(_MS)
+        rows += [
+            row("hand-over, the first after minutes of idling", "idle_transition", "handover_s"),
+            ("memcpy, the first after minutes of idling", "", idle_memcpy),
+        ]
     return Table(
         title="A transition by part, ms",
         header=("part", "to prefill", "to decode"),
@@ -96,7 +102,9 @@ def _transition_table(measured: Measured) -> Table:
             (
                 "The memcpy is `memcpy(3)` of as many bytes, in flat stretches of the host copy, "
                 "to the same arena, by all ranks at the same time, in the same round; the slowest "
-                "rank counts."
+                "rank counts. Medians of three in a row, as transitions follow each other under "
+                "load. The first touch of memory after minutes of idling may be slower, for a "
+                "memcpy as for a transition."
             ),
         ),
     )
