@@ -15,6 +15,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from seesaw_cli.local import LocalWorker
 from seesaw_core.layouts import Layout
@@ -166,13 +168,17 @@ def test_fp32_tokens_equal_plain_vllms(
     assert state["buffer"]["blocks"]["free"] == state["buffer"]["blocks"]["capacity"]
 
 
-def test_bf16_differs_no_more_than_plain_layouts_do(tmp_path: Path) -> None:
-    """In bf16 plain vLLM's own TP and PP differ; re-sharding stays within that."""
+@pytest.mark.parametrize("form", ["bf16", "int8"])
+def test_rounded_forms_differ_no_more_than_plain_layouts_do(form: str, tmp_path: Path) -> None:
+    """In bf16, and with activations in int8, plain vLLM's own TP and PP differ; so may we."""
     model = tmp_path / "llama"
     write_checkpoint(model, replace(TINY, max_position_embeddings=MAX_LEN))
     engine = ENGINE | {"dtype": "bfloat16"}
+    if form == "int8":
+        quantize(model)
+        engine["dtype"] = "float32"
     samples = [s for s in samples_of(5, 100) if s.params["temperature"] == 0.0]
-    tokens, _ = reshard(model, (P2, T2), samples, engine, tmp_path)
+    tokens, state = reshard(model, (P2, T2), samples, engine, tmp_path)
     plain = {str(at): plain_tokens(model, at, samples, engine, tmp_path) for at in (P2, T2)}
 
     def num_differing(a: list[list[int]], b: list[list[int]]) -> int:
@@ -180,9 +186,39 @@ def test_bf16_differs_no_more_than_plain_layouts_do(tmp_path: Path) -> None:
 
     own = num_differing(plain["P2"], plain["T2"])
     ours = num_differing(tokens, plain["T2"])
-    print(f"of {len(samples)} answers {ours} differ; of plain vLLM's in P2 and T2, {own}")
-    assert own > 0, "bf16 rounds nothing here, so this shows nothing"
+    print(f"{form}: of {len(samples)} answers {ours} differ; of plain vLLM's in P2 and T2, {own}")
+    assert state["paths"]["reshard_requests"] > 40
+    assert own > 0, "nothing is rounded here, so this shows nothing"
     assert ours <= own
+
+
+def quantize(model: Path) -> None:
+    """Make a checkpoint's linear layers int8, as compressed-tensors' W8A8 has them."""
+    path = model / "model.safetensors"
+    tensors = {}
+    for name, weight_OI in load_file(path).items():
+        if "_proj." not in name:
+            tensors[name] = weight_OI
+            continue
+        scale_O1 = weight_OI.float().abs().amax(dim=1, keepdim=True) / 127
+        tensors[name] = (weight_OI / scale_O1).round().to(torch.int8)
+        tensors[name.replace(".weight", ".weight_scale")] = scale_O1
+    save_file(tensors, path, metadata={"format": "pt"})
+    (model / "model.safetensors.index.json").unlink(missing_ok=True)
+    eight_bits = {"num_bits": 8, "type": "int", "symmetric": True}
+    group = {
+        "targets": ["Linear"],
+        "weights": eight_bits | {"strategy": "channel"},
+        "input_activations": eight_bits | {"strategy": "token", "dynamic": True},
+    }
+    config = json.loads((model / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "config_groups": {"group_0": group},
+        "ignore": ["lm_head"],
+    }
+    (model / "config.json").write_text(json.dumps(config))
 
 
 # What else changes how KV is laid out or which of it is read: few prompts of each.
