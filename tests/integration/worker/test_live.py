@@ -29,8 +29,8 @@ MIN_REQUESTS = 240
 AT_MOST_S = 420.0
 REPEATED = 40
 LONG = 900  # output tokens
-# What malloc may keep of one large prompt's tensors; its threshold for that grows to 32 MiB.
-RSS_GROWTH_BYTES = 32 << 20
+# What malloc may keep of one large prompt's tensors, once; 500 transitions show no more of it.
+RSS_GROWTH_BYTES = 16 << 20
 SMALL_BUFFER = ("--kv-buffer-gib=0.004", "--flush-timeout-s=0.5")  # 32 blocks, 1024 tokens
 KINDS = {  # and their shares
     "plain": 10,
@@ -194,7 +194,7 @@ async def live(worker: LocalWorker) -> tuple[list[Ask], list[Footprint], list[di
     """Two halves of traffic. Returns all requests, and how things stood after each half."""
     rng = random.Random(11)
     timeout = aiohttp.ClientTimeout(total=120)
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)  # or an idle one may just close
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         asks: list[Ask] = []
         prints, states = [footprint(worker)], [await idle_state(http, worker.url)]
