@@ -21,6 +21,11 @@ COMMANDS = {
         module="seesaw_cli.worker",
         summary="serve a model that prefills under one layout and decodes under another",
     ),
+    "serve": Command(module="seesaw_cli.serve", summary="a router and one worker on this machine"),
+    "router": Command(
+        module="seesaw_cli.router",
+        summary="one OpenAI-compatible endpoint in front of workers, with prefill waves",
+    ),
     "demo": Command(
         module="seesaw_cli.demo",
         summary="show a worker re-shard itself under load, checked against plain vLLM (no GPU)",

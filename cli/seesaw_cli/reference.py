@@ -1,19 +1,24 @@
-"""Prints the reference of the worker's flags, metrics, routes and exit codes as Markdown.
+"""Prints the reference of flags, metrics, routes and exit codes as Markdown.
 
 ``make docs`` writes it to ``docs/reference-flags.md``; a test keeps that file up to date. All of
-it comes from the tables that the worker itself runs on.
+it comes from the tables that worker and router themselves run on.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry
+
 import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
+from seesaw_router.flags import parser
+from seesaw_router.metrics import Metrics as RouterMetrics
 from seesaw_worker.flags import FLAGS, Flag
+from seesaw_worker.telemetry import Metrics as WorkerMetrics
 
 _HEAD = """\
-# Reference: flags, metrics, routes and exit codes of `seesaw worker`
+# Reference: flags, metrics, routes and exit codes
 
 <!-- Made by `make docs` from the code. Edit the code, not this file. -->
 """
@@ -53,6 +58,17 @@ ROUTES = (
     ),
 )
 
+ROUTER_ROUTES = (
+    Route(method="GET", path="/health", answers="200 while the router runs."),
+    Route(method="GET", path="/ready", answers="200 while some worker serves, else 503."),
+    Route(method="GET", path="/metrics", answers="Prometheus metrics."),
+    Route(
+        method="GET",
+        path="/seesaw/state",
+        answers="The queue, the last step with its reason, and the workers, as JSON.",
+    ),
+)
+
 EXIT_CODES = (
     (0, "SIGTERM or SIGINT came, and running requests were finished."),
     (1, "The worker broke: a process of an engine died, or an engine could not start."),
@@ -66,29 +82,46 @@ def reference() -> str:
     return "\n".join(
         [
             _HEAD,
-            "## Flags",
+            "## Flags of `seesaw worker`",
             "",
             "Every flag of `vllm serve` works as well, but for those that the worker refuses by",
             "name because they do not go with re-sharding.",
             "",
             *table(("Flag", "Default", "Meaning"), map(_flag_row, FLAGS)),
             "",
-            "## Metrics",
+            "## Metrics of a worker",
             "",
             "Beside vLLM's own, at `/metrics`. Counters end in `_total` there, histograms in",
             "`_bucket`, `_sum` and `_count`.",
             "",
-            *table(("Metric", "Kind", "Meaning"), _metric_rows()),
+            *table(("Metric", "Kind", "Meaning"), _metric_rows(WorkerMetrics)),
             "",
-            "## Routes",
+            "## Routes of a worker",
             "",
             "Beside those of vLLM's OpenAI-compatible server.",
             "",
             *table(("Route", "Answers"), ((f"`{r.method} {r.path}`", r.answers) for r in ROUTES)),
             "",
-            "## Exit codes",
+            "## Exit codes of a worker",
             "",
             *table(("Code", "Meaning"), ((str(code), meaning) for code, meaning in EXIT_CODES)),
+            "",
+            "## Flags of `seesaw router`",
+            "",
+            *table(("Flag", "Meaning"), _router_rows()),
+            "",
+            "## Metrics of a router",
+            "",
+            *table(("Metric", "Kind", "Meaning"), _metric_rows(RouterMetrics)),
+            "",
+            "## Routes of a router",
+            "",
+            "Beside those of the OpenAI API, which it passes on.",
+            "",
+            *table(
+                ("Route", "Answers"),
+                ((f"`{r.method} {r.path}`", r.answers) for r in ROUTER_ROUTES),
+            ),
         ]
     )
 
@@ -111,13 +144,20 @@ def shown_value(value: object) -> str:
     return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
 
 
-def _metric_rows() -> list[tuple[str, str, str]]:
-    from prometheus_client import CollectorRegistry
+def _router_rows() -> list[tuple[str, str]]:
+    shown = [a for a in parser()._actions if a.dest != "help"]  # noqa: SLF001 - argparse has no other way
+    return [
+        (
+            ", ".join(f"`{name}`" for name in a.option_strings),
+            (a.help or "") % {"default": a.default},
+        )
+        for a in shown
+    ]
 
-    from seesaw_worker.telemetry import Metrics
 
+def _metric_rows(metrics: Callable[[CollectorRegistry], object]) -> list[tuple[str, str, str]]:
     registry = CollectorRegistry()
-    Metrics(registry)
+    metrics(registry)
     families = registry.collect()
     return [(f"`{f.name}`", f.type, f.documentation) for f in families]
 

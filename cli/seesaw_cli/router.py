@@ -1,0 +1,11 @@
+"""``seesaw router``: one endpoint in front of workers."""
+
+from collections.abc import Sequence
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serve until told to stop. Raises: InputError."""
+    from seesaw_router.flags import settings_of
+    from seesaw_router.server import Server
+
+    return Server(settings_of(arguments)).run()

@@ -1,0 +1,60 @@
+"""``seesaw serve MODEL``: a router and one worker on this machine, without Kubernetes."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from seesaw_core.errors import InputError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serve until told to stop. The router's flags are its own; all others go to the worker.
+
+    Raises: InputError.
+    """
+    from seesaw_cli.local import free_port
+    from seesaw_router.flags import parser, settings_from
+    from seesaw_router.server import Server
+
+    made = parser()
+    made.prog = "seesaw serve MODEL"
+    made.description = (
+        "A router and one worker on this machine. The flags below are the router's; all others "
+        "go to the worker: see seesaw worker --help."
+    )
+    made.epilog = "Example: seesaw serve my/model --port 8000 --decode-tensor-parallel-size 2"
+    args, for_worker = made.parse_known_args(arguments)
+    if args.worker:
+        raise InputError("seesaw serve starts its own worker; use seesaw router for others")
+    if not for_worker or for_worker[0].startswith("-"):
+        raise InputError("give the model first: seesaw serve MODEL [options]")
+    port = free_port()
+    args.worker = [f"http://127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
+    worker = subprocess.Popen([*command, "--host=127.0.0.1", f"--port={port}"])
+    server = Server(settings_from(args))
+
+    def watch() -> None:
+        worker.wait()
+        server.stop()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        code = server.run()
+    finally:
+        lost = worker.poll()
+        if lost is None:
+            worker.send_signal(signal.SIGTERM)
+            lost = _ended(worker)
+    return code or lost
+
+
+def _ended(worker: "subprocess.Popen[bytes]") -> int:
+    """Wait for the worker, which finishes what it has."""
+    while True:
+        try:
+            return worker.wait()
+        except KeyboardInterrupt:
+            worker.send_signal(signal.SIGTERM)  # the second one ends it at once

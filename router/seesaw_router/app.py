@@ -1,0 +1,121 @@
+"""The router as an ASGI application: its own routes, and the proxy around them."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from seesaw_router.backends import Backends, Target
+from seesaw_router.dispatcher import Dispatcher
+from seesaw_router.metrics import Metrics
+from seesaw_router.proxy import App, Proxy
+from seesaw_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 5.0
+_CHUNK_BYTES = 1 << 16
+
+
+class Router:
+    """One router: its connections, which exist while the application runs, and its parts."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._metrics = Metrics(self._registry)
+        self._connected: tuple[aiohttp.ClientSession, Backends] | None = None
+        self.dispatcher = Dispatcher(
+            policy=settings.policy,
+            backends=lambda: self._connections()[1],
+            max_queued=settings.max_queued,
+            metrics=self._metrics,
+        )
+
+    def app(self) -> App:
+        """The ASGI application. Once."""
+        own = FastAPI(title="Seesaw router", lifespan=self._lifespan)
+
+        @own.get("/health")
+        async def health() -> dict[str, str]:
+            return {"status": "ok"}
+
+        @own.get("/ready")
+        async def ready() -> Response:
+            is_ready = bool(self._connections()[1].serving())
+            detail = "ready" if is_ready else "no worker serves"
+            return JSONResponse({"status": detail}, status_code=200 if is_ready else 503)
+
+        @own.get("/metrics")
+        async def metrics() -> Response:
+            self._refresh()
+            return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+        @own.get("/seesaw/state")
+        async def state() -> dict[str, Any]:
+            return self._state()
+
+        return Proxy(
+            own,
+            settings=self._settings,
+            dispatcher=self.dispatcher,
+            connections=self._connections,
+            metrics=self._metrics,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                auto_decompress=False,
+                read_bufsize=_CHUNK_BYTES,
+            ) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
+            backends = Backends(http, self.dispatcher.kick)
+            self._connected = http, backends
+            dispatching = tasks.create_task(self.dispatcher.run())
+            backends.follow(Target(name=url, url=url) for url in self._settings.workers)
+            try:
+                yield
+            finally:
+                dispatching.cancel()
+                await backends.close()
+
+    def _connections(self) -> tuple[aiohttp.ClientSession, Backends]:
+        assert self._connected is not None, "the application runs"
+        return self._connected
+
+    def _refresh(self) -> None:
+        everyone = self._connections()[1].all()
+        serving = sum(b.is_serving for b in everyone)
+        self._metrics.workers.labels(serving="true").set(serving)
+        self._metrics.workers.labels(serving="false").set(len(everyone) - serving)
+        self._metrics.queued.set(len(self.dispatcher))
+
+    def _state(self) -> dict[str, Any]:
+        workers = [
+            {
+                "name": b.target.name,
+                "url": b.target.url,
+                "serving": b.is_serving,
+                "running": b.num_running,
+                "phase": b.state["phase"] if b.state else None,
+            }
+            for b in self._connections()[1].all()
+        ]
+        return {
+            "queued": len(self.dispatcher),
+            "last_step": self.dispatcher.last_reason,
+            "workers": workers,
+        }

@@ -1,0 +1,100 @@
+"""The command line of ``seesaw router``."""
+
+import argparse
+from collections.abc import Sequence
+
+from seesaw_core.waves import WavePolicy
+from seesaw_router.settings import RouterSettings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of ``seesaw router``."""
+    made = argparse.ArgumentParser(
+        prog="seesaw router",
+        description="One OpenAI-compatible endpoint in front of workers: gathers prompts into "
+        "prefill waves, lets the workers take turns, and sends a request again whose worker is "
+        "lost before it has answered.",
+        epilog="Example: seesaw router --worker http://127.0.0.1:8001 --worker "
+        "http://127.0.0.1:8002",
+    )
+    made.add_argument(
+        "--worker",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="A worker's base URL; give it once a worker.",
+    )
+    made.add_argument("--host", default="127.0.0.1", help="Default: %(default)s.")
+    made.add_argument("--port", type=int, default=8000, help="Default: %(default)s.")
+    _add_policy(made)
+    made.add_argument(
+        "--max-queued",
+        type=int,
+        default=4096,
+        help="How many requests may wait; more are refused with 429 and Retry-After. "
+        "Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-body-bytes",
+        type=int,
+        default=64 << 20,
+        help="The largest request. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-attempts",
+        type=int,
+        default=4,
+        help="How many workers a request is tried on while they are lost before they answer. "
+        "Default: %(default)s.",
+    )
+    made.add_argument(
+        "--drain-timeout-s",
+        type=float,
+        default=600.0,
+        help="How long SIGTERM waits for running requests. Default: %(default)s.",
+    )
+    return made
+
+
+def _add_policy(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--max-wait-s",
+        type=float,
+        default=10.0,
+        help="The longest, in seconds, that a prompt gathers for a wave. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--light-requests",
+        type=int,
+        default=4,
+        help="A worker with fewer running requests gets prompts at once. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--stagger",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Let the workers' prefill windows take turns. Default: on.",
+    )
+
+
+def settings_of(arguments: Sequence[str]) -> RouterSettings:
+    """Settings from a command line. Raises: InputError."""
+    return settings_from(parser().parse_args(arguments))
+
+
+def settings_from(args: argparse.Namespace) -> RouterSettings:
+    """Settings from parsed flags. Raises: InputError."""
+    return RouterSettings(
+        policy=WavePolicy(
+            max_wait_s=args.max_wait_s,
+            light_requests=args.light_requests,
+            stagger=args.stagger,
+        ),
+        workers=tuple(dict.fromkeys(url.rstrip("/") for url in args.worker)),
+        host=args.host,
+        port=args.port,
+        max_queued=args.max_queued,
+        max_body_bytes=args.max_body_bytes,
+        max_attempts=args.max_attempts,
+        drain_timeout_s=args.drain_timeout_s,
+    )

@@ -1,0 +1,50 @@
+"""The router's Prometheus metrics."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """The ``seesaw_router_`` metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "seesaw_router_requests",
+            "Requests by status; 499 where the client went away.",
+            ["status"],
+            registry=registry,
+        )
+        self.running = Gauge(
+            "seesaw_router_running_requests", "Requests inside the router.", registry=registry
+        )
+        self.queued = Gauge(
+            "seesaw_router_queued_requests", "Requests that wait for a worker.", registry=registry
+        )
+        self.refused = Counter(
+            "seesaw_router_refused", "Requests refused since the queue was full.", registry=registry
+        )
+        self.retries = Counter(
+            "seesaw_router_retries", "Attempts made again on another worker.", registry=registry
+        )
+        self.broken = Counter(
+            "seesaw_router_broken_answers",
+            "Answers broken off since the worker was lost.",
+            registry=registry,
+        )
+        self.released = Counter(
+            "seesaw_router_released_prompts",
+            "Prompts sent to workers, by why they went when they did.",
+            ["reason"],
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "seesaw_router_queue_seconds",
+            "Seconds that requests waited for a worker.",
+            buckets=(0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+            registry=registry,
+        )
+        self.workers = Gauge(
+            "seesaw_router_workers",
+            "Workers known, by whether they take requests.",
+            ["serving"],
+            registry=registry,
+        )

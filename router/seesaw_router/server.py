@@ -1,0 +1,53 @@
+"""Runs the router: one process, drained by SIGTERM."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator
+
+import uvicorn
+
+from seesaw_router.app import Router
+from seesaw_router.settings import RouterSettings
+
+
+class _Uvicorn(uvicorn.Server):
+    """A server that ends with exit code 0 where it was told to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+class Server:
+    """One router's server.
+
+    Call order: :meth:`run` once; :meth:`stop` from anywhere.
+    """
+
+    def __init__(self, settings: RouterSettings) -> None:
+        logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
+        config = uvicorn.Config(
+            Router(settings).app(),
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            log_level="warning",
+            lifespan="on",
+            timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+            timeout_keep_alive=75,
+        )
+        self._server = _Uvicorn(config)
+
+    def run(self) -> int:
+        """Serve until told to stop. Returns the exit code."""
+        self._server.run()
+        return 0 if self._server.started else 1
+
+    def stop(self) -> None:
+        """Finish what runs, and end."""
+        self._server.should_exit = True

@@ -1,0 +1,43 @@
+"""The router's settings: read once from the command line, then only passed down."""
+
+from dataclasses import dataclass
+
+from seesaw_core.errors import InputError
+from seesaw_core.waves import WavePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """All that a router is told.
+
+    workers: base URLs of workers.
+    policy: how prompts gather into waves.
+    max_queued: how many requests may wait before more are refused with 429.
+    max_body_bytes: the largest request.
+    max_attempts: how many workers a request is tried on before its error goes to the client.
+    drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+
+    Raises: InputError if a figure is out of range.
+    """
+
+    policy: WavePolicy
+    workers: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_queued: int = 4096
+    max_body_bytes: int = 64 << 20
+    max_attempts: int = 4
+    drain_timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not self.workers:
+            raise InputError("give --worker URL, once for each worker")
+        for url in self.workers:
+            if not url.startswith(("http://", "https://")):
+                raise InputError(f"--worker={url}: must be a URL such as http://127.0.0.1:8001")
+        for flag in ("max_queued", "max_body_bytes", "max_attempts"):
+            if getattr(self, flag) < 1:
+                name = "--" + flag.replace("_", "-")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, flag)}")
+        if not self.drain_timeout_s >= 0:
+            raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")

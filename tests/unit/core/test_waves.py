@@ -1,0 +1,107 @@
+"""The router's policy, one decision at a time."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seesaw_core.errors import InputError
+from seesaw_core.policy import Phase
+from seesaw_core.waves import Hold, Queue, Release, Replica, WavePolicy
+
+POLICY = WavePolicy(max_wait_s=10.0, light_requests=4)
+BUSY = Replica(
+    name="a",
+    phase=Phase.DECODE,
+    num_running=20,
+    free_tokens=1000,
+    capacity_tokens=1000,
+    window_age_s=5.0,
+    cycle_s=10.0,
+)
+
+
+def queue(*tokens: int, oldest_wait_s: float = 0.1) -> Queue:
+    return Queue(tokens=tokens, oldest_wait_s=oldest_wait_s)
+
+
+def test_a_replica_with_little_to_do_gets_a_prompt_at_once() -> None:
+    idle = replace(BUSY, name="b", num_running=3, window_age_s=0.1)
+    step = POLICY.next_step(queue(10, 10), [BUSY, idle])
+    assert step == Release(replica="b", count=1, reason="a replica has little to do")
+
+
+def test_an_open_window_takes_what_its_buffer_holds() -> None:
+    open_now = replace(BUSY, name="b", phase=Phase.PREFILL, free_tokens=300, pending_tokens=50)
+    step = POLICY.next_step(queue(100, 100, 100), [BUSY, open_now])
+    assert step == Release(replica="b", count=2, reason="a window is open")
+
+
+def test_prompts_gather_while_another_window_has_just_begun() -> None:
+    just_begun = replace(BUSY, name="b", window_age_s=1.0, free_tokens=100)
+    step = POLICY.next_step(queue(10), [BUSY, just_begun])
+    assert step == Hold(at_most_s=3.0, reason="another replica's window has just begun")
+
+
+def test_the_replica_whose_window_is_longest_ago_has_its_turn() -> None:
+    other = replace(BUSY, name="b", window_age_s=9.0)
+    assert POLICY.next_step(queue(10, 20), [BUSY, other]) == Release(
+        replica="b", count=2, reason="its turn has come"
+    )
+
+
+def test_a_prompt_that_has_waited_too_long_goes_whatever_the_turns() -> None:
+    just_begun = replace(BUSY, window_age_s=0.0)
+    step = POLICY.next_step(queue(10, oldest_wait_s=10.0), [just_begun])
+    assert step == Release(replica="a", count=1, reason="the oldest waited too long")
+
+
+def test_a_prompt_larger_than_any_buffer_still_goes() -> None:
+    step = POLICY.next_step(queue(5000), [replace(BUSY, window_age_s=9.0)])
+    assert isinstance(step, Release)
+    assert step.count == 1
+
+
+def test_without_turns_each_prompt_goes_to_the_least_busy() -> None:
+    other = replace(BUSY, name="b", num_running=19)
+    step = replace(POLICY, stagger=False).next_step(queue(10, 10), [BUSY, other])
+    assert step == Release(replica="b", count=1, reason="the least busy replica")
+
+
+def test_figures_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match="above 0 s"):
+        WavePolicy(max_wait_s=0)
+    with pytest.raises(InputError, match="at least 1"):
+        WavePolicy(light_requests=0)
+
+
+replicas = st.builds(
+    Replica,
+    name=st.sampled_from("abc"),
+    phase=st.sampled_from(Phase),
+    num_running=st.integers(0, 50),
+    free_tokens=st.integers(0, 1000),
+    capacity_tokens=st.just(1000),
+    pending_tokens=st.integers(0, 500),
+    window_age_s=st.none() | st.floats(0, 100),
+    cycle_s=st.none() | st.floats(0.1, 100),
+)
+
+
+@given(
+    tokens=st.lists(st.integers(1, 2000), min_size=1, max_size=20),
+    oldest_wait_s=st.floats(0, 20),
+    serving=st.lists(replicas, min_size=1, max_size=3, unique_by=lambda r: r.name),
+)
+def test_every_step_moves_prompts_or_says_when_to_look_again(
+    tokens: list[int], oldest_wait_s: float, serving: list[Replica]
+) -> None:
+    step = POLICY.next_step(Queue(tokens=tuple(tokens), oldest_wait_s=oldest_wait_s), serving)
+    if isinstance(step, Release):
+        assert 1 <= step.count <= len(tokens)
+        assert step.replica in {r.name for r in serving}
+    else:
+        assert step.at_most_s is not None
+        assert 0 < step.at_most_s <= POLICY.max_wait_s
+        assert oldest_wait_s < POLICY.max_wait_s
