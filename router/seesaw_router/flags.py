@@ -11,6 +11,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of ``seesaw router``."""
     made = argparse.ArgumentParser(
         prog="seesaw router",
+        allow_abbrev=False,
         description="One OpenAI-compatible endpoint in front of workers: gathers prompts into "
         "prefill waves, lets the workers take turns, and sends a request again whose worker is "
         "lost before it has answered.",
