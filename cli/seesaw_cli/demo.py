@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="seesaw-demo-"))
     try:
-        model = _make_model(folder)
+        model = _make_model(options.output)
         requests = make_requests(options.requests, seed=options.seed)
         recording, start_s = _serve(model, requests, options.output / "worker.log")
         reference = _plain(model, requests, folder)
@@ -80,7 +80,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--output",
         type=Path,
         default=Path("demo-output"),
-        help="folder for picture and log (default: demo-output)",
+        help="folder for model, picture and log (default: demo-output)",
     )
     options = parser.parse_args(arguments)
     if options.requests < 1:
@@ -121,7 +121,8 @@ def _make_model(folder: Path) -> Path:
     from seesaw_worker.synthetic import DEMO, weights_bytes, write_checkpoint
 
     model = folder / "demo-llama"
-    _say(f"making a random Llama of {weights_bytes(DEMO) >> 20} MiB")
+    shutil.rmtree(model, ignore_errors=True)
+    _say(f"making a random Llama of {weights_bytes(DEMO) >> 20} MiB, which stays in {model}")
     write_checkpoint(model, DEMO)
     return model
 
@@ -174,7 +175,7 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
             recording.samples.append((time.monotonic() - began, state))
             if time.monotonic() - shown > 1.0:
                 shown = time.monotonic()
-                _say(_progress(state, done, len(requests)))
+                _say(f"{done}/{len(requests)} done | {_progress(state, recording)}")
             await asyncio.sleep(_SAMPLE_EVERY_S)
 
     async def follow(http: aiohttp.ClientSession) -> None:
@@ -285,11 +286,11 @@ def _show(summary: dict[str, Any], requests: list[Request], differing: list[int]
         _say(f"differs: request {index}, {len(request.prompt)} prompt tokens, {request.params}")
 
 
-def _progress(state: dict[str, Any], done: int, total: int) -> str:
+def _progress(state: dict[str, Any], recording: Recording) -> str:
     blocks = state["buffer"]["blocks"]
     full = 100 * (1 - blocks["free"] / blocks["capacity"])
     return (
-        f"{done}/{total} done | {state['phase']:7} | {state['transitions']} transitions | "
+        f"{state['phase']:7} | {len(recording.transitions)} transitions | "
         f"buffer {full:3.0f} % | {state['num_waiting']} waiting, {state['num_decoding']} decoding"
     )
 

@@ -31,6 +31,7 @@ def _serve(arguments: list[str]) -> int:
             # inside a request.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         start_fork_server()
+        print("seesaw worker [   0.0 s] starting: importing vLLM", file=sys.stderr, flush=True)
     from seesaw_worker.commandline import parse
     from seesaw_worker.server import serve
 

@@ -101,8 +101,8 @@ def check_pair(prefill: Layout, decode: Layout, shape: ModelShape) -> None:
     Source: Su et al., Seesaw (arXiv 2503.06433), section 4: data parallelism is never switched.
     Raises: LayoutError.
     """
+    check_layout(decode, shape, flag="--decode")  # first: the prefill layout may follow from it
     check_layout(prefill, shape, flag="--prefill")
-    check_layout(decode, shape, flag="--decode")
     if prefill.data != decode.data:
         raise LayoutError(
             f"prefill layout {prefill} and decode layout {decode} differ in data parallelism, "

@@ -431,6 +431,8 @@ def test_the_cpu_pool_keeps_each_heads_block_together() -> None:
     assert CPUAttentionBackend.supported_kv_cache_layouts() == (KVCacheLayout.LBHNC,)
     assert KVCacheLayout.LBHNC.layer_view_order == (0, 1, 2, 3)
     assert {"auto", "fp8"} <= set(CPUAttentionBackend.supported_kv_cache_dtypes)
+    (multiple,) = CPUAttentionBackend.get_supported_kernel_block_sizes()
+    assert multiple.base == 32
 
 
 def test_the_command_line_has_the_arguments_that_we_read() -> None:

@@ -48,7 +48,7 @@ def make_parser() -> FlexibleArgumentParser:
 def parse(arguments: list[str]) -> Namespace:
     """Parse and check flags. Raises: InputError."""
     with refusals():
-        args: Namespace = make_parser().parse_args(arguments)
+        args: Namespace = make_parser().parse_args(_with_config_apart(arguments))
     if args.model_tag is not None:
         args.model = args.model_tag
     elif args.model == AsyncEngineArgs.model:
@@ -69,6 +69,15 @@ def parse(arguments: list[str]) -> Namespace:
     return args
 
 
+def _with_config_apart(arguments: list[str]) -> list[str]:
+    """``--config=FILE`` as ``--config FILE``, the one form in which vLLM reads the file."""
+    apart: list[str] = []
+    for argument in arguments:
+        flag, equals, file = argument.partition("=")
+        apart += [flag, file] if flag == "--config" and equals else [argument]
+    return apart
+
+
 def listen(args: Namespace) -> socket.socket:
     """vLLM's own check of the server's flags, and its socket. Raises: InputError."""
     listener: socket.socket
@@ -76,7 +85,8 @@ def listen(args: Namespace) -> socket.socket:
         try:
             _, listener = setup_server(args, reuse_port=False)
         except (OSError, OverflowError) as error:
-            place = f"--uds={args.uds}" if args.uds else f"--host={args.host} --port={args.port}"
+            host = f"--host={args.host} " if args.host else ""
+            place = f"--uds={args.uds}" if args.uds else f"{host}--port={args.port}"
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
     return listener

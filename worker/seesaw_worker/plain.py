@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seesaw_core.layouts import Layout
+from seesaw_worker.supervisor import descendants, mapped_segments, remove_segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,8 @@ def run(job: Job) -> dict[str, Any]:
         use_tqdm=False,
     )
     seconds = time.perf_counter() - began
+    # vLLM would leave the shared memory of its collectives on the CPU behind.
+    remove_segments(s for s in mapped_segments(descendants()) if s.name.startswith("vllm_dist_"))
     tokens = [[list(c.token_ids) for c in o.outputs] for o in outputs]
     return {"tokens": tokens, "seconds": seconds}
 

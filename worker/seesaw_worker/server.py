@@ -38,7 +38,7 @@ from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
 from seesaw_worker.commandline import listen
 from seesaw_worker.engine import configs, sizes
-from seesaw_worker.engine.causes import first_cause
+from seesaw_worker.engine.causes import first_cause, keep_last_word
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.watchdog import kill_children
@@ -72,7 +72,7 @@ class WorkerServer:
         self._folder: RunFolder | None = None
         self._breaking: asyncio.Task[None] | None = None
         self._exit_code = 0
-        self._began_s = time.monotonic()
+        self._began_s = psutil.Process().create_time()
 
     async def run(self) -> int:
         """Serve until told to stop. Returns the exit code.
@@ -277,8 +277,10 @@ class WorkerServer:
 
     def _report(self, stage: Stage, detail: str) -> None:
         self._telemetry.set_stage(stage, detail)
-        elapsed = time.monotonic() - self._began_s
-        print(f"seesaw worker [{elapsed:6.1f} s] {stage}: {detail}", file=sys.stderr, flush=True)
+        line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {stage}: {detail}"
+        print(line, file=sys.stderr, flush=True)
+        if stage is Stage.BROKEN:
+            keep_last_word(line)
 
 
 def serve(args: Namespace) -> int:

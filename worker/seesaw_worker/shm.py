@@ -43,8 +43,7 @@ class RunFolder:
             # Locked before it gets its name: nobody may ever find it without an owner.
             unfinished = path.with_name(f".{path.name}")
             unfinished.mkdir(mode=0o700)
-            lock_fd = os.open(unfinished / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_fd = own(unfinished)
             unfinished.rename(path)
         except OSError as error:
             raise CapacityError(
@@ -65,7 +64,7 @@ def remove_stale(shm_dir: Path) -> list[Path]:
     """Remove run folders whose owner is dead, and tell which."""
     removed = []
     for path in shm_dir.iterdir():
-        if (RUN_FOLDER.fullmatch(path.name) and _is_abandoned(path)) or (
+        if (RUN_FOLDER.fullmatch(path.name) and is_abandoned(path)) or (
             _UNFINISHED.fullmatch(path.name) and _is_old(path)
         ):
             shutil.rmtree(path, ignore_errors=True)
@@ -73,8 +72,15 @@ def remove_stale(shm_dir: Path) -> list[Path]:
     return removed
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Whether nobody holds a run folder's lock. What has none is not a run folder."""
+def own(folder: Path) -> int:
+    """Lock a folder for as long as this process lives. Returns the lock's descriptor."""
+    lock_fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock_fd
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody holds a folder's lock. What has none is not ours."""
     try:
         lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

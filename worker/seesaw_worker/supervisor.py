@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from seesaw_worker.engine.causes import CAUSES_VARIABLE
-from seesaw_worker.shm import LOCK, RUN_FOLDER
+from seesaw_worker.engine.causes import BROKEN_FILE, CAUSES_VARIABLE
+from seesaw_worker.shm import LOCK, RUN_FOLDER, is_abandoned, own
 
 _PR_SET_CHILD_SUBREAPER = 36
 _INVENTORY_EVERY_S = 2.0
@@ -40,17 +40,21 @@ SUPERVISOR_PID_VARIABLE = "SEESAW_SUPERVISOR_PID"
 _SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
 _SOCKETS_PREFIX = "seesaw-sockets-"
 _CAUSES_PREFIX = "seesaw-causes-"
+_SEGMENTS_FILE = "segments"
 
 
 def supervise(command: Sequence[str]) -> int:
     """Run ``command`` to its end and clean up after it. Returns its exit code."""
     adopt_orphans()
+    clean_up_after_the_dead()
     before = set(_SHM.iterdir())
     environment = dict(os.environ)
     if _SOCKETS_VARIABLE not in environment:
         environment[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
-    environment[CAUSES_VARIABLE] = f"{tempfile.mkdtemp(prefix=_CAUSES_PREFIX)}/causes"
+    folder = Path(tempfile.mkdtemp(prefix=_CAUSES_PREFIX))
+    own(folder)
+    environment[CAUSES_VARIABLE] = str(folder / "causes")
     child = subprocess.Popen(command, start_new_session=True, env=environment)
     stopped = False
 
@@ -65,6 +69,7 @@ def supervise(command: Sequence[str]) -> int:
     seen: set[Path] = set()
     while True:
         seen |= mapped_segments(descendants())
+        _note(folder, environment, (s for s in seen if s not in before))
         try:
             code = child.wait(timeout=_INVENTORY_EVERY_S)
             break
@@ -73,6 +78,8 @@ def supervise(command: Sequence[str]) -> int:
     seen |= mapped_segments(descendants())
     end_all(descendants)
     remove_segments(s for s in seen if s not in before)
+    with contextlib.suppress(OSError):  # last, below whatever the dying said
+        print((folder / BROKEN_FILE).read_text(), end="", file=sys.stderr, flush=True)
     remove_folders(environment)
     if code == -signal.SIGTERM and stopped:
         return 0  # it was told to stop before it could listen: while it was importing vLLM
@@ -147,6 +154,26 @@ def remove_segments(segments: Iterable[Path]) -> None:
                     other.unlink(missing_ok=True)
         elif (segment.parent / LOCK).exists():
             shutil.rmtree(segment.parent, ignore_errors=True)
+
+
+def _note(folder: Path, environment: Mapping[str, str], segments: Iterable[Path]) -> None:
+    """Write down what is to be removed, for the next start if nobody of this one is left."""
+    lines = [environment[_SOCKETS_VARIABLE], *sorted(map(str, segments))]
+    with contextlib.suppress(OSError):
+        (folder / _SEGMENTS_FILE).write_text("\n".join(lines))
+
+
+def clean_up_after_the_dead() -> None:
+    """Remove what workers left of which every process was killed at once."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_CAUSES_PREFIX}*"):
+        if not is_abandoned(folder):
+            continue
+        with contextlib.suppress(OSError):
+            sockets, *segments = (folder / _SEGMENTS_FILE).read_text().splitlines()
+            remove_segments(s for s in map(Path, segments) if is_ours(s))
+            if Path(sockets).name.startswith(_SOCKETS_PREFIX):
+                shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_folders(environment: Mapping[str, str]) -> None:

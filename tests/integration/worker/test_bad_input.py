@@ -99,6 +99,8 @@ def refusal(*arguments: str) -> str:
         pytest.param("--dtype=float7", "invalid choice: 'float7'", id="dtype"),
         pytest.param("--kv-cache-dtype=nvfp4", "is not available on the CPU", id="kv-dtype"),
         pytest.param("--block-size=abc", "invalid int value: 'abc'", id="block-size"),
+        pytest.param("--block-size=7", "--block-size=7 is not available", id="block-of-7"),
+        pytest.param("--config=/no/such.yaml", "/no/such.yaml", id="config"),
         pytest.param("--max-model-len=99999", "max_model_len (99999)", id="too-long"),
         pytest.param("--max-num-seqs=0", "--max-num-seqs=0: input should be", id="no-seqs"),
         pytest.param(

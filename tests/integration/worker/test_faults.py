@@ -315,7 +315,7 @@ def test_an_engine_that_cannot_start_ends_the_worker_with_the_cause(
     log = worker.log.read_text()
     machine.assert_nothing_left()
     assert code == 1, log
-    last = [line for line in log.splitlines() if line.startswith("seesaw worker [")][-1]
+    last = log.splitlines()[-1]
     assert re.search(r"broken: (an engine could not start|VLLM::Worker.* has died)", last), log
     assert "RuntimeError: start (0) + length" in last, log
     assert "exceeds dimension size (256)" in last, log
@@ -336,8 +336,19 @@ def swap_shape(model: Path, name: str) -> None:
     raise AssertionError(f"no tensor {name}")
 
 
-def test_a_worker_starts_and_serves_after_all_that(start_worker: StartWorker) -> None:
+def test_a_start_removes_what_a_worker_left_that_was_killed_as_a_whole_and_serves(
+    start_worker: StartWorker, machine: Machine
+) -> None:
+    victim = start_worker("--kv-buffer-gib=0.05")
+    machine.watch(victim)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # so that nobody can clean up
+        for process in machine.processes:
+            process.send_signal(number)
+    victim.process.wait()
+    assert wait_for(lambda: not machine.alive(), GONE_WITHIN_S) < GONE_WITHIN_S
+    assert len(machine.left()) > 4
     worker = start_worker("--kv-buffer-gib=0.05")
+    assert machine.left() == []
 
     async def complete() -> Any:
         async with aiohttp.ClientSession() as http:

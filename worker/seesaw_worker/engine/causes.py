@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 CAUSES_VARIABLE = "SEESAW_CAUSES"
+BROKEN_FILE = "broken"
 FATAL = (
     "WorkerProc failed",  # to start, or for good
     "WorkerProc hit an exception.",
@@ -47,6 +48,14 @@ def keep_causes() -> None:
     path = os.environ.get(CAUSES_VARIABLE)
     if path is not None:
         logging.getLogger("vllm").addHandler(_Keeper(Path(path)))
+
+
+def keep_last_word(line: str) -> None:
+    """In the server: what the supervisor shall say last, below all that the dying print."""
+    path = os.environ.get(CAUSES_VARIABLE)
+    if path is not None:
+        with contextlib.suppress(OSError):
+            Path(path).with_name(BROKEN_FILE).write_text(f"{line}\n")
 
 
 def first_cause(within_s: float) -> str | None:

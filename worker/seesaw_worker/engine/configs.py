@@ -14,9 +14,9 @@ from seesaw_core.layouts import Layout, ModelShape, check_pair
 from seesaw_core.weights import TensorInfo, arena_bytes
 from seesaw_worker.control import Role
 from seesaw_worker.engine.limits import (
+    refuse_cache_settings,
     refuse_flags,
     refuse_formats,
-    refuse_kv_dtypes,
     refuse_models,
 )
 from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
@@ -83,7 +83,7 @@ def engine_configs(
     probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
     refuse_models(probe_config)
-    refuse_kv_dtypes(probe_config)
+    refuse_cache_settings(probe_config)
     block_size = probe_config.cache_config.block_size
     page_bytes = 2 * block_size * shape.head_dim * kv_item_bytes(probe_config)
     block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes

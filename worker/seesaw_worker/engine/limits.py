@@ -60,8 +60,8 @@ def refuse_models(config: VllmConfig) -> None:
             )
 
 
-def refuse_kv_dtypes(config: VllmConfig) -> None:
-    """Raises: UnsupportedError for KV dtypes that the CPU's attention does not have."""
+def refuse_cache_settings(config: VllmConfig) -> None:
+    """Raises: UnsupportedError for KV dtypes and block sizes that the CPU's attention lacks."""
     if not current_platform.is_cpu():
         return  # there the dtype decides which attention vLLM takes
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
@@ -71,4 +71,10 @@ def refuse_kv_dtypes(config: VllmConfig) -> None:
         raise UnsupportedError(
             f"--kv-cache-dtype={wanted} is not available on the CPU; choose from "
             f"{', '.join(offered)}"
+        )
+    size = config.cache_config.block_size
+    (multiple,) = CPUAttentionBackend.get_supported_kernel_block_sizes()
+    if size % multiple.base:
+        raise UnsupportedError(
+            f"--block-size={size} is not available on the CPU; give a multiple of {multiple.base}"
         )
