@@ -1,5 +1,6 @@
 """``seesaw serve MODEL``: a router and one worker on this machine, without Kubernetes."""
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import threading
 from collections.abc import Sequence
 
 from seesaw_core.errors import InputError
+
+_PR_SET_PDEATHSIG = 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -33,7 +36,10 @@ def run(arguments: Sequence[str]) -> int:
     port = free_port()
     args.worker = [f"http://127.0.0.1:{port}"]
     command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
-    worker = subprocess.Popen([*command, "--host=127.0.0.1", f"--port={port}"])
+    worker = subprocess.Popen(
+        [*command, "--host=127.0.0.1", f"--port={port}"],
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
+    )
     server = Server(settings_from(args))
 
     def watch() -> None:
@@ -49,6 +55,11 @@ def run(arguments: Sequence[str]) -> int:
             worker.send_signal(signal.SIGTERM)
             lost = _ended(worker)
     return code or lost
+
+
+def _end_with_parent() -> None:
+    """In the worker's first process: SIGTERM comes when ``seesaw serve`` is gone, however."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _ended(worker: "subprocess.Popen[bytes]") -> int:

@@ -93,9 +93,9 @@ class WavePolicy:
 
     def __post_init__(self) -> None:
         if not self.max_wait_s > 0:
-            raise InputError(f"the longest wait must be above 0 s, got {self.max_wait_s}")
+            raise InputError(f"--max-wait-s must be above 0, got {self.max_wait_s}")
         if self.light_requests < 1:
-            raise InputError(f"light requests must be at least 1, got {self.light_requests}")
+            raise InputError(f"--light-requests must be at least 1, got {self.light_requests}")
 
     def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
         """Choose the next step for the prompts that gather."""

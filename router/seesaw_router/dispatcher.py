@@ -134,6 +134,8 @@ class Dispatcher:
 
     def _grant(self, ticket: Ticket, backend: Backend) -> None:
         del self._queue[ticket.number]
+        if ticket.granted.done():
+            return  # its client has gone, and its task has not run since
         self._metrics.queue_seconds.observe(self._now() - ticket.came_s)
         backend.sent(ticket.number, ticket.tokens)
         ticket.granted.set_result(backend)

@@ -35,6 +35,8 @@ class RouterSettings:
         for url in self.workers:
             if not url.startswith(("http://", "https://")):
                 raise InputError(f"--worker={url}: must be a URL such as http://127.0.0.1:8001")
+        if not 0 < self.port < 65536:
+            raise InputError(f"--port={self.port}: must be from 1 to 65535")
         for flag in ("max_queued", "max_body_bytes", "max_attempts"):
             if getattr(self, flag) < 1:
                 name = "--" + flag.replace("_", "-")

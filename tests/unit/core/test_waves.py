@@ -70,9 +70,9 @@ def test_without_turns_each_prompt_goes_to_the_least_busy() -> None:
 
 
 def test_figures_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match="above 0 s"):
+    with pytest.raises(InputError, match="--max-wait-s must be above 0"):
         WavePolicy(max_wait_s=0)
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="--light-requests must be at least 1"):
         WavePolicy(light_requests=0)
 
 

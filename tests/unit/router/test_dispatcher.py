@@ -1,0 +1,67 @@
+"""The queue, where a client goes away at the worst moment."""
+
+import asyncio
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from seesaw_core.policy import Phase
+from seesaw_core.waves import Replica, WavePolicy
+from seesaw_router.dispatcher import Dispatcher
+from seesaw_router.metrics import Metrics
+
+
+class Worker:
+    """All workers there are: one, which serves or not."""
+
+    def __init__(self) -> None:
+        self.serves = False
+        self.running: set[int] = set()
+
+    def serving(self) -> list[Any]:
+        return [self] if self.serves else []
+
+    def named(self, _name: str) -> Any:
+        return self
+
+    def replica(self) -> Replica:
+        return Replica(
+            name="a",
+            phase=Phase.DECODE,
+            num_running=len(self.running),
+            free_tokens=100,
+            capacity_tokens=100,
+        )
+
+    def sent(self, number: int, tokens: int) -> None:
+        self.running.add(number)
+
+    def ended(self, number: int) -> None:
+        self.running.discard(number)
+
+
+async def test_a_client_that_goes_just_as_its_turn_comes_harms_nobody() -> None:
+    worker: Any = Worker()
+    dispatcher = Dispatcher(
+        policy=WavePolicy(),
+        backends=lambda: worker,
+        max_queued=10,
+        metrics=Metrics(CollectorRegistry()),
+    )
+
+    async def ask() -> None:
+        async with dispatcher.place(10, frozenset()):
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(dispatcher.run())
+    gone, stays = asyncio.create_task(ask()), asyncio.create_task(ask())
+    while len(dispatcher) < 2:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    worker.serves = True
+    dispatcher.kick()  # the dispatcher runs before the task that is cancelled after this
+    gone.cancel()
+    await asyncio.wait_for(stays, 5)
+    assert not running.done()
+    assert (len(dispatcher), worker.running) == (0, set())
+    running.cancel()
