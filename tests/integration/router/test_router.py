@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 
 from seesaw_cli.local import free_port
@@ -178,3 +179,19 @@ def test_a_router_without_workers_says_what_to_give() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "--worker URL" in ended.stderr
+
+
+def test_the_worker_of_seesaw_serve_ends_with_it_even_by_kill_9() -> None:
+    command = [sys.executable, "-m", "seesaw_cli.main", "serve", "no/model"]
+    serve = subprocess.Popen([*command, f"--port={free_port()}"])
+    workers: list[psutil.Process] = []
+    deadline = time.monotonic() + 30
+    while not workers and time.monotonic() < deadline:
+        below = psutil.Process(serve.pid).children()
+        workers = [p for p in below if "worker" in p.cmdline()]
+        time.sleep(0.02)
+    (worker,) = workers
+    serve.kill()
+    serve.wait()
+    _, alive = psutil.wait_procs([worker], timeout=30)
+    assert alive == []
