@@ -42,7 +42,7 @@ def _worker(arguments: list[str]) -> int:
     from seesaw_worker.bench.run import measure
     from seesaw_worker.bench.tables import tables
     from seesaw_worker.bench.workload import Workload
-    from seesaw_worker.preflight import check_model_path
+    from seesaw_worker.model_path import check_model_path
 
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     workload = Workload.quick(rounds) if options.quick else Workload(rounds=rounds)

@@ -2,7 +2,8 @@
 
 Makes a small Llama, serves it on two CPU ranks that prefill pipeline-parallel and decode
 tensor-parallel, sends it requests, and holds every token against plain vLLM's. People read
-standard error; standard output ends with one line of JSON.
+standard error; standard output ends with one line of JSON: whether all tokens were equal (``ok``),
+the counts of requests, tokens and transitions, seconds by phase, and where the picture is.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def _serve(model: Path, requests: list[Request], log: Path) -> tuple[Recording, 
         "--enforce-eager",
         *(f"--{name.replace('_', '-')}={value}" for name, value in _ENGINE_FLAGS.items()),
     ]
-    with LocalWorker(model, flags, log=log) as worker:
+    with LocalWorker(model, flags, log=log, tell=lambda text: _say(f"  {text}")) as worker:
         _say(f"serving after {worker.start_s:.0f} s; sending {len(requests)} requests")
         recording = asyncio.run(_drive(worker.url, worker.model, requests))
         return recording, worker.start_s
@@ -291,7 +292,8 @@ def _progress(state: dict[str, Any], recording: Recording) -> str:
     full = 100 * (1 - blocks["free"] / blocks["capacity"])
     return (
         f"{state['phase']:7} | {len(recording.transitions)} transitions | "
-        f"buffer {full:3.0f} % | {state['num_waiting']} waiting, {state['num_decoding']} decoding"
+        f"buffer {full:3.0f} % | {state['num_waiting']} waiting, "
+        f"{state['num_decoding']} decoding | {state['reason']}"
     )
 
 

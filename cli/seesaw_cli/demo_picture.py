@@ -44,12 +44,12 @@ def draw(recording: Recording, path: Path) -> None:
         bottom = top
     fill.set_ylabel("KV buffer, %")
     fill.set_ylim(0, 100)
-    fill.legend(loc="upper right", frameon=False)
+    fill.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     for name, label in (("num_waiting", "waiting prompts"), ("num_decoding", "in decode engine")):
         load.step(times, [s[name] for s in states], where="post", label=label)
     load.set_ylabel("requests")
     load.set_xlabel("seconds")
-    load.legend(loc="upper right", frameon=False)
+    load.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.suptitle("One worker, two layouts on the same devices", y=0.99)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -1,5 +1,7 @@
 """A worker on this machine, started and stopped by another command: demo, bench and tests."""
 
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -8,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,17 +24,25 @@ class LocalWorker:
     """A worker process on a free port of the loopback address.
 
     Call order: as a context manager; the server is healthy inside. Raises: EngineDiedError with
-    the end of its log if it does not come up.
+    the end of its log if it does not come up. ``tell`` hears how far it has come.
     """
 
     def __init__(
-        self, model: Path, flags: Sequence[str], *, log: Path, start_timeout_s: float = 300.0
+        self,
+        model: Path,
+        flags: Sequence[str],
+        *,
+        log: Path,
+        start_timeout_s: float = 300.0,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.model = str(model)
         self.port = free_port()
         self.log = log
         self.start_s = 0.0
         self._start_timeout_s = start_timeout_s
+        self._tell = tell
+        self._told = ""
         self._command = [
             sys.executable,
             "-m",
@@ -114,13 +124,20 @@ class LocalWorker:
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=2) as response:  # noqa: S310
                 return bool(response.status == 200)
-        except (OSError, urllib.error.URLError):
+        except urllib.error.HTTPError as answer:
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                self._relay(str(json.load(answer)["status"]))
             return False
+        except OSError:
+            return False
+
+    def _relay(self, progress: str) -> None:
+        if progress != self._told:
+            self._told = progress
+            self._tell(progress)
 
     def get(self, path: str) -> Any:
         """GET a JSON document of the worker."""
-        import json
-
         with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:  # noqa: S310
             return json.load(response)
 

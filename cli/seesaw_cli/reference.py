@@ -8,10 +8,18 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_type_hints
 
 from prometheus_client import CollectorRegistry
 
 import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
+from seesaw_core.messages import (
+    BufferState,
+    PathTotals,
+    TransitionEvent,
+    WaveEvent,
+    WorkerState,
+)
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
 from seesaw_worker.flags import FLAGS, Flag
@@ -69,6 +77,8 @@ ROUTER_ROUTES = (
     ),
 )
 
+MESSAGES: tuple[type, ...] = (WorkerState, BufferState, PathTotals, TransitionEvent, WaveEvent)
+
 EXIT_CODES = (
     (0, "SIGTERM or SIGINT came, and running requests were finished."),
     (1, "The worker broke: a process of an engine died, or an engine could not start."),
@@ -102,6 +112,12 @@ def reference() -> str:
             "",
             *table(("Route", "Answers"), ((f"`{r.method} {r.path}`", r.answers) for r in ROUTES)),
             "",
+            "## What a worker tells as JSON",
+            "",
+            "`/seesaw/state` answers with a `WorkerState`; `/seesaw/events` tells `state`,",
+            "`transition` (a `TransitionEvent`) and `wave` (a `WaveEvent`).",
+            "",
+            *(line for message in MESSAGES for line in _fields(message)),
             "## Exit codes of a worker",
             "",
             *table(("Code", "Meaning"), ((str(code), meaning) for code, meaning in EXIT_CODES)),
@@ -142,6 +158,13 @@ def _flag_row(flag: Flag) -> tuple[str, str, str]:
 def shown_value(value: object) -> str:
     """A default as one would write it on the command line."""
     return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+
+
+def _fields(message: type) -> list[str]:
+    hints = get_type_hints(message, include_extras=True)
+    rows = [(f"`{name}`", hint.__metadata__[0]) for name, hint in hints.items()]
+    about = (message.__doc__ or "").partition("\n")[0].replace("``", "`")
+    return [f"### `{message.__name__}`", "", about, "", *table(("Field", "Meaning"), rows), ""]
 
 
 def _router_rows() -> list[tuple[str, str]]:

@@ -12,8 +12,11 @@ def run(arguments: list[str]) -> int:
         return _serve([a for a in arguments if a != _SERVER])
     if any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments):
         return _serve(arguments)
+    from seesaw_worker.model_path import check_model_path
     from seesaw_worker.supervisor import supervise
 
+    if arguments and not arguments[0].startswith("-"):
+        check_model_path(arguments[0])
     return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", _SERVER, *arguments])
 
 

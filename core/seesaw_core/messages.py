@@ -1,11 +1,12 @@
 """What a worker tells router and operator: its state, its waves and its transitions.
 
 Typed once, here, since the parts never import each other. All values are JSON by
-``dataclasses.asdict``.
+``dataclasses.asdict``. What stands beside each field's type is its line in the reference.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from seesaw_core.ledger import LedgerTotals
 
@@ -22,45 +23,47 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferState:
-    """The KV buffer. Units: bytes; ``block_size`` in tokens."""
+    """The KV buffer."""
 
-    block_size: int
-    block_bytes: int
-    blocks: LedgerTotals
+    block_size: Annotated[int, "Tokens of a block."]
+    block_bytes: Annotated[int, "Bytes of a block."]
+    blocks: Annotated[
+        LedgerTotals,
+        "Blocks by state: `free`, `reserved` for prompts that are being prefilled, `stored`, "
+        "`loading` into the decode engine; together `capacity`.",
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathTotals:
     """Prompt tokens and requests so far, by the path that they took."""
 
-    reshard_requests: int = 0
-    reshard_tokens: int = 0
-    in_place_requests: int = 0
-    in_place_tokens: int = 0
+    reshard_requests: Annotated[int, "Requests prefilled under the prefill layout."] = 0
+    reshard_tokens: Annotated[int, "Their prompt tokens."] = 0
+    in_place_requests: Annotated[int, "Requests prefilled by the decode engine."] = 0
+    in_place_tokens: Annotated[int, "Their prompt tokens."] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
-    """One worker at one moment: what ``/seesaw/state`` returns.
+    """One worker at one moment: what ``/seesaw/state`` returns."""
 
-    ``phase`` is ``prefill`` or ``decode``. Units: seconds since the worker began to serve.
-    """
-
-    stage: Stage
-    detail: str
-    phase: str
-    phase_age_s: float
-    prefill_layout: str
-    decode_layout: str
-    reshard: str
-    num_waiting: int
-    waiting_tokens: int
-    num_prefilling: int
-    num_decoding: int
-    transitions: int
-    seconds_by_phase: dict[str, float]
-    buffer: BufferState | None
-    paths: PathTotals
+    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `draining` or `broken`."]
+    detail: Annotated[str, "The stage in words: what is being loaded, or why it broke."]
+    phase: Annotated[str, "`prefill` or `decode`: whose turn on the devices it is."]
+    phase_age_s: Annotated[float, "Seconds since this phase began."]
+    reason: Annotated[str, "Why the policy took its last step, or what it waits for."]
+    prefill_layout: Annotated[str, "Such as `P2` for two pipeline stages."]
+    decode_layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks."]
+    reshard: Annotated[str, "`auto`, `always` or `never`."]
+    num_waiting: Annotated[int, "Prompts that wait for a wave."]
+    waiting_tokens: Annotated[int, "Their tokens."]
+    num_prefilling: Annotated[int, "Prompts inside the prefill engine."]
+    num_decoding: Annotated[int, "Requests inside the decode engine, loading ones included."]
+    transitions: Annotated[int, "Hand-overs of the devices so far, those of the warm-up included."]
+    seconds_by_phase: Annotated[dict[str, float], "Seconds in each phase since the warm-up began."]
+    buffer: Annotated[BufferState | None, "The KV buffer; null while loading, or without one."]
+    paths: Annotated[PathTotals, "Requests and prompt tokens by path."]
 
 
 class EventKind(StrEnum):
@@ -73,28 +76,23 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionEvent:
-    """One hand-over of the devices.
+    """One hand-over of the devices. The three parts add up to ``total_s``."""
 
-    ``total_s`` runs from the decision, through the end of the old engine's step, to the first
-    step that the new engine may take; the parts add up to it. Units: seconds;
-    ``weight_bytes`` over all devices.
-    """
-
-    number: int
-    to: str
-    reason: str
-    pause_s: float
-    weights_s: float
-    resume_s: float
-    total_s: float
-    weight_bytes: int
+    number: Annotated[int, "Counted from 1."]
+    to: Annotated[str, "The phase that gets the devices."]
+    reason: Annotated[str, "Why the policy changed."]
+    pause_s: Annotated[float, "Seconds until the old engine's running step had ended."]
+    weights_s: Annotated[float, "Seconds of filling the arenas."]
+    resume_s: Annotated[float, "Seconds until the new engine might schedule."]
+    total_s: Annotated[float, "Seconds from the decision to the first step that may be taken."]
+    weight_bytes: Annotated[int, "Weight bytes copied, over all devices."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaveEvent:
-    """One prefill phase that ended: how much it prefilled and how long it took."""
+    """One prefill phase that ended."""
 
-    number: int
-    prompts: int
-    tokens: int
-    seconds: float
+    number: Annotated[int, "Counted from 1."]
+    prompts: Annotated[int, "How many it prefilled."]
+    tokens: Annotated[int, "Their tokens."]
+    seconds: Annotated[float, "From the hand-over before to the hand-over after."]

@@ -74,7 +74,8 @@ Step = Admit | InPlace | Switch | Wait
 class Costs:
     """What the worker has measured so far; None where it has not yet.
 
-    Units: seconds for one transition, prompt tokens per second.
+    Units: prompt tokens per second; ``transition_s`` in seconds in which neither engine can work,
+    so without the step that the old one finishes first.
     """
 
     transition_s: float | None = None

@@ -9,8 +9,10 @@ import dataclasses
 import importlib
 import inspect
 import multiprocessing
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +32,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.models.utils import extract_layer_index
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.utils.network_utils import get_file_store_init_method
 from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -38,7 +41,7 @@ from vllm.v1.engine import core as engine_core
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore, EngineCoreProc
 from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
-from vllm.v1.executor import multiproc_executor
+from vllm.v1.executor import multiproc_executor, uniproc_executor
 from vllm.v1.request import Request
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
@@ -479,6 +482,21 @@ def test_mend_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
         SpinCondition.wait(reader, timeout_ms)
     assert waits == [mends._POLL_CAP_MS, 5, mends._POLL_CAP_MS]
     assert reader.busy_loop_s == mends._SPIN_S
+
+
+def test_mend_ranks_meet_in_a_file_of_the_temporary_directory_that_stays() -> None:
+    place = get_file_store_init_method()
+    assert place.startswith(f"file://{tempfile.gettempdir()}/vllm_dist_"), "drop the mend"
+
+
+def test_mend_ranks_meet_in_a_folder_that_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in (multiproc_executor, uniproc_executor):
+        monkeypatch.setattr(module, "get_file_store_init_method", get_file_store_init_method)
+    mends.keep_rendezvous_in(tmp_path)
+    for module in (multiproc_executor, uniproc_executor):
+        assert module.get_file_store_init_method().startswith(f"file://{tmp_path}/vllm_dist_")
 
 
 @only_cpu

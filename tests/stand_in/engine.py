@@ -41,6 +41,7 @@ class Engine:
             detail="",
             phase="decode",
             phase_age_s=time.monotonic() - self.began_s,
+            reason="no prompt waits",
             prefill_layout="P2",
             decode_layout="T2",
             reshard="auto",

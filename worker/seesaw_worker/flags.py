@@ -198,6 +198,13 @@ def settings_of(args: Namespace) -> WorkerSettings:
         if getattr(args, size) < 1:
             flag = "--" + size.replace("_", "-")
             raise LayoutError(f"{flag}={getattr(args, size)}: must be at least 1")
+        own = getattr(args, f"decode_{size}")
+        if getattr(args, size) != 1 and own not in (None, getattr(args, size)):
+            flag = "--" + size.replace("_", "-")
+            raise LayoutError(
+                f"{flag}={getattr(args, size)} and --decode-{flag[2:]}={own} both set the decode "
+                "layout; give one of them"
+            )
     decode = Layout(
         tensor=_or(args.decode_tensor_parallel_size, args.tensor_parallel_size),
         pipeline=_or(args.decode_pipeline_parallel_size, args.pipeline_parallel_size),

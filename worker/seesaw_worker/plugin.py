@@ -6,6 +6,7 @@ environment stays plain.
 
 import os
 from functools import cache
+from pathlib import Path
 
 SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
 
@@ -29,6 +30,8 @@ def _register(server_pid: str) -> None:
         end_with(int(server_pid))
         causes.keep_causes()
     mends.calm_idle_readers()
+    if (told := os.environ.get(causes.CAUSES_VARIABLE)) is not None:
+        mends.keep_rendezvous_in(Path(told).parent)
     if current_platform.is_cpu():
         processes.fork_instead_of_spawning()
         mends.rewind_seeded_generators_on_cpu()

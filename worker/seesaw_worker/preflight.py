@@ -5,27 +5,14 @@ from typing import TYPE_CHECKING
 
 from seesaw_core.errors import ModelError
 from seesaw_core.weights import TensorInfo
+from seesaw_worker.model_path import PATH_STARTS
 from seesaw_worker.refusals import one_line, refusals
 from seesaw_worker.weights.host import HostTensor, read_header
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
 
-_PATH_STARTS = ("/", "./", "../", "~")
 _LENGTH_BYTES = 8
-
-
-def check_model_path(model: str) -> None:
-    """Refuse a local path that holds no model. Hub names pass. Raises: ModelError."""
-    path = Path(model).expanduser()
-    if not path.exists():
-        if model.startswith(_PATH_STARTS):
-            raise ModelError(f"{model}: no such folder; give a checkpoint's folder or a hub name")
-        return
-    if not path.is_dir():
-        raise ModelError(f"{model} is a file; give the folder that holds it and its config.json")
-    if not (path / "config.json").exists():
-        raise ModelError(f"{model} holds no config.json, so it is no Hugging Face checkpoint")
 
 
 def check_tokenizer(config: "ModelConfig") -> None:
@@ -36,7 +23,7 @@ def check_tokenizer(config: "ModelConfig") -> None:
     from vllm.tokenizers import cached_tokenizer_from_config
 
     name = str(config.tokenizer)
-    if name.startswith(_PATH_STARTS) and not Path(name).expanduser().exists():
+    if name.startswith(PATH_STARTS) and not Path(name).expanduser().exists():
         raise ModelError(f"--tokenizer={name}: no such folder")
     with refusals():
         try:

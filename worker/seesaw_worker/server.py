@@ -16,20 +16,15 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import psutil
 import uvicorn
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import REGISTRY
-from vllm import envs
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
-from vllm.entrypoints.launchers.utils.ssl import SSLCertRefresher
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from seesaw_core.errors import EngineDiedError, InputError
@@ -43,16 +38,23 @@ from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.watchdog import kill_children
 from seesaw_worker.flags import settings_of
+from seesaw_worker.http import (
+    QuietServer,
+    certificate_refresher,
+    early_app,
+    routes,
+    uvicorn_config,
+)
+from seesaw_worker.loading import LoadingProgress, first_loss
+from seesaw_worker.model_path import check_model_path
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import RunFolder
-from seesaw_worker.supervisor import descendants
+from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
 
 _ERROR_GRACE_S = 2.0
 _FORCED_END_S = 6.0
 _FRONT_END_POLL_S = 0.5
-_ENGINE_PROCESS = "VLLM::"  # how vLLM names its processes
-_LOSS_POLL_S = 0.5
+_TICK_S = 5.0
 _LOSS_GRACE_S = 3.0
 _CAUSE_S = 30.0  # an older cause is about something that this worker has survived
 
@@ -119,6 +121,13 @@ class WorkerServer:
         probed = configs.probe(engine_args)
         preflight.check_tokenizer(probed.model_config)
         shape = sizes.shape_of(probed)
+        kind = file_system(self._settings.shm_dir)
+        if kind not in IN_MEMORY:
+            self._report(
+                Stage.STARTING,
+                f"warning: --shm-dir={self._settings.shm_dir} is on {kind or 'a disk'}, not in "
+                "memory: re-sharding will be slow; mount a tmpfs or memory-backed emptyDir there",
+            )
         folder = RunFolder.create(self._settings.shm_dir)
         try:
             made = configs.engine_configs(
@@ -133,7 +142,7 @@ class WorkerServer:
         """Load the engines. Ends the process if a signal comes first or one cannot start."""
         starting = asyncio.create_task(self._load(engine_configs))
         stopping = asyncio.create_task(self._stop.wait())
-        losing = asyncio.create_task(_first_loss())
+        losing = asyncio.create_task(first_loss())
         await asyncio.wait((starting, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
         if losing.done():  # vLLM may know the cause, but need not even notice
             await asyncio.wait(
@@ -159,10 +168,15 @@ class WorkerServer:
 
     async def _load(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
         args, telemetry = self._args, self._telemetry
-        ticker = asyncio.create_task(self._tick())
+        what = f"plain vLLM in layout {self._settings.decode}"
+        progress: LoadingProgress | None = None
+        if engine_configs is not None:
+            what = f"two engines, prefill {self._settings.prefill}, decode {self._settings.decode}"
+            progress = LoadingProgress(engine_configs.settings)
+        self._report(Stage.LOADING, what)
+        ticker = asyncio.create_task(self._tick(what, progress))
         try:
             if engine_configs is None:
-                self._report(Stage.LOADING, f"plain vLLM in layout {self._settings.decode}")
                 config = configs.plain_config(AsyncEngineArgs.from_cli_args(args), self._settings)
                 return await asyncio.to_thread(
                     AsyncLLM.from_vllm_config,
@@ -170,10 +184,6 @@ class WorkerServer:
                     enable_log_requests=args.enable_log_requests,
                     disable_log_stats=args.disable_log_stats,
                 )
-            self._report(
-                Stage.LOADING,
-                f"two engines, prefill {self._settings.prefill}, decode {self._settings.decode}",
-            )
             llm = await start_llm(
                 engine_configs,
                 policy=self._settings.policy,
@@ -193,12 +203,12 @@ class WorkerServer:
         app = build_app(args, tasks, client.model_config)
         app.include_router(routes(self._telemetry))
         await init_app_state(client, app.state, args, tasks)
-        config = _uvicorn_config(app, args)
+        config = uvicorn_config(app, args)
         config.timeout_graceful_shutdown = max(1, round(self._settings.drain_timeout_s))
         config.load()
-        self._server = _QuietServer(config)
+        self._server = QuietServer(config)
         app.state.server = self._server  # vLLM's handler of engine errors stops it
-        refresher = _certificate_refresher(config, args)
+        refresher = certificate_refresher(config, args)
         helpers = [
             asyncio.create_task(self._stop_server()),
             asyncio.create_task(self._watch_front_end(client)),
@@ -226,17 +236,10 @@ class WorkerServer:
     @contextlib.asynccontextmanager
     async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
         """Answer probes on a second handle of the socket until the engines are loaded."""
-        app = FastAPI()
-        app.include_router(routes(self._telemetry))
-
-        @app.get("/health")
-        async def health() -> Response:
-            return JSONResponse({"status": self._telemetry.detail}, status_code=503)
-
-        config = _uvicorn_config(app, self._args)
+        config = uvicorn_config(early_app(self._telemetry), self._args)
         config.log_level = "error"
         config.timeout_graceful_shutdown = 1
-        server = _QuietServer(config)
+        server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
         try:
             yield
@@ -270,10 +273,10 @@ class WorkerServer:
             self._server.force_exit = True
         self._stop.set()
 
-    async def _tick(self) -> None:
+    async def _tick(self, what: str, progress: LoadingProgress | None) -> None:
         while True:
-            await asyncio.sleep(10.0)
-            self._report(self._telemetry.stage, self._telemetry.detail)
+            await asyncio.sleep(_TICK_S)
+            self._report(Stage.LOADING, what if progress is None else f"{what}: {progress}")
 
     def _report(self, stage: Stage, detail: str) -> None:
         self._telemetry.set_stage(stage, detail)
@@ -288,7 +291,7 @@ def serve(args: Namespace) -> int:
     import uvloop
 
     settings = settings_of(args)
-    preflight.check_model_path(args.model)
+    check_model_path(args.model)
 
     async def run() -> int:
         return await WorkerServer(args, settings).run()
@@ -296,82 +299,7 @@ def serve(args: Namespace) -> int:
     return int(uvloop.run(run()))
 
 
-def routes(telemetry: Telemetry) -> APIRouter:
-    """Our own routes, beside vLLM's."""
-    router = APIRouter(prefix="/seesaw", tags=["seesaw"])
-
-    @router.get("/state")
-    async def state() -> Any:
-        return telemetry.state()
-
-    @router.get("/events")
-    async def events() -> StreamingResponse:
-        return StreamingResponse(telemetry.events(), media_type="text/event-stream")
-
-    return router
-
-
 def _because(what: str) -> str:
     """What happened, with the exception that began it, if an engine's process told."""
     cause = first_cause(within_s=_CAUSE_S)
     return f"{what}: {cause}" if cause else what
-
-
-async def _first_loss() -> str:
-    """Wait until a process of an engine that was there is gone. Returns its name."""
-    seen: dict[psutil.Process, str] = {}
-    while True:
-        here = {}
-        for process in descendants():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    here[process] = process.name()
-        for process, name in seen.items():
-            if process not in here:
-                return f"{name} (process {process.pid})"
-        seen = {p: name for p, name in here.items() if name.startswith(_ENGINE_PROCESS)}
-        await asyncio.sleep(_LOSS_POLL_S)
-
-
-class _QuietServer(uvicorn.Server):
-    """A server that leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
-def _certificate_refresher(config: uvicorn.Config, args: Namespace) -> SSLCertRefresher | None:
-    """Takes up renewed certificates while serving, where the flag asks for it."""
-    if not args.enable_ssl_refresh or config.ssl is None:
-        return None
-    return SSLCertRefresher(
-        ssl_context=config.ssl,
-        key_path=config.ssl_keyfile,
-        cert_path=config.ssl_certfile,
-        ca_path=config.ssl_ca_certs,
-    )
-
-
-def _uvicorn_config(app: FastAPI, args: Namespace) -> uvicorn.Config:
-    """vLLM's HTTP flags as its own server takes them."""
-    log_config = get_uvicorn_log_config(args)
-    logs = {} if log_config is None else {"log_config": log_config}
-    config = uvicorn.Config(
-        app,
-        host=args.host,
-        port=args.port,
-        log_level=args.uvicorn_log_level,
-        access_log=not args.disable_uvicorn_access_log,
-        ssl_keyfile=args.ssl_keyfile,
-        ssl_certfile=args.ssl_certfile,
-        ssl_ca_certs=args.ssl_ca_certs,
-        ssl_cert_reqs=args.ssl_cert_reqs,
-        ssl_ciphers=args.ssl_ciphers,
-        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
-        **logs,
-    )
-    for limit in ("h11_max_incomplete_event_size", "h11_max_header_count"):
-        if getattr(args, limit) is not None:
-            setattr(config, limit, getattr(args, limit))
-    return config

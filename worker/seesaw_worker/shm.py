@@ -15,6 +15,8 @@ import shutil
 import time
 from pathlib import Path
 
+import psutil
+
 from seesaw_core.errors import CapacityError
 
 RUN_FOLDER = re.compile(r"seesaw-\d+-[0-9a-f]{8}")
@@ -22,6 +24,7 @@ LOCK = "owner.lock"
 _UNFINISHED = re.compile(rf"\.{RUN_FOLDER.pattern}")
 _UNFINISHED_S = 60.0
 GIB = 1 << 30
+IN_MEMORY = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
 
 
 class RunFolder:
@@ -100,6 +103,17 @@ def _is_old(path: Path) -> bool:
         return time.time() - path.stat().st_mtime > _UNFINISHED_S
     except OSError:
         return False
+
+
+def file_system(folder: Path) -> str:
+    """The type of the file system that a folder lies on, such as ``tmpfs``; empty if unknown."""
+    place = folder.resolve()
+    best, kind = -1, ""
+    for partition in psutil.disk_partitions(all=True):
+        mount = Path(partition.mountpoint)
+        if place.is_relative_to(mount) and len(mount.parts) >= best:
+            best, kind = len(mount.parts), partition.fstype
+    return kind
 
 
 def check_room(shm_dir: Path, wanted_bytes: int, *, for_what: str, flag: str) -> None:

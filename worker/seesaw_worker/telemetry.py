@@ -137,6 +137,7 @@ class Telemetry:
             detail=self.detail,
             phase=controller.phase if controller else Phase.DECODE,
             phase_age_s=controller.phase_age_s if controller else 0.0,
+            reason=controller.last_reason if controller else "",
             prefill_layout=str(self._settings.prefill),
             decode_layout=str(self._settings.decode),
             reshard=self._settings.reshard,

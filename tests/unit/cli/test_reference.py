@@ -34,10 +34,10 @@ OTHER_VALUES = {
 
 def parsed(*arguments: str) -> Namespace:
     parser = ArgumentParser()
-    parser.add_argument("--tensor-parallel-size", type=int, default=4)
+    parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--pipeline-parallel-size", type=int, default=1)
     add_flags(parser)
-    return parser.parse_args(arguments)
+    return parser.parse_args(["--decode-tensor-parallel-size=4", *arguments])
 
 
 def test_the_reference_in_the_docs_is_what_the_code_says() -> None:
@@ -74,6 +74,7 @@ def test_every_flag_is_explained_in_sentences(flag: Flag) -> None:
         (("--tensor-parallel-size=0",), "--tensor-parallel-size=0"),
         (("--pipeline-parallel-size=-3",), "--pipeline-parallel-size=-3"),
         (("--prefill-tensor-parallel-size=3",), "does not divide the 4 devices"),
+        (("--tensor-parallel-size=2",), "both set the decode layout"),
     ],
 )
 def test_impossible_sizes_are_named(arguments: tuple[str, ...], says: str) -> None:
@@ -92,7 +93,7 @@ def test_settings_refuse_what_is_no_amount(field: str, value: float) -> None:
 def test_every_route_of_ours_is_listed() -> None:
     from prometheus_client import CollectorRegistry
 
-    from seesaw_worker.server import routes
+    from seesaw_worker.http import routes
 
     telemetry = Telemetry(settings_of(parsed()), CollectorRegistry())
     served = {getattr(route, "path", "") for route in routes(telemetry).routes}

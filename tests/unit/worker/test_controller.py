@@ -8,14 +8,14 @@ engine releases each buffer entry exactly once a request.
 import asyncio
 import itertools
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
 
 from seesaw_core.ledger import Ledger
-from seesaw_core.policy import PhasePolicy, Reshard
+from seesaw_core.policy import Phase, PhasePolicy, Reshard, Step, Switch, View, Wait
 from seesaw_worker.engine.controller import Controller
 from seesaw_worker.engine.handover import DecodeRoom, Engines
 from seesaw_worker.kv.transfer import BufferTicket, Progress
@@ -258,6 +258,48 @@ def test_prompts_gather_while_the_decode_engine_has_not_begun_what_it_has() -> N
             [EngineCoreOutput("long 0", [1]), EngineCoreOutput("long 1", [1])]
         )
         assert controller.view().decode_has_room
+
+    asyncio.run(run())
+
+
+def test_a_transition_costs_what_it_copies_and_not_the_step_that_ends_before_it() -> None:
+    class Once:
+        """Hands the devices over, then waits for ever."""
+
+        steps: ClassVar[list[Step]] = [Switch(to=Phase.PREFILL, reason="asked")]
+
+        def next_step(self, view: View) -> Step:
+            return self.steps.pop() if self.steps else Wait(at_most_s=None, reason="all is done")
+
+    async def run() -> None:
+        now, instants = 0.0, itertools.count(step=0.001)
+        devices = Devices()
+        prefill, decode = (
+            StandInCore(random.Random(0), devices, is_prefill=p) for p in (True, False)
+        )
+        devices.owner = decode
+        controller = Controller(
+            policy=Once(),
+            ledger=Ledger(num_blocks=4, block_size=BLOCK),
+            engines=Engines(
+                prefill=prefill,
+                decode=decode,
+                decode_room=DecodeRoom(num_requests=4, num_queued_tokens=200),
+            ),
+            observer=Deaf(),
+            clock=lambda: now + next(instants),
+        )
+        decode._step_done.clear()
+        running = asyncio.create_task(controller.run())
+        await asyncio.sleep(0.01)
+        now = 8.0  # seconds of a long step
+        decode._step_done.set()
+        while controller.last_reason != "all is done":
+            await asyncio.sleep(0.001)
+        assert controller.num_transitions == 1
+        assert controller.costs.transition_s is not None
+        assert controller.costs.transition_s < 1.0
+        running.cancel()
 
     asyncio.run(run())
 

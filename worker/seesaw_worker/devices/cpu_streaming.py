@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 
 _VECTOR_BYTES = 32
 _STEP_BYTES = 64
-_ROWS_AT_A_TIME = 4
+_ROWS_AT_A_TIME = 8
 _STRAIGHT_ROW_BYTES = 64 << 10
 
 

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 from seesaw_core.ledger import Ledger
 from seesaw_core.messages import PathTotals, TransitionEvent, WaveEvent
-from seesaw_core.policy import Admit, Costs, InPlace, Phase, Policy, Switch, View, Wait
+from seesaw_core.policy import Admit, Costs, InPlace, Phase, Policy, Step, Switch, View, Wait
 from seesaw_core.rates import Mean
 from seesaw_worker.engine import requests
 from seesaw_worker.engine.handover import EngineCore, Engines, Handover
+from seesaw_worker.engine.in_decode import InDecode
 from seesaw_worker.engine.meters import CostMeter
 from seesaw_worker.engine.waiting import Prompt, WaitingPrompts
 from seesaw_worker.kv.transfer import BufferTicket, Progress
@@ -57,7 +58,6 @@ class Controller:
         self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
         self._prefill, self._decode = engines.prefill, engines.decode
         self._handover = Handover(engines, clock)
-        self._decode_room = engines.decode_room
         self._observer = observer
         self._now = clock
         self._phase_began_s = self._now()
@@ -69,13 +69,11 @@ class Controller:
         self._keys = itertools.count()
         self._waiting = WaitingPrompts(by_priority=engines.by_priority)
         self._prefilling: dict[str, Prompt] = {}
-        self._decoding: set[str] = set()
-        self._not_begun: dict[str, int] = {}  # prompt tokens of those in place without output yet
         self._orphans: set[str] = set()
-        self._claims: dict[str, str] = {}
-        self._rejected: set[str] = set()
         self._prefill_may_write = False
         self._meter = CostMeter()
+        self._decoding = InDecode(ledger, engines.decode_room, self._meter.in_place, clock)
+        self._last_step: Step = Wait(at_most_s=None, reason="no prompt waits")
 
     # ---- what the front end calls
 
@@ -95,12 +93,8 @@ class Controller:
     async def abort(self, request_ids: Iterable[str]) -> None:
         """Forget requests wherever they are. Unknown ones are ignored."""
         wanted = set(request_ids)
-        in_decode = wanted & self._decoding
+        in_decode = self._decoding.forget(wanted)
         if in_decode:
-            self._decoding -= in_decode
-            for request_id in in_decode:
-                self._not_begun.pop(request_id, None)
-            self._meter.in_place.forget(in_decode)
             await self._decode.abort_requests_async(sorted(in_decode))
         for prompt in self._prompts_of(wanted - in_decode):
             for request_id in wanted & prompt.readers.keys():
@@ -150,40 +144,13 @@ class Controller:
 
     def observe_outputs(self, outputs: Iterable[Any]) -> None:
         """Look at the decode engine's outputs on their way to the front end."""
-        for output in outputs:
-            if requests.is_rejected(output):
-                self._release_rejected(output.request_id)
-            if requests.is_cut_short(output):
-                self._meter.in_place.forget({output.request_id})
-                self._not_begun.pop(output.request_id, None)
-            elif output.new_token_ids or output.finish_reason is not None:
-                self._meter.in_place.first_output(output.request_id, self._now())
-                self._not_begun.pop(output.request_id, None)
-            if output.finish_reason is not None:
-                self._decoding.discard(output.request_id)
+        self._decoding.observe_outputs(outputs)
         self._note_progress()
 
     def observe_progress(self, progress: Progress, key: str, request_id: str) -> None:
         """Follow a buffer entry through the decode engine."""
-        if progress is Progress.LOADING:
-            self.ledger.load(key)
-        elif request_id in self._rejected:
-            self._rejected.discard(request_id)
-        else:
-            self._claims.pop(request_id, None)
-            self.ledger.release(key)
+        self._decoding.observe_progress(progress, key, request_id)
         self._note_progress()
-
-    def _release_rejected(self, request_id: str) -> None:
-        """Release for a request that ended in an error, which the engine may do too, or not.
-
-        A request that the engine core rejects before its scheduler has seen it is never released
-        there.
-        """
-        key = self._claims.pop(request_id, None)
-        if key is not None:
-            self._rejected.add(request_id)
-            self.ledger.release(key)
 
     # ---- what others may see
 
@@ -208,6 +175,11 @@ class Controller:
         return self._now() - self._phase_began_s
 
     @property
+    def last_reason(self) -> str:
+        """Why the last step was taken, or why none is."""
+        return self._last_step.reason
+
+    @property
     def costs(self) -> Costs:
         return self._meter.costs
 
@@ -220,9 +192,7 @@ class Controller:
             oldest_wait_s=self._waiting.oldest_wait_s(self._now()),
             num_prefilling=len(self._prefilling),
             num_decoding=len(self._decoding),
-            decode_has_room=self._decode_room.is_left(
-                len(self._decoding), sum(self._not_begun.values())
-            ),
+            decode_has_room=self._decoding.has_room,
             free_tokens=self.ledger.free_tokens,
             capacity_tokens=self.ledger.capacity_tokens,
             block_size=self.ledger.block_size,
@@ -272,6 +242,7 @@ class Controller:
         while True:
             self._kick.clear()
             step = self._held_step() if self._held else self.policy.next_step(self.view())
+            self._last_step = step
             match step:
                 case Switch(to=to, reason=reason):
                     await self._switch(to, reason)
@@ -315,7 +286,8 @@ class Controller:
             for key in self._orphans:
                 self.ledger.let_go(key)
             self._orphans.clear()
-        self._meter.transition_s.observe(event.total_s)
+        # The pause is the old engine's last step: work done, whatever comes after it.
+        self._meter.transition_s.observe(event.weights_s + event.resume_s)
         self._observer.transition_done(event)
 
     async def _admit(self, count: int) -> None:
@@ -337,8 +309,7 @@ class Controller:
         await self._send_in_place([r for p in prompts for r in p.readers.values()])
 
     async def _send_in_place(self, batch: list[Any]) -> None:
-        self._decoding.update(request.request_id for request in batch)
-        self._not_begun |= {r.request_id: requests.num_prompt_tokens(r) for r in batch}
+        self._decoding.expect_in_place(batch)
         for request in batch:
             if request.request_id not in self._decoding:
                 continue  # aborted while an earlier one was sent
@@ -372,13 +343,13 @@ class Controller:
         self.ledger.store(prompt.key)
         entry = self.ledger.entry(prompt.key)
         ticket = BufferTicket(key=prompt.key, num_tokens=prompt.num_tokens, blocks=entry.blocks)
-        self._decoding |= prompt.readers.keys()
+        self._decoding.expect_loading(prompt.readers)
         for request_id, request in list(prompt.readers.items()):
             if request_id not in self._decoding:
                 self.ledger.release(prompt.key)  # aborted while an earlier one was sent
                 continue
             self._count(reshard_requests=1, reshard_tokens=requests.num_prompt_tokens(request))
-            self._claims[request_id] = prompt.key
+            self._decoding.claim(request_id, prompt.key)
             await self._decode.add_request_async(requests.for_decode(request, ticket))
 
     async def _drop(self, prompt: Prompt) -> None:

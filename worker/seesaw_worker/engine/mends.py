@@ -4,6 +4,8 @@ Every one has a contract test that fails once vLLM has mended it itself, so that
 its reason. All are made inside Seesaw's own processes only.
 """
 
+import uuid
+from pathlib import Path
 from typing import Any
 
 _SPIN_S = 0.01
@@ -36,6 +38,20 @@ def spin_when_idle(wanted: bool) -> None:
     """Whether this process's readers may spin at all: not while the other engine runs."""
     global _spin_s  # noqa: PLW0603 - vLLM makes the readers, so there is no one to hand it to
     _spin_s = _SPIN_S if wanted else 0.0
+
+
+def keep_rendezvous_in(folder: Path) -> None:
+    """Let the files by which ranks first meet lie in ``folder``, and so go with it.
+
+    Upstream they stay in the temporary directory for ever, one an engine.
+    """
+    from vllm.v1.executor import multiproc_executor, uniproc_executor
+
+    def rendezvous() -> str:
+        return f"file://{folder}/vllm_dist_{uuid.uuid4().hex}"
+
+    for module in (multiproc_executor, uniproc_executor):
+        module.get_file_store_init_method = rendezvous
 
 
 def keep_plain_weights() -> None:
