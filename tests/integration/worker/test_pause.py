@@ -79,20 +79,22 @@ def some_streams(seed: int) -> list[Stream]:
 
 
 async def under_way(client: Client, seed: int, tasks: asyncio.TaskGroup) -> list[Stream]:
-    """Streams of which some run and some wait."""
-    streams = some_streams(seed)
-    for stream in streams[:3]:
-        tasks.create_task(client.follow(stream))
-    deadline = time.monotonic() + 60
-    while not all(s.tokens for s in streams[:3]):
-        assert time.monotonic() < deadline, await client.state()
-        await asyncio.sleep(0.02)
-    for stream in streams[3:]:
-        tasks.create_task(client.follow(stream))
-    while not are_spread(state := await client.state(), len(streams)):
-        assert time.monotonic() < deadline, state
-        await asyncio.sleep(0.005)
-    return streams
+    """Streams of which some run and some wait. Where the moment is missed, others follow."""
+    deadline = time.monotonic() + 120
+    while True:
+        streams = some_streams(seed)
+        running = [tasks.create_task(client.follow(s)) for s in streams[:3]]
+        while not all(s.tokens for s in streams[:3]):
+            assert time.monotonic() < deadline, await client.state()
+            await asyncio.sleep(0.02)
+        running += [tasks.create_task(client.follow(s)) for s in streams[3:]]
+        while not all(s.tokens for s in streams[3:]):
+            state = await client.state()
+            if are_spread(state, len(streams)):
+                return streams
+            assert time.monotonic() < deadline, state
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*running)
 
 
 def whole(streams: list[Stream]) -> list[tuple[str, int]]:
