@@ -26,12 +26,16 @@ COMMANDS = {
         module="seesaw_cli.router",
         summary="one OpenAI-compatible endpoint in front of workers, with prefill waves",
     ),
+    "operator": Command(
+        module="seesaw_cli.operator", summary="make a cluster match its SeesawDeployments"
+    ),
     "demo": Command(
         module="seesaw_cli.demo",
         summary="show a worker re-shard itself under load, checked against plain vLLM (no GPU)",
     ),
     "bench": Command(
-        module="seesaw_cli.bench", summary="measure a worker against physical limits and vLLM"
+        module="seesaw_cli.bench",
+        summary="measure a worker against physical limits and vLLM, or a router beside others",
     ),
 }
 

@@ -4,6 +4,7 @@
 it comes from the tables that worker and router themselves run on.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from seesaw_core.messages import (
     WaveEvent,
     WorkerState,
 )
+from seesaw_operator.flags import parser as operator_parser
+from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
 from seesaw_worker.flags import FLAGS, Flag
@@ -124,7 +127,15 @@ def reference() -> str:
             "",
             "## Flags of `seesaw router`",
             "",
-            *table(("Flag", "Meaning"), _router_rows()),
+            *table(("Flag", "Meaning"), _rows_of(parser())),
+            "",
+            "## Flags of `seesaw operator`",
+            "",
+            *table(("Flag", "Meaning"), _rows_of(operator_parser())),
+            "",
+            "## Metrics of an operator",
+            "",
+            *table(("Metric", "Kind", "Meaning"), _metric_rows(OperatorMetrics)),
             "",
             "## Metrics of a router",
             "",
@@ -167,8 +178,8 @@ def _fields(message: type) -> list[str]:
     return [f"### `{message.__name__}`", "", about, "", *table(("Field", "Meaning"), rows), ""]
 
 
-def _router_rows() -> list[tuple[str, str]]:
-    shown = [a for a in parser()._actions if a.dest != "help"]  # noqa: SLF001 - argparse has no other way
+def _rows_of(made: argparse.ArgumentParser) -> list[tuple[str, str]]:
+    shown = [a for a in made._actions if a.dest != "help"]  # noqa: SLF001 - argparse has no other way
     return [
         (
             ", ".join(f"`{name}`" for name in a.option_strings),

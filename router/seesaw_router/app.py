@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from seesaw_router.backends import Backends, Target
+from seesaw_router.discovery import follow_service
 from seesaw_router.dispatcher import Dispatcher
 from seesaw_router.metrics import Metrics
 from seesaw_router.proxy import App, Proxy
@@ -84,12 +85,17 @@ class Router:
         ):
             backends = Backends(http, self.dispatcher.kick)
             self._connected = http, backends
-            dispatching = tasks.create_task(self.dispatcher.run())
-            backends.follow(Target(name=url, url=url) for url in self._settings.workers)
+            helpers = [tasks.create_task(self.dispatcher.run())]
+            if self._settings.service is None:
+                backends.become(Target(name=url, url=url) for url in self._settings.workers)
+            else:
+                found = follow_service(self._settings.service, backends.become)
+                helpers.append(tasks.create_task(found))
             try:
                 yield
             finally:
-                dispatching.cancel()
+                for helper in helpers:
+                    helper.cancel()
                 await backends.close()
 
     def _connections(self) -> tuple[aiohttp.ClientSession, Backends]:
@@ -109,6 +115,7 @@ class Router:
                 "name": b.target.name,
                 "url": b.target.url,
                 "serving": b.is_serving,
+                "going": b.target.is_going,
                 "running": b.num_running,
                 "phase": b.state["phase"] if b.state else None,
             }

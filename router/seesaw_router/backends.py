@@ -22,10 +22,11 @@ _SILENCE_S = 5.0  # the stream tells the state each second
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A worker's address."""
+    """A worker's address. ``is_going``: it finishes what it has and takes nothing new."""
 
     name: str
     url: str
+    is_going: bool = False
 
 
 class Backend:
@@ -53,7 +54,9 @@ class Backend:
 
     @property
     def is_serving(self) -> bool:
-        return self.state is not None and self.state["stage"] == "serving"
+        return (
+            not self.target.is_going and self.state is not None and self.state["stage"] == "serving"
+        )
 
     def sent(self, number: int, tokens: int) -> None:
         """A request goes there."""
@@ -128,23 +131,33 @@ class Backend:
 
 
 class Backends:
-    """All workers.
+    """All workers that are known.
 
-    Call order: :meth:`follow` once; :meth:`close` at the end.
+    Call order: :meth:`become` whenever they change; :meth:`close` at the end.
     """
 
     def __init__(self, http: aiohttp.ClientSession, on_change: Callable[[], None]) -> None:
         self._http = http
         self._on_change = on_change
         self._known: dict[str, Backend] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def follow(self, targets: Iterable[Target]) -> None:
-        """Follow these workers."""
-        for target in targets:
+    def become(self, targets: Iterable[Target]) -> None:
+        """Follow these workers and no others."""
+        wanted = {t.name: t for t in targets}
+        for name in self._known.keys() - wanted.keys():
+            self._forget(name)
+        for name, target in wanted.items():
+            known = self._known.get(name)
+            if known is not None and known.target.url == target.url:
+                known.target = target
+                continue
+            if known is not None:
+                self._forget(name)
             backend = Backend(target, self._http, self._on_change)
-            self._known[target.name] = backend
-            self._tasks.append(asyncio.create_task(backend.follow()))
+            self._known[name] = backend
+            self._tasks[name] = asyncio.create_task(backend.follow())
+        self._on_change()
 
     def serving(self) -> list[Backend]:
         return [b for b in self._known.values() if b.is_serving]
@@ -156,6 +169,11 @@ class Backends:
         return list(self._known.values())
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        tasks = list(self._tasks.values())
+        for name in list(self._known):
+            self._forget(name)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, name: str) -> None:
+        self._known.pop(name)
+        self._tasks.pop(name).cancel()

@@ -25,6 +25,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="A worker's base URL; give it once a worker.",
     )
+    made.add_argument(
+        "--service",
+        metavar="NAMESPACE/NAME",
+        help="Instead of --worker, inside Kubernetes: the headless Service of the workers, whose "
+        "EndpointSlices are watched.",
+    )
     made.add_argument("--host", default="127.0.0.1", help="Default: %(default)s.")
     made.add_argument("--port", type=int, default=8000, help="Default: %(default)s.")
     _add_policy(made)
@@ -92,6 +98,7 @@ def settings_from(args: argparse.Namespace) -> RouterSettings:
             stagger=args.stagger,
         ),
         workers=tuple(dict.fromkeys(url.rstrip("/") for url in args.worker)),
+        service=args.service,
         host=args.host,
         port=args.port,
         max_queued=args.max_queued,

@@ -11,6 +11,7 @@ class RouterSettings:
     """All that a router is told.
 
     workers: base URLs of workers.
+    service: instead of them, ``NAMESPACE/NAME`` of the headless Service whose pods they are.
     policy: how prompts gather into waves.
     max_queued: how many requests may wait before more are refused with 429.
     max_body_bytes: the largest request.
@@ -21,7 +22,8 @@ class RouterSettings:
     """
 
     policy: WavePolicy
-    workers: tuple[str, ...]
+    workers: tuple[str, ...] = ()
+    service: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     max_queued: int = 4096
@@ -30,8 +32,10 @@ class RouterSettings:
     drain_timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if not self.workers:
-            raise InputError("give --worker URL, once for each worker")
+        if bool(self.workers) == (self.service is not None):
+            raise InputError("give --worker URL, once for each worker, or --service NAMESPACE/NAME")
+        if self.service is not None and not all(self.service.partition("/")):
+            raise InputError(f"--service={self.service}: must be NAMESPACE/NAME")
         for url in self.workers:
             if not url.startswith(("http://", "https://")):
                 raise InputError(f"--worker={url}: must be a URL such as http://127.0.0.1:8001")

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from seesaw_cli import reference_crd
 from seesaw_cli.reference import EXIT_CODES, ROUTES, reference
 from seesaw_core.errors import InputError, LayoutError
+from seesaw_operator.api.crd import document
 from seesaw_worker.flags import FLAGS, Flag, add_flags, settings_of
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.telemetry import Telemetry
@@ -43,6 +45,16 @@ def parsed(*arguments: str) -> Namespace:
 def test_the_reference_in_the_docs_is_what_the_code_says() -> None:
     committed = (ROOT / "docs/reference-flags.md").read_text()
     assert committed == reference() + "\n", "run `make docs`"
+
+
+def test_the_reference_of_the_resource_is_what_the_code_says() -> None:
+    committed = (ROOT / "docs/reference-crd.md").read_text()
+    assert committed == reference_crd.reference() + "\n", "run `make docs`"
+
+
+def test_the_definition_in_chart_and_manifests_is_what_the_code_says() -> None:
+    for place in ("charts/seesaw/files/crd.yaml", "manifests/base/crd.yaml"):
+        assert (ROOT / place).read_text() == document(), f"{place}: run `make docs`"
 
 
 def test_every_setting_is_set_by_a_flag_and_documented() -> None:

@@ -1,0 +1,1 @@
+"""The custom resource: typed models, and the CRD that is generated from them."""

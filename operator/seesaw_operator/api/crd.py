@@ -1,0 +1,195 @@
+"""The CustomResourceDefinition, generated from the typed models.
+
+Kubernetes wants a structural schema: no references, no unions, no titles, and a default at each
+level where one is to be filled in.
+"""
+
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from seesaw_operator.api.rules import rules_of
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.api.status import Status
+
+GROUP = "seesaw.dev"
+VERSION = "v1alpha1"
+KIND = "SeesawDeployment"
+PLURAL = "seesawdeployments"
+SHORT = "ssd"
+
+Schema = dict[str, Any]
+
+_BOUNDS = {
+    "ge": "minimum",
+    "le": "maximum",
+    "min_length": "minLength",
+    "max_length": "maxLength",
+    "pattern": "pattern",
+}
+_ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
+
+
+def definition() -> Schema:
+    """The whole CustomResourceDefinition."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": [SHORT],
+                "categories": ["all"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.replicas",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                    "additionalPrinterColumns": list(_columns()),
+                    "schema": {"openAPIV3Schema": _root()},
+                }
+            ],
+        },
+    }
+
+
+def _columns() -> Iterable[Schema]:
+    ready = '.status.conditions[?(@.type=="Ready")]'
+    yield {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status"}
+    yield {"name": "Replicas", "type": "integer", "jsonPath": ".status.readyReplicas"}
+    yield {"name": "Prefill", "type": "string", "jsonPath": ".status.layouts.prefill"}
+    yield {"name": "Decode", "type": "string", "jsonPath": ".status.layouts.decode"}
+    yield {"name": "Tok/s", "type": "integer", "jsonPath": ".status.measured.tokensPerSecond"}
+    yield {"name": "URL", "type": "string", "jsonPath": ".status.url"}
+    yield {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason", "priority": 1}
+    yield {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+
+
+def _root() -> Schema:
+    return {
+        "type": "object",
+        "description": "An LLM served by workers that prefill under one layout and decode under "
+        "another on the same devices, behind one OpenAI-compatible endpoint.",
+        "required": ["spec"],
+        "properties": {
+            "spec": _object(Spec, "What is wanted."),
+            "status": _object(Status, "What is."),
+        },
+        "x-kubernetes-validations": [
+            {
+                "rule": "size(self.metadata.name) <= 40",
+                "message": "metadata.name must have at most 40 characters: the names of pods and "
+                "Services are made from it",
+            },
+            {
+                "rule": "!self.metadata.name.contains('.')",
+                "message": "metadata.name must not contain dots: a Service is named after it",
+            },
+        ],
+    }
+
+
+def _object(model: type[BaseModel], description: str) -> Schema:
+    schema: Schema = {"type": "object", "description": description}
+    required = [_outside(n, f) for n, f in model.model_fields.items() if f.is_required()]
+    if required:
+        schema["required"] = required
+    schema["properties"] = {
+        _outside(name, field): _field(field) for name, field in model.model_fields.items()
+    }
+    if rules_of(model):
+        schema["x-kubernetes-validations"] = [
+            {"rule": rule.cel, "message": rule.message} for rule in rules_of(model)
+        ]
+    return schema
+
+
+def _outside(name: str, field: FieldInfo) -> str:
+    return field.alias or name
+
+
+def _field(field: FieldInfo) -> Schema:
+    assert field.description, f"{field} has no description"
+    schema = _value(field.annotation, field.metadata, field.description)
+    default = field.default
+    if default not in (PydanticUndefined, None) and default != ():
+        plain = isinstance(default, BaseModel)
+        schema["default"] = {} if plain else default
+    if isinstance(field.json_schema_extra, dict):
+        schema |= field.json_schema_extra
+    return schema
+
+
+def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema:
+    """The schema of one value of a type that the models use."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        return _value(inner, [*metadata, *more], description)
+    if origin in (types.UnionType, Union):
+        (inner,) = (a for a in get_args(annotation) if a is not type(None))
+        return _value(inner, metadata, description)
+    if origin is tuple:
+        items = _value(get_args(annotation)[0], (), "")
+        return {
+            "type": "array",
+            "description": description,
+            "items": {k: v for k, v in items.items() if k != "description" or v},
+            **_bounds(metadata, _ARRAY_BOUNDS),
+        }
+    if origin is Literal:
+        return {"type": "string", "description": description, "enum": list(get_args(annotation))}
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _object(annotation, description or (annotation.__doc__ or "").strip())
+    kinds = {bool: "boolean", int: "integer", str: "string"}
+    kind = next(name for base, name in kinds.items() if issubclass(annotation, base))
+    schema: Schema = {"type": kind, "description": description}
+    if kind == "integer":
+        schema["format"] = "int32"
+    return schema | _bounds(metadata, _BOUNDS)
+
+
+def _bounds(metadata: Iterable[Any], names: dict[str, str]) -> Schema:
+    """Bounds from annotations, which pydantic spreads over small objects."""
+    found: Schema = {}
+    for part in metadata:
+        spread = part.metadata if isinstance(part, FieldInfo) else [part]
+        for bound in spread:
+            for name, keyword in names.items():
+                value = getattr(bound, name, None)
+                if value is not None:
+                    found[keyword] = value
+    return found
+
+
+def document() -> str:
+    """The definition as a YAML document."""
+    import yaml
+
+    head = (
+        "# Made by `make docs` from operator/seesaw_operator/api. Edit the models, not this file.\n"
+    )
+    return head + str(yaml.safe_dump(definition(), sort_keys=False, width=100))
+
+
+if __name__ == "__main__":
+    print(document(), end="")

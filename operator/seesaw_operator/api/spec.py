@@ -1,0 +1,236 @@
+"""``SeesawDeployment.spec`` as users write it. The CRD's schema is generated from these models.
+
+Every rule that a user can break is a bound on a field or a CEL rule on a model, so that the
+apiserver refuses it at once, naming the field.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from seesaw_operator.api.rules import Rule, rules
+
+QUANTITY = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
+
+MODEL_URI = (
+    r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^ ]*)?|/[^ ]+|[A-Za-z0-9][^ :/]*(/[^ :/]+)?)$"
+)
+
+Degree = Annotated[int, Field(ge=1, le=1024)]
+Quantity = Annotated[str, Field(pattern=QUANTITY, max_length=24)]
+
+
+class ApiModel(BaseModel):
+    """A part of the resource: camelCase outside, snake_case here."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+
+class Model(ApiModel):
+    """What to serve."""
+
+    uri: Annotated[str, Field(max_length=2048, pattern=MODEL_URI)] = Field(
+        description="Where the model is: a Hugging Face repository such as "
+        "'meta-llama/Llama-3.1-70B-Instruct', an absolute path of a folder inside the image, or "
+        "'pvc://CLAIM/PATH' for a folder on a PersistentVolumeClaim of this namespace."
+    )
+    name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        default=None,
+        description="The name that requests put into their 'model' field. Default: the "
+        "resource's own name.",
+    )
+    max_model_len: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="The longest prompt and answer together, in tokens. Default: what the model "
+        "was made for.",
+    )
+
+
+class Accelerator(ApiModel):
+    """What one replica runs on."""
+
+    resource_name: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9._-]+$")
+    ] = Field(
+        default="nvidia.com/gpu",
+        description="The extended resource to ask the node for. 'cpu' runs on processor cores, "
+        "one for each rank: slow, for trying things out.",
+    )
+    count: Degree = Field(default=1, description="How many devices one replica has.")
+
+
+class Layout(ApiModel):
+    """How the model is laid over a replica's devices: tensor x pipeline x data of them."""
+
+    tensor: Degree = Field(default=1, description="Tensor-parallel size.")
+    pipeline: Degree = Field(default=1, description="Pipeline-parallel size.")
+    data: Degree = Field(
+        default=1,
+        description="Data-parallel size: how many engines share the replica's devices, each on "
+        "its own part. Never switched, so the same in both layouts.",
+    )
+
+
+@rules(
+    Rule(
+        cel="self.prefill.data == self.decode.data",
+        message="prefill.data and decode.data must be equal: data parallelism is never switched",
+    ),
+    Rule(
+        cel="self.prefill.tensor * self.prefill.pipeline == "
+        "self.decode.tensor * self.decode.pipeline",
+        message="prefill and decode run on the same devices: prefill.tensor x prefill.pipeline "
+        "must equal decode.tensor x decode.pipeline",
+    ),
+)
+class Parallelism(ApiModel):
+    """The two layouts between which the workers re-shard."""
+
+    prefill: Layout = Field(description="The layout that prompts are prefilled under.")
+    decode: Layout = Field(description="The layout that tokens are decoded under.")
+
+
+class KVBuffer(ApiModel):
+    """Memory in each pod for the KV of prompts on their way from prefill to decode."""
+
+    size: Quantity = Field(
+        default="4Gi",
+        description="Per replica, such as '64Gi'. The larger, the fewer transitions. It is "
+        "reserved at the start and counted in the pod's memory.",
+    )
+
+
+class Waves(ApiModel):
+    """How prompts gather."""
+
+    max_wait: Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m)$", max_length=12)] = Field(
+        default="10s",
+        description="The longest that a prompt waits for a prefill wave once the buffer has "
+        "room, and that running requests stand still for one.",
+    )
+
+
+class KeyRef(ApiModel):
+    """A key of a Secret or ConfigMap of this namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="The object.")
+    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="The key in it.")
+    optional: bool = Field(default=False, description="Whether it may be missing.")
+
+
+@rules(
+    Rule(
+        cel="has(self.secretKeyRef) != has(self.configMapKeyRef)",
+        message="give exactly one of secretKeyRef and configMapKeyRef",
+    )
+)
+class EnvSource(ApiModel):
+    """Where a variable's value comes from."""
+
+    secret_key_ref: KeyRef | None = Field(default=None, description="A Secret's key.")
+    config_map_key_ref: KeyRef | None = Field(default=None, description="A ConfigMap's key.")
+
+
+@rules(
+    Rule(
+        cel="!(has(self.value) && has(self.valueFrom))",
+        message="give value or valueFrom, not both",
+    )
+)
+class EnvVar(ApiModel):
+    """One environment variable of the engine."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Its name.")
+    value: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None, description="Its value."
+    )
+    value_from: EnvSource | None = Field(
+        default=None, description="Where its value comes from, instead of 'value'."
+    )
+
+
+class Resources(ApiModel):
+    """What the engine's container asks for beside its devices, its KV buffer and its arena."""
+
+    cpu: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?m?$", max_length=24)] | None = Field(
+        default=None, description="Processor cores, such as '8' or '500m'."
+    )
+    memory: Quantity | None = Field(
+        default=None,
+        description="The pod's whole memory: processes, the KV buffer, and on the CPU the "
+        "weights. It must be larger than the KV buffer.",
+    )
+
+
+class Engine(ApiModel):
+    """The worker's container."""
+
+    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
+        default=None, description="Default: the worker image that the operator was installed with."
+    )
+    extra_args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
+        default=(),
+        max_length=128,
+        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'.",
+    )
+    env: tuple[EnvVar, ...] = Field(
+        default=(), max_length=128, description="Environment variables, such as HF_TOKEN."
+    )
+    resources: Resources = Field(
+        default=Resources(), description="Memory and processor cores of a pod."
+    )
+
+
+class Router(ApiModel):
+    """The HTTP endpoint in front of the workers."""
+
+    replicas: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="How many routers. Two or more survive the loss of one."
+    )
+    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
+        default=None, description="Default: the router image that the operator was installed with."
+    )
+
+
+@rules(
+    Rule(
+        cel="!has(self.parallelism) || self.parallelism.decode.tensor * "
+        "self.parallelism.decode.pipeline * self.parallelism.decode.data == "
+        "self.accelerator.count",
+        message="parallelism must use all devices: tensor x pipeline x data must equal "
+        "accelerator.count",
+    ),
+    Rule(
+        cel="!has(self.engine.resources.memory) || quantity(self.engine.resources.memory)"
+        ".isGreaterThan(quantity(self.kvBuffer.size))",
+        message="engine.resources.memory must be larger than kvBuffer.size, which is part of it",
+    ),
+)
+class Spec(ApiModel):
+    """What is wanted."""
+
+    model: Model = Field(description="What to serve.")
+    accelerator: Accelerator = Field(default=Accelerator(), description="What one replica runs on.")
+    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1, description="How many worker pods, each a whole copy of the model."
+    )
+    parallelism: Parallelism | None = Field(
+        default=None,
+        description="The layouts. Default: prefill pipeline-parallel and decode tensor-parallel "
+        "over all devices.",
+    )
+    reshard: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="When to prefill under the prefill layout: 'auto' where measurements say "
+        "that two transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' "
+        "not at all, which is plain vLLM in the decode layout.",
+    )
+    kv_buffer: KVBuffer = Field(
+        default=KVBuffer(), description="Memory for KV between prefill and decode."
+    )
+    waves: Waves = Field(default=Waves(), description="How prompts gather into prefill waves.")
+    engine: Engine = Field(default=Engine(), description="The worker's container.")
+    router: Router = Field(default=Router(), description="The endpoint in front of the workers.")

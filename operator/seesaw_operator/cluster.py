@@ -1,0 +1,185 @@
+"""The only code that talks to Kubernetes; but the watch on our own resource is kopf's."""
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kubernetes.aio import client, watch
+from kubernetes.aio.dynamic import DynamicClient
+
+from seesaw_operator.api.crd import GROUP, KIND, VERSION
+from seesaw_operator.health import Metrics
+from seesaw_operator.names import DEPLOYMENT_LABEL, MANAGER
+from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
+
+logger = logging.getLogger(__name__)
+
+WATCHED = (
+    ("v1", "Pod"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "Deployment"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+)
+_RETRY_S = 2.0
+
+
+class Cluster:
+    """Writes objects and follows those that are ours. Requires: an async context around it."""
+
+    def __init__(self, dynamic: DynamicClient, metrics: Metrics) -> None:
+        self._dynamic = dynamic
+        self._metrics = metrics
+
+    async def apply(self, manifest: Object) -> Object:
+        """Create an object or make it as the manifest says, and return it. Idempotent."""
+        resource = await self._dynamic.resources.get(
+            api_version=manifest["apiVersion"], kind=manifest["kind"]
+        )
+        applied = await self._dynamic.server_side_apply(
+            resource, manifest, field_manager=MANAGER, force_conflicts=True
+        )
+        self._metrics.writes.labels(kind=manifest["kind"]).inc()
+        body: Object = applied.to_dict()
+        return body
+
+    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
+        """Make a resource's status as given. A resource that is gone is none of our business."""
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace},
+            "status": status,
+        }
+        resource = await self._dynamic.resources.get(api_version=body["apiVersion"], kind=KIND)
+        await self._dynamic.server_side_apply(
+            resource.status, body, field_manager=MANAGER, force_conflicts=True
+        )
+        self._metrics.writes.labels(kind=KIND).inc()
+
+    async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
+        """Record an Event about a resource. ``kind`` is Normal or Warning.
+
+        Events are for people who look on; the status says the same, so a failure is only logged.
+        """
+        metadata = resource["metadata"]
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "generateName": f"{metadata['name']}-",
+                "namespace": metadata["namespace"],
+            },
+            "eventTime": now.replace("+00:00", "Z"),
+            "reportingController": f"{GROUP}/operator",
+            "reportingInstance": MANAGER,
+            "action": "Reconcile",
+            "type": kind,
+            "reason": reason,
+            "note": message[:1000],
+            "regarding": {
+                "apiVersion": f"{GROUP}/{VERSION}",
+                "kind": KIND,
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+        }
+        events = await self._dynamic.resources.get(api_version="events.k8s.io/v1", kind="Event")
+        try:
+            await self._dynamic.create(events, body=event)
+        except client.exceptions.ApiException as error:
+            logger.warning("the event %s was not recorded: %s", reason, error.reason)
+
+    async def follow(
+        self,
+        store: Store,
+        on_change: Callable[[Object], None],
+        namespaces: Iterable[str],
+        is_ready: Callable[[], None],
+    ) -> None:
+        """Keep the store's children up to date for ever; ``is_ready`` after the first lists."""
+        places: list[str | None] = [*namespaces] or [None]
+        listed = [asyncio.Event() for _ in WATCHED for _ in places]
+        async with asyncio.TaskGroup() as tasks:
+            events = iter(listed)
+            for api_version, kind in WATCHED:
+                for place in places:
+                    one = _Follower(self._dynamic, api_version, kind, place, store, on_change)
+                    tasks.create_task(one.run(next(events)))
+            for event in listed:
+                await event.wait()
+            is_ready()
+
+
+class _Follower:
+    """Lists and watches one kind in one place."""
+
+    def __init__(
+        self,
+        dynamic: DynamicClient,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        store: Store,
+        on_change: Callable[[Object], None],
+    ) -> None:
+        self._dynamic = dynamic
+        self._api_version, self._kind, self._namespace = api_version, kind, namespace
+        self._store = store
+        self._on_change = on_change
+
+    async def run(self, listed: asyncio.Event) -> None:
+        while True:
+            try:
+                await self._once(listed)
+            except (client.exceptions.ApiException, OSError, TimeoutError) as error:
+                logger.warning("watching %s: %s; again in %.0f s", self._kind, error, _RETRY_S)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _once(self, listed: asyncio.Event) -> None:
+        resource = await self._dynamic.resources.get(api_version=self._api_version, kind=self._kind)
+        found = (
+            await resource.get(namespace=self._namespace, label_selector=DEPLOYMENT_LABEL)
+        ).to_dict()
+        self._replace(found["items"])
+        listed.set()
+        watcher = watch.Watch()
+        async for event in watcher.stream(
+            resource.get,
+            namespace=self._namespace,
+            label_selector=DEPLOYMENT_LABEL,
+            resource_version=found["metadata"]["resourceVersion"],
+            serialize=False,
+        ):
+            self._take(event["type"], event["raw_object"])
+
+    def _replace(self, items: list[Object]) -> None:
+        seen = set()
+        for item in items:
+            body = {"apiVersion": self._api_version, "kind": self._kind} | item
+            seen.add(ref_of(body))
+            self._take("ADDED", body)
+        for ref in self._store.refs(self._kind) - seen:
+            if self._namespace in (None, ref.namespace):
+                self._gone(ref)
+
+    def _take(self, kind: str, body: Object) -> None:
+        if kind == "DELETED":
+            self._gone(ref_of(body))
+        elif kind in ("ADDED", "MODIFIED"):
+            self._store.put_child(body)
+            if owner_of(body) is not None:
+                self._on_change(body)
+
+    def _gone(self, ref: Ref) -> None:
+        body = self._store.child(ref)
+        self._store.drop_child(ref)
+        if body is not None:
+            self._on_change(body)

@@ -1,0 +1,103 @@
+"""One operator at a time: the Lease, held for as long as this operator leads."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+logger = logging.getLogger(__name__)
+
+_LEASE_S, _RENEW_S, _RETRY_S = 15, 10, 2
+_GIVE_BACK_S = 5.0
+_UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class _Lock(LeaseLock):
+    """A lock that an apiserver which cannot be reached only delays."""
+
+    async def get(self, name: str, namespace: str) -> Any:
+        try:
+            return await super().get(name, namespace)
+        except _UNREACHABLE as error:
+            return False, client.exceptions.ApiException(reason=repr(error))
+
+    async def create(self, name: str, namespace: str, election_record: Any) -> bool:
+        # The library's own passes a value that the library's own client refuses.
+        body = client.V1Lease(
+            metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record)
+        )
+        try:
+            await self.api_instance.create_namespaced_lease(namespace, body)
+        except (client.exceptions.ApiException, *_UNREACHABLE):
+            return False
+        return True
+
+    async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
+        try:
+            return bool(await super().update(name, namespace, updated_record))
+        except _UNREACHABLE:
+            return False
+
+
+class Lease:
+    """The Lease ``NAMESPACE/NAME``, as seen by this process."""
+
+    def __init__(self, api: client.ApiClient, namespace: str, name: str) -> None:
+        self._api, self._namespace, self._name = api, namespace, name
+        self._identity = f"{socket.gethostname()}-{os.getpid()}"
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[asyncio.Event]:
+        """Wait until it is ours; the event tells when it is lost. Given back at the end."""
+        won, lost = asyncio.Event(), asyncio.Event()
+
+        async def lead() -> None:
+            won.set()
+            await lost.wait()
+
+        election = LeaderElection(
+            Config(
+                _Lock(self._name, self._namespace, self._identity, self._api),
+                lease_duration=_LEASE_S,
+                renew_deadline=_RENEW_S,
+                retry_period=_RETRY_S,
+                onstarted_leading=lead,
+                onstopped_leading=None,
+            )
+        )
+        logger.info("waiting for the Lease %s/%s", self._namespace, self._name)
+        electing = asyncio.create_task(election.run())
+        electing.add_done_callback(lambda _: lost.set())
+        waiting = asyncio.create_task(won.wait())
+        try:
+            await asyncio.wait((electing, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if electing.done():
+                await electing  # its error says why
+            yield lost
+        finally:
+            waiting.cancel()
+            electing.cancel()
+            if won.is_set() and not lost.is_set():
+                await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Let the next operator lead at once, instead of when the Lease has run out."""
+        leases = client.CoordinationV1Api(self._api)
+        with contextlib.suppress(client.exceptions.ApiException, *_UNREACHABLE):
+            async with asyncio.timeout(_GIVE_BACK_S):
+                await self._release(leases)
+
+    async def _release(self, leases: client.CoordinationV1Api) -> None:
+        lease = await leases.read_namespaced_lease(self._name, self._namespace)
+        if lease.spec.holder_identity == self._identity:
+            lease.spec.holder_identity = ""
+            await leases.replace_namespaced_lease(self._name, self._namespace, lease)

@@ -1,0 +1,64 @@
+"""``/healthz`` for probes and ``/metrics`` for Prometheus."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+
+class Metrics:
+    """What an operator counts of itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.reconciles = Histogram(
+            "seesaw_operator_reconcile_seconds",
+            "Seconds that a reconcile took, by result: done, failed.",
+            ["result"],
+            registry=registry,
+        )
+        self.writes = Counter(
+            "seesaw_operator_api_writes",
+            "Writes to the Kubernetes API, by kind of object.",
+            ["kind"],
+            registry=registry,
+        )
+        self.leads = Gauge(
+            "seesaw_operator_leads", "1 while this operator holds the Lease.", registry=registry
+        )
+
+
+@asynccontextmanager
+async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
+    """Serve both meanwhile.
+
+    The operator is healthy as long as its event loop runs, since it ends itself on what it
+    cannot survive.
+    """
+    began_s = time.monotonic()
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"up_s": round(time.monotonic() - began_s)})
+
+    async def metrics(_: web.Request) -> web.Response:
+        body = generate_latest(registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()

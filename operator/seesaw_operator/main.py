@@ -1,0 +1,141 @@
+"""One operator from start to end: take the Lease, then follow, reconcile and measure."""
+
+import asyncio
+import logging
+import signal
+import time
+
+import aiohttp
+import kopf
+from kubernetes.aio import client, config
+from kubernetes.aio.dynamic import DynamicClient
+from prometheus_client import CollectorRegistry
+
+from seesaw_operator.cluster import Cluster
+from seesaw_operator.election import Lease
+from seesaw_operator.handlers import register
+from seesaw_operator.health import Metrics, served
+from seesaw_operator.measure import Meter
+from seesaw_operator.reconcile import Reconciler
+from seesaw_operator.settings import OperatorSettings
+from seesaw_operator.store import Key, Object, Store, owner_of
+from seesaw_operator.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: OperatorSettings) -> int:
+    """Run until told to stop. Returns the exit code: 1 if it could not go on."""
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        await config.load_kube_config()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    async with client.ApiClient() as api, served(registry, settings.port):
+        leading = asyncio.create_task(_lead_while_elected(settings, api, metrics))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        has_ended = leading.done()
+        leading.cancel()
+        try:
+            await leading
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            logger.exception("cannot go on")
+        return 1 if has_ended else 0
+
+
+async def _lead_while_elected(
+    settings: OperatorSettings, api: client.ApiClient, metrics: Metrics
+) -> None:
+    """Wait for the Lease and lead. Returns once it is lost."""
+    async with Lease(api, settings.lease_namespace, settings.lease_name).held() as lost:
+        logger.info("leading")
+        metrics.leads.set(1)
+        leading = asyncio.create_task(_lead(settings, api, metrics))
+        losing = asyncio.create_task(lost.wait())
+        try:
+            await asyncio.wait((leading, losing), return_when=asyncio.FIRST_COMPLETED)
+            if losing.done():
+                logger.error("the Lease is lost: another operator may hold it")
+                return
+            await leading
+        finally:
+            metrics.leads.set(0)
+            for task in (leading, losing):
+                task.cancel()
+            await asyncio.gather(leading, losing, return_exceptions=True)
+
+
+async def _lead(settings: OperatorSettings, api: client.ApiClient, metrics: Metrics) -> None:
+    """Follow, reconcile and measure for ever. Requires: this operator holds the Lease."""
+    store = Store()
+    is_listed = asyncio.Event()
+    async with (
+        aiohttp.ClientSession() as http,
+        DynamicClient(api) as dynamic,
+        asyncio.TaskGroup() as tasks,
+    ):
+
+        async def work(key: Key) -> None:
+            await is_listed.wait()  # or objects that are there would be applied again
+            began, result = time.monotonic(), "failed"
+            try:
+                await reconciler.reconcile(key)
+                result = "done"
+            finally:
+                seconds = time.monotonic() - began
+                metrics.reconciles.labels(result=result).observe(seconds)
+
+        queue = WorkQueue(work)
+        cluster = Cluster(dynamic, metrics)
+        meter = Meter(store, http, on_change=queue.add)
+        reconciler = Reconciler(cluster=cluster, store=store, measurements=meter, settings=settings)
+
+        def changed(body: Object) -> None:
+            key = owner_of(body)
+            if key is not None:
+                queue.add(key)
+
+        registry = kopf.OperatorRegistry()
+        register(registry, store, queue)
+        tasks.create_task(
+            cluster.follow(store, changed, settings.namespaces, is_ready=is_listed.set)
+        )
+        tasks.create_task(_follow_resources(registry, settings))
+        tasks.create_task(meter.run(settings.measure_every_s))
+        tasks.create_task(_resync(store, queue, reconciler, settings.resync_s))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await queue.close()
+
+
+async def _follow_resources(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> None:
+    kopf_settings = kopf.OperatorSettings()
+    kopf_settings.posting.enabled = False
+    kopf_settings.scanning.disabled = True
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings,
+        standalone=True,
+        identity="seesaw",  # type: ignore[arg-type] # else the user's name, and there may be none
+        clusterwide=not settings.namespaces,
+        namespaces=list(settings.namespaces),
+    )
+    raise RuntimeError("kopf has stopped following SeesawDeployments")
+
+
+async def _resync(store: Store, queue: WorkQueue, reconciler: Reconciler, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        reconciler.forget_applied()
+        for key in store.resources():
+            queue.add(key)

@@ -1,0 +1,144 @@
+"""The only code that talks to workers: what they are doing, summed up per resource."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from seesaw_operator import pods
+from seesaw_operator.api.status import Measured
+from seesaw_operator.names import COMPONENT_LABEL
+from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.store import Key, Object, Store
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S = 4.0
+_WINDOW_S = 60.0
+_TOKENS = "vllm:generation_tokens_total"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One engine at one moment."""
+
+    output_tokens: float
+    state: dict[str, Any]
+
+
+class Meter:
+    """Asks all workers every so often, and says whose figures have changed.
+
+    Call order: :meth:`run` as a task.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        http: aiohttp.ClientSession,
+        on_change: Callable[[Key], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._http = http
+        self._on_change = on_change
+        self._now = clock
+        self._known: dict[Key, Measured] = {}
+        self._totals: dict[tuple[Key, str], deque[tuple[float, float]]] = {}
+
+    def of(self, key: Key) -> Measured | None:
+        return self._known.get(key)
+
+    async def run(self, every_s: float) -> None:
+        """Measure for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.measure_all()
+
+    async def measure_all(self) -> None:
+        """Ask all workers once."""
+        keys = set(self._store.resources())
+        await asyncio.gather(*(self._measure(key) for key in keys))
+        self._known = {k: v for k, v in self._known.items() if k in keys}
+        self._totals = {k: v for k, v in self._totals.items() if k[0] in keys}
+
+    async def _measure(self, key: Key) -> None:
+        urls = [
+            url
+            for pod in self._store.children(key, "Pod")
+            if pod["metadata"]["labels"].get(COMPONENT_LABEL) == WORKER and pods.is_ready(pod)
+            for url in _urls(pod)
+        ]
+        readings = await asyncio.gather(*(self._read(url) for url in urls))
+        found = {url: r for url, r in zip(urls, readings) if r is not None}
+        for _, url in [k for k in self._totals if k[0] == key and k[1] not in found]:
+            del self._totals[key, url]
+        measured = self._sum_up(key, found) if found else None
+        if measured is None or measured == self._known.get(key):
+            return
+        self._known[key] = measured
+        self._on_change(key)
+
+    def _sum_up(self, key: Key, found: dict[str, Reading]) -> Measured:
+        states = [r.state for r in found.values()]
+        rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
+        blocks = [s["buffer"]["blocks"] for s in states if s["buffer"]]
+        capacity = sum(b["capacity"] for b in blocks)
+        used = capacity - sum(b["free"] for b in blocks)
+        return Measured(
+            tokens_per_second=_rounded(rate),
+            transitions=sum(s["transitions"] for s in states),
+            waiting_requests=sum(s["num_waiting"] for s in states),
+            running_requests=sum(s["num_prefilling"] + s["num_decoding"] for s in states),
+            buffer_used_percent=round(100 * used / capacity) if capacity else 0,
+            prefill_workers=sum(s["phase"] == "prefill" for s in states),
+        )
+
+    def _rate(self, key: Key, url: str, total: float) -> float:
+        """Tokens per second since about a minute ago."""
+        now = self._now()
+        history = self._totals.setdefault((key, url), deque())
+        if history and total < history[-1][1]:
+            history.clear()  # the worker has started anew
+        history.append((now, total))
+        while len(history) > 2 and now - history[1][0] >= _WINDOW_S:
+            history.popleft()
+        (then, before), seconds = history[0], now - history[0][0]
+        return (total - before) / seconds if seconds > 0 and then < now else 0.0
+
+    async def _read(self, url: str) -> Reading | None:
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        try:
+            async with self._http.get(f"{url}/seesaw/state", timeout=timeout) as response:
+                response.raise_for_status()
+                state = await response.json()
+            params = [("name[]", _TOKENS)]
+            async with self._http.get(f"{url}/metrics", params=params, timeout=timeout) as response:
+                response.raise_for_status()
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            logger.debug("%s: %r", url, error)
+            return None
+        samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
+        tokens = sum(s.value for s in samples if s.name == _TOKENS)
+        return Reading(output_tokens=tokens, state=state)
+
+
+def _urls(pod: Object) -> list[str]:
+    address = pods.ip(pod)
+    if address is None:
+        return []
+    host = f"[{address}]" if ":" in address else address
+    ports = [p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports", ())]
+    return [f"http://{host}:{port}" for port in ports]
+
+
+def _rounded(rate: float) -> int:
+    """To two digits, so that a status under steady load is not written each time."""
+    return int(float(f"{rate:.2g}"))

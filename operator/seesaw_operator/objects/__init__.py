@@ -1,0 +1,1 @@
+"""Pure builders: what a SeesawDeployment needs in the cluster, as manifests."""

@@ -1,0 +1,144 @@
+"""The routers: a Deployment behind the Service that clients call, and the rights they need."""
+
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.names import ROUTER_PORT, SERVICE_PORT, Manifest, Owner
+from seesaw_operator.objects import pods
+from seesaw_operator.quantities import seconds
+from seesaw_operator.settings import Images, Timing
+
+COMPONENT = "router"
+_MARGIN_S = 30
+
+
+def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:
+    """Everything that the routers need, in the order in which to create it."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": owner.metadata(owner.router, COMPONENT),
+            "automountServiceAccountToken": False,
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": owner.metadata(owner.router, COMPONENT),
+            "rules": [
+                {
+                    "apiGroups": ["discovery.k8s.io"],
+                    "resources": ["endpointslices"],
+                    "verbs": ["get", "list", "watch"],
+                }
+            ],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": owner.metadata(owner.router, COMPONENT),
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": owner.router,
+            },
+            "subjects": [
+                {"kind": "ServiceAccount", "name": owner.router, "namespace": owner.namespace}
+            ],
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": owner.metadata(owner.name, COMPONENT),
+            "spec": {
+                "type": "ClusterIP",
+                "selector": owner.selector(COMPONENT),
+                "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http"}],
+            },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": owner.metadata(owner.router, COMPONENT),
+            "spec": {
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": owner.selector(COMPONENT)},
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        },
+        _deployment(spec, owner, images, timing),
+    ]
+
+
+def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
+    """The command line of a router."""
+    return [
+        "router",
+        f"--service={owner.namespace}/{owner.worker}",
+        "--host=0.0.0.0",
+        f"--port={ROUTER_PORT}",
+        f"--max-wait-s={seconds(spec.waves.max_wait):g}",
+        f"--drain-timeout-s={timing.drain_s}",
+    ]
+
+
+def _deployment(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": owner.metadata(owner.router, COMPONENT),
+        "spec": {
+            "replicas": spec.router.replicas,
+            "revisionHistoryLimit": 3,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+            },
+            "selector": {"matchLabels": owner.selector(COMPONENT)},
+            "template": {
+                "metadata": {"labels": owner.labels(COMPONENT)},
+                "spec": _pod(spec, owner, images, timing),
+            },
+        },
+    }
+
+
+def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
+    pod: Manifest = {
+        "serviceAccountName": owner.router,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "securityContext": pods.pod_security(),
+        "terminationGracePeriodSeconds": timing.pre_stop_s + timing.drain_s + _MARGIN_S,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": owner.selector(COMPONENT)},
+            }
+        ],
+        "containers": [
+            {
+                "name": "router",
+                "image": spec.router.image or images.router,
+                "imagePullPolicy": images.pull_policy,
+                "args": arguments(spec, owner, timing),
+                "ports": [{"name": "http", "containerPort": ROUTER_PORT}],
+                "resources": {
+                    "requests": {"cpu": "250m", "memory": "256Mi"},
+                    "limits": {"memory": "1Gi"},
+                },
+                "securityContext": pods.container_security(),
+                "readinessProbe": pods.http_probe(
+                    "/ready", "http", every_s=2, failures=2, timeout_s=3
+                ),
+                "livenessProbe": pods.http_probe(
+                    "/health", "http", every_s=10, failures=6, timeout_s=5
+                ),
+                "lifecycle": pods.pre_stop(timing.pre_stop_s),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+            }
+        ],
+    }
+    if images.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in images.pull_secrets]
+    return pod

@@ -1,0 +1,110 @@
+"""What is wrong with a pod, in a reason, a sentence and the next step."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+Pod = dict[str, Any]
+
+_WAITING = {
+    "ErrImagePull": "ImagePullFailed",
+    "ImagePullBackOff": "ImagePullFailed",
+    "InvalidImageName": "ImagePullFailed",
+    "ErrImageNeverPull": "ImagePullFailed",
+    "CreateContainerConfigError": "ContainerConfigError",
+    "CreateContainerError": "ContainerConfigError",
+    "RunContainerError": "ContainerConfigError",
+}
+_NEXT = {
+    "ImagePullFailed": "Check engine.image (router.image), and that the node may pull it.",
+    "ContainerConfigError": "Check engine.env and the Secrets and ConfigMaps that it names.",
+    "Unschedulable": "Free or add devices, or lower accelerator.count, replicas or "
+    "engine.resources.",
+    "OutOfMemory": "Raise engine.resources.memory, or lower kvBuffer.size.",
+    "InvalidInput": "Change what the message names.",
+    "Crashing": "Look at the log: kubectl logs {pod} --previous",
+}
+# Which field of the spec a flag is made of, for those that the worker's errors name.
+_FIELDS = {
+    "--kv-buffer-gib": "kvBuffer.size",
+    "--prefill-tensor-parallel-size": "parallelism.prefill.tensor",
+    "--prefill-pipeline-parallel-size": "parallelism.prefill.pipeline",
+    "--decode-tensor-parallel-size": "parallelism.decode.tensor",
+    "--decode-pipeline-parallel-size": "parallelism.decode.pipeline",
+    "--max-model-len": "model.maxModelLen",
+    "--served-model-name": "model.name",
+    "--flush-timeout-s": "waves.maxWait",
+    "--model": "model.uri",
+}
+_BAD_INPUT_EXIT = 2
+_OUR_ERROR = re.compile(r"^seesaw (?:worker|router): (.+)$", re.MULTILINE)
+_MESSAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why a pod does not serve, and what to do."""
+
+    reason: str
+    message: str
+
+
+def is_ready(pod: Pod) -> bool:
+    """Whether it serves and is to stay."""
+    return not is_going(pod) and _condition(pod, "Ready").get("status") == "True"
+
+
+def is_going(pod: Pod) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def ip(pod: Pod) -> str | None:
+    address: str | None = pod.get("status", {}).get("podIP")
+    return address
+
+
+def trouble(pod: Pod) -> Trouble | None:
+    """The first thing that keeps a pod from serving, if it is more than that it still starts."""
+    if is_ready(pod) or is_going(pod):
+        return None
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return _trouble(pod, "Unschedulable", scheduled.get("message", ""))
+    for status in pod.get("status", {}).get("containerStatuses", ()):
+        found = _container_trouble(pod, status)
+        if found is not None:
+            return found
+    return None
+
+
+def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
+    waiting = status.get("state", {}).get("waiting", {})
+    reason = _WAITING.get(waiting.get("reason", ""))
+    if reason is not None:
+        return _trouble(pod, reason, waiting.get("message", waiting["reason"]))
+    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get(
+        "terminated"
+    )
+    if ended is None or (ended.get("exitCode") == 0 and ended.get("reason") != "OOMKilled"):
+        return None
+    said = ended.get("message", "").strip()
+    if ended.get("reason") == "OOMKilled":
+        return _trouble(pod, "OutOfMemory", "a process needed more memory than the pod has")
+    if ended.get("exitCode") == _BAD_INPUT_EXIT:
+        ours = _OUR_ERROR.findall(said)
+        text = ours[-1] if ours else said
+        fields = [f"{flag} is {field}" for flag, field in _FIELDS.items() if flag in text]
+        return _trouble(pod, "InvalidInput", " · ".join([text.rstrip("."), *fields]))
+    last = said.splitlines()[-1] if said else f"exit code {ended.get('exitCode')}"
+    return _trouble(pod, "Crashing", last)
+
+
+def _trouble(pod: Pod, reason: str, message: str) -> Trouble:
+    name = pod["metadata"]["name"]
+    text = message.strip()[:_MESSAGE_LIMIT].rstrip(".")
+    return Trouble(reason=reason, message=f"Pod {name}: {text}. {_NEXT[reason].format(pod=name)}")
+
+
+def _condition(pod: Pod, kind: str) -> dict[str, Any]:
+    found = pod.get("status", {}).get("conditions", ())
+    return next((c for c in found if c["type"] == kind), {})

@@ -1,0 +1,39 @@
+"""Kubernetes quantities and durations as numbers, and back."""
+
+import re
+from decimal import Decimal
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+_SUFFIXES = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 1 << 10,
+    "Mi": MIB,
+    "Gi": GIB,
+    "Ti": 1 << 40,
+}
+_DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def num_bytes(quantity: str) -> int:
+    """Bytes of a quantity such as ``64Gi``. Requires: the CRD's pattern has accepted it."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
+    assert match is not None, quantity
+    return int(Decimal(match[1]) * _SUFFIXES[match[2]])
+
+
+def quantity(size_bytes: int) -> str:
+    """The shortest exact quantity, in MiB where it can be."""
+    return f"{size_bytes // MIB}Mi" if size_bytes % MIB == 0 else str(size_bytes)
+
+
+def seconds(duration: str) -> float:
+    """Seconds of a duration such as ``500ms``. Requires: the CRD's pattern has accepted it."""
+    match = re.fullmatch(r"([0-9]+)(ms|s|m)", duration)
+    assert match is not None, duration
+    return int(match[1]) * _DURATION_S[match[2]]

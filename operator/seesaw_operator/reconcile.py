@@ -1,0 +1,155 @@
+"""One idempotent, level-triggered reconcile: spec → objects → apply → status.
+
+Whatever happened, it looks at what is wanted and at what there is, and takes the difference
+away. It may be stopped after any call and run again from the start.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import logging
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.api.status import Condition, ConditionType, Measured, Status
+from seesaw_operator.conditions import Observed, rejected, status_of
+from seesaw_operator.names import COMPONENT_LABEL, Owner
+from seesaw_operator.objects.router import COMPONENT as ROUTER
+from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.plan import plan
+from seesaw_operator.settings import OperatorSettings
+from seesaw_operator.store import Key, Object, Ref, Store, ref_of
+
+logger = logging.getLogger(__name__)
+
+
+class Writes(Protocol):
+    """What reconciling does to a cluster."""
+
+    async def apply(self, manifest: Object) -> Object: ...
+    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> None: ...
+    async def record(self, resource: Object, kind: str, reason: str, message: str) -> None: ...
+
+
+class Measurements(Protocol):
+    """What workers report."""
+
+    def of(self, key: Key) -> Measured | None: ...
+
+
+class Reconciler:
+    """Makes the cluster match one resource at a time."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Writes,
+        store: Store,
+        measurements: Measurements,
+        settings: OperatorSettings,
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._measurements = measurements
+        self._settings = settings
+        self._applied: dict[Ref, tuple[str, str]] = {}
+
+    async def reconcile(self, key: Key) -> None:
+        """Make the cluster match the spec. Safe to run any number of times."""
+        resource = self._store.resource(key)
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
+            return  # Kubernetes deletes what it owns
+        old = Status.model_validate(resource.get("status") or {})
+        generation = resource["metadata"]["generation"]
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            spec = Spec.model_validate(resource["spec"])
+        except ValidationError as error:
+            status = rejected(_told(error), generation, old, now)
+        else:
+            owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
+            settings = self._settings
+            for manifest in plan(spec, owner, settings.images, settings.timing):
+                await self._ensure(manifest)
+            status = status_of(spec, owner, generation, self._observed(key, owner), old, now)
+        await self._tell(resource, old, status)
+
+    def forget_applied(self) -> None:
+        """Apply everything again, whatever the watches have told."""
+        self._applied.clear()
+
+    async def _ensure(self, manifest: Object) -> None:
+        """Apply, unless it was applied as it is and nobody has changed it since."""
+        ref = ref_of(manifest)
+        text = json.dumps(manifest, sort_keys=True).encode()
+        digest = hashlib.sha256(text).hexdigest()
+        here = self._store.child(ref)
+        if here is not None and self._applied.get(ref) == (digest, _version(here)):
+            return
+        applied = await self._cluster.apply(manifest)
+        self._applied[ref] = digest, _version(applied)
+        self._store.put_child(applied)
+
+    def _observed(self, key: Key, owner: Owner) -> Observed:
+        pods: dict[str, list[Object]] = {WORKER: [], ROUTER: []}
+        for pod in self._store.children(key, "Pod"):
+            pods[pod["metadata"]["labels"].get(COMPONENT_LABEL, WORKER)].append(pod)
+        return Observed(
+            stateful_set=self._store.child(Ref("StatefulSet", key.namespace, owner.worker)),
+            router=self._store.child(Ref("Deployment", key.namespace, owner.router)),
+            worker_pods=tuple(pods[WORKER]),
+            router_pods=tuple(pods[ROUTER]),
+            measured=self._measurements.of(key),
+        )
+
+    async def _tell(self, resource: Object, old: Status, status: Status) -> None:
+        """Write the status if it says anything new, and record what has changed."""
+        if status == old:
+            return
+        metadata = resource["metadata"]
+        outside = status.model_dump(by_alias=True, exclude_none=True, mode="json")
+        await self._cluster.write_status(metadata["namespace"], metadata["name"], outside)
+        self._store.put_resource(resource | {"status": outside})
+        before = {c.type: c for c in old.conditions}
+        for condition in status.conditions:
+            if _is_news(condition, before.get(condition.type)):
+                kind = "Warning" if _is_bad(condition) else "Normal"
+                await self._cluster.record(
+                    resource, kind, condition.reason, condition.message or condition.reason
+                )
+
+
+def _is_news(condition: Condition, before: Condition | None) -> bool:
+    """Whether people would want to read of it: a change of Ready, Accepted or Degraded."""
+    if condition.type not in (
+        ConditionType.READY,
+        ConditionType.ACCEPTED,
+        ConditionType.DEGRADED,
+    ):
+        return False
+    if before is None:
+        return _is_bad(condition) or condition.type is ConditionType.ACCEPTED
+    return (before.status, before.reason) != (condition.status, condition.reason)
+
+
+def _is_bad(condition: Condition) -> bool:
+    if condition.type is ConditionType.DEGRADED:
+        return condition.status == "True"
+    return condition.type is ConditionType.ACCEPTED and condition.status == "False"
+
+
+def _version(body: Object) -> str:
+    """What changes when somebody changes what we apply, but not when a status changes."""
+    metadata = body["metadata"]
+    if "generation" in metadata:
+        labels = json.dumps(metadata.get("labels", {}), sort_keys=True)
+        return f"{metadata['uid']} {metadata['generation']} {labels}"
+    return f"{metadata['uid']} {metadata['resourceVersion']}"
+
+
+def _told(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"spec.{field}: {first['msg']} (got {first['input']!r}). Correct the field."

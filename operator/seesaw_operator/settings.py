@@ -1,0 +1,57 @@
+"""The operator's settings: read once from the command line, then only passed down."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """What pods run where a resource does not say otherwise.
+
+    worker: workers on accelerators.
+    worker_cpu: workers where ``resourceName`` is ``cpu``.
+    router: routers.
+    pull_policy: Kubernetes' imagePullPolicy for all of them.
+    pull_secrets: names of Secrets in the resource's namespace.
+    """
+
+    worker: str
+    worker_cpu: str
+    router: str
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How patient pods are. Units: seconds.
+
+    pre_stop_s: how long a pod that is to go keeps serving, while routers and proxies learn of it.
+    drain_s: how long it then may finish what it has begun.
+    start_s: how long a worker may take until it answers at all; loading is not counted.
+    """
+
+    pre_stop_s: int = 5
+    drain_s: int = 600
+    start_s: int = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSettings:
+    """All that an operator is told.
+
+    images, timing: what goes into pods.
+    namespaces: where to look for resources; empty for everywhere.
+    lease_namespace, lease_name: the Lease that one operator at a time holds.
+    measure_every_s: how often workers are asked what they do.
+    resync_s: how often everything is applied again, whatever events said.
+    port: where ``/healthz`` and ``/metrics`` are.
+    """
+
+    images: Images
+    timing: Timing
+    lease_namespace: str
+    namespaces: tuple[str, ...] = ()
+    lease_name: str = "seesaw-operator"
+    measure_every_s: float = 5.0
+    resync_s: float = 300.0
+    port: int = 8080

@@ -1,0 +1,77 @@
+"""What there is in the cluster, as the watches have told: resources, and objects of theirs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from seesaw_operator.names import DEPLOYMENT_LABEL
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A SeesawDeployment."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Any object of ours."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+def ref_of(body: Object) -> Ref:
+    metadata = body["metadata"]
+    return Ref(body["kind"], metadata["namespace"], metadata["name"])
+
+
+def owner_of(body: Object) -> Key | None:
+    """The resource that an object belongs to, by its label."""
+    metadata = body["metadata"]
+    name = metadata.get("labels", {}).get(DEPLOYMENT_LABEL)
+    return Key(metadata["namespace"], name) if name else None
+
+
+class Store:
+    """The latest version of everything that is watched."""
+
+    def __init__(self) -> None:
+        self._resources: dict[Key, Object] = {}
+        self._children: dict[Ref, Object] = {}
+
+    def put_resource(self, body: Object) -> Key:
+        key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        self._resources[key] = body
+        return key
+
+    def drop_resource(self, key: Key) -> None:
+        self._resources.pop(key, None)
+
+    def resource(self, key: Key) -> Object | None:
+        return self._resources.get(key)
+
+    def resources(self) -> list[Key]:
+        return list(self._resources)
+
+    def put_child(self, body: Object) -> None:
+        self._children[ref_of(body)] = body
+
+    def drop_child(self, ref: Ref) -> None:
+        self._children.pop(ref, None)
+
+    def child(self, ref: Ref) -> Object | None:
+        return self._children.get(ref)
+
+    def children(self, key: Key, kind: str) -> Iterator[Object]:
+        for ref, body in self._children.items():
+            if ref.kind == kind and ref.namespace == key.namespace and owner_of(body) == key:
+                yield body
+
+    def refs(self, kind: str) -> set[Ref]:
+        return {ref for ref in self._children if ref.kind == kind}

@@ -1,0 +1,71 @@
+"""Real operator processes."""
+
+import asyncio
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from control_plane.processes import end, free_port
+from control_plane.proxy import Proxy
+
+
+class Operator:
+    """One operator process that looks after one namespace through a proxy."""
+
+    def __init__(self, proxy: Proxy, namespace: str, folder: Path, *, lease: str = "") -> None:
+        config = folder / f"{namespace}-{secrets.token_hex(4)}.kubeconfig"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "c", "cluster": {"server": proxy.url}}],
+                    "users": [{"name": "u", "user": {"token": "the proxy has its own"}}],
+                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                    "current-context": "c",
+                }
+            )
+        )
+        self.log = folder / f"{namespace}.log"
+        # A Lease of its own, or that of an operator which was killed would have to run out first.
+        self._lease = lease or f"operator-{secrets.token_hex(4)}"
+        self._process = self._start(config, namespace)
+
+    def _start(self, config: Path, namespace: str) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "seesaw_cli.main", "operator"),
+                    "--worker-image=localhost/worker:1",
+                    "--worker-cpu-image=localhost/worker-cpu:1",
+                    "--router-image=localhost/router:1",
+                    f"--namespace={namespace}",
+                    f"--lease-namespace={namespace}",
+                    f"--lease-name={self._lease}",
+                    "--measure-every-s=1",
+                    f"--port={free_port()}",
+                ],
+                env=os.environ | {"KUBECONFIG": str(config)},
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM. Returns the exit code."""
+        self._process.terminate()
+        return await asyncio.to_thread(self._process.wait, 20)
+
+    def end(self) -> None:
+        end(self._process)

@@ -1,0 +1,70 @@
+"""A proxy between an operator and the apiserver, which counts calls."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+from aiohttp import web
+
+from control_plane.apiserver import ApiServer
+from control_plane.processes import free_port
+
+HEADERS = ("Content-Type", "Accept", "Authorization", "User-Agent")
+
+Call = tuple[str, str]
+
+
+class Proxy:
+    """Between an operator and the apiserver: counts calls, and may end the operator after one.
+
+    ``on_write`` hears the number of each write once it has taken effect, before its answer is
+    passed on: the worst moment for the one that waits for it.
+    """
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+        self.calls: list[Call] = []
+        self.on_write: Callable[[int], None] = lambda _: None
+        self.url = ""
+
+    @property
+    def writes(self) -> list[Call]:
+        return [c for c in self.calls if c[0] != "GET" and "/leases" not in c[1]]
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Proxy"]:
+        async with self._server.session() as self._http:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", self._pass)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            port = free_port()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            self.url = f"http://127.0.0.1:{port}"
+            try:
+                yield self
+            finally:
+                await runner.cleanup()
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        self.calls.append((request.method, request.path_qs))
+        headers = {n: request.headers[n] for n in HEADERS if n in request.headers}
+        headers["Authorization"] = f"Bearer {self._server.token}"
+        data = await request.read()
+        async with self._http.request(
+            request.method,
+            request.path_qs,
+            data=data or None,
+            headers=headers,
+            skip_auto_headers=["Content-Type"],
+        ) as answer:
+            if request.method != "GET" and "/leases" not in request.path:
+                self.on_write(len(self.writes))
+            response = web.StreamResponse(
+                status=answer.status, headers={"Content-Type": answer.content_type}
+            )
+            with contextlib.suppress(ConnectionError, aiohttp.ClientError):
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+            return response

@@ -1,0 +1,308 @@
+"""The operator on a real kube-apiserver: what it makes, what it leaves alone, what it survives."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from control_plane.apiserver import ApiServer, Json
+from control_plane.operators import Operator
+from control_plane.processes import until
+from control_plane.proxy import Proxy
+
+CONVERGE_S = 90.0
+QUIET_S = 8.0
+SPEC: Json = {"model": {"uri": "org/model"}, "accelerator": {"count": 2}}
+OBJECTS = {
+    "serviceaccounts/llama-worker",
+    "services/llama-worker",
+    "poddisruptionbudgets/llama-worker",
+    "statefulsets/llama-worker",
+    "serviceaccounts/llama-router",
+    "roles/llama-router",
+    "rolebindings/llama-router",
+    "services/llama",
+    "poddisruptionbudgets/llama-router",
+    "deployments/llama-router",
+}
+GROUPS = {
+    "serviceaccounts": "/api/v1",
+    "services": "/api/v1",
+    "statefulsets": "/apis/apps/v1",
+    "deployments": "/apis/apps/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
+    "roles": "/apis/rbac.authorization.k8s.io/v1",
+    "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+}
+
+
+def resource(namespace: str, name: str = "llama") -> str:
+    return f"/apis/seesaw.dev/v1alpha1/namespaces/{namespace}/seesawdeployments/{name}"
+
+
+def path(namespace: str, kind: str, name: str = "") -> str:
+    return f"{GROUPS[kind]}/namespaces/{namespace}/{kind}/{name}".rstrip("/")
+
+
+async def make_namespace(server: ApiServer, name: str) -> None:
+    await server.create("/api/v1/namespaces", {"metadata": {"name": name}})
+
+
+async def deploy(server: ApiServer, namespace: str, spec: Json) -> Json:
+    body = {
+        "apiVersion": "seesaw.dev/v1alpha1",
+        "kind": "SeesawDeployment",
+        "metadata": {"name": "llama"},
+        "spec": spec,
+    }
+    return await server.create(resource(namespace, "").rstrip("/"), body)
+
+
+async def objects(server: ApiServer, namespace: str) -> dict[str, Json]:
+    """Everything that belongs to SeesawDeployments of a namespace."""
+    found = {}
+    for kind in GROUPS:
+        for item in (await server.get(path(namespace, kind)))["items"]:
+            if "seesaw.dev/deployment" in item["metadata"].get("labels", {}):
+                found[f"{kind}/{item['metadata']['name']}"] = item
+    return found
+
+
+def versions(found: dict[str, Json]) -> dict[str, str]:
+    return {name: body["metadata"]["resourceVersion"] for name, body in found.items()}
+
+
+async def conditions(server: ApiServer, namespace: str) -> dict[str, Json]:
+    found = await server.get(resource(namespace))
+    return {c["type"]: c for c in found.get("status", {}).get("conditions", ())}
+
+
+def as_asked_for(body: Json, namespace: str) -> Json:
+    """An object without what the apiserver adds, and in a namespace of any name."""
+    text = {k: v for k, v in body.items() if k not in ("metadata", "status")}
+    text["spec"] = {
+        k: v for k, v in text.get("spec", {}).items() if k not in ("clusterIP", "clusterIPs")
+    }
+    owners = [(o["kind"], o["name"], o["controller"]) for o in body["metadata"]["ownerReferences"]]
+    made = {"labels": body["metadata"]["labels"], "owners": owners, "rest": text}
+    return {"made": repr(made).replace(namespace, "NAMESPACE")}
+
+
+@contextlib.asynccontextmanager
+async def operated(
+    server: ApiServer, namespace: str, folder: Path, **more: str
+) -> AsyncIterator[tuple[Proxy, Operator]]:
+    async with Proxy(server).running() as proxy:
+        operator = Operator(proxy, namespace, folder, **more)
+        try:
+            yield proxy, operator
+        finally:
+            operator.end()
+
+
+async def converged(server: ApiServer, namespace: str, operator: Operator) -> dict[str, Json]:
+    """Wait until the status is about the latest spec, and return the objects."""
+
+    async def is_told() -> bool:
+        found = await server.get(resource(namespace))
+        status = found.get("status", {})
+        return bool(
+            status.get("observedGeneration") == found["metadata"]["generation"]
+            and len(status.get("conditions", ())) == 6
+        )
+
+    await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+    return await objects(server, namespace)
+
+
+async def test_a_resource_gets_its_objects_and_a_status(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "first")
+    async with operated(apiserver, "first", tmp_path) as (_, operator):
+        await deploy(apiserver, "first", SPEC)
+        assert set(await converged(apiserver, "first", operator)) == OBJECTS
+        found = await conditions(apiserver, "first")
+        assert {name: c["status"] for name, c in found.items()} == {
+            "Accepted": "True",
+            "WorkersReady": "False",
+            "RouterReady": "False",
+            "Progressing": "True",
+            "Ready": "False",
+            "Degraded": "False",
+        }
+        status = (await apiserver.get(resource("first")))["status"]
+        assert status["layouts"] == {"prefill": "P2", "decode": "T2"}
+        assert status["url"] == "http://llama.first.svc/v1"
+        listed = apiserver.kubectl("get", "ssd", "-n", "first")
+        assert listed.split()[:8] == [
+            "NAME",
+            "READY",
+            "REPLICAS",
+            "PREFILL",
+            "DECODE",
+            "TOK/S",
+            "URL",
+            "AGE",
+        ]
+        assert await operator.stop() == 0
+
+
+async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "quiet")
+    async with operated(apiserver, "quiet", tmp_path) as (_, operator):
+        await deploy(apiserver, "quiet", SPEC)
+        before = versions(await converged(apiserver, "quiet", operator))
+        itself = (await apiserver.get(resource("quiet")))["metadata"]["resourceVersion"]
+    async with operated(apiserver, "quiet", tmp_path) as (proxy, operator):
+        await until(
+            lambda: asyncio.sleep(0, len(proxy.writes) >= len(OBJECTS)),
+            CONVERGE_S,
+            lambda: f"a new operator applies everything once: {proxy.writes}",
+        )
+        await asyncio.sleep(2.0)
+        assert versions(await objects(apiserver, "quiet")) == before
+        assert (await apiserver.get(resource("quiet")))["metadata"]["resourceVersion"] == itself
+        count = len(proxy.calls)
+        await asyncio.sleep(QUIET_S)
+        assert [c for c in proxy.calls[count:] if "/leases" not in c[1]] == []
+
+
+async def test_what_somebody_changes_or_deletes_is_put_back(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "drift")
+    async with operated(apiserver, "drift", tmp_path) as (_, operator):
+        await deploy(apiserver, "drift", SPEC)
+        before = await converged(apiserver, "drift", operator)
+        workers = path("drift", "statefulsets", "llama-worker")
+        await apiserver.patch(workers, {"spec": {"replicas": 7}})
+        service = path("drift", "services", "llama")
+        await apiserver.patch(service, {"metadata": {"labels": {"seesaw.dev/deployment": None}}})
+        await apiserver.ask("DELETE", path("drift", "deployments", "llama-router"))
+
+        async def is_back() -> bool:
+            now = await objects(apiserver, "drift")
+            return set(now) == OBJECTS and all(
+                as_asked_for(now[n], "drift") == as_asked_for(before[n], "drift") for n in OBJECTS
+            )
+
+        await until(is_back, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+async def test_a_new_spec_is_rolled_into_the_objects(apiserver: ApiServer, tmp_path: Path) -> None:
+    await make_namespace(apiserver, "change")
+    async with operated(apiserver, "change", tmp_path) as (_, operator):
+        await deploy(apiserver, "change", SPEC)
+        await converged(apiserver, "change", operator)
+        scale = await apiserver.patch(f"{resource('change')}/scale", {"spec": {"replicas": 3}})
+        assert scale["spec"]["replicas"] == 3, scale
+        await apiserver.patch(resource("change"), {"spec": {"engine": {"image": "mine:2"}}})
+        found = await converged(apiserver, "change", operator)
+        workers = found["statefulsets/llama-worker"]["spec"]
+        assert workers["replicas"] == 3
+        assert workers["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+async def test_a_pods_trouble_is_told_with_the_next_step(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "sick")
+    async with operated(apiserver, "sick", tmp_path) as (_, operator):
+        await deploy(apiserver, "sick", SPEC)
+        found = await converged(apiserver, "sick", operator)
+        template = found["statefulsets/llama-worker"]["spec"]["template"]
+        pod = {"metadata": {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}}
+        made = await apiserver.create(
+            "/api/v1/namespaces/sick/pods", pod | {"spec": template["spec"]}
+        )
+        assert made["kind"] == "Pod", made
+        waiting = {"reason": "ImagePullBackOff", "message": "no such tag"}
+        status = {"name": "engine-0", "state": {"waiting": waiting}, "image": "x", "imageID": ""}
+        statuses = [status | {"ready": False, "restartCount": 0}]
+        await apiserver.patch(
+            "/api/v1/namespaces/sick/pods/llama-worker-0/status",
+            {"status": {"containerStatuses": statuses}},
+        )
+
+        async def is_told() -> bool:
+            ready = (await conditions(apiserver, "sick"))["Ready"]
+            return bool(ready["reason"] == "ImagePullFailed" and "engine.image" in ready["message"])
+
+        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+        async def is_recorded() -> bool:
+            events = await apiserver.get("/api/v1/namespaces/sick/events")
+            return any(
+                e["reason"] == "ImagePullFailed" and e["type"] == "Warning" for e in events["items"]
+            )
+
+        await until(is_recorded, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+async def test_an_operator_killed_after_any_one_of_its_calls_converges_when_it_is_back(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    async def run(namespace: str, kill_after: int | None) -> tuple[dict[str, Any], int]:
+        await make_namespace(apiserver, namespace)
+        await deploy(apiserver, namespace, SPEC)
+        async with operated(apiserver, namespace, tmp_path) as (proxy, operator):
+            if kill_after is not None:
+                killer = operator
+
+                def hear(number: int) -> None:
+                    if number == kill_after:
+                        killer.kill()
+
+                proxy.on_write = hear
+                await until(
+                    lambda: asyncio.sleep(0, not operator.is_alive),
+                    CONVERGE_S,
+                    lambda: f"{namespace}: it never made call {kill_after}",
+                )
+            else:
+                await converged(apiserver, namespace, operator)
+                await asyncio.sleep(1.0)  # for the Events
+            num_writes = len(proxy.writes)
+        async with operated(apiserver, namespace, tmp_path) as (_, operator):
+            found = await converged(apiserver, namespace, operator)
+            made = {name: as_asked_for(body, namespace) for name, body in found.items()}
+            return made | {"conditions": _told(await conditions(apiserver, namespace))}, num_writes
+
+    expected, num_writes = await run("unharmed", None)
+    assert num_writes >= len(OBJECTS) + 2  # the status, and an Event
+    for first in range(1, num_writes + 1, 4):
+        several = range(first, min(first + 4, num_writes + 1))
+        results = await asyncio.gather(*(run(f"killed-{n}", n) for n in several))
+        for number, (found, seen) in zip(several, results, strict=True):
+            assert seen == number
+            assert found == expected, f"killed after call {number}"
+
+
+def _told(found: dict[str, Json]) -> dict[str, tuple[str, str]]:
+    return {name: (c["status"], c["reason"]) for name, c in found.items()}
+
+
+async def test_two_operators_never_act_at_once(apiserver: ApiServer, tmp_path: Path) -> None:
+    await make_namespace(apiserver, "shared")
+    async with (
+        operated(apiserver, "shared", tmp_path, lease="one") as (_, first),
+        Proxy(apiserver).running() as proxy,
+    ):
+        await deploy(apiserver, "shared", SPEC)
+        await converged(apiserver, "shared", first)
+        second = Operator(proxy, "shared", tmp_path, lease="one")
+        try:
+            await asyncio.sleep(6.0)
+            assert second.is_alive
+            assert proxy.writes == []
+            assert await first.stop() == 0  # and so gives the Lease back
+            await apiserver.patch(resource("shared"), {"spec": {"replicas": 2}})
+            await until(
+                lambda: asyncio.sleep(0, bool(proxy.writes)), 12.0, lambda: "nobody took over"
+            )
+        finally:
+            second.end()

@@ -1,0 +1,51 @@
+"""The generated CustomResourceDefinition is structural, documented and says what it must."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from seesaw_operator.api.crd import definition
+from seesaw_operator.api.spec import Spec
+
+SCHEMA = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+LEAVES = {"string", "integer", "boolean"}
+
+
+def walk(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, below in schema.get("properties", {}).items():
+        yield from walk(below, f"{path}.{name}")
+    if "items" in schema:
+        yield from walk(schema["items"], f"{path}[]")
+
+
+def test_every_field_has_a_type_and_a_sentence() -> None:
+    for path, schema in walk(SCHEMA):
+        assert schema["type"] in LEAVES | {"object", "array"}, path
+        if not path.endswith("[]"):
+            assert schema["description"].endswith("."), path
+
+
+def test_the_schema_is_structural() -> None:
+    for path, schema in walk(SCHEMA):
+        assert not {"$ref", "anyOf", "oneOf", "allOf", "title", "nullable"} & schema.keys(), path
+
+
+def test_strings_and_lists_are_bounded_so_that_rules_stay_cheap() -> None:
+    for path, schema in walk(SCHEMA["properties"]["spec"]):
+        if schema["type"] == "string" and "enum" not in schema:
+            assert "maxLength" in schema, path
+        if schema["type"] == "array":
+            assert "maxItems" in schema, path
+
+
+def test_only_the_model_must_be_given() -> None:
+    assert SCHEMA["properties"]["spec"]["required"] == ["model"]
+    assert SCHEMA["properties"]["spec"]["properties"]["model"]["required"] == ["uri"]
+
+
+def test_defaults_are_those_of_the_models() -> None:
+    spec = Spec.model_validate({"model": {"uri": "org/model"}})
+    properties = SCHEMA["properties"]["spec"]["properties"]
+    assert properties["replicas"]["default"] == spec.replicas
+    assert properties["kvBuffer"]["default"] == {}
+    assert properties["kvBuffer"]["properties"]["size"]["default"] == spec.kv_buffer.size

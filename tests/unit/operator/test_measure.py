@@ -1,0 +1,81 @@
+"""Workers are asked over HTTP, and what they say is summed up."""
+
+from typing import Any
+
+import aiohttp
+from aiohttp.test_utils import TestServer
+
+from seesaw_operator.measure import Meter
+from seesaw_operator.store import Key, Store
+from stand_in.engine import Engine, application
+
+KEY = Key("team", "llama")
+
+
+def pod(name: str, server: TestServer, **status: Any) -> dict[str, Any]:
+    labels = {"seesaw.dev/deployment": "llama", "app.kubernetes.io/component": "worker"}
+    ready = [{"type": "Ready", "status": "True"}]
+    return {
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "team", "labels": labels},
+        "spec": {"containers": [{"ports": [{"containerPort": server.port}]}]},
+        "status": {"podIP": "127.0.0.1", "conditions": ready} | status,
+    }
+
+
+async def test_what_all_ready_workers_say_is_summed_up_and_a_change_is_told() -> None:
+    engines = [Engine("m", 0.0), Engine("m", 0.0), Engine("m", 0.0)]
+    store = Store()
+    changed: list[Key] = []
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    now = 100.0
+    async with aiohttp.ClientSession() as http:
+        servers = [TestServer(application(engine)) for engine in engines]
+        for index, server in enumerate(servers):
+            await server.start_server()
+            store.put_child(pod(f"w-{index}", server))
+        store.put_child(pod("w-2", servers[2], conditions=[]))  # it still loads
+        meter = Meter(store, http, on_change=changed.append, clock=lambda: now)
+        for engine in engines:
+            engine.output_tokens, engine.requests, engine.running = 1000, 3, 2
+        await meter.measure_all()
+        first = meter.of(KEY)
+        assert first is not None
+        assert (first.transitions, first.running_requests, first.tokens_per_second) == (12, 4, 0)
+        now = 110.0
+        await meter.measure_all()
+        assert changed == [KEY], "nothing new is not told"
+        for engine in engines:
+            engine.output_tokens = 2000
+        now = 120.0
+        await meter.measure_all()
+        second = meter.of(KEY)
+        assert second is not None
+        assert second.tokens_per_second == 100  # two workers, 1000 tokens each in 20 s
+        assert changed == [KEY, KEY]
+        now = 130.0
+        engines[0].output_tokens = 0  # it has started anew
+        await meter.measure_all()
+        third = meter.of(KEY)
+        assert third is not None
+        assert 0 <= third.tokens_per_second <= 50
+        for server in servers:
+            await server.close()
+
+
+async def test_a_worker_that_does_not_answer_is_left_out() -> None:
+    store = Store()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    async with aiohttp.ClientSession() as http:
+        good, bad = (TestServer(application(Engine("m", 0.0))) for _ in range(2))
+        await good.start_server()
+        await bad.start_server()
+        store.put_child(pod("good", good))
+        store.put_child(pod("bad", bad))
+        await bad.close()
+        meter = Meter(store, http, on_change=lambda _: None)
+        await meter.measure_all()
+        measured = meter.of(KEY)
+        assert measured is not None
+        assert measured.transitions == 0
+        await good.close()

@@ -1,0 +1,168 @@
+"""From a spec to objects: what each field does, and what holds for all of them."""
+
+import copy
+import json
+from typing import Any, get_args, get_origin
+
+import pytest
+
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.names import Owner
+from seesaw_operator.plan import plan
+from seesaw_operator.settings import Images, Timing
+
+OWNER = Owner(name="llama", namespace="team", uid="1234")
+IMAGES = Images(worker="worker:1", worker_cpu="worker-cpu:1", router="router:1")
+FULL: dict[str, Any] = {
+    "model": {"uri": "pvc://claim/a/b", "name": "llama-70b", "maxModelLen": 4096},
+    "accelerator": {"resourceName": "nvidia.com/gpu", "count": 8},
+    "replicas": 2,
+    "parallelism": {
+        "prefill": {"tensor": 1, "pipeline": 4, "data": 2},
+        "decode": {"tensor": 4, "pipeline": 1, "data": 2},
+    },
+    "reshard": "always",
+    "kvBuffer": {"size": "64Gi"},
+    "waves": {"maxWait": "500ms"},
+    "engine": {
+        "image": "mine:2",
+        "extraArgs": ["--dtype=bfloat16"],
+        "env": [
+            {"name": "A", "value": "1"},
+            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}},
+        ],
+        "resources": {"cpu": "16", "memory": "200Gi"},
+    },
+    "router": {"replicas": 3, "image": "mine-router:2"},
+}
+# Another value for every field, by its path.
+CHANGED: dict[str, Any] = {
+    "model.uri": "org/other",
+    "model.name": "other",
+    "model.maxModelLen": 8192,
+    "accelerator.resourceName": "amd.com/gpu",
+    "accelerator.count": 16,
+    "replicas": 3,
+    "parallelism.prefill.tensor": 2,
+    "parallelism.prefill.pipeline": 2,
+    "parallelism.prefill.data": None,  # equal to decode.data, by a rule
+    "parallelism.decode.tensor": 2,
+    "parallelism.decode.pipeline": 2,
+    "parallelism.decode.data": 4,
+    "reshard": "never",
+    "kvBuffer.size": "32Gi",
+    "waves.maxWait": "2s",
+    "engine.image": "mine:3",
+    "engine.extraArgs": ["--dtype=float16"],
+    "engine.env": [{"name": "A", "value": "2"}],
+    "engine.resources.cpu": "8",
+    "engine.resources.memory": "100Gi",
+    "router.replicas": 1,
+    "router.image": "mine-router:3",
+}
+
+
+def objects(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return plan(Spec.model_validate(spec), OWNER, IMAGES, Timing())
+
+
+def paths(value: dict[str, Any], path: str = "") -> list[str]:
+    found = []
+    for name, below in value.items():
+        inner = f"{path}.{name}" if path else name
+        found += paths(below, inner) if isinstance(below, dict) else [inner]
+    return found
+
+
+def named(made: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (one,) = (o for o in made if o["kind"] == kind)
+    return one
+
+
+def worker_pod(spec: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = named(objects(spec), "StatefulSet")["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("path", [p for p in CHANGED if CHANGED[p] is not None])
+def test_each_field_of_the_spec_changes_some_object(path: str) -> None:
+    changed = copy.deepcopy(FULL)
+    *above, last = path.split(".")
+    at = changed
+    for name in above:
+        at = at[name]
+    at[last] = CHANGED[path]
+    assert json.dumps(objects(changed)) != json.dumps(objects(FULL))
+
+
+def test_no_field_of_the_spec_is_left_out_of_that_test() -> None:
+    def fields(model: Any, path: str = "") -> list[str]:
+        found = []
+        for field in model.model_fields.values():
+            inner = f"{path}.{field.alias}" if path else str(field.alias)
+            optional = [a for a in get_args(field.annotation) if a is not type(None)]
+            is_list = get_origin(field.annotation) is tuple
+            below = optional[0] if optional and not is_list else field.annotation
+            found += fields(below, inner) if hasattr(below, "model_fields") else [inner]
+        return found
+
+    assert sorted(fields(Spec)) == sorted(CHANGED)
+
+
+def test_all_objects_go_when_their_resource_goes() -> None:
+    for each in objects(FULL):
+        (owner,) = each["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"]) == (
+            "SeesawDeployment",
+            "1234",
+            True,
+        )
+
+
+def test_a_replica_with_data_parallelism_has_an_engine_a_part() -> None:
+    pod = worker_pod(FULL)
+    assert [c["name"] for c in pod["containers"]] == ["engine-0", "engine-1"]
+    for container in pod["containers"]:
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+        assert "--kv-buffer-gib=32" in container["args"]
+
+
+def test_what_the_user_adds_comes_last_and_so_wins() -> None:
+    assert worker_pod(FULL)["containers"][0]["args"][-1] == "--dtype=bfloat16"
+
+
+def test_the_ten_lines_prefill_pipeline_parallel_and_decode_tensor_parallel() -> None:
+    args = worker_pod({"model": {"uri": "org/m"}, "accelerator": {"count": 8}})["containers"][0][
+        "args"
+    ]
+    assert {"--prefill-pipeline-parallel-size=8", "--decode-tensor-parallel-size=8"} <= set(args)
+    assert args[:2] == ["worker", "org/m"]
+
+
+def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:
+    pod = worker_pod({"model": {"uri": "org/m"}, "kvBuffer": {"size": "64Gi"}})
+    (container,) = pod["containers"]
+    assert container["resources"]["requests"]["memory"] == f"{(64 + 8) * 1024}Mi"
+    assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": f"{66 * 1024}Mi"}
+
+
+def test_a_pod_has_time_to_drain_and_is_never_killed_while_it_loads() -> None:
+    pod = worker_pod(FULL)
+    assert pod["terminationGracePeriodSeconds"] > 600 + 5
+    container = pod["containers"][0]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/seesaw/state"  # 200 while loading
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"  # 503 while loading
+
+
+def test_every_pod_passes_the_restricted_profile() -> None:
+    for kind in ("StatefulSet", "Deployment"):
+        pod = named(objects(FULL), kind)["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+        allowed = {"emptyDir", "persistentVolumeClaim"}
+        assert all(set(v) - {"name"} <= allowed for v in pod.get("volumes", ()))

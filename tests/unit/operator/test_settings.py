@@ -1,0 +1,47 @@
+"""Every setting of the operator is set by a flag, and explained."""
+
+import dataclasses
+
+from seesaw_operator.flags import parser, settings_of
+from seesaw_operator.settings import Images, OperatorSettings, Timing
+
+IMAGES = ("--worker-image=w", "--worker-cpu-image=c", "--router-image=r")
+CHANGES = {
+    "--image-pull-policy=Never": "images.pull_policy",
+    "--image-pull-secret=s": "images.pull_secrets",
+    "--namespace=n": "namespaces",
+    "--lease-namespace=n": "lease_namespace",
+    "--lease-name=n": "lease_name",
+    "--pre-stop-s=9": "timing.pre_stop_s",
+    "--drain-s=9": "timing.drain_s",
+    "--start-s=9": "timing.start_s",
+    "--measure-every-s=9": "measure_every_s",
+    "--resync-s=9": "resync_s",
+    "--port=9": "port",
+}
+
+
+def flat(settings: OperatorSettings) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in dataclasses.asdict(settings).items():
+        inner = value if isinstance(value, dict) else {"": value}
+        found |= {f"{name}.{key}".rstrip("."): below for key, below in inner.items()}
+    return found
+
+
+def test_each_flag_sets_one_setting_and_no_setting_is_without_a_flag() -> None:
+    before = flat(settings_of(IMAGES))
+    for flag, path in CHANGES.items():
+        after = flat(settings_of([*IMAGES, flag]))
+        assert {p for p in before if before[p] != after[p]} == {path}, flag
+    given = {"images.worker", "images.worker_cpu", "images.router"}
+    assert set(CHANGES.values()) | given == set(before)
+
+
+def test_every_setting_and_every_flag_is_explained() -> None:
+    for kind in (Images, Timing, OperatorSettings):
+        explained = [line.partition(":")[0] for line in (kind.__doc__ or "").split("\n")]
+        for field in dataclasses.fields(kind):
+            assert any(field.name in line for line in explained), field.name
+    for action in parser()._actions:
+        assert action.help, action.dest

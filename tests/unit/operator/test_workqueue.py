@@ -1,0 +1,61 @@
+"""Each resource is looked at by one worker at a time, and again after a failure."""
+
+import asyncio
+
+from seesaw_operator.store import Key
+from seesaw_operator.workqueue import WorkQueue
+
+A, B = Key("team", "a"), Key("team", "b")
+
+
+async def test_what_is_added_while_it_is_looked_at_is_looked_at_once_more() -> None:
+    looked: list[Key] = []
+    gate = asyncio.Event()
+
+    async def look(key: Key) -> None:
+        looked.append(key)
+        await gate.wait()
+
+    queue = WorkQueue(look)
+    queue.add(A)
+    await asyncio.sleep(0)
+    queue.add(A)
+    queue.add(A)
+    queue.add(B)
+    await asyncio.sleep(0)
+    assert looked == [A, B], "never two at a time of one, but different ones"
+    gate.set()
+    await asyncio.sleep(0.01)
+    assert looked == [A, B, A]
+    await queue.close()
+
+
+async def test_a_failure_stops_nobody_and_comes_back() -> None:
+    looked: list[Key] = []
+
+    async def look(key: Key) -> None:
+        looked.append(key)
+        if looked == [A]:
+            raise RuntimeError("the first time")
+
+    queue = WorkQueue(look, first_delay_s=0.01)
+    queue.add(A)
+    queue.add(B)
+    await asyncio.sleep(0.1)
+    assert looked == [A, B, A]
+    await queue.close()
+
+
+async def test_closing_stops_what_is_being_done() -> None:
+    ended = False
+
+    async def look(_: Key) -> None:
+        nonlocal ended
+        await asyncio.sleep(60)
+        ended = True
+
+    queue = WorkQueue(look)
+    queue.add(A)
+    await asyncio.sleep(0)
+    await queue.close()
+    assert not ended
