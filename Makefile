@@ -12,7 +12,11 @@ STAMP := $(VENV)/.installed
 UV = $(shell command -v uv || echo $(BIN)/uv)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-slow lint format bench docs constraints clean
+CLUSTER := tests/cluster
+HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
+
+.PHONY: help setup demo test test-slow lint format bench docs constraints clean \
+	control-plane cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +35,30 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 demo: setup ## Serve a small model on this machine's CPU and watch it re-shard.
 	@$(BIN)/seesaw demo
 
-test: setup ## Run every test except the long ones.
-	@$(PYTEST) -m 'not slow'
+test: setup control-plane ## Run every test except the long ones and those that take a cluster.
+	@$(PYTEST) -m 'not slow and not e2e'
 
-test-slow: setup ## Run the long exactness and fault tests.
-	@$(PYTEST) -m slow
+test-slow: setup ## Run the long exactness and fault tests; with K=… those that it selects.
+	@$(PYTEST) -m slow $(if $(K),-k '$(K)')
+
+control-plane: ## Build kube-apiserver and etcd for the tests, once (without Go those are skipped).
+	@if command -v go >/dev/null; then $(CLUSTER)/binaries.sh control-plane; \
+	else echo "no Go here: tests that need a kube-apiserver will be skipped"; fi
+
+cluster-up: ## Start a one-node Kubernetes on this machine (as root; Debian).
+	@$(CLUSTER)/up.sh
+
+cluster-images: ## Build all images and put them into that node.
+	@$(CLUSTER)/load-all.sh
+
+cluster-down: ## End that Kubernetes and remove what it left.
+	@$(CLUSTER)/down.sh
+
+# With KUBECONFIG set it is the user's own cluster that is used, and SEESAW_IMAGES says where the
+# images are.
+e2e: setup $(if $(KUBECONFIG),,cluster-up cluster-images) ## Run the tests on a real cluster.
+	@KUBECONFIG=$${KUBECONFIG:-$${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/run/admin.kubeconfig} \
+		$(PYTEST) -m e2e -s
 
 lint: setup ## Check style, formatting, types and the import contracts.
 	@$(BIN)/ruff check .
@@ -54,6 +77,14 @@ docs: setup ## Regenerate the documentation that is made from code.
 	@mkdir -p docs
 	@$(BIN)/python -m seesaw_cli.reference > docs/reference-flags.md.new
 	@mv docs/reference-flags.md.new docs/reference-flags.md
+	@$(BIN)/python -m seesaw_cli.reference_crd > docs/reference-crd.md.new
+	@mv docs/reference-crd.md.new docs/reference-crd.md
+	@mkdir -p charts/seesaw/files
+	@$(BIN)/python -m seesaw_operator.api.crd > manifests/base/crd.yaml
+	@cp manifests/base/crd.yaml charts/seesaw/files/crd.yaml
+	@if test -x "$(HELM)"; then $(HELM) template seesaw charts/seesaw --namespace=seesaw-system \
+		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
+	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi
 
 constraints: setup ## Resolve constraints.txt afresh.
 	@{ sed -n '/^#/p' constraints.txt; $(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev \

@@ -7,8 +7,6 @@ fp32, while the worker checks every page of KV on arrival (``--verify-kv``).
 import asyncio
 import json
 import random
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from plain_vllm.reference import plain_tokens
 from seesaw_cli.local import LocalWorker
 from seesaw_core.layouts import Layout
-from seesaw_worker.plain import Job, Sample, plain_environment
+from seesaw_worker.plain import Sample
 from seesaw_worker.synthetic import (
     TINY,
     TINY_MISTRAL,
@@ -99,36 +98,6 @@ async def ask_all(url: str, model: str, samples: list[Sample]) -> list[list[int]
                 return tokens
 
         return await asyncio.gather(*(ask(s, rng.random() * 3) for s in samples))
-
-
-def plain_tokens(
-    model: Path, layout: Layout, samples: list[Sample], engine: dict[str, Any], folder: Path
-) -> list[list[int]]:
-    job = Job(
-        model=str(model),
-        tensor=layout.tensor,
-        pipeline=layout.pipeline,
-        output=str(folder / "plain.json"),
-        samples=samples,
-        engine=engine
-        | {
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": MAX_LEN,
-        },
-    )
-    job.write(folder / "job.json")
-    with (folder / "plain.log").open("wb") as log:
-        ended = subprocess.run(
-            [sys.executable, "-m", "seesaw_worker.plain", str(folder / "job.json")],
-            env=plain_environment(layout),
-            stdout=log,
-            stderr=log,
-            check=False,
-        )
-    assert ended.returncode == 0, (folder / "plain.log").read_text()[-4000:]
-    outputs = json.loads((folder / "plain.json").read_text())["tokens"]
-    return [choices[0] for choices in outputs]
 
 
 def reshard(

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds Kubernetes, etcd, CoreDNS, helm and kubeconform from their Go modules, once.
+# With the argument `control-plane`: only what tests without a node need.
+set -euo pipefail
+. "$(dirname "$(readlink -f "$0")")/env.sh"
+
+wanted=(kube-apiserver etcd kubectl)
+[[ ${1:-} == control-plane ]] ||
+    wanted+=(kube-controller-manager kube-scheduler kube-proxy kubelet coredns helm kubeconform)
+missing=()
+for name in "${wanted[@]}"; do [[ -x $BIN/$name ]] || missing+=("$name"); done
+((${#missing[@]})) || exit 0
+command -v go >/dev/null || { say "no Go to build ${missing[*]} with: install Go 1.25 or newer"; exit 1; }
+say "building ${missing[*]} (minutes, once; kept in $BIN)"
+mkdir -p "$BIN"
+
+kubernetes() { # the version must be a real one, or clients choke on it
+    local package flags="-s -w"
+    for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+        flags+=" -X $package.gitVersion=$KUBERNETES_VERSION -X $package.gitTreeState=clean"
+        flags+=" -X $package.gitMajor=1 -X $package.gitMinor=35"
+    done
+    (cd "$HERE/go/kubernetes" && go build -ldflags="$flags" -o "$BIN/" "${@/#/k8s.io/kubernetes/cmd/}")
+}
+
+from_kubernetes=()
+for name in "${missing[@]}"; do
+    case $name in
+    kube*form) GOBIN=$BIN go install "github.com/yannh/kubeconform/cmd/kubeconform@$KUBECONFORM_VERSION" ;;
+    helm) GOBIN=$BIN go install "helm.sh/helm/v3/cmd/helm@$HELM_VERSION" ;;
+    etcd) (cd "$HERE/go/etcd" && go build -ldflags='-s -w' -o "$BIN/etcd" go.etcd.io/etcd/server/v3) ;;
+    coredns) (cd "$HERE/go/coredns" && CGO_ENABLED=0 go build -ldflags='-s -w' -o "$BIN/coredns" github.com/coredns/coredns) ;;
+    *) from_kubernetes+=("$name") ;;
+    esac
+done
+((${#from_kubernetes[@]} == 0)) || kubernetes "${from_kubernetes[@]}"

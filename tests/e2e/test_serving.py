@@ -1,0 +1,189 @@
+"""Real vLLM in pods: it re-shards, its tokens are plain vLLM's, and bad input is explained."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster_client.kubectl import Json, Kubectl
+from plain_vllm.reference import plain_tokens
+from seesaw_core.layouts import Layout
+from seesaw_worker.plain import Sample
+from seesaw_worker.synthetic import TINY, write_checkpoint
+
+pytestmark = pytest.mark.e2e
+
+MAX_LEN = 1024
+ENGINE: dict[str, Any] = {
+    "dtype": "float32",
+    "max_model_len": MAX_LEN,
+    "block_size": 32,
+    "generation_config": "vllm",
+    "kv_cache_memory_bytes": 64 << 20,
+    "max_num_seqs": 8,
+}
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in ENGINE.items()]
+SPEC: Json = {
+    "model": {"uri": "pvc://models/llama", "name": "llama", "maxModelLen": MAX_LEN},
+    "accelerator": {"resourceName": "cpu", "count": 2},
+    "parallelism": {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}},
+    "reshard": "always",
+    "kvBuffer": {"size": "32Mi"},
+    "waves": {"maxWait": "1s"},
+    "engine": {"extraArgs": FLAGS, "resources": {"cpu": "500m", "memory": "8Gi"}},
+}
+LOADED_S = 300.0
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[Path]:
+    """A checkpoint where the node can see it: the cluster's node shares the machine's files."""
+    folder = Path(os.environ.get("SEESAW_E2E_MODELS", "/var/tmp/seesaw-e2e-models"))
+    shutil.rmtree(folder, ignore_errors=True)
+    write_checkpoint(folder / "llama", replace(TINY, max_position_embeddings=MAX_LEN))
+    folder.chmod(0o755)
+    yield folder / "llama"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def claim_models(kubectl: Kubectl, model: Path) -> None:
+    """A volume with the models, claimed as ``models``."""
+    name = f"models-{kubectl.namespace}"
+    size = {"storage": "1Gi"}
+    modes = ["ReadOnlyMany"]
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": size,
+            "accessModes": modes,
+            "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Delete",
+            "hostPath": {"path": str(model.parent), "type": "Directory"},
+            "claimRef": {"namespace": kubectl.namespace, "name": "models"},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "models", "namespace": kubectl.namespace},
+        "spec": {
+            "accessModes": modes,
+            "storageClassName": "",
+            "volumeName": name,
+            "resources": {"requests": size},
+        },
+    }
+    kubectl.apply(volume, claim)
+
+
+def samples() -> list[Sample]:
+    lengths = (2, 31, 32, 33, 64, 100, 200, 500)
+    return [
+        Sample(
+            prompt=[(7 * n + 13 * i) % 890 + 10 for i in range(n)],
+            params={"temperature": 0.0, "max_tokens": 16, "ignore_eos": True}
+            if n % 2
+            else {"temperature": 0.9, "seed": n, "max_tokens": 16, "ignore_eos": True},
+        )
+        for n in lengths
+    ]
+
+
+def test_real_vllm_reshards_in_its_pod_and_answers_as_plain_vllm_does(
+    kubectl: Kubectl, model: Path, tmp_path: Path
+) -> None:
+    claim_models(kubectl, model)
+    kubectl.deploy("real", SPEC)
+    kubectl.until_ready("real", LOADED_S)
+    before = kubectl.status("real")["measured"]["transitions"]
+    asked = json.dumps([{"prompt": s.prompt, "params": s.params} for s in samples()])
+    url = f"http://real.{kubectl.namespace}.svc.cluster.local/v1"
+    answers = json.loads(
+        kubectl.client("client", "python3", "/app/ask.py", url, "llama", stdin=asked)
+    )
+    expected = plain_tokens(model, Layout(tensor=2), samples(), ENGINE, tmp_path)
+    assert answers["whole"] == expected
+    assert answers["streamed"] == expected
+
+    def has_grown() -> bool:
+        return bool(kubectl.status("real")["measured"]["transitions"] >= before + 4)
+
+    kubectl.until(has_grown, 30, lambda: json.dumps(kubectl.status("real")))
+    row = kubectl("get", "ssd", "real").splitlines()[1].split()
+    print(kubectl("get", "ssd", "real"))
+    assert row[:5] == ["real", "True", "1", "P2", "T2"]
+    measured = kubectl.status("real")["measured"]
+    assert measured["tokensPerSecond"] > 0, measured
+    pod = kubectl.pods("real", "worker")[0]["metadata"]["name"]
+    took_s = kubectl.until(lambda: drained(kubectl, pod), 60, lambda: "it did not drain")
+    print(f"drained and gone after {took_s:.1f} s")
+
+
+def drained(kubectl: Kubectl, pod: str) -> bool:
+    kubectl("delete", "pod", pod, "--wait=false", check=False)
+    return pod not in kubectl("get", "pods", "--field-selector=status.phase=Running", "-o", "name")
+
+
+BAD: dict[str, tuple[Json, str, list[str]]] = {
+    "no-model": (
+        {"model": {"uri": "pvc://models/nowhere"}},
+        "InvalidInput",
+        ["/models/nowhere", "no such folder"],
+    ),
+    "heads": (
+        {
+            "accelerator": {"count": 3, "resourceName": "cpu"},
+            "parallelism": {"prefill": {"pipeline": 3}, "decode": {"tensor": 3}},
+        },
+        "InvalidInput",
+        ["3"],
+    ),
+    "image": (
+        {"engine": {"image": "localhost/nobody:1", "resources": {"memory": "1Gi"}}},
+        "ImagePullFailed",
+        ["localhost/nobody:1", "engine.image"],
+    ),
+    "devices": (
+        {"accelerator": {"resourceName": "example.com/gpu", "count": 2}},
+        "Unschedulable",
+        ["example.com/gpu", "accelerator.count"],
+    ),
+    "buffer": (
+        {
+            "kvBuffer": {"size": "900Mi"},
+            "engine": SPEC["engine"] | {"resources": {"memory": "901Mi"}},
+        },
+        "InvalidInput",
+        ["--kv-buffer-gib is kvBuffer.size"],
+    ),
+}
+
+
+def told(kubectl: Kubectl, name: str) -> str:
+    return json.dumps(kubectl.status(name), indent=1)
+
+
+def test_bad_input_becomes_a_condition_with_a_next_step(kubectl: Kubectl, model: Path) -> None:
+    claim_models(kubectl, model)
+    for name, (more, _, _) in BAD.items():
+        kubectl.deploy(name, SPEC | more)
+    for name, (_, reason, says) in BAD.items():
+
+        def is_told(name: str = name, reason: str = reason, says: list[str] = says) -> bool:
+            ready = kubectl.condition(name, "Ready")
+            return ready.get("reason") == reason and all(s in ready["message"] for s in says)
+
+        kubectl.until(is_told, LOADED_S, partial(told, kubectl, name))
+        print(name, kubectl.condition(name, "Ready")["message"])
+        assert kubectl.condition(name, "Degraded")["status"] == "True"
+    system = Kubectl("seesaw-system")
+    (operator,) = system.get("pods", "-l", "app.kubernetes.io/name=seesaw-operator")["items"]
+    assert operator["status"]["containerStatuses"][0]["restartCount"] == 0
