@@ -25,10 +25,14 @@ _ROUNDS = 7
 def run(arguments: list[str]) -> int:
     """Run a benchmark. Returns 0 if it could measure; missed targets are shown, no failure."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: seesaw bench worker [--help] [options]")
+        print("usage: seesaw bench worker|router [--help] [options]")
         return 0 if arguments else 2
+    if arguments[0] == "router":
+        from seesaw_cli import bench_router
+
+        return bench_router.run(arguments[1:])
     if arguments[0] != "worker":
-        raise InputError(f"no such benchmark: {arguments[0]!r}; there is 'worker'")
+        raise InputError(f"no such benchmark: {arguments[0]!r}; there are 'worker' and 'router'")
     return _worker(arguments[1:])
 
 

@@ -1,0 +1,130 @@
+"""``seesaw bench router``: a router's cost, beside nginx and another Python proxy, in one run.
+
+People read standard error; standard output is the JSON that also goes to the output folder.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seesaw_router.bench.run import Measured
+
+_RIVAL = "litellm[proxy]==1.80.0"
+_AIMS = {"request_ms": 0.3, "chunk_us": 15.0}
+_FIGURES = {
+    "request_ms": "CPU a request, ms",
+    "chunk_us": "CPU a streamed chunk, µs",
+    "added_p50_ms": "added latency p50, ms",
+    "added_p99_ms": "added latency p99, ms",
+    "requests_per_s": "requests/s through one process",
+    "open_mib": "memory at {open} open streams, MiB",
+    "stream_kib": "— of which an open stream, KiB",
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Run the benchmark. Returns 0 if it could measure."""
+    options = _parse(arguments)
+    from seesaw_router.bench import subjects
+    from seesaw_router.bench.run import Workload, measure
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    work = Workload.quick() if options.quick else Workload(rounds=options.rounds)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        passed = time.monotonic() - began
+        print(f"seesaw bench [{passed:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    folder = Path(tempfile.mkdtemp(prefix="seesaw-bench-"))
+    try:
+        with contextlib.ExitStack() as stack:
+            engine = stack.enter_context(subjects.upstream(folder))
+            here = [stack.enter_context(subjects.seesaw(engine, folder))]
+            if subjects.find_nginx():
+                here.append(stack.enter_context(subjects.nginx(engine, folder)))
+            else:
+                say("no nginx here (apt-get install nginx-light): left out")
+            if not options.quick:
+                say(f"starting {_RIVAL} in an environment of its own")
+                program = _install(options.rival_folder)
+                here.append(stack.enter_context(subjects.litellm(program, engine, folder)))
+            direct = f"http://127.0.0.1:{engine}"
+            measured = asyncio.run(measure(here, direct, work, say))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    command = shlex.join(["seesaw", "bench", "router", *arguments])
+    result = json.dumps({"command": command, "figures": measured.figures})
+    (options.output / "bench-router.json").write_text(result + "\n")
+    text = _markdown(measured, command)
+    (options.output / "bench-router.md").write_text(text)
+    print(text, file=sys.stderr)
+    print(result)
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="seesaw bench router", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one small round, without the rival")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--output", type=Path, default=Path("bench-output"), help="default: bench-output"
+    )
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser.add_argument(
+        "--rival-folder",
+        type=Path,
+        default=cache / "seesaw-bench-rival",
+        help="where the rival's environment is made and kept (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _install(folder: Path) -> Path:
+    """The rival's program, in a virtual environment that is kept."""
+    program = folder / "bin/litellm"
+    if not program.exists():
+        uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+        subprocess.run([uv, "venv", "--quiet", "--clear", str(folder)], check=True)
+        python = folder / "bin/python"
+        install = [uv, "pip", "install", "--quiet", f"--python={python}", _RIVAL]
+        subprocess.run(install, check=True)
+    return program
+
+
+def _markdown(measured: "Measured", command: str) -> str:
+    names = list(measured.figures)
+    lines = [
+        f"`{command}`",
+        "",
+        "| | " + " | ".join(names) + " | aim |",
+        "| --- |" + " --- |" * (len(names) + 1),
+    ]
+    for figure, title in _FIGURES.items():
+        cells = [_spread(measured.figures[name][figure]) for name in names]
+        aim = f"≤ {_AIMS[figure]:g}" if figure in _AIMS else ""
+        shown = title.format(open=f"{measured.workload.open_streams:,}")
+        lines.append(f"| {shown} | " + " | ".join(cells) + f" | {aim} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float]) -> str:
+    """Median, lowest and highest."""
+    ordered = sorted(values)
+    middle = ordered[len(ordered) // 2]
+    digits = 0 if middle >= 100 else 2
+    shown = f"{middle:,.{digits}f}"
+    if len(ordered) > 1:
+        shown += f" ({ordered[0]:,.{digits}f}–{ordered[-1]:,.{digits}f})"
+    return shown
