@@ -5,8 +5,8 @@ set -euo pipefail
 
 if [[ -e $RUN/node.pid ]]; then
     pid=$(cat "$RUN/node.pid")
-    # Only the process that we started: the number may be another's by now.
-    if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q "$HERE/node-init.sh"; then
+    # Only a node that we started, from whichever checkout: the number may be another's by now.
+    if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q "/tests/cluster/node-init.sh"; then
         kill -KILL "$pid" # the first process of the namespace: the kernel ends all others with it
         for _ in {1..200}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
     fi
