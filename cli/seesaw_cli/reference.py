@@ -70,7 +70,9 @@ ROUTES = (
 )
 
 ROUTER_ROUTES = (
-    Route(method="GET", path="/health", answers="200 while the router runs."),
+    Route(
+        method="GET", path="/health", answers="200 while the router runs and nothing of it broke."
+    ),
     Route(method="GET", path="/ready", answers="200 while some worker serves, else 503."),
     Route(method="GET", path="/metrics", answers="Prometheus metrics."),
     Route(

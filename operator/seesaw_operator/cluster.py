@@ -2,14 +2,18 @@
 
 import asyncio
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import aiohttp
 from kubernetes.aio import client, watch
 from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.exceptions import NotFoundError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
+from seesaw_operator.errors import RefusedError
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import DEPLOYMENT_LABEL, MANAGER
 from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
@@ -27,6 +31,8 @@ WATCHED = (
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
 )
 _RETRY_S = 2.0
+_FORBIDDEN = 403
+_UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Cluster:
@@ -37,19 +43,38 @@ class Cluster:
         self._metrics = metrics
 
     async def apply(self, manifest: Object) -> Object:
-        """Create an object or make it as the manifest says, and return it. Idempotent."""
+        """Create an object or make it as the manifest says, and return it. Idempotent.
+
+        Raises: RefusedError with the apiserver's words.
+        """
         resource = await self._dynamic.resources.get(
             api_version=manifest["apiVersion"], kind=manifest["kind"]
         )
-        applied = await self._dynamic.server_side_apply(
-            resource, manifest, field_manager=MANAGER, force_conflicts=True
-        )
+        try:
+            applied = await self._dynamic.server_side_apply(
+                resource, manifest, field_manager=MANAGER, force_conflicts=True
+            )
+        except client.exceptions.ApiException as error:
+            raise RefusedError(f"{_title(manifest)}: {_words(error)}") from error
         self._metrics.writes.labels(kind=manifest["kind"]).inc()
         body: Object = applied.to_dict()
         return body
 
-    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
-        """Make a resource's status as given. A resource that is gone is none of our business."""
+    async def find(self, manifest: Object) -> Object | None:
+        """The object of that kind and name, whoever made it; None if there is none."""
+        resource = await self._dynamic.resources.get(
+            api_version=manifest["apiVersion"], kind=manifest["kind"]
+        )
+        metadata = manifest["metadata"]
+        try:
+            found = await resource.get(name=metadata["name"], namespace=metadata["namespace"])
+        except NotFoundError:
+            return None
+        body: Object = found.to_dict()
+        return body
+
+    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool:
+        """Make a resource's status as given. False if the resource is gone."""
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
@@ -57,10 +82,14 @@ class Cluster:
             "status": status,
         }
         resource = await self._dynamic.resources.get(api_version=body["apiVersion"], kind=KIND)
-        await self._dynamic.server_side_apply(
-            resource.status, body, field_manager=MANAGER, force_conflicts=True
-        )
+        try:
+            await self._dynamic.server_side_apply(
+                resource.status, body, field_manager=MANAGER, force_conflicts=True
+            )
+        except NotFoundError:
+            return False
         self._metrics.writes.labels(kind=KIND).inc()
+        return True
 
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
         """Record an Event about a resource. ``kind`` is Normal or Warning.
@@ -94,8 +123,8 @@ class Cluster:
         events = await self._dynamic.resources.get(api_version="events.k8s.io/v1", kind="Event")
         try:
             await self._dynamic.create(events, body=event)
-        except client.exceptions.ApiException as error:
-            logger.warning("the event %s was not recorded: %s", reason, error.reason)
+        except _UNREACHABLE as error:
+            logger.warning("the event %s was not recorded: %s", reason, error)
 
     async def follow(
         self,
@@ -139,7 +168,9 @@ class _Follower:
         while True:
             try:
                 await self._once(listed)
-            except (client.exceptions.ApiException, OSError, TimeoutError) as error:
+            except _UNREACHABLE as error:
+                if getattr(error, "status", None) == _FORBIDDEN:
+                    listed.set()  # a namespace that is gone must not keep the others waiting
                 logger.warning("watching %s: %s; again in %.0f s", self._kind, error, _RETRY_S)
                 await asyncio.sleep(_RETRY_S)
 
@@ -158,6 +189,8 @@ class _Follower:
             resource_version=found["metadata"]["resourceVersion"],
             serialize=False,
         ):
+            if not isinstance(event, dict):  # the library hands on what is no JSON
+                raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
             self._take(event["type"], event["raw_object"])
 
     def _replace(self, items: list[Object]) -> None:
@@ -183,3 +216,15 @@ class _Follower:
         self._store.drop_child(ref)
         if body is not None:
             self._on_change(body)
+
+
+def _title(manifest: Object) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def _words(error: client.exceptions.ApiException) -> str:
+    """What the apiserver said, for people."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (KeyError, TypeError, ValueError):
+        return str(error.reason)

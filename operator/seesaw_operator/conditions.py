@@ -58,18 +58,20 @@ def status_of(
     )
 
 
-def rejected(message: str, generation: int, old: Status, now: str) -> Status:
-    """The status of a resource whose spec cannot be understood."""
-    accepted = Outlook(
-        type=ConditionType.ACCEPTED, status="False", reason="InvalidSpec", message=message
-    )
-    ready = Outlook(type=ConditionType.READY, status="False", reason="InvalidSpec", message=message)
-    return old.model_copy(
-        update={
-            "observed_generation": generation,
-            "conditions": stamped([accepted, ready], generation, old.conditions, now),
-        }
-    )
+def rejected(reason: str, message: str, generation: int, old: Status, now: str) -> Status:
+    """The status of a resource whose spec is not understood, or whose objects are not taken.
+
+    What serves goes on as it was, so what is known of it stays.
+    """
+    accepted = Outlook(type=ConditionType.ACCEPTED, status="False", reason=reason, message=message)
+    changed = [accepted]
+    if not any(c.type is ConditionType.READY and c.status == "True" for c in old.conditions):
+        ready = Outlook(type=ConditionType.READY, status="False", reason=reason, message=message)
+        changed.append(ready)
+    types = {c.type for c in changed}
+    kept = tuple(c for c in old.conditions if c.type not in types)
+    conditions = stamped(changed, generation, old.conditions, now) + kept
+    return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def outlooks(spec: Spec, owner: Owner, seen: Observed) -> list[Outlook]:
@@ -125,7 +127,7 @@ def _router(owner: Owner, seen: Observed) -> Outlook:
         reason="Serving" if ready else "NoneServes",
         message=f"{ready} routers serve {owner.url}."
         if ready
-        else "No router serves yet: a router is ready once it has found a worker that serves.",
+        else "No router serves yet; routers start within seconds.",
     )
 
 
@@ -140,14 +142,25 @@ def _progressing(spec: Spec, seen: Observed) -> Outlook:
     elif updated < spec.replicas:
         reason = "RollingOut"
         message = f"{updated} of {spec.replicas} worker pods match the spec; one at a time goes."
+    elif not _is_rolled_out(seen.router, spec.router.replicas):
+        reason, message = "RollingOut", "The routers are being replaced, one at a time."
     else:
         return Outlook(
             type=ConditionType.PROGRESSING,
             status="False",
             reason="UpToDate",
-            message="All worker pods match the spec.",
+            message="All pods match the spec.",
         )
     return Outlook(type=ConditionType.PROGRESSING, status="True", reason=reason, message=message)
+
+
+def _is_rolled_out(deployment: dict[str, Any] | None, replicas: int) -> bool:
+    if deployment is None:
+        return False
+    status = deployment.get("status", {})
+    counts = [status.get(f"{kind}Replicas", 0) for kind in ("updated", "available")]
+    is_known = status.get("observedGeneration") == deployment["metadata"].get("generation")
+    return is_known and counts == [replicas, replicas] and status.get("replicas") == replicas
 
 
 def _degraded(seen: Observed) -> Outlook:

@@ -17,7 +17,7 @@ from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 logger = logging.getLogger(__name__)
 
 _LEASE_S, _RENEW_S, _RETRY_S = 15, 10, 2
-_GIVE_BACK_S = 5.0
+_CALL_S = 4.0  # so that a leader knows before its Lease runs out
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -26,7 +26,8 @@ class _Lock(LeaseLock):
 
     async def get(self, name: str, namespace: str) -> Any:
         try:
-            return await super().get(name, namespace)
+            async with asyncio.timeout(_CALL_S):
+                return await super().get(name, namespace)
         except _UNREACHABLE as error:
             return False, client.exceptions.ApiException(reason=repr(error))
 
@@ -36,14 +37,17 @@ class _Lock(LeaseLock):
             metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record)
         )
         try:
-            await self.api_instance.create_namespaced_lease(namespace, body)
-        except (client.exceptions.ApiException, *_UNREACHABLE):
+            async with asyncio.timeout(_CALL_S):
+                await self.api_instance.create_namespaced_lease(namespace, body)
+        except (client.exceptions.ApiException, *_UNREACHABLE) as error:
+            logger.warning("the Lease cannot be made: %s", error)
             return False
         return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         try:
-            return bool(await super().update(name, namespace, updated_record))
+            async with asyncio.timeout(_CALL_S):
+                return bool(await super().update(name, namespace, updated_record))
         except _UNREACHABLE:
             return False
 
@@ -93,7 +97,7 @@ class Lease:
         """Let the next operator lead at once, instead of when the Lease has run out."""
         leases = client.CoordinationV1Api(self._api)
         with contextlib.suppress(client.exceptions.ApiException, *_UNREACHABLE):
-            async with asyncio.timeout(_GIVE_BACK_S):
+            async with asyncio.timeout(_CALL_S):
                 await self._release(leases)
 
     async def _release(self, leases: client.CoordinationV1Api) -> None:

@@ -37,11 +37,11 @@ async def run(settings: OperatorSettings) -> int:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     async with client.ApiClient() as api, served(registry, settings.port):
-        leading = asyncio.create_task(_lead_while_elected(settings, api, metrics))
+        leading = asyncio.create_task(_lead_while_elected(settings, api, metrics, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        has_ended = leading.done()
+        has_ended = leading.done() and not stop.is_set()
         leading.cancel()
         try:
             await leading
@@ -53,13 +53,13 @@ async def run(settings: OperatorSettings) -> int:
 
 
 async def _lead_while_elected(
-    settings: OperatorSettings, api: client.ApiClient, metrics: Metrics
+    settings: OperatorSettings, api: client.ApiClient, metrics: Metrics, stop: asyncio.Event
 ) -> None:
     """Wait for the Lease and lead. Returns once it is lost."""
     async with Lease(api, settings.lease_namespace, settings.lease_name).held() as lost:
         logger.info("leading")
         metrics.leads.set(1)
-        leading = asyncio.create_task(_lead(settings, api, metrics))
+        leading = asyncio.create_task(_lead(settings, api, metrics, stop))
         losing = asyncio.create_task(lost.wait())
         try:
             await asyncio.wait((leading, losing), return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +74,9 @@ async def _lead_while_elected(
             await asyncio.gather(leading, losing, return_exceptions=True)
 
 
-async def _lead(settings: OperatorSettings, api: client.ApiClient, metrics: Metrics) -> None:
+async def _lead(
+    settings: OperatorSettings, api: client.ApiClient, metrics: Metrics, stop: asyncio.Event
+) -> None:
     """Follow, reconcile and measure for ever. Requires: this operator holds the Lease."""
     store = Store()
     is_listed = asyncio.Event()
@@ -109,7 +111,7 @@ async def _lead(settings: OperatorSettings, api: client.ApiClient, metrics: Metr
         tasks.create_task(
             cluster.follow(store, changed, settings.namespaces, is_ready=is_listed.set)
         )
-        tasks.create_task(_follow_resources(registry, settings))
+        tasks.create_task(_follow_resources(registry, settings, stop))
         tasks.create_task(meter.run(settings.measure_every_s))
         tasks.create_task(_resync(store, queue, reconciler, settings.resync_s))
         try:
@@ -118,7 +120,9 @@ async def _lead(settings: OperatorSettings, api: client.ApiClient, metrics: Metr
             await queue.close()
 
 
-async def _follow_resources(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> None:
+async def _follow_resources(
+    registry: kopf.OperatorRegistry, settings: OperatorSettings, stop: asyncio.Event
+) -> None:
     kopf_settings = kopf.OperatorSettings()
     kopf_settings.posting.enabled = False
     kopf_settings.scanning.disabled = True
@@ -130,7 +134,7 @@ async def _follow_resources(registry: kopf.OperatorRegistry, settings: OperatorS
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),
     )
-    raise RuntimeError("kopf has stopped following SeesawDeployments")
+    stop.set()  # kopf takes the signals for itself, and returns when one comes
 
 
 async def _resync(store: Store, queue: WorkQueue, reconciler: Reconciler, every_s: float) -> None:

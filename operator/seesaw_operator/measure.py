@@ -22,14 +22,22 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_S = 4.0
 _WINDOW_S = 60.0
 _TOKENS = "vllm:generation_tokens_total"
+_RUNNING = "vllm:num_requests_running"
+_WAITING = "vllm:num_requests_waiting"
+_UNREADABLE = (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One engine at one moment."""
+    """One engine at one moment. Buffer sizes in blocks."""
 
     output_tokens: float
-    state: dict[str, Any]
+    transitions: int
+    waiting: int
+    running: int
+    is_prefilling: bool
+    buffer_capacity: int
+    buffer_free: int
 
 
 class Meter:
@@ -80,24 +88,26 @@ class Meter:
         for _, url in [k for k in self._totals if k[0] == key and k[1] not in found]:
             del self._totals[key, url]
         measured = self._sum_up(key, found) if found else None
-        if measured is None or measured == self._known.get(key):
+        if measured == self._known.get(key):
             return
-        self._known[key] = measured
+        if measured is None:
+            del self._known[key]
+        else:
+            self._known[key] = measured
         self._on_change(key)
 
     def _sum_up(self, key: Key, found: dict[str, Reading]) -> Measured:
-        states = [r.state for r in found.values()]
+        readings = found.values()
         rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
-        blocks = [s["buffer"]["blocks"] for s in states if s["buffer"]]
-        capacity = sum(b["capacity"] for b in blocks)
-        used = capacity - sum(b["free"] for b in blocks)
+        capacity = sum(r.buffer_capacity for r in readings)
+        used = capacity - sum(r.buffer_free for r in readings)
         return Measured(
             tokens_per_second=_rounded(rate),
-            transitions=sum(s["transitions"] for s in states),
-            waiting_requests=sum(s["num_waiting"] for s in states),
-            running_requests=sum(s["num_prefilling"] + s["num_decoding"] for s in states),
+            transitions=sum(r.transitions for r in readings),
+            waiting_requests=sum(r.waiting for r in readings),
+            running_requests=sum(r.running for r in readings),
             buffer_used_percent=round(100 * used / capacity) if capacity else 0,
-            prefill_workers=sum(s["phase"] == "prefill" for s in states),
+            prefill_workers=sum(r.is_prefilling for r in readings),
         )
 
     def _rate(self, key: Key, url: str, total: float) -> float:
@@ -118,16 +128,40 @@ class Meter:
             async with self._http.get(f"{url}/seesaw/state", timeout=timeout) as response:
                 response.raise_for_status()
                 state = await response.json()
-            params = [("name[]", _TOKENS)]
+            params = [("name[]", name) for name in (_TOKENS, _RUNNING, _WAITING)]
             async with self._http.get(f"{url}/metrics", params=params, timeout=timeout) as response:
                 response.raise_for_status()
                 text = await response.text()
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            return _reading(state, text)
+        except _UNREADABLE as error:
             logger.debug("%s: %r", url, error)
             return None
-        samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
-        tokens = sum(s.value for s in samples if s.name == _TOKENS)
-        return Reading(output_tokens=tokens, state=state)
+
+
+def _reading(state: dict[str, Any], metrics: str) -> Reading:
+    """What a worker says of itself.
+
+    Raises: LookupError, TypeError or ValueError if it is no worker of ours.
+    """
+    families = text_string_to_metric_families(metrics)
+    samples = [sample for family in families for sample in family.samples]
+
+    def total(name: str) -> float:
+        return sum(sample.value for sample in samples if sample.name == name)
+
+    buffer = state["buffer"]
+    blocks = buffer["blocks"] if buffer else {"capacity": 0, "free": 0}
+    # A plain engine has no waves, and tells only vLLM's own figures.
+    plain = {"waiting": total(_WAITING), "running": total(_RUNNING)} if buffer is None else {}
+    return Reading(
+        output_tokens=total(_TOKENS),
+        transitions=int(state["transitions"]),
+        waiting=int(plain.get("waiting", state["num_waiting"])),
+        running=int(plain.get("running", state["num_prefilling"] + state["num_decoding"])),
+        is_prefilling=state["phase"] == "prefill",
+        buffer_capacity=int(blocks["capacity"]),
+        buffer_free=int(blocks["free"]),
+    )
 
 
 def _urls(pod: Object) -> list[str]:

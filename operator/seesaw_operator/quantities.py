@@ -27,6 +27,12 @@ def num_bytes(quantity: str) -> int:
     return int(Decimal(match[1]) * _SUFFIXES[match[2]])
 
 
+def num_millicores(quantity: str) -> int:
+    """Thousandths of a core of a quantity such as ``8`` or ``500m``. Requires: as above."""
+    cores, is_milli, _ = quantity.partition("m")
+    return int(Decimal(cores) * (1 if is_milli else 1000))
+
+
 def quantity(size_bytes: int) -> str:
     """The shortest exact quantity, in MiB where it can be."""
     return f"{size_bytes // MIB}Mi" if size_bytes % MIB == 0 else str(size_bytes)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Status
 from seesaw_operator.conditions import Observed, rejected, status_of
+from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import COMPONENT_LABEL, Owner
 from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.worker import COMPONENT as WORKER
@@ -29,7 +30,8 @@ class Writes(Protocol):
     """What reconciling does to a cluster."""
 
     async def apply(self, manifest: Object) -> Object: ...
-    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> None: ...
+    async def find(self, manifest: Object) -> Object | None: ...
+    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool: ...
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None: ...
 
 
@@ -61,41 +63,59 @@ class Reconciler:
         resource = self._store.resource(key)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             return  # Kubernetes deletes what it owns
-        old = Status.model_validate(resource.get("status") or {})
+        old = _old_status(resource)
         generation = resource["metadata"]["generation"]
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
             spec = Spec.model_validate(resource["spec"])
         except ValidationError as error:
-            status = rejected(_told(error), generation, old, now)
-        else:
-            owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
-            settings = self._settings
+            status = rejected("InvalidSpec", _told(error), generation, old, now)
+            await self._tell(resource, old, status)
+            return
+        owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
+        settings = self._settings
+        try:
             for manifest in plan(spec, owner, settings.images, settings.timing):
-                await self._ensure(manifest)
-            status = status_of(spec, owner, generation, self._observed(key, owner), old, now)
+                await self._ensure(manifest, owner)
+        except RefusedError as error:
+            status = rejected("NotApplied", f"{error}.", generation, old, now)
+            await self._tell(resource, old, status)
+            raise  # it may be taken later: when the other object is gone, or the quota is raised
+        status = status_of(spec, owner, generation, self._observed(key, owner), old, now)
         await self._tell(resource, old, status)
 
     def forget_applied(self) -> None:
         """Apply everything again, whatever the watches have told."""
         self._applied.clear()
 
-    async def _ensure(self, manifest: Object) -> None:
-        """Apply, unless it was applied as it is and nobody has changed it since."""
+    async def _ensure(self, manifest: Object, owner: Owner) -> None:
+        """Apply, unless it was applied as it is and nobody has changed it since.
+
+        Raises: RefusedError, also if an object of that name is somebody else's.
+        """
         ref = ref_of(manifest)
         text = json.dumps(manifest, sort_keys=True).encode()
         digest = hashlib.sha256(text).hexdigest()
         here = self._store.child(ref)
         if here is not None and self._applied.get(ref) == (digest, _version(here)):
             return
+        there = here if here is not None else await self._cluster.find(manifest)
+        if there is not None and not _belongs_to(there, owner):
+            raise RefusedError(
+                f"{ref.kind} {ref.name} is there and is not this resource's: delete or rename "
+                "one of the two"
+            )
         applied = await self._cluster.apply(manifest)
         self._applied[ref] = digest, _version(applied)
-        self._store.put_child(applied)
+        if self._store.child(ref) is here:  # or the watch has told of a later one
+            self._store.put_child(applied)
 
     def _observed(self, key: Key, owner: Owner) -> Observed:
         pods: dict[str, list[Object]] = {WORKER: [], ROUTER: []}
         for pod in self._store.children(key, "Pod"):
-            pods[pod["metadata"]["labels"].get(COMPONENT_LABEL, WORKER)].append(pod)
+            component = pod["metadata"]["labels"].get(COMPONENT_LABEL)
+            if component in pods:
+                pods[component].append(pod)
         return Observed(
             stateful_set=self._store.child(Ref("StatefulSet", key.namespace, owner.worker)),
             router=self._store.child(Ref("Deployment", key.namespace, owner.router)),
@@ -110,8 +130,12 @@ class Reconciler:
             return
         metadata = resource["metadata"]
         outside = status.model_dump(by_alias=True, exclude_none=True, mode="json")
-        await self._cluster.write_status(metadata["namespace"], metadata["name"], outside)
-        self._store.put_resource(resource | {"status": outside})
+        namespace, name = metadata["namespace"], metadata["name"]
+        if not await self._cluster.write_status(namespace, name, outside):
+            self._store.drop_resource(Key(namespace, name))
+            return
+        if self._store.resource(Key(namespace, name)) is resource:
+            self._store.put_resource(resource | {"status": outside})
         before = {c.type: c for c in old.conditions}
         for condition in status.conditions:
             if _is_news(condition, before.get(condition.type)):
@@ -144,9 +168,23 @@ def _version(body: Object) -> str:
     """What changes when somebody changes what we apply, but not when a status changes."""
     metadata = body["metadata"]
     if "generation" in metadata:
-        labels = json.dumps(metadata.get("labels", {}), sort_keys=True)
-        return f"{metadata['uid']} {metadata['generation']} {labels}"
+        rest = [metadata.get(part) for part in ("labels", "ownerReferences")]
+        return f"{metadata['uid']} {metadata['generation']} {json.dumps(rest, sort_keys=True)}"
     return f"{metadata['uid']} {metadata['resourceVersion']}"
+
+
+def _belongs_to(body: Object, owner: Owner) -> bool:
+    """Whether an object is one of this very resource's, not of an earlier one of its name."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return any(o.get("controller") and o["uid"] == owner.uid for o in owners)
+
+
+def _old_status(resource: Object) -> Status:
+    """What was told last; nothing if another version of the operator told it otherwise."""
+    try:
+        return Status.model_validate(resource.get("status") or {})
+    except ValidationError:
+        return Status()
 
 
 def _told(error: ValidationError) -> str:

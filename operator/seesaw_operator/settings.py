@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from seesaw_core.errors import InputError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
@@ -23,7 +25,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How patient pods are. Units: seconds.
+    """How patient pods are. Units: seconds, at least 1.
 
     pre_stop_s: how long a pod that is to go keeps serving, while routers and proxies learn of it.
     drain_s: how long it then may finish what it has begun.
@@ -33,6 +35,10 @@ class Timing:
     pre_stop_s: int = 5
     drain_s: int = 600
     start_s: int = 600
+
+    def __post_init__(self) -> None:
+        for name in ("pre_stop_s", "drain_s", "start_s"):
+            _check(name, getattr(self, name), at_least=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,8 @@ class OperatorSettings:
     measure_every_s: how often workers are asked what they do.
     resync_s: how often everything is applied again, whatever events said.
     port: where ``/healthz`` and ``/metrics`` are.
+
+    Raises: InputError if a figure is out of range.
     """
 
     images: Images
@@ -55,3 +63,15 @@ class OperatorSettings:
     measure_every_s: float = 5.0
     resync_s: float = 300.0
     port: int = 8080
+
+    def __post_init__(self) -> None:
+        _check("measure_every_s", self.measure_every_s, at_least=0.1)
+        _check("resync_s", self.resync_s, at_least=1)
+        if not 0 < self.port < 65536:
+            raise InputError(f"--port={self.port}: must be from 1 to 65535")
+
+
+def _check(name: str, value: float, *, at_least: float) -> None:
+    if not value >= at_least:
+        flag = "--" + name.replace("_", "-")
+        raise InputError(f"{flag}={value}: must be at least {at_least}")

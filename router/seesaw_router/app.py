@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -20,9 +19,6 @@ from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 1 << 16
-
 
 class Router:
     """One router: its connections, which exist while the application runs, and its parts."""
@@ -31,10 +27,11 @@ class Router:
         self._settings = settings
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry)
-        self._connected: tuple[aiohttp.ClientSession, Backends] | None = None
+        self._running: Backends | None = None
+        self._helpers: list[asyncio.Task[None]] = []
         self.dispatcher = Dispatcher(
             policy=settings.policy,
-            backends=lambda: self._connections()[1],
+            backends=self._backends,
             max_queued=settings.max_queued,
             metrics=self._metrics,
         )
@@ -44,12 +41,14 @@ class Router:
         own = FastAPI(title="Seesaw router", lifespan=self._lifespan)
 
         @own.get("/health")
-        async def health() -> dict[str, str]:
-            return {"status": "ok"}
+        async def health() -> Response:
+            broken = [h for h in self._helpers if h.done()]
+            detail = f"broken: {broken[0]!r}" if broken else "ok"
+            return JSONResponse({"status": detail}, status_code=503 if broken else 200)
 
         @own.get("/ready")
         async def ready() -> Response:
-            is_ready = bool(self._connections()[1].serving())
+            is_ready = bool(self._backends().serving())
             detail = "ready" if is_ready else "no worker serves"
             return JSONResponse({"status": detail}, status_code=200 if is_ready else 503)
 
@@ -66,44 +65,34 @@ class Router:
             own,
             settings=self._settings,
             dispatcher=self.dispatcher,
-            connections=self._connections,
+            backends=self._backends,
             metrics=self._metrics,
         )
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
-        async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                timeout=timeout,
-                auto_decompress=False,
-                read_bufsize=_CHUNK_BYTES,
-            ) as http,
-            asyncio.TaskGroup() as tasks,
-        ):
-            backends = Backends(http, self.dispatcher.kick)
-            self._connected = http, backends
-            helpers = [tasks.create_task(self.dispatcher.run())]
-            if self._settings.service is None:
-                backends.become(Target(name=url, url=url) for url in self._settings.workers)
-            else:
-                found = follow_service(self._settings.service, backends.become)
-                helpers.append(tasks.create_task(found))
-            try:
-                yield
-            finally:
-                for helper in helpers:
-                    helper.cancel()
-                await backends.close()
+        backends = self._running = Backends(self.dispatcher.kick)
+        self._helpers = [asyncio.create_task(self.dispatcher.run())]
+        if self._settings.service is None:
+            backends.become(Target(name=url, url=url) for url in self._settings.workers)
+        else:
+            found = follow_service(self._settings.service, backends.become)
+            self._helpers.append(asyncio.create_task(found))
+        for helper in self._helpers:
+            helper.add_done_callback(_tell_end)
+        try:
+            yield
+        finally:
+            for helper in self._helpers:
+                helper.cancel()
+            await backends.close()
 
-    def _connections(self) -> tuple[aiohttp.ClientSession, Backends]:
-        assert self._connected is not None, "the application runs"
-        return self._connected
+    def _backends(self) -> Backends:
+        assert self._running is not None, "the application runs"
+        return self._running
 
     def _refresh(self) -> None:
-        everyone = self._connections()[1].all()
+        everyone = self._backends().all()
         serving = sum(b.is_serving for b in everyone)
         self._metrics.workers.labels(serving="true").set(serving)
         self._metrics.workers.labels(serving="false").set(len(everyone) - serving)
@@ -119,10 +108,16 @@ class Router:
                 "running": b.num_running,
                 "phase": b.state["phase"] if b.state else None,
             }
-            for b in self._connections()[1].all()
+            for b in self._backends().all()
         ]
         return {
             "queued": len(self.dispatcher),
             "last_step": self.dispatcher.last_reason,
             "workers": workers,
         }
+
+
+def _tell_end(helper: "asyncio.Task[None]") -> None:
+    """None of them ends by itself: ``/health`` tells, and whoever probes it starts a new router."""
+    if not helper.cancelled():
+        logger.error("a part of the router has ended", exc_info=helper.exception())

@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
 _SILENCE_S = 5.0  # the stream tells the state each second
+_DEAD_S = 30.0  # no busy worker is silent for so long; a vanished node says nothing at all
+_CONNECT_TIMEOUT_S = 5.0
+_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +35,26 @@ class Target:
 class Backend:
     """One worker, followed through its ``/seesaw/events``.
 
-    Call order: :meth:`follow` as a task; the rest from the same event loop.
+    Its connections are its own, so that those to a worker that has vanished without a word, with
+    its node, can be broken off: requests that wait there then go elsewhere.
+
+    Call order: :meth:`follow` as a task, :meth:`close` at the end; the rest from the same event
+    loop.
     """
 
     def __init__(
         self,
         target: Target,
-        http: aiohttp.ClientSession,
         on_change: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target = target
+        self.http = _session()
         self.num_running = 0
         self.state: dict[str, Any] | None = None
-        self._http = http
         self._on_change = on_change
         self._now = clock
+        self._heard_s = clock()
         self._pending: dict[int, int] = {}  # prompt tokens sent and not yet in any state
         self._window_began_s: float | None = None
         self._cycle = Mean()
@@ -102,15 +109,24 @@ class Backend:
             if self.state is not None:
                 logger.info("worker %s does not answer", self.target.name)
             self.lost()
+            if self.num_running and self._now() - self._heard_s > _DEAD_S:
+                logger.warning("worker %s is gone: breaking off its requests", self.target.name)
+                vanished, self.http = self.http, _session()
+                await vanished.close()
             await asyncio.sleep(_RETRY_S)
+
+    async def close(self) -> None:
+        """Break off whatever is still asked of it."""
+        await self.http.close()
 
     async def _follow_once(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=_SILENCE_S)
         url = f"{self.target.url}/seesaw/events"
-        async with self._http.get(url, timeout=timeout) as response:
+        async with self.http.get(url, timeout=timeout) as response:
             response.raise_for_status()
             kind = ""
             async for line in response.content:
+                self._heard_s = self._now()
                 if line.startswith(b"event: "):
                     kind = line[7:].decode().strip()
                 elif line.startswith(b"data: "):
@@ -136,9 +152,9 @@ class Backends:
     Call order: :meth:`become` whenever they change; :meth:`close` at the end.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, on_change: Callable[[], None]) -> None:
-        self._http = http
+    def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
+        self._closing: set[asyncio.Task[None]] = set()
         self._known: dict[str, Backend] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -154,7 +170,7 @@ class Backends:
                 continue
             if known is not None:
                 self._forget(name)
-            backend = Backend(target, self._http, self._on_change)
+            backend = Backend(target, self._on_change)
             self._known[name] = backend
             self._tasks[name] = asyncio.create_task(backend.follow())
         self._on_change()
@@ -172,8 +188,20 @@ class Backends:
         tasks = list(self._tasks.values())
         for name in list(self._known):
             self._forget(name)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
 
     def _forget(self, name: str) -> None:
-        self._known.pop(name)
         self._tasks.pop(name).cancel()
+        closing = asyncio.create_task(self._known.pop(name).close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+
+def _session() -> aiohttp.ClientSession:
+    """Connections to one worker, as many as it takes; chunks pass as they come."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+        auto_decompress=False,
+        read_bufsize=_CHUNK_BYTES,
+    )

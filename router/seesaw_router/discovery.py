@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import aiohttp
+
 from seesaw_router.backends import Target
 
 logger = logging.getLogger(__name__)
@@ -43,13 +45,20 @@ async def follow_service(service: str, become: Callable[[Iterable[Target]], None
                     **where,
                 )
                 async for event in events:
+                    if not isinstance(event, dict):  # the library hands on what is no JSON
+                        raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
                     body = event["raw_object"]
                     if event["type"] == "DELETED":
                         slices.pop(body["metadata"]["name"], None)
                     else:
                         slices[body["metadata"]["name"]] = body
                     become(targets(slices.values()))
-            except (client.exceptions.ApiException, OSError, TimeoutError) as error:
+            except (
+                client.exceptions.ApiException,
+                aiohttp.ClientError,
+                OSError,
+                TimeoutError,
+            ) as error:
                 logger.warning("watching %s: %s", service, error)
                 await asyncio.sleep(_RETRY_S)
 

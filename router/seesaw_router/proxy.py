@@ -61,13 +61,13 @@ class Proxy:
         *,
         settings: RouterSettings,
         dispatcher: Dispatcher,
-        connections: Callable[[], tuple[aiohttp.ClientSession, Backends]],
+        backends: Callable[[], Backends],
         metrics: Metrics,
     ) -> None:
         self._app = app
         self._settings = settings
         self._dispatcher = dispatcher
-        self._connections = connections
+        self._backends = backends
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,8 +144,7 @@ class Proxy:
 
     async def _ask_any(self, exchange: "_Exchange", avoid: frozenset[str]) -> None:
         """For what costs a worker next to nothing."""
-        _, backends = self._connections()
-        serving = [b for b in backends.serving() if b.target.name not in avoid]
+        serving = [b for b in self._backends().serving() if b.target.name not in avoid]
         if not serving:
             exchange.status = 503
             await _refuse(exchange.send, 503, "no worker serves at the moment")
@@ -154,9 +153,8 @@ class Proxy:
 
     async def _ask(self, exchange: "_Exchange", backend: Backend, *, may_retry: bool) -> None:
         """One attempt. Raises: WorkerLostError if it may be made again elsewhere."""
-        http, _ = self._connections()
         try:
-            async with http.request(
+            async with backend.http.request(
                 exchange.method,
                 backend.target.url + exchange.target,
                 data=exchange.body or None,
@@ -187,10 +185,11 @@ class Proxy:
 
     async def _is_healthy(self, backend: Backend) -> bool:
         """Whether an error is the request's own, or the worker's end."""
-        http, _ = self._connections()
         timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
         with contextlib.suppress(*_LOST, TimeoutError):
-            async with http.get(f"{backend.target.url}/health", timeout=timeout) as response:
+            async with backend.http.get(
+                f"{backend.target.url}/health", timeout=timeout
+            ) as response:
                 return response.status == 200
         return False
 

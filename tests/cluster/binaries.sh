@@ -7,12 +7,15 @@ set -euo pipefail
 wanted=(kube-apiserver etcd kubectl)
 [[ ${1:-} == control-plane ]] ||
     wanted+=(kube-controller-manager kube-scheduler kube-proxy kubelet coredns helm kubeconform)
+stamp="$KUBERNETES_VERSION $HELM_VERSION $KUBECONFORM_VERSION $(cat "$HERE"/go/*/go.mod | sha256sum)"
+if [[ -d $BIN && $(cat "$BIN/.stamp" 2>/dev/null) != "$stamp" ]]; then rm -rf "$BIN" "$IMAGES"; fi
 missing=()
 for name in "${wanted[@]}"; do [[ -x $BIN/$name ]] || missing+=("$name"); done
 ((${#missing[@]})) || exit 0
 command -v go >/dev/null || { say "no Go to build ${missing[*]} with: install Go 1.25 or newer"; exit 1; }
 say "building ${missing[*]} (minutes, once; kept in $BIN)"
 mkdir -p "$BIN"
+echo "$stamp" >"$BIN/.stamp"
 
 kubernetes() { # the version must be a real one, or clients choke on it
     local package flags="-s -w"

@@ -178,10 +178,14 @@ touch "$RUN/net.ready"
 # ---- wait until it can be used
 
 await() { # what command…
-    local what=$1
+    local what=$1 began=$SECONDS
     shift
     until "$@" >/dev/null 2>&1; do
-        kill -0 "$node" 2>/dev/null || { tail -n 20 "$LOG/node-init.log" >&2; exit 1; }
+        if ! kill -0 "$node" 2>/dev/null || ((SECONDS - began > 120)); then
+            say "never happened: $what"
+            tail -n 5 "$LOG"/*.log >&2
+            exit 1
+        fi
         sleep 0.2
     done
     passed "$what"

@@ -26,6 +26,16 @@ class Proxy:
         self.calls: list[Call] = []
         self.on_write: Callable[[int], None] = lambda _: None
         self.url = ""
+        self._open: set[web.Request] = set()
+
+    def cut(self) -> int:
+        """Break off every answer that is under way, watches above all. Returns how many."""
+        count = 0
+        for request in self._open:
+            if request.transport is not None:
+                request.transport.abort()
+                count += 1
+        return count
 
     @property
     def writes(self) -> list[Call]:
@@ -65,6 +75,8 @@ class Proxy:
             )
             with contextlib.suppress(ConnectionError, aiohttp.ClientError):
                 await response.prepare(request)
+                self._open.add(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
+            self._open.discard(request)
             return response

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -84,11 +85,32 @@ def test_an_upgrade_from_the_previous_commit_restarts_no_worker_and_no_router(
     helm_install(previous_chart(tmp_path))
     kubectl.deploy("calm", STAND_IN)
     kubectl.until_ready("calm")
-    before = {p["metadata"]["uid"] for p in kubectl.get("pods")["items"]}
+    before = generations(kubectl)
     helm_install(CHART)
-    kubectl("annotate", "ssd", "calm", "touched=1")
-    kubectl.until_ready("calm")
-    assert {p["metadata"]["uid"] for p in kubectl.get("pods")["items"]} == before
+    system = Kubectl(SYSTEM)
+    system("rollout", "restart", "deployment/seesaw")  # the images may be the same: lead anew
+    system("rollout", "status", "deployment/seesaw", "--timeout=60s")
+
+    def leads() -> bool:
+        (pod,) = system.get("pods", "-l", "app.kubernetes.io/name=seesaw-operator")["items"]
+        holder = system.get("lease", "seesaw")["spec"].get("holderIdentity", "")
+        return bool(holder.startswith(pod["metadata"]["name"]))
+
+    system.until(leads, 60, lambda: system("get", "pods,lease"))
+    time.sleep(5.0)  # what it would change, it changes at once
+    assert generations(kubectl) == before
+
+
+def generations(kubectl: Kubectl) -> dict[str, tuple[str, int]]:
+    """Pods by their ids, and what they are made of by its generation."""
+    found = kubectl.get("pods,statefulsets,deployments")["items"]
+    return {
+        f"{o['kind']} {o['metadata']['name']}": (
+            o["metadata"]["uid"],
+            o["metadata"].get("generation", 0) if o["kind"] != "Pod" else 0,
+        )
+        for o in found
+    }
 
 
 def previous_chart(folder: Path) -> Path:

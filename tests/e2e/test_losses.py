@@ -50,10 +50,6 @@ def test_no_request_fails_whatever_pod_goes(kubectl: Kubectl) -> None:
         name = kubectl.pods("busy", part)[0]["metadata"]["name"]
         kubectl("delete", "pod", name)
         wait_until_whole(f"a {part} deleted")
-    worker = kubectl.pods("busy", "worker")[0]["metadata"]["name"]
-    kubectl("delete", "pod", worker, "--grace-period=0", "--force")
-    wait_until_whole("a worker deleted without grace")
-
     system = Kubectl(SYSTEM)
     system("delete", "pod", "-l", "app.kubernetes.io/name=seesaw-operator")
     system("rollout", "status", "deployment", "--timeout=60s")
@@ -76,8 +72,13 @@ def test_no_request_fails_whatever_pod_goes(kubectl: Kubectl) -> None:
 
         kubectl.until(has_count, 60, lambda: json.dumps(kubectl.status("busy")))
         print(f"scaled to {count}; {flow(kubectl)}")
+    assert flow(kubectl)["cut"] == 0, "whatever goes gently lets its streams end"
+    worker = kubectl.pods("busy", "worker")[0]["metadata"]["name"]
+    kubectl("delete", "pod", worker, "--grace-period=0", "--force")
+    wait_until_whole("a worker deleted without grace")
     total = flow(kubectl)
     assert total["failed"] == 0, total
+    assert total["streams"] > 20, total
     kubectl("delete", "pod", "load", "--grace-period=1")
 
 
@@ -92,7 +93,7 @@ def flow(kubectl: Kubectl) -> dict[str, Any]:
 
 def counts(kubectl: Kubectl) -> dict[str, Any]:
     lines = kubectl("logs", "load", "--tail=1").splitlines()
-    return {"ok": 0, "failed": 0} | (json.loads(lines[-1]) if lines else {})
+    return {"ok": 0, "failed": 0, "streams": 0, "cut": 0} | (json.loads(lines[-1]) if lines else {})
 
 
 class Rollout:

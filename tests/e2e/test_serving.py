@@ -36,7 +36,7 @@ SPEC: Json = {
     "reshard": "always",
     "kvBuffer": {"size": "32Mi"},
     "waves": {"maxWait": "1s"},
-    "engine": {"extraArgs": FLAGS, "resources": {"cpu": "500m", "memory": "8Gi"}},
+    "engine": {"extraArgs": FLAGS, "resources": {"cpu": "50m", "memory": "6Gi"}},
 }
 LOADED_S = 300.0
 
@@ -147,7 +147,7 @@ BAD: dict[str, tuple[Json, str, list[str]]] = {
         ["3"],
     ),
     "image": (
-        {"engine": {"image": "localhost/nobody:1", "resources": {"memory": "1Gi"}}},
+        {"engine": {"image": "localhost/nobody:1", "resources": {"cpu": "50m", "memory": "1Gi"}}},
         "ImagePullFailed",
         ["localhost/nobody:1", "engine.image"],
     ),
@@ -159,10 +159,10 @@ BAD: dict[str, tuple[Json, str, list[str]]] = {
     "buffer": (
         {
             "kvBuffer": {"size": "900Mi"},
-            "engine": SPEC["engine"] | {"resources": {"memory": "901Mi"}},
+            "engine": SPEC["engine"] | {"resources": {"cpu": "50m", "memory": "901Mi"}},
         },
-        "InvalidInput",
-        ["--kv-buffer-gib is kvBuffer.size"],
+        "OutOfMemory",
+        ["engine.resources.memory", "kvBuffer.size"],
     ),
 }
 

@@ -35,15 +35,18 @@ def check_tokenizer(config: "ModelConfig") -> None:
             ) from error
 
 
+def is_here(model: str) -> bool:
+    """Whether a model is a folder of this machine, and no hub name."""
+    return Path(model).expanduser().is_dir()
+
+
 def checkpoint_tensors(model: str) -> tuple[TensorInfo, ...]:
     """Names and sizes of a checkpoint's tensors, from its headers alone.
 
     A hub name is downloaded first, as vLLM would.
     Raises: ModelError if it has no safetensors files, or a broken one.
     """
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        folder = _download(model)
+    folder = Path(model).expanduser() if is_here(model) else _download(model)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(

@@ -84,12 +84,13 @@ class WorkerServer:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        engine_configs = None
-        if self._settings.reshard is not Reshard.NEVER:
-            self._folder, engine_configs = self._prepare()
+        listener = listen(self._args)
         try:
-            listener = listen(self._args)
             async with self._early_answers(listener):
+                engine_configs = None
+                if self._settings.reshard is not Reshard.NEVER:
+                    await self._fetch()
+                    self._folder, engine_configs = self._prepare()
                 client = await self._start(engine_configs)
             await self._serve(client, listener)
             if self._exit_code:
@@ -108,6 +109,21 @@ class WorkerServer:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+    async def _fetch(self) -> None:
+        """Download what the checks look at, which may take long. Ends the process if told to."""
+        model = self._args.model
+        if self._settings.weights is not WeightsMode.SHARED or preflight.is_here(model):
+            return
+        self._report(Stage.STARTING, f"downloading {model}, if it is not here yet")
+        fetching = asyncio.create_task(asyncio.to_thread(preflight.checkpoint_tensors, model))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            self._report(Stage.DRAINING, "stopped while starting")
+            self._end_now(0)
+        stopping.cancel()
+        await fetching
 
     def _prepare(self) -> tuple[RunFolder, configs.EngineConfigs]:
         """All checks, in the order of what they cost; nothing is loaded yet."""

@@ -153,7 +153,7 @@ class EnvVar(ApiModel):
 
 
 class Resources(ApiModel):
-    """What the engine's container asks for beside its devices, its KV buffer and its arena."""
+    """What a pod asks for beside its devices, over all its engines."""
 
     cpu: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?m?$", max_length=24)] | None = Field(
         default=None, description="Processor cores, such as '8' or '500m'."
@@ -177,7 +177,13 @@ class Engine(ApiModel):
         description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'.",
     )
     env: tuple[EnvVar, ...] = Field(
-        default=(), max_length=128, description="Environment variables, such as HF_TOKEN."
+        default=(),
+        max_length=128,
+        description="Environment variables, such as HF_TOKEN.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
     )
     resources: Resources = Field(
         default=Resources(), description="Memory and processor cores of a pod."

@@ -128,8 +128,9 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
                     "limits": {"memory": "1Gi"},
                 },
                 "securityContext": pods.container_security(),
+                # Ready without a worker, too: requests wait in its queue meanwhile.
                 "readinessProbe": pods.http_probe(
-                    "/ready", "http", every_s=2, failures=2, timeout_s=3
+                    "/health", "http", every_s=2, failures=2, timeout_s=3
                 ),
                 "livenessProbe": pods.http_probe(
                     "/health", "http", every_s=10, failures=6, timeout_s=5

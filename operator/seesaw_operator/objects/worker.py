@@ -10,7 +10,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import layouts_of
 from seesaw_operator.names import WORKER_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
-from seesaw_operator.quantities import GIB, num_bytes, quantity, seconds
+from seesaw_operator.quantities import GIB, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
 COMPONENT = "worker"
@@ -117,7 +117,7 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
             "replicas": spec.replicas,
             "serviceName": owner.worker,
             "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate"},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": owner.selector(COMPONENT)},
             "template": {
@@ -162,11 +162,7 @@ def _container(spec: Spec, owner: Owner, index: int, images: Images, timing: Tim
         "image": spec.engine.image or default,
         "imagePullPolicy": images.pull_policy,
         "args": arguments(spec, owner, index, timing),
-        "env": [
-            {"name": "HOME", "value": SCRATCH},
-            {"name": "USER", "value": "seesaw"},  # torch asks, and the image may not know the user
-            *(e.model_dump(by_alias=True, exclude_none=True) for e in spec.engine.env),
-        ],
+        "env": _environment(spec),
         "ports": [{"name": port, "containerPort": WORKER_PORT + index}],
         "resources": _resources(spec, decode),
         "securityContext": pods.container_security(),
@@ -185,6 +181,14 @@ def _container(spec: Spec, owner: Owner, index: int, images: Images, timing: Tim
     }
 
 
+def _environment(spec: Spec) -> list[Manifest]:
+    """Ours, where the user does not say otherwise."""
+    ours = {"HOME": SCRATCH, "USER": "seesaw"}  # torch asks, and the image may not know the user
+    made = {name: {"name": name, "value": value} for name, value in ours.items()}
+    given = {e.name: e.model_dump(by_alias=True, exclude_none=True) for e in spec.engine.env}
+    return list((made | given).values())
+
+
 def _port_name(index: int) -> str:
     return f"engine-{index}"
 
@@ -198,11 +202,11 @@ def _resources(spec: Spec, decode: Layout) -> Manifest:
     if wanted.memory is not None:
         requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // decode.data)
     devices = accelerator.count // decode.data
+    if wanted.cpu is not None:
+        requests["cpu"] = f"{-(-num_millicores(wanted.cpu) // decode.data)}m"
     if accelerator.resource_name == CPU:
-        requests["cpu"] = wanted.cpu or str(devices)
+        requests.setdefault("cpu", str(devices))
     else:
-        if wanted.cpu is not None:
-            requests["cpu"] = wanted.cpu
         limits[accelerator.resource_name] = str(devices)
     return {"requests": requests} | ({"limits": limits} if limits else {})
 

@@ -1,10 +1,13 @@
 """Steady load on an endpoint, a connection a request and no retries; a line of counts a second.
 
+Short requests at a steady rate, and beside them a few streams of ten seconds, one after the other.
+
 Usage: load.py URL MODEL REQUESTS_PER_SECOND
 """
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -13,6 +16,8 @@ from collections import Counter
 import aiohttp
 
 _MAX_TOKENS = 20
+_STREAMS = 4
+_STREAM_TOKENS = 1500
 
 
 async def main(url: str, model: str, per_s: float) -> None:
@@ -36,6 +41,20 @@ async def main(url: str, model: str, per_s: float) -> None:
             errors.append(f"{number} after {time.monotonic() - began:.2f} s: {error!r}"[:300])
         slowest_s = max(slowest_s, time.monotonic() - began)
 
+    async def stream(http: aiohttp.ClientSession, lane: int) -> None:
+        for number in itertools.count():
+            body = {"model": model, "prompt": f"{lane} {number}", "max_tokens": _STREAM_TOKENS}
+            chunks = 0
+            try:
+                async with http.post(f"{url}/completions", json=body | {"stream": True}) as answer:
+                    answer.raise_for_status()
+                    async for line in answer.content:
+                        chunks += line.startswith(b"data: {")
+                counts["streams" if chunks == _STREAM_TOKENS else "cut"] += 1
+            except aiohttp.ClientError as error:
+                counts["cut"] += 1
+                errors.append(f"stream {lane} {number} after {chunks} chunks: {error!r}"[:300])
+
     async def tell() -> None:
         while True:
             await asyncio.sleep(1)
@@ -49,6 +68,8 @@ async def main(url: str, model: str, per_s: float) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(tell())
+        for lane in range(_STREAMS):
+            tasks.create_task(stream(http, lane))
         number = 0
         while True:
             tasks.create_task(ask(http, number))

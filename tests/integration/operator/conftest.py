@@ -10,7 +10,7 @@ from control_plane.apiserver import BINARIES, ApiServer, running_apiserver
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not (BINARIES / "kube-apiserver").exists():
-        skip = pytest.mark.skip(reason="no kube-apiserver: `make cluster-binaries` builds it (Go)")
+        skip = pytest.mark.skip(reason="no kube-apiserver: `make control-plane` builds it (Go)")
         for item in items:
             if item.path.is_relative_to(Path(__file__).parent):
                 item.add_marker(skip)

@@ -306,3 +306,62 @@ async def test_two_operators_never_act_at_once(apiserver: ApiServer, tmp_path: P
             )
         finally:
             second.end()
+
+
+async def test_somebody_elses_object_is_left_alone_and_told(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "taken")
+    port = {"port": 80, "targetPort": 80, "protocol": "TCP"}
+    theirs = {"metadata": {"name": "llama"}, "spec": {"ports": [port], "selector": {"app": "x"}}}
+    await apiserver.create(path("taken", "services"), theirs)
+    async with operated(apiserver, "taken", tmp_path) as (_, operator):
+        await deploy(apiserver, "taken", SPEC)
+
+        async def is_told() -> bool:
+            accepted = (await conditions(apiserver, "taken")).get("Accepted", {})
+            return accepted.get("status") == "False" and "Service llama" in accepted["message"]
+
+        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        found = await apiserver.get(path("taken", "services", "llama"))
+        assert found["spec"]["selector"] == {"app": "x"}
+        assert "ownerReferences" not in found["metadata"]
+        await apiserver.ask("DELETE", path("taken", "services", "llama"))
+
+        async def is_accepted() -> bool:
+            return bool((await conditions(apiserver, "taken"))["Accepted"]["status"] == "True")
+
+        await until(is_accepted, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "refused")
+    async with operated(apiserver, "refused", tmp_path) as (_, operator):
+        await deploy(apiserver, "refused", SPEC | {"engine": {"env": [{"name": "a=b"}]}})
+
+        async def is_told() -> bool:
+            accepted = (await conditions(apiserver, "refused")).get("Accepted", {})
+            return accepted.get("reason") == "NotApplied" and "a=b" in accepted["message"]
+
+        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+async def test_a_watch_that_is_cut_is_taken_up_again(apiserver: ApiServer, tmp_path: Path) -> None:
+    await make_namespace(apiserver, "cut")
+    async with operated(apiserver, "cut", tmp_path) as (proxy, operator):
+        await deploy(apiserver, "cut", SPEC)
+        await converged(apiserver, "cut", operator)
+        assert proxy.cut() >= 8
+        await asyncio.sleep(3.0)
+        await apiserver.patch(
+            path("cut", "statefulsets", "llama-worker"), {"spec": {"replicas": 5}}
+        )
+
+        async def is_back() -> bool:
+            found = await apiserver.get(path("cut", "statefulsets", "llama-worker"))
+            return bool(found["spec"]["replicas"] == 1)
+
+        await until(is_back, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        assert operator.is_alive

@@ -1,12 +1,13 @@
 """What a status says: conditions with reasons, messages and next steps, from what is seen."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Observed, status_of
+from seesaw_operator.conditions import Observed, rejected, status_of
 from seesaw_operator.names import Owner
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
@@ -32,10 +33,15 @@ def stateful_set(replicas: int = 2, updated: int = 2) -> dict[str, Any]:
     return {"metadata": {"generation": 1}, "status": status}
 
 
+def deployment(updated: int = 1) -> dict[str, Any]:
+    status = {"replicas": 1, "updatedReplicas": updated, "availableReplicas": 1}
+    return {"metadata": {"generation": 1}, "status": status | {"observedGeneration": 1}}
+
+
 def observed(*workers: dict[str, Any], routers: tuple[Any, ...] = (ready("r"),)) -> Observed:
     return Observed(
         stateful_set=stateful_set(),
-        router={},
+        router=deployment(),
         worker_pods=workers,
         router_pods=routers,
         measured=None,
@@ -139,6 +145,25 @@ def test_a_loading_worker_is_no_trouble() -> None:
     found = conditions(observed(loading, routers=()))
     assert found["Degraded"].status == "False"
     assert found["Ready"].reason == "NotAllServe"
+
+
+def test_it_progresses_while_routers_are_replaced() -> None:
+    seen = observed(ready("a"), ready("b"))
+    rolling = dataclasses.replace(seen, router=deployment(updated=0))
+    assert conditions(seen)["Progressing"].status == "False"
+    assert conditions(rolling)["Progressing"].reason == "RollingOut"
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_what_is_not_accepted_leaves_what_serves_as_it_was(served: bool) -> None:
+    seen = observed(ready("a"), ready("b")) if served else observed(routers=())
+    old = status_of(SPEC, OWNER, 6, seen, Status(), "2025-01-01T00:00:00Z")
+    new = rejected("NotApplied", "quota", 7, old, "2026-01-01T00:00:00Z")
+    found = {c.type.value: c for c in new.conditions}
+    assert len(found) == len(new.conditions) == 6
+    assert (found["Accepted"].status, found["Accepted"].message) == ("False", "quota")
+    assert found["Ready"].reason == ("Serving" if served else "NotApplied")
+    assert new.observed_generation == 7
 
 
 def test_scaled_to_zero_is_not_ready_and_says_so() -> None:

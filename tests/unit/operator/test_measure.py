@@ -3,10 +3,12 @@
 from typing import Any
 
 import aiohttp
+import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from seesaw_operator.measure import Meter
-from seesaw_operator.store import Key, Store
+from seesaw_operator.store import Key, Ref, Store
 from stand_in.engine import Engine, application
 
 KEY = Key("team", "llama")
@@ -61,6 +63,44 @@ async def test_what_all_ready_workers_say_is_summed_up_and_a_change_is_told() ->
         assert 0 <= third.tokens_per_second <= 50
         for server in servers:
             await server.close()
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", "no JSON", '{"buffer": 1}'])
+async def test_a_pod_that_is_no_worker_of_ours_stops_nobody(answer: str) -> None:
+    async def state(_: web.Request) -> web.Response:
+        return web.Response(text=answer, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/seesaw/state", state)
+    app.router.add_get("/metrics", state)
+    store = Store()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    async with aiohttp.ClientSession() as http:
+        server = TestServer(app)
+        await server.start_server()
+        store.put_child(pod("odd", server))
+        meter = Meter(store, http, on_change=lambda _: None)
+        await meter.measure_all()
+        assert meter.of(KEY) is None
+        await server.close()
+
+
+async def test_what_was_measured_goes_with_the_last_worker() -> None:
+    store = Store()
+    changed: list[Key] = []
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    async with aiohttp.ClientSession() as http:
+        server = TestServer(application(Engine("m", 0.0)))
+        await server.start_server()
+        store.put_child(pod("w", server))
+        meter = Meter(store, http, on_change=changed.append)
+        await meter.measure_all()
+        assert meter.of(KEY) is not None
+        store.drop_child(Ref("Pod", "team", "w"))
+        await meter.measure_all()
+        assert meter.of(KEY) is None
+        assert changed == [KEY, KEY]
+        await server.close()
 
 
 async def test_a_worker_that_does_not_answer_is_left_out() -> None:

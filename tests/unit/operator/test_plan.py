@@ -128,6 +128,19 @@ def test_a_replica_with_data_parallelism_has_an_engine_a_part() -> None:
         assert "--kv-buffer-gib=32" in container["args"]
 
 
+def test_a_pods_memory_and_cores_are_shared_by_its_engines() -> None:
+    for container in worker_pod(FULL)["containers"]:
+        assert container["resources"]["requests"]["cpu"] == "8000m"
+        assert container["resources"]["requests"]["memory"] == f"{100 * 1024}Mi"
+
+
+def test_the_users_environment_replaces_ours_by_name() -> None:
+    spec = copy.deepcopy(FULL)
+    spec["engine"]["env"] = [{"name": "HOME", "value": "/data"}]
+    env = worker_pod(spec)["containers"][0]["env"]
+    assert env == [{"name": "HOME", "value": "/data"}, {"name": "USER", "value": "seesaw"}]
+
+
 def test_what_the_user_adds_comes_last_and_so_wins() -> None:
     assert worker_pod(FULL)["containers"][0]["args"][-1] == "--dtype=bfloat16"
 

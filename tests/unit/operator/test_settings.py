@@ -2,6 +2,9 @@
 
 import dataclasses
 
+import pytest
+
+from seesaw_core.errors import InputError
 from seesaw_operator.flags import parser, settings_of
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
@@ -36,6 +39,14 @@ def test_each_flag_sets_one_setting_and_no_setting_is_without_a_flag() -> None:
         assert {p for p in before if before[p] != after[p]} == {path}, flag
     given = {"images.worker", "images.worker_cpu", "images.router"}
     assert set(CHANGES.values()) | given == set(before)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--pre-stop-s=0", "--measure-every-s=0", "--resync-s=-1", "--port=70000"]
+)
+def test_a_figure_out_of_range_is_named(flag: str) -> None:
+    with pytest.raises(InputError, match=flag.partition("=")[0]):
+        settings_of([*IMAGES, flag])
 
 
 def test_every_setting_and_every_flag_is_explained() -> None:
