@@ -26,7 +26,7 @@ class Proxy:
         self.calls: list[Call] = []
         self.on_write: Callable[[int], None] = lambda _: None
         self.url = ""
-        self._open: set[web.Request] = set()
+        self._open: list[web.Request] = []
 
     def cut(self) -> int:
         """Break off every answer that is under way, watches above all. Returns how many."""
@@ -75,8 +75,8 @@ class Proxy:
             )
             with contextlib.suppress(ConnectionError, aiohttp.ClientError):
                 await response.prepare(request)
-                self._open.add(request)
+                self._open.append(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
-            self._open.discard(request)
+            self._open = [r for r in self._open if r is not request]
             return response
