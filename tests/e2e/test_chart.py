@@ -92,9 +92,9 @@ def test_an_upgrade_from_the_previous_commit_restarts_no_worker_and_no_router(
     system("rollout", "status", "deployment/seesaw", "--timeout=60s")
 
     def leads() -> bool:
-        (pod,) = system.get("pods", "-l", "app.kubernetes.io/name=seesaw-operator")["items"]
+        pods = system.get("pods", "-l", "app.kubernetes.io/name=seesaw-operator")["items"]
         holder = system.get("lease", "seesaw")["spec"].get("holderIdentity", "")
-        return bool(holder.startswith(pod["metadata"]["name"]))
+        return [holder.startswith(p["metadata"]["name"]) for p in pods] == [True]
 
     system.until(leads, 60, lambda: system("get", "pods,lease"))
     time.sleep(5.0)  # what it would change, it changes at once

@@ -36,7 +36,7 @@ SPEC: Json = {
     "reshard": "always",
     "kvBuffer": {"size": "32Mi"},
     "waves": {"maxWait": "1s"},
-    "engine": {"extraArgs": FLAGS, "resources": {"cpu": "50m", "memory": "6Gi"}},
+    "engine": {"extraArgs": FLAGS, "resources": {"cpu": "50m", "memory": "8Gi"}},
 }
 LOADED_S = 300.0
 
