@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from seesaw_core.errors import InputError
 from seesaw_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -59,10 +60,14 @@ class WorkQueue:
                 try:
                     await self._work(key)
                     self._failures.pop(key, None)
-                except Exception:  # the next attempt may well succeed; nothing else may stop
+                except Exception as error:  # the next attempt may succeed; nothing else may stop
                     count = self._failures[key] = self._failures.get(key, 0) + 1
                     delay_s = min(_LONGEST_DELAY_S, self._first_delay_s * 2 ** (count - 1))
-                    logger.exception("%s/%s: again in %.0f s", key.namespace, key.name, delay_s)
+                    logger.warning(
+                        "%s/%s: %s; again in %.0f s",
+                        *(key.namespace, key.name, error, delay_s),
+                        exc_info=not isinstance(error, InputError),
+                    )
                     self.add_later(key, delay_s)
         finally:
             del self._running[key]

@@ -28,3 +28,4 @@ def kubectl(request: pytest.FixtureRequest, release: Kubectl) -> Iterator[Kubect
     inside("label", "namespace", namespace, RESTRICTED)
     yield inside
     inside("delete", "namespace", namespace, "--wait=false")
+    inside("delete", "pv", f"models-{namespace}", "--ignore-not-found", "--wait=false")

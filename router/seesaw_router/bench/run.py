@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import quantiles
 
 import aiohttp
 
@@ -47,9 +47,6 @@ class Measured:
     def note(self, subject: str, **values: float) -> None:
         for name, value in values.items():
             self.figures[subject][name].append(value)
-
-    def median(self, subject: str, name: str) -> float:
-        return median(self.figures[subject][name])
 
 
 async def measure(subjects: list[Subject], direct: str, work: Workload, say: Say) -> Measured:
@@ -147,7 +144,6 @@ async def _open_streams(subject: Subject, measured: Measured) -> None:
     measured.note(
         subject.name,
         open_mib=after / 2**20,
-        idle_mib=before / 2**20,
         stream_kib=(after - before) / work.open_streams / 1024,
     )
     await asyncio.sleep(2.0)
