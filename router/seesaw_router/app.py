@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -18,6 +19,9 @@ from seesaw_router.proxy import App, Proxy
 from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 5.0
+_CHUNK_BYTES = 1 << 16
 
 
 class Router:
@@ -71,21 +75,27 @@ class Router:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        backends = self._running = Backends(self.dispatcher.kick)
-        self._helpers = [asyncio.create_task(self.dispatcher.run())]
-        if self._settings.service is None:
-            backends.become(Target(name=url, url=url) for url in self._settings.workers)
-        else:
-            found = follow_service(self._settings.service, backends.become)
-            self._helpers.append(asyncio.create_task(found))
-        for helper in self._helpers:
-            helper.add_done_callback(_tell_end)
-        try:
-            yield
-        finally:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            read_bufsize=_CHUNK_BYTES,
+        ) as http:
+            backends = self._running = Backends(http, self.dispatcher.kick)
+            self._helpers = [asyncio.create_task(self.dispatcher.run())]
+            if self._settings.service is None:
+                backends.become(Target(name=url, url=url) for url in self._settings.workers)
+            else:
+                found = follow_service(self._settings.service, backends.become)
+                self._helpers.append(asyncio.create_task(found))
             for helper in self._helpers:
-                helper.cancel()
-            await backends.close()
+                helper.add_done_callback(_tell_end)
+            try:
+                yield
+            finally:
+                for helper in self._helpers:
+                    helper.cancel()
+                await backends.close()
 
     def _backends(self) -> Backends:
         assert self._running is not None, "the application runs"

@@ -1,10 +1,11 @@
 """The workers behind a router: what each is doing, as its event stream tells."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,6 @@ logger = logging.getLogger(__name__)
 _RETRY_S = 0.5
 _SILENCE_S = 5.0  # the stream tells the state each second
 _DEAD_S = 30.0  # no busy worker is silent for so long; a vanished node says nothing at all
-_CONNECT_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +34,27 @@ class Target:
 class Backend:
     """One worker, followed through its ``/seesaw/events``.
 
-    Its connections are its own, so that those to a worker that has vanished without a word, with
-    its node, can be broken off: requests that wait there then go elsewhere.
+    Requests to a worker that has vanished without a word, with its node, are broken off, so that
+    they can go elsewhere.
 
-    Call order: :meth:`follow` as a task, :meth:`close` at the end; the rest from the same event
-    loop.
+    Call order: :meth:`follow` as a task; the rest from the same event loop.
     """
 
     def __init__(
         self,
         target: Target,
+        http: aiohttp.ClientSession,
         on_change: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target = target
-        self.http = _session()
+        self.http = http
         self.num_running = 0
         self.state: dict[str, Any] | None = None
         self._on_change = on_change
         self._now = clock
         self._heard_s = clock()
+        self._asking: set[asyncio.Timeout] = set()
         self._pending: dict[int, int] = {}  # prompt tokens sent and not yet in any state
         self._window_began_s: float | None = None
         self._cycle = Mean()
@@ -111,13 +111,29 @@ class Backend:
             self.lost()
             if self.num_running and self._now() - self._heard_s > _DEAD_S:
                 logger.warning("worker %s is gone: breaking off its requests", self.target.name)
-                vanished, self.http = self.http, _session()
-                await vanished.close()
+                self.break_off()
             await asyncio.sleep(_RETRY_S)
 
-    async def close(self) -> None:
-        """Break off whatever is still asked of it."""
-        await self.http.close()
+    @contextlib.asynccontextmanager
+    async def asked(self) -> AsyncIterator[None]:
+        """Inside, something is asked of it. Raises: ConnectionError once it is broken off."""
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._asking.add(scope)
+                try:
+                    yield
+                finally:
+                    self._asking.discard(scope)
+        except TimeoutError as error:
+            if scope.expired():
+                raise ConnectionResetError(f"{self.target.name} has vanished") from error
+            raise
+
+    def break_off(self) -> None:
+        """End whatever is asked of it, now."""
+        for scope in list(self._asking):
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def _follow_once(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=_SILENCE_S)
@@ -152,9 +168,9 @@ class Backends:
     Call order: :meth:`become` whenever they change; :meth:`close` at the end.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, http: aiohttp.ClientSession, on_change: Callable[[], None]) -> None:
+        self._http = http
         self._on_change = on_change
-        self._closing: set[asyncio.Task[None]] = set()
         self._known: dict[str, Backend] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -170,7 +186,7 @@ class Backends:
                 continue
             if known is not None:
                 self._forget(name)
-            backend = Backend(target, self._on_change)
+            backend = Backend(target, self._http, self._on_change)
             self._known[name] = backend
             self._tasks[name] = asyncio.create_task(backend.follow())
         self._on_change()
@@ -188,20 +204,8 @@ class Backends:
         tasks = list(self._tasks.values())
         for name in list(self._known):
             self._forget(name)
-        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _forget(self, name: str) -> None:
         self._tasks.pop(name).cancel()
-        closing = asyncio.create_task(self._known.pop(name).close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-
-
-def _session() -> aiohttp.ClientSession:
-    """Connections to one worker, as many as it takes; chunks pass as they come."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-        auto_decompress=False,
-        read_bufsize=_CHUNK_BYTES,
-    )
+        self._known.pop(name).break_off()

@@ -154,13 +154,16 @@ class Proxy:
     async def _ask(self, exchange: "_Exchange", backend: Backend, *, may_retry: bool) -> None:
         """One attempt. Raises: WorkerLostError if it may be made again elsewhere."""
         try:
-            async with backend.http.request(
-                exchange.method,
-                backend.target.url + exchange.target,
-                data=exchange.body or None,
-                headers=exchange.headers,
-                allow_redirects=False,
-            ) as response:
+            async with (
+                backend.asked(),
+                backend.http.request(
+                    exchange.method,
+                    backend.target.url + exchange.target,
+                    data=exchange.body or None,
+                    headers=exchange.headers,
+                    allow_redirects=False,
+                ) as response,
+            ):
                 if may_retry and await self._is_lost(response, backend):
                     backend.lost()
                     raise WorkerLostError(f"{backend.target.name} answered {response.status}")

@@ -1,0 +1,109 @@
+"""Workers come and go; what a vanished one still owes is broken off."""
+
+import asyncio
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import BaseTestServer, TestServer
+
+from seesaw_router import backends as module
+from seesaw_router.backends import Backend, Backends, Target
+from stand_in.engine import Engine, application
+
+
+async def follow(server: BaseTestServer, http: aiohttp.ClientSession) -> tuple[Backends, Backend]:
+    backends = Backends(http, on_change=lambda: None)
+    backends.become([Target(name="a", url=str(server.make_url("")).rstrip("/"))])
+    async with asyncio.timeout(5):
+        while not backends.serving():
+            await asyncio.sleep(0.01)
+    return backends, backends.named("a")
+
+
+async def stream(backend: Backend, begun: asyncio.Event) -> None:
+    body = {"prompt": "x", "max_tokens": 5000, "stream": True}
+    url = f"{backend.target.url}/v1/completions"
+    async with backend.asked(), backend.http.post(url, json=body) as response:
+        async for _ in response.content:
+            begun.set()
+
+
+async def test_a_worker_that_is_known_no_more_ends_what_it_was_asked() -> None:
+    engine = Engine("m", 0.01)
+    async with TestServer(application(engine)) as server, aiohttp.ClientSession() as http:
+        backends, backend = await follow(server, http)
+        begun = asyncio.Event()
+        asking = asyncio.create_task(stream(backend, begun))
+        await begun.wait()
+        backends.become([])
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(2):
+                await asking
+        await backends.close()
+
+
+async def test_a_worker_that_is_going_takes_nothing_new_and_ends_what_it_has() -> None:
+    engine = Engine("m", 0.0001)
+    async with TestServer(application(engine)) as server, aiohttp.ClientSession() as http:
+        backends, backend = await follow(server, http)
+        begun = asyncio.Event()
+        asking = asyncio.create_task(stream(backend, begun))
+        await begun.wait()
+        backends.become([Target(name="a", url=backend.target.url, is_going=True)])
+        assert not backends.serving()
+        async with asyncio.timeout(30):
+            await asking
+        await backends.close()
+
+
+async def test_a_worker_whose_node_vanished_is_broken_off_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that takes connections and says nothing any more stands for a lost node."""
+    monkeypatch.setattr(module, "_SILENCE_S", 0.2)
+    monkeypatch.setattr(module, "_DEAD_S", 0.5)
+    monkeypatch.setattr(module, "_RETRY_S", 0.05)
+    engine = Engine("m", 0.01)
+    async with TestServer(application(engine)) as server, aiohttp.ClientSession() as http:
+        proxy = await asyncio.start_server(lambda r, w: pipe(r, w, server.port), "127.0.0.1", 0)
+        port = proxy.sockets[0].getsockname()[1]
+        backends = Backends(http, on_change=lambda: None)
+        backends.become([Target(name="a", url=f"http://127.0.0.1:{port}")])
+        async with asyncio.timeout(5):
+            while not backends.serving():
+                await asyncio.sleep(0.01)
+        backend, begun = backends.named("a"), asyncio.Event()
+        backend.sent(1, 10)
+        asking = asyncio.create_task(stream(backend, begun))
+        await begun.wait()
+        vanished.set()
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(5):
+                await asking
+        assert not backends.serving()
+        vanished.clear()
+        await backends.close()
+        proxy.close()
+
+
+vanished = asyncio.Event()
+
+
+async def pipe(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int | None
+) -> None:
+    """A cable to a server, until it is cut without a word."""
+    up, down = await asyncio.open_connection("127.0.0.1", port)
+
+    async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            while vanished.is_set():
+                await asyncio.sleep(0.05)
+            target.write(data)
+
+    ways = [asyncio.create_task(carry(reader, down)), asyncio.create_task(carry(up, writer))]
+    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    for way in ways:
+        way.cancel()
+    writer.close()
+    down.close()
