@@ -268,7 +268,9 @@ def test_a_user_sees_one_line_and_exit_code_two_and_no_shared_memory_is_left(
     *progress, last = ended.stderr.splitlines()
     assert "--decode-tensor-parallel-size=3" in last
     assert last.startswith("seesaw worker: ")
-    assert all(line.startswith("seesaw worker [") for line in progress), ended.stderr
+    # The only other line is vLLM's about how many files this machine lets a process open.
+    others = [line for line in progress if not line.startswith("seesaw worker [")]
+    assert all("ulimit" in line for line in others), ended.stderr
     assert ended.stdout == ""
     assert not list(tmp_path.iterdir())
 
