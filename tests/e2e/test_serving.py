@@ -64,7 +64,7 @@ def claim_models(kubectl: Kubectl, model: Path) -> None:
             "capacity": size,
             "accessModes": modes,
             "storageClassName": "",
-            "persistentVolumeReclaimPolicy": "Delete",
+            "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": {"path": str(model.parent), "type": "Directory"},
             "claimRef": {"namespace": kubectl.namespace, "name": "models"},
         },
