@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -140,29 +141,30 @@ class Cluster:
             events = iter(listed)
             for api_version, kind in WATCHED:
                 for place in places:
-                    one = _Follower(self._dynamic, api_version, kind, place, store, on_change)
+                    one = _Follower(
+                        dynamic=self._dynamic,
+                        api_version=api_version,
+                        kind=kind,
+                        namespace=place,
+                        store=store,
+                        on_change=on_change,
+                    )
                     tasks.create_task(one.run(next(events)))
             for event in listed:
                 await event.wait()
             is_ready()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Follower:
     """Lists and watches one kind in one place."""
 
-    def __init__(
-        self,
-        dynamic: DynamicClient,
-        api_version: str,
-        kind: str,
-        namespace: str | None,
-        store: Store,
-        on_change: Callable[[Object], None],
-    ) -> None:
-        self._dynamic = dynamic
-        self._api_version, self._kind, self._namespace = api_version, kind, namespace
-        self._store = store
-        self._on_change = on_change
+    dynamic: DynamicClient
+    api_version: str
+    kind: str
+    namespace: str | None
+    store: Store
+    on_change: Callable[[Object], None]
 
     async def run(self, listed: asyncio.Event) -> None:
         while True:
@@ -171,20 +173,20 @@ class _Follower:
             except _UNREACHABLE as error:
                 if getattr(error, "status", None) == _FORBIDDEN:
                     listed.set()  # a namespace that is gone must not keep the others waiting
-                logger.warning("watching %s: %s; again in %.0f s", self._kind, error, _RETRY_S)
+                logger.warning("watching %s: %s; again in %.0f s", self.kind, error, _RETRY_S)
                 await asyncio.sleep(_RETRY_S)
 
     async def _once(self, listed: asyncio.Event) -> None:
-        resource = await self._dynamic.resources.get(api_version=self._api_version, kind=self._kind)
+        resource = await self.dynamic.resources.get(api_version=self.api_version, kind=self.kind)
         found = (
-            await resource.get(namespace=self._namespace, label_selector=DEPLOYMENT_LABEL)
+            await resource.get(namespace=self.namespace, label_selector=DEPLOYMENT_LABEL)
         ).to_dict()
         self._replace(found["items"])
         listed.set()
         watcher = watch.Watch()
         async for event in watcher.stream(
             resource.get,
-            namespace=self._namespace,
+            namespace=self.namespace,
             label_selector=DEPLOYMENT_LABEL,
             resource_version=found["metadata"]["resourceVersion"],
             serialize=False,
@@ -196,26 +198,26 @@ class _Follower:
     def _replace(self, items: list[Object]) -> None:
         seen = set()
         for item in items:
-            body = {"apiVersion": self._api_version, "kind": self._kind} | item
+            body = {"apiVersion": self.api_version, "kind": self.kind} | item
             seen.add(ref_of(body))
             self._take("ADDED", body)
-        for ref in self._store.refs(self._kind) - seen:
-            if self._namespace in (None, ref.namespace):
+        for ref in self.store.refs(self.kind) - seen:
+            if self.namespace in (None, ref.namespace):
                 self._gone(ref)
 
     def _take(self, kind: str, body: Object) -> None:
         if kind == "DELETED":
             self._gone(ref_of(body))
         elif kind in ("ADDED", "MODIFIED"):
-            self._store.put_child(body)
+            self.store.put_child(body)
             if owner_of(body) is not None:
-                self._on_change(body)
+                self.on_change(body)
 
     def _gone(self, ref: Ref) -> None:
-        body = self._store.child(ref)
-        self._store.drop_child(ref)
+        body = self.store.child(ref)
+        self.store.drop_child(ref)
         if body is not None:
-            self._on_change(body)
+            self.on_change(body)
 
 
 def _title(manifest: Object) -> str:

@@ -19,11 +19,8 @@ class WorkQueue:
     After a failure the key comes back, each time after twice the time, up to a minute.
     """
 
-    def __init__(
-        self, work: Callable[[Key], Awaitable[None]], *, first_delay_s: float = _FIRST_DELAY_S
-    ) -> None:
+    def __init__(self, work: Callable[[Key], Awaitable[None]]) -> None:
         self._work = work
-        self._first_delay_s = first_delay_s
         self._wanted: set[Key] = set()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._failures: dict[Key, int] = {}
@@ -62,7 +59,7 @@ class WorkQueue:
                     self._failures.pop(key, None)
                 except Exception as error:  # the next attempt may succeed; nothing else may stop
                     count = self._failures[key] = self._failures.get(key, 0) + 1
-                    delay_s = min(_LONGEST_DELAY_S, self._first_delay_s * 2 ** (count - 1))
+                    delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
                     logger.warning(
                         "%s/%s: %s; again in %.0f s",
                         *(key.namespace, key.name, error, delay_s),

@@ -17,7 +17,8 @@ from typing import Any
 import aiohttp
 import yaml
 
-from control_plane.processes import end, free_port, until
+from control_plane.processes import end, until
+from seesaw_cli.local import free_port
 from seesaw_operator.api.crd import definition
 
 BINARIES = Path(os.environ.get("SEESAW_CLUSTER_DIR", Path.home() / ".cache/seesaw-cluster")) / "bin"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from control_plane.processes import end, free_port
+from control_plane.processes import end
 from control_plane.proxy import Proxy
+from seesaw_cli.local import free_port
 
 
 class Operator:

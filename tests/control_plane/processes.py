@@ -1,7 +1,6 @@
 """Processes of a test, and waiting for what they do."""
 
 import asyncio
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,13 +16,6 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    """A loopback port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(

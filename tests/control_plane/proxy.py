@@ -7,7 +7,7 @@ import aiohttp
 from aiohttp import web
 
 from control_plane.apiserver import ApiServer
-from control_plane.processes import free_port
+from seesaw_cli.local import free_port
 
 HEADERS = ("Content-Type", "Accept", "Authorization", "User-Agent")
 

@@ -1,8 +1,6 @@
 """The operator on a real kube-apiserver: what it makes, what it leaves alone, what it survives."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,110 +8,23 @@ from control_plane.apiserver import ApiServer, Json
 from control_plane.operators import Operator
 from control_plane.processes import until
 from control_plane.proxy import Proxy
+from control_plane.resources import (
+    CONVERGE_S,
+    OBJECTS,
+    SPEC,
+    as_asked_for,
+    conditions,
+    converged,
+    deploy,
+    make_namespace,
+    objects,
+    operated,
+    path,
+    resource,
+    versions,
+)
 
-CONVERGE_S = 90.0
 QUIET_S = 8.0
-SPEC: Json = {"model": {"uri": "org/model"}, "accelerator": {"count": 2}}
-OBJECTS = {
-    "serviceaccounts/llama-worker",
-    "services/llama-worker",
-    "poddisruptionbudgets/llama-worker",
-    "statefulsets/llama-worker",
-    "serviceaccounts/llama-router",
-    "roles/llama-router",
-    "rolebindings/llama-router",
-    "services/llama",
-    "poddisruptionbudgets/llama-router",
-    "deployments/llama-router",
-}
-GROUPS = {
-    "serviceaccounts": "/api/v1",
-    "services": "/api/v1",
-    "statefulsets": "/apis/apps/v1",
-    "deployments": "/apis/apps/v1",
-    "poddisruptionbudgets": "/apis/policy/v1",
-    "roles": "/apis/rbac.authorization.k8s.io/v1",
-    "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
-}
-
-
-def resource(namespace: str, name: str = "llama") -> str:
-    return f"/apis/seesaw.dev/v1alpha1/namespaces/{namespace}/seesawdeployments/{name}"
-
-
-def path(namespace: str, kind: str, name: str = "") -> str:
-    return f"{GROUPS[kind]}/namespaces/{namespace}/{kind}/{name}".rstrip("/")
-
-
-async def make_namespace(server: ApiServer, name: str) -> None:
-    await server.create("/api/v1/namespaces", {"metadata": {"name": name}})
-
-
-async def deploy(server: ApiServer, namespace: str, spec: Json) -> Json:
-    body = {
-        "apiVersion": "seesaw.dev/v1alpha1",
-        "kind": "SeesawDeployment",
-        "metadata": {"name": "llama"},
-        "spec": spec,
-    }
-    return await server.create(resource(namespace, "").rstrip("/"), body)
-
-
-async def objects(server: ApiServer, namespace: str) -> dict[str, Json]:
-    """Everything that belongs to SeesawDeployments of a namespace."""
-    found = {}
-    for kind in GROUPS:
-        for item in (await server.get(path(namespace, kind)))["items"]:
-            if "seesaw.dev/deployment" in item["metadata"].get("labels", {}):
-                found[f"{kind}/{item['metadata']['name']}"] = item
-    return found
-
-
-def versions(found: dict[str, Json]) -> dict[str, str]:
-    return {name: body["metadata"]["resourceVersion"] for name, body in found.items()}
-
-
-async def conditions(server: ApiServer, namespace: str) -> dict[str, Json]:
-    found = await server.get(resource(namespace))
-    return {c["type"]: c for c in found.get("status", {}).get("conditions", ())}
-
-
-def as_asked_for(body: Json, namespace: str) -> Json:
-    """An object without what the apiserver adds, and in a namespace of any name."""
-    text = {k: v for k, v in body.items() if k not in ("metadata", "status")}
-    text["spec"] = {
-        k: v for k, v in text.get("spec", {}).items() if k not in ("clusterIP", "clusterIPs")
-    }
-    owners = [(o["kind"], o["name"], o["controller"]) for o in body["metadata"]["ownerReferences"]]
-    made = {"labels": body["metadata"]["labels"], "owners": owners, "rest": text}
-    return {"made": repr(made).replace(namespace, "NAMESPACE")}
-
-
-@contextlib.asynccontextmanager
-async def operated(
-    server: ApiServer, namespace: str, folder: Path, **more: str
-) -> AsyncIterator[tuple[Proxy, Operator]]:
-    async with Proxy(server).running() as proxy:
-        operator = Operator(proxy, namespace, folder, **more)
-        try:
-            yield proxy, operator
-        finally:
-            operator.end()
-
-
-async def converged(server: ApiServer, namespace: str, operator: Operator) -> dict[str, Json]:
-    """Wait until the status is about the latest spec, and return the objects."""
-
-    async def is_told() -> bool:
-        found = await server.get(resource(namespace))
-        status = found.get("status", {})
-        return bool(
-            status.get("observedGeneration") == found["metadata"]["generation"]
-            and len(status.get("conditions", ())) == 6
-        )
-
-    await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
-    return await objects(server, namespace)
 
 
 async def test_a_resource_gets_its_objects_and_a_status(

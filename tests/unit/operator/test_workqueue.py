@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from seesaw_operator import workqueue
 from seesaw_operator.store import Key
 from seesaw_operator.workqueue import WorkQueue
 
@@ -30,7 +33,8 @@ async def test_what_is_added_while_it_is_looked_at_is_looked_at_once_more() -> N
     await queue.close()
 
 
-async def test_a_failure_stops_nobody_and_comes_back() -> None:
+async def test_a_failure_stops_nobody_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "_FIRST_DELAY_S", 0.01)
     looked: list[Key] = []
 
     async def look(key: Key) -> None:
@@ -38,7 +42,7 @@ async def test_a_failure_stops_nobody_and_comes_back() -> None:
         if looked == [A]:
             raise RuntimeError("the first time")
 
-    queue = WorkQueue(look, first_delay_s=0.01)
+    queue = WorkQueue(look)
     queue.add(A)
     queue.add(B)
     await asyncio.sleep(0.1)
