@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seesaw_core.errors import InputError
+
 if TYPE_CHECKING:
     from seesaw_router.bench.run import Measured
 
@@ -88,7 +90,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         default=cache / "seesaw-bench-rival",
         help="where the rival's environment is made and kept (default: %(default)s)",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        raise InputError(f"--rounds must be at least 1, got {options.rounds}")
+    return options
 
 
 def _install(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 from prometheus_client import CollectorRegistry
 
+from seesaw_core.errors import InputError
 from seesaw_operator.cluster import Cluster
 from seesaw_operator.election import Lease
 from seesaw_operator.handlers import register
@@ -25,11 +26,20 @@ logger = logging.getLogger(__name__)
 
 
 async def run(settings: OperatorSettings) -> int:
-    """Run until told to stop. Returns the exit code: 1 if it could not go on."""
+    """Run until told to stop. Returns the exit code: 1 if it could not go on.
+
+    Raises: InputError if there is no cluster to be reached.
+    """
     try:
         config.load_incluster_config()
     except config.ConfigException:
-        await config.load_kube_config()
+        try:
+            await config.load_kube_config()
+        except (config.ConfigException, OSError) as error:
+            raise InputError(
+                f"no Kubernetes: this is no pod, and there is no kubeconfig ({error}); set "
+                "KUBECONFIG"
+            ) from error
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

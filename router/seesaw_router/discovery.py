@@ -1,11 +1,13 @@
 """Which workers there are: the EndpointSlices of their headless Service, watched."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiohttp
 
+from seesaw_core.errors import InputError
 from seesaw_router.backends import Target
 
 logger = logging.getLogger(__name__)
@@ -16,20 +18,33 @@ _SERVICE_LABEL = "kubernetes.io/service-name"
 Slice = dict[str, Any]
 
 
-async def follow_service(service: str, become: Callable[[Iterable[Target]], None]) -> None:
-    """Tell of the workers behind ``NAMESPACE/NAME`` for ever, whenever they change.
+async def configure() -> None:
+    """Learn how to reach the apiserver: as a pod does, or from a kubeconfig.
 
-    A failure of the API changes nothing: the workers known last are kept, and are asked
-    themselves whether they serve.
+    Raises: InputError if there is neither.
     """
-    import asyncio
-
-    from kubernetes.aio import client, config, watch
+    from kubernetes.aio import config
 
     try:
         config.load_incluster_config()
     except config.ConfigException:
-        await config.load_kube_config()
+        try:
+            await config.load_kube_config()
+        except (config.ConfigException, OSError) as error:
+            raise InputError(
+                "--service needs Kubernetes: this is no pod, and there is no kubeconfig "
+                f"({error}); set KUBECONFIG, or give --worker URL instead"
+            ) from error
+
+
+async def follow_service(service: str, become: Callable[[Iterable[Target]], None]) -> None:
+    """Tell of the workers behind ``NAMESPACE/NAME`` for ever, whenever they change.
+
+    A failure of the API changes nothing: the workers known last are kept, and are asked
+    themselves whether they serve. Requires: :func:`configure`.
+    """
+    from kubernetes.aio import client, watch
+
     namespace, _, name = service.partition("/")
     where = {"namespace": namespace, "label_selector": f"{_SERVICE_LABEL}={name}"}
     async with client.ApiClient() as api:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from seesaw_router.app import Router
+from seesaw_router.discovery import configure
 from seesaw_router.settings import RouterSettings
 
 
@@ -41,10 +42,16 @@ class Server:
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
             timeout_keep_alive=75,
         )
+        self._settings = settings
         self._server = _Uvicorn(config)
 
     def run(self) -> int:
-        """Serve until told to stop. Returns the exit code."""
+        """Serve until told to stop. Returns the exit code.
+
+        Raises: InputError if workers are to be found in a cluster that cannot be reached.
+        """
+        if self._settings.service is not None:
+            asyncio.run(configure())
         self._server.run()
         return 0 if self._server.started else 1
 

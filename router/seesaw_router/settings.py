@@ -34,7 +34,9 @@ class RouterSettings:
     def __post_init__(self) -> None:
         if bool(self.workers) == (self.service is not None):
             raise InputError("give --worker URL, once for each worker, or --service NAMESPACE/NAME")
-        if self.service is not None and not all(self.service.partition("/")):
+        if self.service is not None and (
+            not all(self.service.partition("/")) or self.service.count("/") > 1
+        ):
             raise InputError(f"--service={self.service}: must be NAMESPACE/NAME")
         for url in self.workers:
             if not url.startswith(("http://", "https://")):

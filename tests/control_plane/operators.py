@@ -15,23 +15,29 @@ from control_plane.proxy import Proxy
 from seesaw_cli.local import free_port
 
 
+def write_kubeconfig(proxy: Proxy, folder: Path) -> Path:
+    """A file by which a client reaches the apiserver through a proxy."""
+    config = folder / f"{secrets.token_hex(4)}.kubeconfig"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "c", "cluster": {"server": proxy.url}}],
+                "users": [{"name": "u", "user": {"token": "the proxy has its own"}}],
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "c",
+            }
+        )
+    )
+    return config
+
+
 class Operator:
     """One operator process that looks after one namespace through a proxy."""
 
     def __init__(self, proxy: Proxy, namespace: str, folder: Path, *, lease: str = "") -> None:
-        config = folder / f"{namespace}-{secrets.token_hex(4)}.kubeconfig"
-        config.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": proxy.url}}],
-                    "users": [{"name": "u", "user": {"token": "the proxy has its own"}}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "c",
-                }
-            )
-        )
+        config = write_kubeconfig(proxy, folder)
         self.log = folder / f"{namespace}.log"
         # A Lease of its own, or that of an operator which was killed would have to run out first.
         self._lease = lease or f"operator-{secrets.token_hex(4)}"

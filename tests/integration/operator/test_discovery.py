@@ -1,0 +1,84 @@
+"""A router finds its workers by a real apiserver's EndpointSlices, and outlives a cut watch.
+
+Slices cannot name a loopback address, so that of these workers is one to which no packet ever
+leaves the machine; that workers so found are asked is what the end-to-end tests show.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from control_plane.apiserver import ApiServer, Json
+from control_plane.operators import write_kubeconfig
+from control_plane.processes import end, until
+from control_plane.proxy import Proxy
+from control_plane.resources import make_namespace
+from seesaw_cli.local import free_port
+
+FOUND_S = 30.0
+NOWHERE = "255.255.255.255"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/routed/endpointslices"
+
+
+def endpoint_slice(name: str, port: int) -> Json:
+    return {
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "workers"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": port}],
+        "endpoints": [{"addresses": [NOWHERE], "conditions": {"ready": True}}],
+    }
+
+
+def start_router(port: int, kubeconfig: Path, log: Path) -> "subprocess.Popen[bytes]":
+    command = [*(sys.executable, "-m", "seesaw_cli.main", "router"), f"--port={port}"]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*command, "--service=routed/workers"],
+            env=os.environ | {"KUBECONFIG": str(kubeconfig)},
+            stdout=output,
+            stderr=output,
+        )
+
+
+async def known(url: str) -> set[str] | None:
+    """The workers that a router knows of; None while it does not answer."""
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/seesaw/state") as response:
+            return {w["url"] for w in (await response.json())["workers"]}
+    except aiohttp.ClientError:
+        return None
+
+
+async def test_a_router_follows_a_service_through_changes_and_a_cut_watch(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "routed")
+    port, log = free_port(), tmp_path / "router.log"
+    url = f"http://127.0.0.1:{port}"
+    async with Proxy(apiserver).running() as proxy:
+        router = start_router(port, write_kubeconfig(proxy, tmp_path), log)
+
+        async def until_known(*ports: int) -> None:
+            async def is_so() -> bool:
+                return await known(url) == {f"http://{NOWHERE}:{p}" for p in ports}
+
+            await until(is_so, FOUND_S, lambda: f"{ports}: {log.read_text()[-2000:]}")
+
+        try:
+            await until_known()
+            made = await apiserver.create(SLICES, endpoint_slice("first", 8000))
+            assert made["kind"] == "EndpointSlice", made
+            await until_known(8000)
+            assert proxy.cut() >= 1
+            await apiserver.create(SLICES, endpoint_slice("second", 8001))
+            await until_known(8000, 8001)
+            await apiserver.ask("DELETE", f"{SLICES}/first")
+            await until_known(8001)
+            async with aiohttp.ClientSession() as http, http.get(f"{url}/health") as response:
+                assert response.status == 200
+        finally:
+            await asyncio.to_thread(end, router)
