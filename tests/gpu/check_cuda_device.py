@@ -290,47 +290,6 @@ class Rank:
         size = moved * layers * num_heads * page
         return {"save_gbps": size / save_s / 1e9, "load_gbps": size / load_s / 1e9, "pin_s": pin_s}
 
-    def narrow_rows(self, width: int) -> dict[str, float]:
-        """GB/s of every second row of pinned memory, three ways. Units: ``width`` in bytes."""
-        count = (GIB if self.setup.device == "cuda" else 64 << 20) // (2 * width)
-        gpu = self.setup.device == "cuda"
-        host = torch.zeros(2 * width * count, dtype=torch.uint8, pin_memory=gpu)
-        wide = host.view(torch.int64).view(count, -1)
-        rows = wide[:, : width // 8]
-        target = torch.empty((count, width // 8), dtype=torch.int64, device=self.setup.device)
-        staging = torch.empty_like(wide, device=self.setup.device)
-
-        def whole() -> None:
-            staging.copy_(wide, non_blocking=True)
-            target.copy_(staging[:, : width // 8])
-
-        def gbps(work: Callable[[], None]) -> float:
-            return width * count / self.best(work, 3) / 1e9
-
-        found = {
-            "rows_gbps": gbps(lambda: self.device.copy_rows(target, rows)),
-            "whole_gbps": gbps(whole),
-        }
-        if gpu:
-            mapped = torch.as_tensor(_Mapped(host), device="cuda").view(torch.int64)
-            seen = mapped.view(count, -1)[:, : width // 8]
-            found["kernel_gbps"] = gbps(lambda: target.copy_(seen))
-        return found
-
-
-class _Mapped:
-    """Pinned host memory as a kernel sees it."""
-
-    def __init__(self, host: torch.Tensor) -> None:
-        self.host = host
-        self.__cuda_array_interface__ = {
-            "data": (host.data_ptr(), False),
-            "shape": tuple(host.shape),
-            "strides": None,
-            "typestr": "|u1",
-            "version": 3,
-        }
-
 
 def _at(host: HostModel) -> int:
     return int(host.files[0].data_ptr())
@@ -478,9 +437,6 @@ def main() -> int:
         ranks = {role: Process(setup, role) for role in ("tp", "pp")}
         check_weights(report, ranks, args.rounds)
         check_kv(report, ranks["pp"])
-        for width in (512, 1024, 2048, 4096, 7168, 14336):
-            for name, value in ranks["pp"].call("narrow_rows", width).items():
-                report.figure(f"width_{width}_{name}", value)
         for rank in ranks.values():
             rank.stop()
     print("FAILED: " + ", ".join(report.failed) if report.failed else "all checks passed")

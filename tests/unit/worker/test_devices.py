@@ -9,6 +9,7 @@ import mmap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,6 +76,7 @@ class HostDriver:
         self.room = room
         self.released: list[int] = []
         self.registered: list[tuple[int, int]] = []
+        self.read_only: list[range] = []
         self.stream = LateStream(eager=True)
 
     def gpu(self) -> str:
@@ -108,9 +110,14 @@ class HostDriver:
         memory.owner = owner  # type: ignore[attr-defined]
         return torch.frombuffer(memory, dtype=torch.uint8)
 
-    def register(self, address: int, num_bytes: int) -> bool:
+    def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
         self.registered.append((address, num_bytes))
+        if not writable:
+            self.read_only.append(range(address, address + num_bytes))
         return self.pins
+
+    def seen(self, address: int) -> int:
+        return address
 
     def pinned(self, num_bytes: int) -> torch.Tensor:
         return torch.zeros(num_bytes, dtype=torch.uint8)
@@ -122,6 +129,9 @@ class HostDriver:
         return LateStream()
 
     def copy(self, rows: RowCopy, stream: LateStream) -> None:
+        if any(rows.target in memory for memory in self.read_only):
+            raise BrokenError("a CUDA call failed: CUDA_ERROR_INVALID_VALUE (1)")
+
         def move() -> None:
             for row in range(rows.count):
                 ctypes.memmove(
@@ -144,12 +154,19 @@ def staged_gpu() -> Device:
 class ChoosyDriver(HostDriver):
     """Pins the first file, and no other."""
 
-    def register(self, address: int, num_bytes: int) -> bool:
-        return super().register(address, num_bytes) and len(self.registered) == 1
+    def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
+        pinned = super().register(address, num_bytes, writable=writable)
+        return pinned and len(self.registered) == 1
 
 
 def choosy_gpu() -> Device:
     return CudaDevice(ChoosyDriver())
+
+
+@cache
+def real_gpu() -> Device:
+    """One for the process, as in a worker: what it has pinned stays pinned, and mapped."""
+    return CudaDevice()
 
 
 @pytest.fixture(
@@ -159,7 +176,7 @@ def choosy_gpu() -> Device:
         pytest.param(staged_gpu, id="gpu that stages files"),
         pytest.param(choosy_gpu, id="gpu that pins some files"),
         pytest.param(
-            CudaDevice,
+            real_gpu,
             id="real gpu",
             marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
         ),
@@ -235,21 +252,28 @@ def test_rows_arrive_at_their_places_and_nowhere_else(
         assert torch.equal(arena.bytes.cpu(), expected(files, rows, before))
 
 
-def test_rows_of_two_dimensional_tensors_go_both_ways(device: Device, tmp_path: Path) -> None:
-    memory = torch.frombuffer(mmap.mmap(-1, 64 << 10), dtype=torch.uint8)
-    memory.copy_(noise(64 << 10))
+@pytest.mark.parametrize("words", [128, 64 << 10], ids=["narrow", "wide"])
+@pytest.mark.parametrize("scattered", [False, True], ids=["in a run", "scattered"])
+def test_rows_of_two_dimensional_tensors_go_both_ways(
+    device: Device, tmp_path: Path, words: int, scattered: bool
+) -> None:
+    num_bytes = 16 * 4 * words * 8
+    memory = torch.frombuffer(mmap.mmap(-1, num_bytes), dtype=torch.uint8)
+    memory.copy_(noise(num_bytes))
     device.pin(memory)
-    host = memory.view(torch.int64).view(16, 512)[2:7, 64:192]
+    host = memory.view(torch.int64).view(16, 4 * words)[:, words // 2 : words // 2 + words]
     before = memory.clone()
-    pool = device.open_arena(tmp_path, 1, 8 << 10).bytes.view(torch.int64).view(8, 128)
-    device.copy_rows(pool[1:6], host)
+    pool = device.open_arena(tmp_path, 1, 8 * words * 8).bytes.view(torch.int64).view(8, words)
+    here, there = ([3, 15, 4, 0, 1], [6, 0, 7, 3, 4]) if scattered else ([2, 3, 4], [5, 6, 7])
+    pool.fill_(-1)
+    device.copy_rows(pool, there, host, here)
     device.synchronize()
-    assert torch.equal(pool[1:6].cpu(), host)
-    kept = host.clone()
-    host.zero_()
-    device.copy_rows(host, pool[1:6])
+    expected_pool = torch.full((8, words), -1)
+    expected_pool[there] = host[here]
+    assert torch.equal(pool.cpu(), expected_pool)
+    host[here] = 0
+    device.copy_rows(host, here, pool, there)
     device.synchronize()
-    assert torch.equal(host, kept)
     assert torch.equal(memory, before)
 
 

@@ -73,10 +73,18 @@ class Device(Protocol):
         """Make host memory fit for asynchronous copies. Shapes: ``memory`` [n], uint8."""
         ...
 
-    def copy_rows(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """Start to copy rows between the device and pinned host memory, in either direction.
+    def copy_rows(
+        self,
+        target: torch.Tensor,
+        target_rows: Sequence[int],
+        source: torch.Tensor,
+        source_rows: Sequence[int],
+    ) -> None:
+        """Start to copy ``source[source_rows[i]]`` to ``target[target_rows[i]]``, for each i.
 
-        Shapes: both [rows, elements], each row in one piece.
+        One of the two is on the device and the other in pinned host memory.
+        Shapes: both [any, elements], int64, each row in one piece.
+        Raises: IntegrityError if there are more rows of one than of the other.
         """
         ...
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from seesaw_core.blocks import pair_runs
 from seesaw_worker.devices.base import ArenaMemory, RowCopier, Rows
 from seesaw_worker.devices.cpu_streaming import can_stream_rows, stream_rows, stream_straight
 from seesaw_worker.shm import map_segment, reserve
@@ -49,8 +50,16 @@ class CpuDevice:
     def pin(self, memory: torch.Tensor) -> None:
         populate(memory)
 
-    def copy_rows(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        target.copy_(source)
+    def copy_rows(
+        self,
+        target: torch.Tensor,
+        target_rows: Sequence[int],
+        source: torch.Tensor,
+        source_rows: Sequence[int],
+    ) -> None:
+        for run in pair_runs(source_rows, target_rows):
+            rows = source[run.source : run.source + run.length]
+            target[run.target : run.target + run.length].copy_(rows)
 
     def synchronize(self) -> None:
         """Copies on the CPU are done when they return."""

@@ -58,8 +58,15 @@ class Driver(Protocol):
         """Device memory as flat bytes; the tensor keeps ``owner`` alive."""
         ...
 
-    def register(self, address: int, num_bytes: int) -> bool:
-        """Pin host memory for as long as the process lives; False if CUDA refuses it."""
+    def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
+        """Pin host memory for as long as the process lives; False if CUDA refuses it.
+
+        Only memory pinned as ``writable`` may be a copy's target.
+        """
+        ...
+
+    def seen(self, address: int) -> int:
+        """Where the device sees host memory that is pinned."""
         ...
 
     def pinned(self, num_bytes: int) -> torch.Tensor: ...
@@ -125,21 +132,23 @@ class CudaDriver:
         assert tensor.data_ptr() == address, "torch copied what it should have shared"
         return tensor
 
-    def register(self, address: int, num_bytes: int) -> bool:
-        """Register with CUDA, read-only if only that is possible.
+    def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
+        """Register with CUDA; what need not be writable, read-only where that is possible.
 
-        GPUs on PCIe mostly refuse read-only registration, and a mapping without write
-        permission with it; memory-backed files that are mapped writable go everywhere.
+        A mapping without write permission can be pinned read-only alone, which GPUs on PCIe
+        mostly refuse; memory-backed files that are mapped writable go everywhere.
         """
         self._enter()
         cu = self._cu
         plain = cu.CU_MEMHOSTREGISTER_PORTABLE | cu.CU_MEMHOSTREGISTER_DEVICEMAP
-        flags = [plain | cu.CU_MEMHOSTREGISTER_READ_ONLY] if self._pins_read_only else []
-        done = (
-            cu.CUresult.CUDA_SUCCESS,
-            cu.CUresult.CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED,
-        )
-        return any(cu.cuMemHostRegister(address, num_bytes, f)[0] in done for f in [*flags, plain])
+        read_only = self._pins_read_only and not writable
+        flags = [plain | cu.CU_MEMHOSTREGISTER_READ_ONLY] if read_only else []
+        done = cu.CUresult.CUDA_SUCCESS
+        return any(cu.cuMemHostRegister(address, num_bytes, f)[0] == done for f in [*flags, plain])
+
+    def seen(self, address: int) -> int:
+        self._enter()
+        return int(self._check(self._cu.cuMemHostGetDevicePointer(address, 0)))
 
     def pinned(self, num_bytes: int) -> torch.Tensor:
         return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)

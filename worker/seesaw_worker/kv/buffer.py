@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from seesaw_core.blocks import pair_runs
 from seesaw_core.errors import IntegrityError
 from seesaw_core.placement import KvShard
 from seesaw_worker.devices.base import Device
@@ -58,11 +57,9 @@ class KvBuffer:
         buffer_blocks: Sequence[int],
     ) -> None:
         """Copy one layer of ``pool_blocks`` into ``buffer_blocks``."""
-        heads = slice(shard.heads.start, shard.heads.stop)
-        for run in pair_runs(pool_blocks, buffer_blocks):
-            target = self._words_BLHW[run.target : run.target + run.length, layer, heads]
-            source = pool_PhW[run.source : run.source + run.length]
-            self._device.copy_rows(target.view(run.length, -1), source.view(run.length, -1))
+        self._device.copy_rows(
+            self._rows(layer, shard), buffer_blocks, pool_PhW.flatten(1), pool_blocks
+        )
 
     def load(
         self,
@@ -74,11 +71,14 @@ class KvBuffer:
         pool_blocks: Sequence[int],
     ) -> None:
         """Copy one layer of ``buffer_blocks`` into ``pool_blocks``."""
+        self._device.copy_rows(
+            pool_PhW.flatten(1), pool_blocks, self._rows(layer, shard), buffer_blocks
+        )
+
+    def _rows(self, layer: int, shard: KvShard) -> torch.Tensor:
+        """A row for each block: the pages of the rank's heads. Shapes: [num_blocks, h * W]."""
         heads = slice(shard.heads.start, shard.heads.stop)
-        for run in pair_runs(buffer_blocks, pool_blocks):
-            source = self._words_BLHW[run.source : run.source + run.length, layer, heads]
-            target = pool_PhW[run.target : run.target + run.length]
-            self._device.copy_rows(target.view(run.length, -1), source.view(run.length, -1))
+        return self._words_BLHW[:, layer, heads].flatten(1)
 
 
 def as_pages(layer_kv: torch.Tensor, *, num_heads: int, page_bytes: int) -> torch.Tensor:
