@@ -1,9 +1,13 @@
 """Layouts: how one model is laid over devices, and whether a model allows it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seesaw_core.errors import LayoutError
+
+
+_NAMED = re.compile(r"(?:D(\d+))?(?:T(\d+))?(?:P(\d+))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,18 @@ class Layout:
     def ranks(self) -> Iterator[tuple[int, Coordinate]]:
         for rank in range(self.num_devices):
             yield rank, self.coordinate(rank)
+
+
+def parse_layout(text: str) -> Layout:
+    """Read a layout as it is printed: ``T4``, ``P8``, ``D2T2P2``. Raises: LayoutError."""
+    found = _NAMED.fullmatch(text.strip().upper())
+    if not text.strip() or found is None:
+        raise LayoutError(
+            f"layout {text!r} is not understood; write D, T and P with their sizes, such as T4, "
+            "P8 or D2T2P2"
+        )
+    data, tensor, pipeline = (int(size) if size else 1 for size in found.groups())
+    return Layout(data=data, tensor=tensor, pipeline=pipeline)
 
 
 def check_layout(layout: Layout, shape: ModelShape, *, flag: str) -> None:

@@ -21,6 +21,7 @@ from seesaw_core.policy import Phase
 
 _INSTANT_S = 1e-6
 _PACE = 0.8
+_HUNGRY = 0.25  # of the mean; those that take turns have half of it left when theirs comes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +109,14 @@ class WavePolicy:
             return Release(replica=serving[0].name, count=1, reason="the least busy replica")
         if serving[0].num_running < self.light_requests:
             return Release(replica=serving[0].name, count=1, reason="a replica has little to do")
+        most = _most_in_a_wave(queue, serving)
         for replica in serving:
-            fitting = _num_fitting(queue.tokens, replica.room_tokens)
+            fitting = min(most, _num_fitting(queue.tokens, replica.room_tokens))
             if replica.phase is Phase.PREFILL and fitting:
                 return Release(replica=replica.name, count=fitting, reason="a window is open")
-        return self._next_wave(queue, serving)
+        return self._next_wave(queue, serving, most)
 
-    def _next_wave(self, queue: Queue, serving: list[Replica]) -> Release | Hold:
+    def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
         """Open the window whose turn it is: that of the replica which has waited longest."""
         flush_in = self.max_wait_s - queue.oldest_wait_s
         low = [r for r in serving if r.buffer_is_low]
@@ -128,7 +130,7 @@ class WavePolicy:
             if turn_in > _INSTANT_S:
                 at_most_s = min(turn_in, flush_in)
                 return Hold(at_most_s=at_most_s, reason="another replica's window has just begun")
-        count = max(1, _num_fitting(queue.tokens, turn.room_tokens))
+        count = max(1, min(most, _num_fitting(queue.tokens, turn.room_tokens)))
         return Release(replica=turn.name, count=count, reason=reason)
 
     def _turn_in_s(self, serving: list[Replica]) -> float:
@@ -142,6 +144,16 @@ class WavePolicy:
             return 0.0
         cycle_s = sum(cycles) / len(cycles)
         return _PACE * cycle_s / len(serving) - min(ages)
+
+
+def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
+    """All that wait, unless other replicas hunger: then they get as many each.
+
+    A buffer may hold far more than a replica's share of a burst; the others would idle.
+    """
+    share = (len(queue.tokens) + sum(r.num_running for r in serving)) / len(serving)
+    hungry = [r for r in serving if r.num_running < _HUNGRY * share]
+    return -(-len(queue.tokens) // max(1, len(hungry)))
 
 
 def _longest_without(replicas: list[Replica]) -> Replica:

@@ -26,7 +26,6 @@ from seesaw_worker.engine.sizes import (
     at_least_gib,
     divide_memory,
     kv_item_bytes,
-    prefill_pool_tokens,
 )
 from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
@@ -114,7 +113,11 @@ def engine_configs(
         probe_config,
         buffer_bytes=num_blocks * block_bytes,
         arenas=arenas,
-        prefill_tokens=prefill_pool_tokens(settings, probe_config, prefill_len),
+        prefill_tokens=prefill_pool_tokens(
+            settings.prefill,
+            prefill_len,
+            int(probe_config.scheduler_config.max_num_batched_tokens),
+        ),
         block_bytes=block_bytes,
     )
     common = EngineSettings(

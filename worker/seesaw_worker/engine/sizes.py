@@ -112,12 +112,6 @@ def available_bytes() -> int:
     return available
 
 
-def prefill_pool_tokens(settings: WorkerSettings, config: VllmConfig, longest: int) -> int:
-    """Tokens of the prefill engine's own pool: its longest prompt, and the chunks in flight."""
-    chunk = int(config.scheduler_config.max_num_batched_tokens)
-    return longest + chunk * (settings.prefill.pipeline + 1)
-
-
 def _least_pool_bytes(layout: Layout, config: VllmConfig, block_bytes: int) -> int:
     """Bytes of pool that one request of the greatest length takes on a device."""
     blocks = -(-config.model_config.max_model_len // config.cache_config.block_size)

@@ -1,0 +1,149 @@
+"""``seesaw plan``: which layouts to serve a model under, and what re-sharding would gain.
+
+Tries every data-, tensor- and pipeline-parallel layout of the devices, for prefill and for decode,
+and predicts the throughput of each from the model's config.json and the accelerator's data sheet.
+Needs no GPU and no network; a second is enough.
+
+  seesaw plan ./Llama-2-70b --accelerator L4 --devices 8 --prompt-tokens 3000 --output-tokens 200
+"""
+
+import argparse
+import json
+
+from dataclasses import asdict
+from typing import Any
+
+from seesaw_cli.questions import GIB, Asked, add_flags, list_accelerators, read_flags, table
+from seesaw_core.estimates import Estimate
+from seesaw_core.planner import Plan, Question, make_plan
+from seesaw_core.workloads import summarise
+
+_SHOWN = 5
+
+
+def run(arguments: list[str]) -> int:
+    """Plan and print. Returns 0."""
+    parser = argparse.ArgumentParser(
+        prog="seesaw plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if "--list" in arguments:
+        options = argparse.Namespace(accelerators=None)
+        print(list_accelerators(options))
+        return 0
+    add_flags(parser)
+    targets = parser.add_argument_group("targets")
+    targets.add_argument(
+        "--concurrency", type=int, metavar="N", help="requests at a time (default: no bound)"
+    )
+    targets.add_argument("--ttft-target-s", type=float, metavar="S", help="mean, to first token")
+    targets.add_argument("--tpot-target-ms", type=float, metavar="MS", help="mean, for each token")
+    parser.add_argument("--list", action="store_true", help="list the accelerators, and stop")
+    parser.add_argument("--all", action="store_true", help="show every layout, not the best five")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    options = parser.parse_args(arguments)
+    asked = read_flags(options)
+    tpot_s = None if options.tpot_target_ms is None else options.tpot_target_ms / 1e3
+    workload = summarise(
+        asked.requests,
+        concurrency=options.concurrency,
+        ttft_target_s=options.ttft_target_s,
+        tpot_target_s=tpot_s,
+    )
+    plan = make_plan(
+        Question(
+            model=asked.model,
+            device=asked.device,
+            num_devices=asked.num_devices,
+            workload=workload,
+            profile=asked.profile,
+            limits=asked.limits,
+            data_parallel=asked.data_parallel,
+        )
+    )
+    if options.json:
+        print(json.dumps(as_json(plan), indent=2))
+    else:
+        print(_text(asked, plan, shown=None if options.all else _SHOWN))
+    return 0
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan with layouts as they are written."""
+
+    def estimate(found: Estimate) -> dict[str, Any]:
+        return asdict(found) | {"prefill": str(found.prefill), "decode": str(found.decode)}
+
+    return {
+        "best": estimate(plan.best),
+        "reshards": not plan.best.is_static,
+        "gain": plan.gain,
+        "reason": plan.reason,
+        "static": [estimate(e) for e in plan.static],
+        "pairs": [estimate(e) for e in plan.pairs],
+        "rejected": [asdict(r) for r in plan.rejected],
+    }
+
+
+def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
+    model, device = asked.model, asked.device
+    prompt = sum(r.prompt_tokens for r in asked.requests) / len(asked.requests)
+    output = sum(r.output_tokens for r in asked.requests) / len(asked.requests)
+    lines = [
+        f"{model.name}: {model.num_params / 1e9:.1f} B parameters, {model.total_bytes / GIB:.1f} "
+        f"GiB of weights, {model.kv_bytes_per_token / 1024:,.0f} KiB of KV a token",
+        f"{asked.num_devices} x {device.name}: {device.memory_bytes / GIB:.1f} GiB each, joined "
+        f"by {device.peer_link.name}; profile: {asked.profile.name}",
+        f"{len(asked.requests):,} requests of {prompt:,.0f} prompt and {output:,.0f} output tokens",
+        "",
+        f"Best: {plan.best}, {plan.best.total_tokens_per_s:,.0f} tokens/s "
+        f"({plan.best.output_tokens_per_s:,.0f} of them output)",
+        f"  {plan.reason}",
+    ]
+    for title, found in (("re-sharding", plan.pairs), ("static", plan.static)):
+        if not found:
+            lines += ["", f"{title}: none fits"]
+            continue
+        rows = [_row(e) for e in found[:shown]]
+        lines += ["", table((title, *_COLUMNS), rows)]
+        if shown is not None and len(found) > shown:
+            lines.append(f"… and {len(found) - shown} more (--all)")
+    if plan.rejected:
+        rejected = plan.rejected if shown is None else plan.rejected[:shown]
+        lines += ["", "rejected:", *(f"  {r.layout}: {r.reason}" for r in rejected)]
+        if len(rejected) < len(plan.rejected):
+            lines.append(f"  … and {len(plan.rejected) - len(rejected)} more (--all)")
+    if plan.best.prefill != plan.best.decode:
+        lines += ["", "To serve it:", f"  {_command(plan.best)}"]
+    return "\n".join(lines)
+
+
+_COLUMNS = ("requests/s", "tokens/s", "ms/token", "running", "step", "prefill", "decode", "switch")
+
+
+def _row(found: Estimate) -> tuple[str, ...]:
+    return (
+        str(found),
+        f"{found.requests_per_s:.2f}",
+        f"{found.total_tokens_per_s:,.0f}",
+        f"{1e3 * found.tpot_s:,.0f}",
+        f"{found.num_running:,.0f}",
+        f"{found.step_tokens}",
+        *(f"{100 * share:.0f} %" for share in found.shares),
+    )
+
+
+def _command(best: Estimate) -> str:
+    decode, prefill = best.decode, best.prefill
+    flags = [
+        f"--decode-tensor-parallel-size {decode.tensor}",
+        f"--decode-pipeline-parallel-size {decode.pipeline}",
+        f"--prefill-tensor-parallel-size {prefill.tensor}",
+        f"--prefill-pipeline-parallel-size {prefill.pipeline}",
+        f"--max-num-batched-tokens {best.step_tokens}",
+    ]
+    replicas = f"  (in each of {decode.data} workers)" if decode.data > 1 else ""
+    return f"seesaw worker MODEL {' '.join(flags)}{replicas}"
+
+

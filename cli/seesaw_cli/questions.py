@@ -1,0 +1,228 @@
+"""What ``plan`` and ``simulate`` ask alike: model, devices, workload and profile."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seesaw_core.accelerators import Accelerator, builtin_catalogue, read_catalogue
+from seesaw_core.errors import InputError, ModelError
+from seesaw_core.estimates import Limits
+from seesaw_core.models import Model, describe_model
+from seesaw_core.profiles import Profile, read_profile
+from seesaw_core.workloads import Lengths, Request, draw_requests, read_trace
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The flags that both share, read and checked."""
+
+    model: Model
+    device: Accelerator
+    num_devices: int
+    profile: Profile
+    limits: Limits
+    requests: list[Request]
+    is_trace: bool
+    data_parallel: bool
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of :class:`Asked`."""
+    parser.add_argument("model", metavar="MODEL", help="a config.json, or the folder it lies in")
+    place = parser.add_argument_group("devices")
+    place.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="from the catalogue, such as A10, L4, A100-SXM-80 or H100-SXM; --list shows all",
+    )
+    place.add_argument("--devices", type=int, default=8, metavar="N", help="how many (default: 8)")
+    place.add_argument(
+        "--accelerators", type=Path, metavar="FILE", help="TOML with accelerators of your own"
+    )
+    place.add_argument(
+        "--profile", type=Path, metavar="FILE", help="what `seesaw calibrate` has written"
+    )
+    work = parser.add_argument_group("workload")
+    work.add_argument(
+        "--prompt-tokens", type=float, default=1000, metavar="N", help="mean (default: 1000)"
+    )
+    work.add_argument(
+        "--output-tokens", type=float, default=250, metavar="N", help="mean (default: 250)"
+    )
+    work.add_argument(
+        "--spread",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
+    )
+    work.add_argument(
+        "--trace",
+        type=Path,
+        metavar="CSV",
+        help="requests to use instead: columns arrival_s, prompt_tokens, output_tokens, or those "
+        "of the Azure LLM traces",
+    )
+    work.add_argument(
+        "--requests", type=int, default=2000, metavar="N", help="how many (default: 2000)"
+    )
+    work.add_argument("--seed", type=int, default=0, help="of the lengths (default: 0)")
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--kv-buffer-gib",
+        type=float,
+        default=32.0,
+        metavar="GIB",
+        help="host memory for KV, for each device (default: 32)",
+    )
+    engine.add_argument("--max-num-seqs", type=int, default=256, metavar="N", help="default: 256")
+    engine.add_argument(
+        "--max-num-batched-tokens",
+        type=int,
+        nargs="+",
+        default=[512, 1024, 2048, 4096, 8192],
+        metavar="N",
+        help="steps to choose from (default: 512 to 8192)",
+    )
+    engine.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
+    engine.add_argument("--kv-cache-dtype", default="auto", help="as for vLLM (default: auto)")
+    engine.add_argument(
+        "--no-data-parallel", action="store_true", help="one replica over all devices only"
+    )
+
+
+def read_flags(options: argparse.Namespace) -> Asked:
+    """Raises: InputError naming the flag or file, the value and what would be accepted."""
+    if options.accelerator is None:
+        raise InputError(f"--accelerator is needed; known: {', '.join(_catalogue(options)[1])}")
+    catalogue, _ = _catalogue(options)
+    if options.devices < 1:
+        raise InputError(f"--devices={options.devices} must be at least 1")
+    for flag in ("max_num_seqs", "requests"):
+        if getattr(options, flag) < 1:
+            name = flag.replace("_", "-")
+            raise InputError(f"--{name}={getattr(options, flag)} must be at least 1")
+    if any(n < 1 for n in options.max_num_batched_tokens):
+        raise InputError(
+            f"--max-num-batched-tokens={options.max_num_batched_tokens} must be at least 1"
+        )
+    if not options.kv_buffer_gib > 0:
+        raise InputError(f"--kv-buffer-gib={options.kv_buffer_gib} must be above 0")
+    model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
+    return Asked(
+        model=model,
+        device=catalogue.accelerator(options.accelerator),
+        num_devices=options.devices,
+        profile=read_profile_file(options.profile) if options.profile else Profile(),
+        limits=Limits(
+            step_tokens=tuple(options.max_num_batched_tokens),
+            max_requests=options.max_num_seqs,
+            buffer_bytes=options.kv_buffer_gib * GIB,
+        ),
+        requests=_requests(options, model),
+        is_trace=options.trace is not None,
+        data_parallel=not options.no_data_parallel,
+    )
+
+
+def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
+    """Raises: ModelError if there is no config.json, or none that is understood."""
+    given = Path(path)
+    file = given / "config.json" if given.is_dir() else given
+    try:
+        config = json.loads(file.read_text())
+    except OSError as error:
+        raise ModelError(
+            f"MODEL={path}: no config.json there ({error.strerror}); give a folder that has one, "
+            "or the file itself"
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"MODEL={path}: {file.name} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"MODEL={path}: {file.name} must hold an object")
+    name = given.resolve().name if given.is_dir() else given.stem
+    try:
+        return describe_model(config, name=name, dtype=dtype, kv_dtype=kv_dtype)
+    except ModelError as error:
+        raise ModelError(f"MODEL={path}: {error}") from error
+
+
+def read_profile_file(path: Path) -> Profile:
+    found = json.loads(_text(path, "--profile"))
+    if not isinstance(found, dict):
+        raise InputError(f"--profile={path}: must hold an object")
+    return read_profile(found.get("profile", found), source=f"--profile={path}")
+
+
+def list_accelerators(options: argparse.Namespace) -> str:
+    """The catalogue as a table."""
+    catalogue, _ = _catalogue(options)
+    rows = [
+        (
+            a.name,
+            f"{a.memory_bytes / GIB:.1f}",
+            f"{a.memory_bytes_per_s / 1e9:,.0f}",
+            f"{a.flops_16 / 1e12:,.0f}",
+            a.peer_link.name,
+            a.host_link.name,
+        )
+        for a in catalogue.accelerators.values()
+    ]
+    return table(
+        ("accelerator", "memory GiB", "memory GB/s", "16-bit TFLOPS", "to each other", "to host"),
+        rows,
+    )
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Columns side by side; all but the first to the right."""
+    widths = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
+    lines = []
+    for row in (head, *rows):
+        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _catalogue(options: argparse.Namespace) -> tuple[Any, list[str]]:
+    catalogue = builtin_catalogue()
+    if options.accelerators is not None:
+        text = _text(options.accelerators, "--accelerators")
+        source = f"--accelerators={options.accelerators}"
+        catalogue = read_catalogue(text, source=source, extends=catalogue)
+    return catalogue, list(catalogue.accelerators)
+
+
+def _requests(options: argparse.Namespace, model: Model) -> list[Request]:
+    if options.trace is not None:
+        return read_trace(_text(options.trace, "--trace"), source=f"--trace={options.trace}")
+    for flag in ("prompt_tokens", "output_tokens"):
+        if not getattr(options, flag) >= 1:
+            name = flag.replace("_", "-")
+            raise InputError(f"--{name}={getattr(options, flag)} must be at least 1")
+    if not 0 <= options.spread <= 3:
+        raise InputError(f"--spread={options.spread} must be from 0 to 3")
+    wanted = options.prompt_tokens + options.output_tokens
+    if wanted > model.max_tokens:
+        raise InputError(
+            f"--prompt-tokens={options.prompt_tokens:g} and --output-tokens="
+            f"{options.output_tokens:g} are more than the model's {model.max_tokens} tokens"
+        )
+    return draw_requests(
+        options.requests,
+        prompts=Lengths.around(options.prompt_tokens, spread=options.spread),
+        outputs=Lengths.around(options.output_tokens, spread=options.spread),
+        seed=options.seed,
+        longest=model.max_tokens,
+    )
+
+
+def _text(path: Path, flag: str) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{flag}={path}: {error}") from error

@@ -1,0 +1,311 @@
+"""``seesaw simulate``: serve a workload on a virtual clock, before anyone rents a GPU.
+
+Steps, queues, waves, the KV buffer and transitions happen as in the router and the worker, whose
+policies are run as they are; how long each step takes comes from the cost model. Needs no GPU.
+
+  seesaw simulate ./Llama-2-70b --accelerator L4 --devices 8 --compare
+  seesaw simulate ./Llama-2-70b --accelerator L4 --prefill P8 --decode T4P2 --arrivals-per-s 0.3
+
+Without --prefill and --decode the planner's pair is simulated. People read standard error and the
+table; with --json standard output is JSON.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from seesaw_cli.questions import Asked, add_flags, read_flags, table
+from seesaw_core.errors import CapacityError, InputError
+from seesaw_core.layouts import Layout, parse_layout
+from seesaw_core.planner import Plan, Question, make_plan
+from seesaw_core.policy import PhasePolicy, Reshard
+from seesaw_core.waves import WavePolicy
+from seesaw_core.workloads import Request, arriving, summarise
+from seesaw_sim.simulate import Report, Scenario, simulate
+
+_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+def run(arguments: list[str]) -> int:
+    """Simulate, print and draw. Returns 0."""
+    options = _parser().parse_args(arguments)
+    asked = read_flags(options)
+    requests = asked.requests
+    if options.arrivals_per_s is not None:
+        requests = arriving(requests, per_s=options.arrivals_per_s, seed=options.seed)
+    elif not asked.is_trace and options.replicas > 1:
+        _say(f"all {len(requests):,} requests come at once; --arrivals-per-s spreads them")
+    reports: dict[str, Report] = {}
+    for name, scenario in _scenarios(asked, options).items():
+        reports[name] = _simulate(name, scenario, requests)
+    swept = _sweep(asked, options) if options.sweep else {}
+    pictures = []
+    if options.output is not None:
+        from seesaw_cli.simulate_pictures import draw_all
+
+        pictures = draw_all(reports, swept, options.output)
+    if options.json:
+        found = {name: as_json(report) for name, report in reports.items()}
+        print(json.dumps({"systems": found, "sweep": swept, "pictures": pictures}, indent=2))
+    else:
+        print(_text(reports, swept))
+        for picture in pictures:
+            _say(f"drawn: {picture}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="seesaw simulate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_flags(parser)
+    system = parser.add_argument_group("system")
+    system.add_argument("--prefill", metavar="LAYOUT", help="such as P8 (default: the planner's)")
+    system.add_argument("--decode", metavar="LAYOUT", help="such as T4P2 (default: the planner's)")
+    system.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="workers behind a router (default: 1)"
+    )
+    system.add_argument(
+        "--disaggregate",
+        metavar="PREFILL:DECODE",
+        help="also simulate engines of their own for each phase, such as D2T2:T4",
+    )
+    system.add_argument(
+        "--compare", action="store_true", help="also simulate the best static layout"
+    )
+    system.add_argument(
+        "--reshard",
+        choices=[r.value for r in Reshard],
+        default=Reshard.AUTO.value,
+        help="as for the worker (default: auto)",
+    )
+    system.add_argument(
+        "--flush-timeout-s", type=float, default=10.0, metavar="S", help="default: 10"
+    )
+    system.add_argument(
+        "--max-wait-s", type=float, default=10.0, metavar="S", help="the router's (default: 10)"
+    )
+    system.add_argument("--no-stagger", action="store_true", help="replicas do not take turns")
+    load = parser.add_argument_group("load")
+    load.add_argument(
+        "--arrivals-per-s",
+        type=float,
+        metavar="R",
+        help="requests come at random at this rate (default: all at once, or the trace's times)",
+    )
+    load.add_argument(
+        "--sweep",
+        action="store_true",
+        help="also try outputs of 2 % to 200 % of the prompts, all that is compared side by side",
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--output", type=Path, metavar="FOLDER", help="draw pictures there")
+    out.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _scenarios(asked: Asked, options: argparse.Namespace) -> dict[str, Scenario]:
+    """What to simulate, by name, what was asked for first."""
+    if (options.prefill is None) != (options.decode is None):
+        raise InputError("--prefill and --decode go together: give both or neither")
+    plan = None
+    if options.prefill is None or options.compare:
+        plan = _plan(asked)
+    if options.prefill is None:
+        assert plan is not None
+        pair = plan.pairs[0] if plan.pairs else plan.best
+        prefill, decode, step_tokens = pair.prefill, pair.decode, pair.step_tokens
+        _say(f"planned: {pair}, with steps of {step_tokens} tokens ({plan.reason})")
+    else:
+        prefill, decode = parse_layout(options.prefill), parse_layout(options.decode)
+        step_tokens = _one_step(asked)
+    main = _scenario(asked, options, prefill, decode, step_tokens)
+    found = {_named(main): main}
+    if options.compare:
+        assert plan is not None
+        if not plan.static:
+            raise CapacityError("no static layout fits, so there is nothing to compare with")
+        best = plan.static[0]
+        static = _scenario(asked, options, best.decode, best.decode, best.step_tokens)
+        found.setdefault(_named(static), static)
+    if options.disaggregate is not None:
+        first, colon, second = options.disaggregate.partition(":")
+        if not colon:
+            raise InputError(
+                f"--disaggregate={options.disaggregate}: write the prefill and the decode layout, "
+                "such as D2T2:T4"
+            )
+        apart = _scenario(
+            asked,
+            options,
+            parse_layout(first),
+            parse_layout(second),
+            _one_step(asked),
+            disaggregated=True,
+        )
+        found[_named(apart)] = apart
+    return found
+
+
+def _one_step(asked: Asked) -> int:
+    steps = asked.limits.step_tokens
+    return 2048 if 2048 in steps else steps[0]
+
+
+def _scenario(
+    asked: Asked,
+    options: argparse.Namespace,
+    prefill: Layout,
+    decode: Layout,
+    step_tokens: int,
+    *,
+    disaggregated: bool = False,
+) -> Scenario:
+    return Scenario(
+        model=asked.model,
+        device=asked.device,
+        prefill=prefill,
+        decode=decode,
+        num_replicas=options.replicas,
+        profile=asked.profile,
+        step_tokens=step_tokens,
+        max_requests=asked.limits.max_requests,
+        buffer_bytes=asked.limits.buffer_bytes,
+        policy=PhasePolicy(
+            reshard=Reshard(options.reshard), flush_timeout_s=options.flush_timeout_s
+        ),
+        waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
+        disaggregated=disaggregated,
+    )
+
+
+def _plan(asked: Asked) -> Plan:
+    return make_plan(
+        Question(
+            model=asked.model,
+            device=asked.device,
+            num_devices=asked.num_devices,
+            workload=summarise(asked.requests),
+            profile=asked.profile,
+            limits=asked.limits,
+            data_parallel=asked.data_parallel,
+        )
+    )
+
+
+def _named(scenario: Scenario) -> str:
+    if scenario.disaggregated:
+        return f"{scenario.prefill}+{scenario.decode}"
+    if scenario.is_static:
+        return str(scenario.decode)
+    return f"{scenario.prefill}→{scenario.decode}"
+
+
+def _simulate(name: str, scenario: Scenario, requests: list[Request]) -> Report:
+    began = time.monotonic()
+    report = simulate(scenario, requests, _Progress(name))
+    _say(f"{name}: {report.duration_s:,.0f} s simulated in {time.monotonic() - began:.1f} s")
+    return report
+
+
+def _sweep(asked: Asked, options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Tokens per second of each system by the ratio of output to prompt tokens."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for ratio in _RATIOS:
+        requests = [
+            replace(r, output_tokens=max(1, round(r.prompt_tokens * ratio)))
+            for r in asked.requests
+            if round(r.prompt_tokens * (1 + ratio)) <= asked.model.max_tokens
+        ]
+        if not requests:
+            continue
+        for name, scenario in _scenarios(asked, options).items():
+            report = _simulate(f"{name}, outputs {100 * ratio:g} %", scenario, requests)
+            found.setdefault(name, []).append((ratio, report.total_tokens_per_s))
+    return found
+
+
+class _Progress:
+    """A line that grows, on a terminal only."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown = sys.stderr.isatty()
+
+    def __call__(self, done: int, count: int) -> None:
+        if not self._shown:
+            return
+        filled = 30 * done // count
+        end = "\n" if done == count else ""
+        bar = "#" * filled + "." * (30 - filled)
+        print(f"\r{self._name} [{bar}] {done:,}/{count:,}", end=end, file=sys.stderr, flush=True)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """All but what is for pictures alone."""
+    found = asdict(report)
+    del found["stretches"], found["buffer"]
+    return found
+
+
+def _text(reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]]) -> str:
+    rows = [_row(name, report) for name, report in reports.items()]
+    lines = [table(("system", *_COLUMNS), rows)]
+    first = next(iter(reports.values()))
+    if first.transitions:
+        share = first.peak_buffer_tokens / max(1, first.buffer_tokens)
+        lines.append(
+            f"{first.transitions} transitions; the KV buffer held at most {100 * share:.0f} % of "
+            f"its {first.buffer_tokens:,} tokens, the KV pool {100 * first.peak_pool_share:.0f} %"
+        )
+    for name, points in swept.items():
+        at = ", ".join(f"{100 * ratio:g} %: {tokens:,.0f}" for ratio, tokens in points)
+        lines.append(f"tokens/s of {name} by output/prompt: {at}")
+    return "\n".join(lines)
+
+
+_COLUMNS = (
+    "requests/s",
+    "tokens/s",
+    "TTFT p50 s",
+    "p99",
+    "TPOT p50 ms",
+    "p99",
+    "latency p50 s",
+    "prefill",
+    "decode",
+    "switch",
+    "preempted",
+)
+
+
+def _row(name: str, report: Report) -> tuple[str, ...]:
+    seconds = report.seconds_by_phase
+    total = sum(seconds.values()) or 1.0
+    shares = [seconds.get(what, 0.0) / total for what in ("prefill", "decode", "transition")]
+    if "mixed" in seconds:
+        phases = ("mixed", "mixed", "")
+    else:
+        phases = tuple(f"{100 * share:.1f} %" for share in shares)  # type: ignore[assignment]
+    return (
+        name,
+        f"{report.requests_per_s:.2f}",
+        f"{report.total_tokens_per_s:,.0f}",
+        f"{report.ttft.p50:,.1f}",
+        f"{report.ttft.p99:,.1f}",
+        f"{1e3 * report.tpot.p50:,.0f}",
+        f"{1e3 * report.tpot.p99:,.0f}",
+        f"{report.latency.p50:,.1f}",
+        *phases,
+        f"{report.preemptions:,}",
+    )
+
+
+def _say(line: str) -> None:
+    print(f"seesaw simulate: {line}", file=sys.stderr)

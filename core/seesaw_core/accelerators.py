@@ -1,0 +1,158 @@
+"""Accelerators and what joins them: figures from data sheets, and how users add their own.
+
+``accelerators.toml`` beside this module is the catalogue, with a source for every figure. What
+devices reach in practice is another thing: see :mod:`seesaw_core.profiles`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from seesaw_core.errors import InputError
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interconnect:
+    """A device's link to the others, or to its host. Units: bytes per second and direction.
+
+    ``kind`` is ``pcie``, where devices meet in the host's root complex or its memory, or that
+    of a link from device to device, such as ``nvlink``.
+    """
+
+    name: str
+    kind: str
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One device. Units: bytes, bytes per second, floating-point operations per second.
+
+    ``flops_16`` and ``flops_8`` are dense, in 16 and 8 bits; without 8-bit units both are equal.
+    """
+
+    name: str
+    memory_bytes: float
+    memory_bytes_per_s: float
+    flops_16: float
+    flops_8: float
+    host_link: Interconnect
+    peer_link: Interconnect
+    products: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Accelerators and interconnects by name."""
+
+    accelerators: Mapping[str, Accelerator]
+    interconnects: Mapping[str, Interconnect]
+
+    def accelerator(self, name: str) -> Accelerator:
+        """Find by name or by product label, in any case. Raises: InputError listing the names."""
+        wanted = name.casefold()
+        for found in self.accelerators.values():
+            if wanted in (found.name.casefold(), *(p.casefold() for p in found.products)):
+                return found
+        raise InputError(
+            f"accelerator {name!r} is not known; known: {', '.join(self.accelerators)}; "
+            "add your own in a TOML file"
+        )
+
+    def interconnect(self, name: str) -> Interconnect:
+        """Raises: InputError listing the names."""
+        if name not in self.interconnects:
+            known = ", ".join(self.interconnects)
+            raise InputError(f"interconnect {name!r} is not known; known: {known}")
+        return self.interconnects[name]
+
+
+@cache
+def builtin_catalogue() -> Catalogue:
+    text = (files("seesaw_core") / "accelerators.toml").read_text()
+    return read_catalogue(text, source="accelerators.toml")
+
+
+def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) -> Catalogue:
+    """Read accelerators and interconnects; what ``extends`` has may be used and replaced.
+
+    Raises: InputError naming ``source``, the entry, the field and what would be accepted.
+    """
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source} is not TOML: {error}") from error
+    unknown = set(found) - {"accelerator", "interconnect"}
+    if unknown:
+        raise InputError(
+            f"{source}: {sorted(unknown)} unknown; known are [[accelerator]] and [[interconnect]]"
+        )
+    links = dict(extends.interconnects) if extends else {}
+    devices = dict(extends.accelerators) if extends else {}
+    for number, fields in enumerate(found.get("interconnect", ()), 1):
+        entry = _Entry(source, "interconnect", number, fields)
+        link = Interconnect(
+            name=entry.text("name"),
+            kind=entry.text("kind"),
+            bytes_per_s=entry.amount("gb_per_s") * 1e9,
+        )
+        entry.finish(optional={"source"})
+        links[link.name] = link
+    for number, fields in enumerate(found.get("accelerator", ()), 1):
+        entry = _Entry(source, "accelerator", number, fields)
+        catalogue = Catalogue(accelerators=devices, interconnects=links)
+        device = _accelerator(entry, catalogue)
+        devices[device.name] = device
+    return Catalogue(accelerators=devices, interconnects=links)
+
+
+def _accelerator(entry: "_Entry", known: Catalogue) -> Accelerator:
+    flops_16 = entry.amount("tflops_16") * 1e12
+    device = Accelerator(
+        name=entry.text("name"),
+        memory_bytes=entry.amount("memory_gib") * GIB,
+        memory_bytes_per_s=entry.amount("memory_gb_per_s") * 1e9,
+        flops_16=flops_16,
+        flops_8=entry.amount("tflops_8", default=flops_16 / 1e12) * 1e12,
+        host_link=known.interconnect(entry.text("host_link")),
+        peer_link=known.interconnect(entry.text("peer_link")),
+        products=tuple(entry.fields.get("products", ())),
+    )
+    entry.finish(optional={"products", "sources"})
+    return device
+
+
+class _Entry:
+    """One table of the file; it knows which fields were asked for."""
+
+    def __init__(self, source: str, kind: str, number: int, fields: Any) -> None:
+        if not isinstance(fields, Mapping):
+            raise InputError(f"{source}: {kind} must be a table, written [[{kind}]]")
+        self.fields = fields
+        self._at = f"{source}: {kind} {fields.get('name', number)!r}"
+        self._asked: set[str] = set()
+
+    def text(self, field: str) -> str:
+        self._asked.add(field)
+        value = self.fields.get(field)
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{self._at}: {field}={value!r} must be a name")
+        return value
+
+    def amount(self, field: str, default: float | None = None) -> float:
+        self._asked.add(field)
+        value = self.fields.get(field, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
+        return float(value)
+
+    def finish(self, *, optional: set[str]) -> None:
+        unknown = set(self.fields) - self._asked - optional
+        if unknown:
+            known = sorted(self._asked | optional)
+            raise InputError(f"{self._at}: {sorted(unknown)} unknown; known: {known}")

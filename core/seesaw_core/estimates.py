@@ -1,0 +1,283 @@
+"""Estimates: the throughput that a layout, or a pair of layouts, gives a workload.
+
+Closed forms for the steady state under saturation, fast enough to try every layout. The
+simulator folds the same costs step by step and knows of queues, waves and tails as well.
+
+Source: Su et al., Seesaw (arXiv 2503.06433), appendix A and section 4.2.
+Deviation: chunked prefill, pipeline bubbles, the buffer's size, transitions and latency are added.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
+from seesaw_core.errors import CapacityError
+from seesaw_core.layouts import Layout
+from seesaw_core.workloads import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the engine is told. Units: tokens, counts, bytes.
+
+    ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
+    ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. With
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
+    """
+
+    step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
+    max_requests: int = 256
+    buffer_bytes: float = 32.0 * (1 << 30)
+    shares_pool: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one choice gives. Units in the names; ``prefill`` equals ``decode`` if it is static.
+
+    ``shares`` are those of prefill, decode and transitions in the time, which static layouts mix;
+    ``ttft_s`` needs a bounded concurrency, else requests just queue and it is None.
+    """
+
+    prefill: Layout
+    decode: Layout
+    step_tokens: int
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    tpot_s: float
+    ttft_s: float | None
+    num_running: float
+    wave_requests: float = 0.0
+    shares: tuple[float, float, float] = (0.0, 1.0, 0.0)
+
+    @property
+    def is_static(self) -> bool:
+        return self.prefill == self.decode
+
+    def __str__(self) -> str:
+        return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
+
+
+def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Estimate:
+    """A static layout with chunked prefill, at the best of the steps allowed.
+
+    Raises: CapacityError naming what does not fit.
+    """
+    found = [_static(costs, workload, limits, tokens) for tokens in limits.step_tokens]
+    fitting = [e for e in found if isinstance(e, Estimate)]
+    if not fitting:
+        raise CapacityError(str(found[0]))
+    return max(fitting, key=lambda e: e.requests_per_s)
+
+
+def estimate_pair(
+    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits
+) -> Estimate:
+    """A pair that re-shards, at the best of the prefill steps allowed.
+
+    Raises: CapacityError naming what does not fit.
+    """
+    found = [_pair(prefill, decode, workload, limits, tokens) for tokens in limits.step_tokens]
+    fitting = [e for e in found if isinstance(e, Estimate)]
+    if not fitting:
+        raise CapacityError(str(found[0]))
+    return max(fitting, key=lambda e: e.requests_per_s)
+
+
+def decode_capacity(
+    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+) -> int:
+    """KV tokens of the decode pool: beside the arena, and beside the prefill engine's own pool.
+
+    The prefill pool holds the prompts that are under way, in the prefill layout.
+    """
+    arena = max(prefill.weight_bytes, decode.weight_bytes)
+    room = decode.kv_capacity_tokens(
+        step_tokens=step_tokens, max_requests=limits.max_requests, weight_bytes=arena
+    )
+    if limits.shares_pool:
+        return room
+    under_way = prefill_pool_tokens(prefill.layout, workload.longest_tokens, step_tokens)
+    taken = under_way * prefill.num_layers * prefill.kv_bytes_per_token_layer
+    return int(room - taken / (decode.num_layers * decode.kv_bytes_per_token_layer))
+
+
+def _static(
+    costs: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+) -> Estimate | str:
+    room = costs.kv_capacity_tokens(step_tokens=step_tokens, max_requests=limits.max_requests)
+    lacking = _lacking(room, workload, costs)
+    if lacking:
+        return lacking
+    groups = costs.layout.pipeline
+    running = min(_num_running(room, workload, limits), _share(workload, costs.layout))
+    in_group = max(1.0, running / groups)
+    ratio = workload.prompt_tokens / workload.output_tokens
+    in_group = min(in_group, step_tokens / (1 + ratio))  # as many as prefill keeps up with
+    running = min(running, in_group * groups)
+    # Prompts come one by one, and a round takes as many of their tokens as its groups have room
+    # for. One group with a chunk holds up all others: pipeline bubbles.
+    wanted = running * ratio
+    room_in_group = max(1.0, step_tokens - in_group)
+    taken = min(groups * room_in_group, max(wanted, workload.prompt_tokens))
+    often = min(1.0, wanted / taken)
+    mixed_s = costs.step_s(_mixed(workload, in_group, min(room_in_group, taken)))
+    plain_s = costs.step_s(_mixed(workload, in_group, 0.0))
+    round_s = groups * (often * mixed_s + (1 - often) * plain_s)
+    small_s = groups * costs.step_s(_mixed(workload, max(1.0, in_group / 4), 0.0))
+    per_s = _with_tail(
+        running / (workload.output_tokens * round_s), running, small_s, workload, costs.layout
+    )
+    prefill_share = min(1.0, often * (mixed_s - plain_s) * groups / round_s)
+    found = Estimate(
+        prefill=costs.layout,
+        decode=costs.layout,
+        step_tokens=step_tokens,
+        requests_per_s=per_s,
+        output_tokens_per_s=0.0,
+        total_tokens_per_s=0.0,
+        tpot_s=round_s,
+        ttft_s=None,
+        num_running=running,
+        shares=(prefill_share, 1 - prefill_share, 0.0),
+    )
+    return _whole(found, workload, costs.layout)
+
+
+def _pair(
+    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+) -> Estimate | str:
+    room = decode_capacity(prefill, decode, workload, limits, step_tokens)
+    lacking = _lacking(room, workload, decode)
+    if lacking:
+        return lacking
+    devices = decode.layout.tensor * decode.layout.pipeline
+    buffer_tokens = limits.buffer_bytes * devices / decode.model.kv_bytes_per_token
+    if buffer_tokens < workload.longest_tokens:
+        return (
+            f"the KV buffer holds {buffer_tokens:,.0f} tokens, fewer than the longest request's "
+            f"{workload.longest_tokens:,}"
+        )
+    share = _share(workload, decode.layout)
+    running = min(_num_running(room, workload, limits), share)
+    wave = buffer_tokens / workload.prompt_tokens
+    if workload.concurrency is not None:  # what runs and what waits are all there is
+        wave = min(wave, max(share - running, share / 3))
+        running = max(1.0, min(running, share - wave / 2))
+    wave = min(wave, share)
+    prefill_s = _wave_s(prefill, workload, wave, step_tokens)
+    round_s = _decode_round_s(decode, workload, running)
+    decode_s = wave * workload.output_tokens / running * round_s
+    transitions_s = prefill.transition_s() + decode.transition_s()
+    cycle_s = prefill_s + decode_s + transitions_s
+    rounds = wave * workload.output_tokens / running
+    small_s = _decode_round_s(decode, workload, max(1.0, running / 4))
+    per_s = _with_tail(wave / cycle_s, running, small_s, workload, decode.layout)
+    found = Estimate(
+        prefill=prefill.layout,
+        decode=decode.layout,
+        step_tokens=step_tokens,
+        requests_per_s=per_s,
+        output_tokens_per_s=0.0,
+        total_tokens_per_s=0.0,
+        tpot_s=cycle_s / rounds,
+        ttft_s=None,
+        num_running=running,
+        wave_requests=wave,
+        shares=(prefill_s / cycle_s, decode_s / cycle_s, transitions_s / cycle_s),
+    )
+    return _whole(found, workload, decode.layout)
+
+
+def _wave_s(costs: StepCosts, workload: Workload, requests: float, step_tokens: int) -> float:
+    """Seconds to prefill so many prompts: full micro-batches, and filling the pipeline once."""
+    tokens = requests * workload.prompt_tokens
+    step = min(float(step_tokens), tokens)
+    pairs = step * workload.prompt_squares / (2 * workload.prompt_tokens)
+    batch = MicroBatch(prefill_tokens=round(step), prefill_pairs=pairs, sampled=1)
+    stage_s = max(costs.step_s(batch), costs.kv_copy_s(step))
+    return (tokens / step + costs.layout.pipeline - 1) * stage_s
+
+
+def _decode_round_s(costs: StepCosts, workload: Workload, running: float) -> float:
+    """Seconds a token of every running request, with KV arriving for those that come new."""
+    groups = costs.layout.pipeline
+    in_group = max(1.0, running / groups)
+    round_s = groups * costs.step_s(_mixed(workload, in_group, 0.0))
+    arriving = running / workload.output_tokens
+    return max(round_s, arriving * costs.kv_copy_s(workload.prompt_tokens))
+
+
+def _mixed(workload: Workload, decoding: float, prefill_tokens: float) -> MicroBatch:
+    pairs = prefill_tokens * workload.prompt_squares / (2 * workload.prompt_tokens)
+    return MicroBatch(
+        prefill_tokens=round(prefill_tokens),
+        prefill_pairs=pairs,
+        decode_requests=max(1, round(decoding)),
+        decode_context=decoding * _mean_context(workload),
+    )
+
+
+def _mean_context(workload: Workload) -> float:
+    """Tokens that a running request holds on average: long answers are seen more often."""
+    return workload.prompt_tokens + workload.output_squares / (2 * workload.output_tokens)
+
+
+def _num_running(room: int, workload: Workload, limits: Limits) -> float:
+    return min(float(limits.max_requests), max(1.0, room / _mean_context(workload)))
+
+
+def _with_tail(
+    per_s: float, running: float, small_s: float, workload: Workload, layout: Layout
+) -> float:
+    """The rate over all requests, the last of which run with ever fewer beside them.
+
+    ``small_s`` is a token's time in a small batch. Without an end there is no tail.
+    """
+    if workload.num_requests is None:
+        return per_s
+    count = workload.num_requests / layout.data
+    residual = workload.output_squares / (2 * workload.output_tokens)
+    drain_s = workload.longest_output_tokens * small_s
+    at_full_rate_s = min(running, count) * residual / workload.output_tokens / per_s
+    return count / (count / per_s + max(0.0, drain_s - at_full_rate_s))
+
+
+def _share(workload: Workload, layout: Layout) -> float:
+    """Requests in the system for each data-parallel replica."""
+    known = [n for n in (workload.concurrency, workload.num_requests) if n is not None]
+    return max(1.0, min(known) / layout.data) if known else inf
+
+
+def _lacking(room: int, workload: Workload, costs: StepCosts) -> str:
+    """Why the memory does not do; empty if it does."""
+    gib = 1 << 30
+    if room <= 0:
+        return (
+            f"{costs.weight_bytes / gib:.1f} GiB of weights a device leave no memory for KV on "
+            f"{costs.device.name} ({costs.device.memory_bytes / gib:.1f} GiB)"
+        )
+    if room < workload.longest_tokens:
+        return (
+            f"{room:,} tokens of KV fit, fewer than the longest request's "
+            f"{workload.longest_tokens:,}"
+        )
+    return ""
+
+
+def _whole(found: Estimate, workload: Workload, layout: Layout) -> Estimate:
+    """Of all data-parallel replicas, with what follows from the requests' rate."""
+    per_s = found.requests_per_s * layout.data
+    ttft_s = None
+    if workload.concurrency is not None:  # Little's law: what is not decoding has waited
+        latency_s = workload.concurrency / per_s
+        ttft_s = max(0.0, latency_s - workload.output_tokens * found.tpot_s)
+    return replace(
+        found,
+        requests_per_s=per_s,
+        output_tokens_per_s=per_s * workload.output_tokens,
+        total_tokens_per_s=per_s * (workload.prompt_tokens + workload.output_tokens),
+        ttft_s=ttft_s,
+        num_running=found.num_running * layout.data,
+    )

@@ -1,0 +1,176 @@
+"""The planner: which layouts to prefill and to decode under, and what that gains.
+
+Tries every (data, tensor, pipeline) of the devices at hand, keeps what fits and meets the
+latency targets, and holds the best pair that re-shards against the best static layout. Re-sharding
+is chosen only where its predicted gain is worth the machinery.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from seesaw_core.accelerators import Accelerator
+from seesaw_core.costs import StepCosts
+from seesaw_core.errors import CapacityError, InputError, LayoutError
+from seesaw_core.estimates import Estimate, Limits, estimate_pair, estimate_static
+from seesaw_core.layouts import Layout, check_layout
+from seesaw_core.models import Model
+from seesaw_core.profiles import Profile
+from seesaw_core.workloads import Workload
+
+_MIN_GAIN = 1.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a plan is asked for. ``data_parallel`` allows several replicas in one deployment."""
+
+    model: Model
+    device: Accelerator
+    num_devices: int
+    workload: Workload
+    profile: Profile = field(default_factory=Profile)
+    limits: Limits = field(default_factory=Limits)
+    data_parallel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_devices < 1:
+            raise InputError(f"number of devices must be at least 1, got {self.num_devices}")
+
+    def costs(self, layout: Layout) -> StepCosts:
+        return StepCosts(self.model, self.device, layout, self.profile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A layout or pair that was not considered further, and why."""
+
+    layout: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer. ``best`` is what to run; ``gain`` that of the pair over ``static``.
+
+    ``static`` and ``pair`` are lists with the best first. ``gain`` is None without a pair.
+    """
+
+    best: Estimate
+    static: tuple[Estimate, ...]
+    pairs: tuple[Estimate, ...]
+    gain: float | None
+    reason: str
+    rejected: tuple[Rejected, ...]
+
+
+def make_plan(question: Question) -> Plan:
+    """Choose. Raises: CapacityError with every reason if nothing fits."""
+    rejected: list[Rejected] = []
+    costs = {}
+    for layout in layouts_of(question.num_devices, data_parallel=question.data_parallel):
+        try:
+            check_layout(layout, question.model.shape, flag="-")
+        except LayoutError as error:
+            reason = str(error).partition(": ")[2].partition(";")[0]
+            rejected.append(Rejected(layout=str(layout), reason=reason))
+        else:
+            costs[layout] = question.costs(layout)
+    static = _kept(question, ((c, c) for c in costs.values()), rejected)
+    pairs = _kept(question, _pairs(costs), rejected)
+    if not static and not pairs:
+        reasons = "; ".join(f"{r.layout}: {r.reason}" for r in rejected)
+        raise CapacityError(
+            f"{question.model.name} on {question.num_devices} x {question.device.name}: no layout "
+            f"fits. {reasons}. Use more or larger devices, a quantized model, or shorter requests"
+        )
+    gain = None
+    if static and pairs:
+        gain = pairs[0].requests_per_s / static[0].requests_per_s
+    best, reason = _choose(static, pairs, gain, question)
+    return Plan(
+        best=best,
+        static=tuple(static),
+        pairs=tuple(pairs),
+        gain=gain,
+        reason=reason,
+        rejected=tuple(rejected),
+    )
+
+
+def layouts_of(num_devices: int, *, data_parallel: bool) -> Iterator[Layout]:
+    """Every way to use exactly so many devices."""
+    for data in _divisors(num_devices) if data_parallel else (1,):
+        rest = num_devices // data
+        for tensor in _divisors(rest):
+            yield Layout(data=data, tensor=tensor, pipeline=rest // tensor)
+
+
+def _pairs(costs: dict[Layout, StepCosts]) -> Iterator[tuple[StepCosts, StepCosts]]:
+    for prefill in costs:
+        for decode in costs:
+            if prefill.data == decode.data and prefill != decode:
+                yield costs[prefill], costs[decode]
+
+
+def _kept(
+    question: Question,
+    choices: Iterator[tuple[StepCosts, StepCosts]],
+    rejected: list[Rejected],
+) -> list[Estimate]:
+    """Estimates of the choices that fit and meet the targets, best first."""
+    kept = []
+    for prefill, decode in choices:
+        try:
+            if prefill is decode:
+                found = estimate_static(decode, question.workload, question.limits)
+            else:
+                found = estimate_pair(prefill, decode, question.workload, question.limits)
+        except CapacityError as error:
+            pair = f"{prefill.layout}→{decode.layout}"
+            name = str(decode.layout) if prefill is decode else pair
+            rejected.append(Rejected(layout=name, reason=str(error)))
+            continue
+        missed = _missed(found, question.workload)
+        if missed:
+            rejected.append(Rejected(layout=str(found), reason=missed))
+        else:
+            kept.append(found)
+    return sorted(kept, key=lambda e: -e.requests_per_s)
+
+
+def _missed(found: Estimate, workload: Workload) -> str:
+    """Which latency target it misses; empty if none."""
+    target = workload.tpot_target_s
+    if target is not None and found.tpot_s > target:
+        return f"{1e3 * found.tpot_s:,.0f} ms a token, above the target of {1e3 * target:,.0f} ms"
+    target = workload.ttft_target_s
+    if target is not None and found.ttft_s is not None and found.ttft_s > target:
+        return f"{found.ttft_s:,.1f} s to the first token, above the target of {target:,.1f} s"
+    return ""
+
+
+def _choose(
+    static: list[Estimate], pairs: list[Estimate], gain: float | None, question: Question
+) -> tuple[Estimate, str]:
+    if not pairs:
+        return static[0], "no pair of layouts re-shards here: see what was rejected"
+    pair = pairs[0]
+    if gain is None:
+        return pair, "no static layout fits or meets the targets"
+    in_percent = f"{100 * (gain - 1):+.0f} %"
+    if gain >= _MIN_GAIN:
+        return pair, (
+            f"{in_percent} over the best static layout, {static[0]}: {pair.prefill} prefills "
+            f"with fewer all-reduces, {pair.decode} decodes with fewer reads of the weights; "
+            f"transitions take {100 * pair.shares[2]:.1f} % of the time"
+        )
+    why = "prefill is a small part of this work"
+    if question.device.peer_link.kind != "pcie":
+        why = f"all-reduces are cheap over {question.device.peer_link.name}"
+    elif pair.shares[1] < static[0].shares[1] / 4:
+        why = "decoding is a small part of this work"
+    return static[0], f"re-sharding would change throughput by {in_percent} only: {why}"
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]

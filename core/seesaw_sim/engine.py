@@ -1,0 +1,327 @@
+"""One engine under one layout: continuous batching with chunked prefill, as vLLM does it.
+
+An engine works in rounds. In a round each pipeline stage runs one micro-batch for every group of
+requests; there are as many groups as stages. The chunks of one prompt may go into micro-batches
+that follow each other, as in vLLM's V1 scheduler. Rounds in which nothing but decoding happens
+are taken many at a time, up to the next that ends a request or fills the memory.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from seesaw_core.costs import MicroBatch, StepCosts
+from seesaw_core.errors import CapacityError
+from seesaw_sim.sequences import Sequence
+
+_WATERMARK = 0.01  # share of the pool that admission leaves free, as vLLM does
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a stretch of rounds brought."""
+
+    first: list[Sequence] = field(default_factory=list)
+    finished: list[Sequence] = field(default_factory=list)
+    prefilled: list[Sequence] = field(default_factory=list)
+
+
+class _Group:
+    """Requests that share micro-batches. ``decoding`` is a heap by the round that ends each."""
+
+    __slots__ = ("chunk", "chunk_pairs", "context", "decoding", "num_decoding")
+
+    def __init__(self) -> None:
+        self.decoding: list[tuple[int, int, Sequence]] = []
+        self.num_decoding = 0
+        self.context = 0
+        self.chunk = 0
+        self.chunk_pairs = 0.0
+
+
+class Engine:
+    """Call order: ``take`` and ``join`` at any time; ``start``, then ``finish`` at its end.
+
+    ``only_prefills``: a request is done once its prompt is computed, and its KV has left for the
+    buffer by then.
+    Units: tokens, seconds.
+    """
+
+    def __init__(
+        self,
+        costs: StepCosts,
+        *,
+        capacity_tokens: int,
+        step_tokens: int,
+        max_requests: int,
+        only_prefills: bool = False,
+    ) -> None:
+        self.costs = costs
+        self.capacity_tokens = capacity_tokens
+        self.used_tokens = 0
+        self.peak_tokens = 0
+        self.num_preemptions = 0
+        self.num_running = 0
+        self.waiting: deque[Sequence] = deque()
+        self._step_tokens = step_tokens
+        self.max_requests = max_requests
+        self._only_prefills = only_prefills
+        self._prefilling: deque[Sequence] = deque()
+        self._groups = [_Group() for _ in range(costs.layout.pipeline)]
+        self._newest: list[Sequence] = []
+        self._fresh: list[Sequence] = []
+        self._round = 0
+        self._began_s = 0.0
+        self._rounds = 0
+        self._single_s = 0.0
+
+    # ---- what comes in ----
+
+    def take(self, sequence: Sequence) -> None:
+        """A request whose prompt is to be computed here. Raises: CapacityError if it never fits."""
+        wanted = sequence.prompt_left + (0 if self._only_prefills else sequence.output_left)
+        if wanted > self.admissible_tokens:
+            raise CapacityError(
+                f"a request of {wanted:,} tokens does not fit into the {self.admissible_tokens:,} "
+                f"tokens of KV under {self.costs.layout}"
+            )
+        self.waiting.append(sequence)
+
+    @property
+    def admissible_tokens(self) -> int:
+        return int(self.capacity_tokens * (1 - _WATERMARK))
+
+    def has_room_for(self, num_tokens: int) -> bool:
+        return (
+            self.num_running < self.max_requests
+            and self.used_tokens + num_tokens <= self.admissible_tokens
+        )
+
+    def reserve(self, sequence: Sequence) -> None:
+        """Room for KV that is on its way. Requires: there is room."""
+        self.num_running += 1
+        self._hold(sequence.prompt_tokens)
+
+    def join(self, sequence: Sequence) -> None:
+        """Its KV has arrived: it decodes from the next round on. Requires: ``reserve``."""
+        sequence.prompt_left = 0
+        sequence.context = sequence.prompt_tokens
+        self._fresh.append(sequence)
+        self._decode(sequence)
+
+    # ---- rounds ----
+
+    @property
+    def is_busy(self) -> bool:
+        return self._rounds > 0
+
+    def start(self, now_s: float) -> float | None:
+        """Begin the next rounds; when they end, or None if there is nothing to do."""
+        assert not self._rounds, "the last rounds have not been finished"
+        self._make_room()
+        self._admit()
+        if not self.num_running:
+            return None
+        self._began_s = now_s
+        if self._fill_chunks():
+            self._rounds = 1
+        else:
+            self._rounds = self._plain_rounds()
+            if not self._rounds:  # all of them are still on their way
+                return None
+        return now_s + self._duration_s(self._rounds)
+
+    def cut(self, now_s: float) -> float:
+        """End at the next round that ends, and no later: when that is."""
+        if self._rounds > 1:
+            low, high = 1, self._rounds
+            while low < high:
+                middle = (low + high) // 2
+                if self._began_s + self._duration_s(middle) >= now_s:
+                    high = middle
+                else:
+                    low = middle + 1
+            self._rounds = low
+        return self._began_s + self._duration_s(self._rounds)
+
+    def drain_s(self) -> float:
+        """How long the pipeline needs to run empty once its last round has begun to come out."""
+        groups = len(self._groups)
+        return self._single_s * (groups - 1) / groups
+
+    def finish(self) -> Outcome:
+        """The rounds have ended."""
+        rounds, self._rounds = self._rounds, 0
+        self._single_s = self._duration_s(1) if rounds else 0.0
+        self._round += rounds
+        outcome = Outcome(first=self._fresh)
+        self._fresh = []
+        for group in self._groups:
+            grown = rounds * group.num_decoding
+            group.context += grown
+            self._hold(grown)
+            self._end_decoding(group, outcome)
+        self._end_chunks(outcome)
+        return outcome
+
+    def _end_decoding(self, group: _Group, outcome: Outcome) -> None:
+        heap = group.decoding
+        while heap and (heap[0][0] <= self._round or not heap[0][2].is_running):
+            _, _, sequence = heapq.heappop(heap)
+            if sequence.is_running:
+                self._stop_decoding(sequence)
+                sequence.output_left = 0
+                outcome.finished.append(sequence)
+                self._leave(sequence)
+
+    def _end_chunks(self, outcome: Outcome) -> None:
+        left = sum(group.chunk for group in self._groups)
+        for group in self._groups:
+            group.chunk, group.chunk_pairs = 0, 0.0
+        while left:
+            sequence = self._prefilling[0]
+            done = min(left, sequence.prompt_left)
+            left -= done
+            sequence.prompt_left -= done
+            if sequence.prompt_left:
+                continue
+            self._prefilling.popleft()
+            if self._only_prefills:
+                outcome.prefilled.append(sequence)
+                self._leave(sequence)
+                continue
+            outcome.first.append(sequence)
+            sequence.output_left -= 1
+            self._hold(1)
+            sequence.context += 1
+            if sequence.output_left:
+                self._decode(sequence)
+            else:
+                outcome.finished.append(sequence)
+                self._leave(sequence)
+
+    # ---- memory ----
+
+    def _hold(self, num_tokens: int) -> None:
+        self.used_tokens += num_tokens
+        self.peak_tokens = max(self.peak_tokens, self.used_tokens)
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.used_tokens -= sequence.context
+        self.num_running -= 1
+        sequence.context = 0
+
+    def _admit(self) -> None:
+        while self.waiting and self.has_room_for(self.waiting[0].prompt_left):
+            sequence = self.waiting.popleft()
+            self.num_running += 1
+            sequence.context = sequence.prompt_left
+            self._hold(sequence.context)
+            self._prefilling.append(sequence)
+
+    def _make_room(self) -> None:
+        """Preempt the newest requests until every other can have its next token."""
+        while self._num_decoding + len(self._prefilling) + self.used_tokens > self.capacity_tokens:
+            while self._newest and not self._newest[-1].is_running:
+                self._newest.pop()
+            if not self._newest:
+                return
+            sequence = self._newest.pop()
+            context = sequence.context + self._round - sequence.since_round
+            sequence.output_left -= self._round - sequence.since_round
+            self._stop_decoding(sequence)
+            self._leave(sequence)
+            sequence.prompt_left = context
+            self.waiting.appendleft(sequence)
+            self.num_preemptions += 1
+
+    @property
+    def _num_decoding(self) -> int:
+        return sum(group.num_decoding for group in self._groups)
+
+    # ---- one round ----
+
+    def _decode(self, sequence: Sequence) -> None:
+        group = min(self._groups, key=lambda g: g.num_decoding)
+        sequence.is_running = True
+        self._newest.append(sequence)
+        sequence.group = self._groups.index(group)
+        sequence.since_round = self._round
+        group.num_decoding += 1
+        group.context += sequence.context
+        ends = self._round + sequence.output_left
+        heapq.heappush(group.decoding, (ends, sequence.number, sequence))
+
+    def _stop_decoding(self, sequence: Sequence) -> None:
+        group = self._groups[sequence.group]
+        sequence.is_running = False
+        sequence.context += self._round - sequence.since_round
+        sequence.since_round = self._round
+        group.num_decoding -= 1
+        group.context -= sequence.context
+
+    def _fill_chunks(self) -> bool:
+        """Give each group's micro-batch its prefill tokens. Whether any has some."""
+        if not self._prefilling:
+            return False
+        groups = iter(sorted(self._groups, key=lambda g: g.num_decoding))
+        group = next(groups)
+        for sequence in self._prefilling:
+            left = sequence.prompt_left
+            while left:
+                room = self._step_tokens - group.num_decoding - group.chunk
+                if room <= 0:
+                    following = next(groups, None)
+                    if following is None:
+                        return True
+                    group = following
+                    continue
+                tokens = min(room, left)
+                before = sequence.context - left
+                group.chunk_pairs += tokens * (before + tokens / 2)
+                group.chunk += tokens
+                left -= tokens
+        return True
+
+    def _plain_rounds(self) -> int:
+        """How many rounds pass before a request ends or the memory is full."""
+        decoding, soonest = 0, 0
+        for group in self._groups:
+            heap = group.decoding
+            while heap and not heap[0][2].is_running:
+                heapq.heappop(heap)
+            if heap:
+                soonest = min(soonest or heap[0][0], heap[0][0])
+            decoding += group.num_decoding
+        if not decoding:
+            return 0
+        if self._fresh:  # their first token is worth knowing of
+            return 1
+        room = (self.capacity_tokens - self.used_tokens) // decoding
+        return max(1, min(soonest - self._round, room))
+
+    def _duration_s(self, rounds: int) -> float:
+        """Seconds of so many rounds. Contexts grow evenly, so the middle one stands for all."""
+        grown = (rounds - 1) / 2
+        sum_s = longest_s = 0.0
+        chunk = 0
+        for group in self._groups:
+            num_decoding = group.num_decoding
+            if not num_decoding and not group.chunk:
+                continue
+            chunk += group.chunk
+            step_s = self.costs.step_s(
+                MicroBatch(
+                    prefill_tokens=group.chunk,
+                    prefill_pairs=group.chunk_pairs,
+                    decode_requests=num_decoding,
+                    decode_context=group.context + grown * num_decoding,
+                    sampled=num_decoding + (1 if group.chunk else 0),
+                )
+            )
+            sum_s += step_s
+            longest_s = max(longest_s, step_s)
+        round_s = max(sum_s, longest_s * len(self._groups))
+        if self._only_prefills:
+            round_s = max(round_s, self.costs.kv_copy_s(chunk))
+        return rounds * round_s

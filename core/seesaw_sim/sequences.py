@@ -1,0 +1,42 @@
+"""One request on its way through the engines, and when it got where."""
+
+from seesaw_core.workloads import Request
+
+
+class Sequence:
+    """A request's state. Units: tokens; times in seconds on the virtual clock.
+
+    ``prompt_left`` is still to be computed, ``output_left`` still to be sampled; ``context`` is
+    what its KV holds, that of ``prompt_left`` included, at the engine's round ``since_round``.
+    """
+
+    __slots__ = (
+        "arrival_s",
+        "context",
+        "finished_s",
+        "first_token_s",
+        "group",
+        "is_running",
+        "number",
+        "output_left",
+        "prompt_left",
+        "request",
+        "since_round",
+    )
+
+    def __init__(self, number: int, request: Request) -> None:
+        self.number = number
+        self.request = request
+        self.arrival_s = request.arrival_s
+        self.first_token_s: float | None = None
+        self.finished_s: float | None = None
+        self.prompt_left = request.prompt_tokens
+        self.output_left = request.output_tokens
+        self.context = 0
+        self.since_round = 0
+        self.group = 0
+        self.is_running = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.request.prompt_tokens

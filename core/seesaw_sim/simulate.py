@@ -1,0 +1,319 @@
+"""One simulation: a system, some requests, and what came of them."""
+
+from collections.abc import Callable, Sequence as Listed
+from dataclasses import dataclass, field
+
+from seesaw_core.accelerators import Accelerator
+from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
+from seesaw_core.errors import CapacityError, InputError
+from seesaw_core.layouts import Layout, check_layout, check_pair
+from seesaw_core.models import Model
+from seesaw_core.policy import Costs, PhasePolicy, Reshard
+from seesaw_core.profiles import Profile
+from seesaw_core.waves import WavePolicy
+from seesaw_core.workloads import Request
+from seesaw_sim.clock import Clock
+from seesaw_sim.engine import Engine
+from seesaw_sim.router import LeastLoaded, Router, Waves
+from seesaw_sim.seesaw import SeesawServer
+from seesaw_sim.sequences import Sequence
+from seesaw_sim.systems import DisaggregatedServer, Journal, Server, StaticServer, Stretch
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What is simulated. Units in the names.
+
+    Equal layouts are plain vLLM with chunked prefill. ``disaggregated`` gives each layout devices
+    of its own: ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
+    ``transition_s`` replaces what the costs say of a transition.
+    """
+
+    model: Model
+    device: Accelerator
+    prefill: Layout
+    decode: Layout
+    num_replicas: int = 1
+    profile: Profile = field(default_factory=Profile)
+    step_tokens: int = 2048
+    max_requests: int = 256
+    buffer_bytes: float = 32.0 * (1 << 30)
+    policy: PhasePolicy = field(default_factory=PhasePolicy)
+    waves: WavePolicy = field(default_factory=WavePolicy)
+    shares_pool: bool = False
+    disaggregated: bool = False
+    transition_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_replicas", "step_tokens", "max_requests"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.disaggregated:
+            check_layout(self.prefill, self.model.shape, flag="--prefill")
+            check_layout(self.decode, self.model.shape, flag="--decode")
+        else:
+            check_pair(self.prefill, self.decode, self.model.shape)
+
+    @property
+    def is_static(self) -> bool:
+        return self.prefill == self.decode and not self.disaggregated
+
+    def costs(self, layout: Layout) -> StepCosts:
+        return StepCosts(self.model, self.device, layout, self.profile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Units: seconds."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of it. Units in the names; rates over the time from first arrival to last answer.
+
+    ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
+    """
+
+    num_requests: int
+    prompt_tokens: int
+    output_tokens: int
+    duration_s: float
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    ttft: Percentiles
+    tpot: Percentiles
+    latency: Percentiles
+    transitions: int
+    preemptions: int
+    seconds_by_phase: dict[str, float]
+    peak_pool_share: float
+    peak_buffer_tokens: int
+    buffer_tokens: int
+    stretches: tuple[Stretch, ...] = field(repr=False)
+    buffer: tuple[tuple[int, float, int], ...] = field(repr=False)
+
+
+def simulate(
+    scenario: Scenario, requests: Listed[Request], on_progress: OnProgress | None = None
+) -> Report:
+    """Run all requests to their ends. The same input gives the same report.
+
+    Raises: CapacityError if weights or some request do not fit; InputError without requests.
+    """
+    if not requests:
+        raise InputError("there is nothing to simulate: the workload has no requests")
+    clock, journal = Clock(), Journal()
+    system = _System(scenario, clock, journal, longest=_longest(requests))
+    sequences = [Sequence(number, r) for number, r in enumerate(requests)]
+    for sequence in sequences:
+        clock.at(sequence.arrival_s, lambda s=sequence: system.router.take(s))
+    if on_progress is not None:
+        _report_progress(clock, sequences, on_progress)
+    clock.run()
+    unfinished = sum(s.finished_s is None for s in sequences)
+    assert not unfinished, f"{unfinished} requests never finished"
+    return _report(system, sequences, journal)
+
+
+class _System:
+    """Engines, servers and the router of a scenario."""
+
+    def __init__(self, scenario: Scenario, clock: Clock, journal: Journal, longest: int) -> None:
+        self.scenario = scenario
+        self.engines: list[Engine] = []
+        self.buffer_tokens = 0
+        self._clock, self._journal, self._longest = clock, journal, longest
+        self.router: Router
+        if scenario.disaggregated:
+            self.router = LeastLoaded(self._each(self._disaggregated, 1))
+        elif scenario.is_static:
+            self.router = LeastLoaded(self._each(self._static, scenario.decode.data))
+        else:
+            waves = Waves(clock, scenario.waves)
+            servers = [
+                self._seesaw(number, waves)
+                for number in range(scenario.num_replicas * scenario.decode.data)
+            ]
+            waves.become(servers)
+            self.router = waves if len(servers) > 1 else servers[0]
+
+    def _each(self, make: Callable[[int], Server], data: int) -> list[Server]:
+        return [make(number) for number in range(self.scenario.num_replicas * data)]
+
+    def _static(self, number: int) -> Server:
+        costs = self.scenario.costs(self.scenario.decode)
+        engine = self._engine(costs, self._room(costs))
+        return StaticServer(self._clock, engine, number, self._journal)
+
+    def _seesaw(self, number: int, waves: Waves) -> SeesawServer:
+        scenario = self.scenario
+        costs, decode_costs = _pair_costs(scenario)
+        arena = max(costs.weight_bytes, decode_costs.weight_bytes)
+        own = prefill_pool_tokens(scenario.prefill, self._longest, scenario.step_tokens)
+        taken = 0.0 if scenario.shares_pool else own * costs.num_layers * costs.kv_bytes_per_token_layer
+        per_token = decode_costs.num_layers * decode_costs.kv_bytes_per_token_layer
+        room = self._room(decode_costs, arena) - int(taken / per_token)
+        devices = scenario.decode.tensor * scenario.decode.pipeline
+        self.buffer_tokens = int(
+            scenario.buffer_bytes * devices / scenario.model.kv_bytes_per_token
+        )
+        prefill = self._engine(costs, own, only_prefills=True)
+        decode = self._engine(decode_costs, room)
+        return SeesawServer(
+            self._clock,
+            prefill,
+            decode,
+            policy=scenario.policy,
+            costs=_known_costs(scenario, costs, decode_costs),
+            buffer_tokens=self.buffer_tokens,
+            number=number,
+            journal=self._journal,
+            on_change=waves.changed,
+        )
+
+    def _disaggregated(self, number: int) -> Server:
+        scenario = self.scenario
+        prefills, decodes = [], []
+        for _ in range(scenario.prefill.data):
+            costs = scenario.costs(scenario.prefill)
+            prefills.append(self._engine(costs, self._room(costs), only_prefills=True))
+        for _ in range(scenario.decode.data):
+            costs = scenario.costs(scenario.decode)
+            decodes.append(self._engine(costs, self._room(costs)))
+        return DisaggregatedServer(self._clock, prefills, decodes, number, self._journal)
+
+    def _room(self, costs: StepCosts, weight_bytes: float | None = None) -> int:
+        room = costs.kv_capacity_tokens(
+            step_tokens=self.scenario.step_tokens,
+            max_requests=self.scenario.max_requests,
+            weight_bytes=weight_bytes,
+        )
+        if room <= 0:
+            raise CapacityError(
+                f"{costs.model.name} under {costs.layout}: {costs.weight_bytes / (1 << 30):.1f} "
+                f"GiB of weights a device leave no memory for KV on {costs.device.name}"
+            )
+        return room
+
+    def _engine(self, costs: StepCosts, room: int, *, only_prefills: bool = False) -> Engine:
+        engine = Engine(
+            costs,
+            capacity_tokens=room,
+            step_tokens=self.scenario.step_tokens,
+            max_requests=self.scenario.max_requests,
+            only_prefills=only_prefills,
+        )
+        self.engines.append(engine)
+        return engine
+
+
+class _FixedTransition(StepCosts):
+    """Costs whose transitions take a given time."""
+
+    def __init__(self, costs: StepCosts, seconds: float) -> None:
+        super().__init__(costs.model, costs.device, costs.layout, costs.profile)
+        object.__setattr__(self, "_seconds", seconds)
+
+    def transition_s(self) -> float:
+        return float(self.__dict__["_seconds"])
+
+
+def _pair_costs(scenario: Scenario) -> tuple[StepCosts, StepCosts]:
+    pair = scenario.costs(scenario.prefill), scenario.costs(scenario.decode)
+    if scenario.transition_s is None:
+        return pair
+    prefill, decode = (_FixedTransition(c, scenario.transition_s) for c in pair)
+    return prefill, decode
+
+
+def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> Costs:
+    """What a worker has measured by the end of its warm-up."""
+
+    def rate(costs: StepCosts) -> float:
+        tokens = scenario.step_tokens
+        step_s = costs.step_s(
+            MicroBatch(prefill_tokens=tokens, prefill_pairs=tokens**2 / 2, sampled=1)
+        )
+        return tokens / step_s
+
+    return Costs(
+        transition_s=(prefill.transition_s() + decode.transition_s()) / 2,
+        prefill_tokens_per_s=rate(prefill),
+        in_place_tokens_per_s=rate(decode),
+    )
+
+
+def always(policy: PhasePolicy | None = None) -> PhasePolicy:
+    """For offline work: re-shard whenever there is something to prefill, and never flush early."""
+    del policy
+    return PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transitions=0.0)
+
+
+def _longest(requests: Listed[Request]) -> int:
+    return max(r.prompt_tokens for r in requests)
+
+
+def _report_progress(clock: Clock, sequences: list[Sequence], on_progress: OnProgress) -> None:
+    """Tell how many requests are done, now and then, for as long as some are not."""
+    last = max(s.arrival_s for s in sequences)
+    every_s = max(1.0, last / 200)
+
+    def look() -> None:
+        done = sum(s.finished_s is not None for s in sequences)
+        on_progress(done, len(sequences))
+        if done < len(sequences):
+            clock.at(clock.now_s + max(every_s, clock.now_s / 50), look)
+
+    clock.at(0.0, look)
+
+
+def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Report:
+    began_s = min(s.arrival_s for s in sequences)
+    duration_s = max(s.finished_s or 0.0 for s in sequences) - began_s
+    prompts = sum(s.request.prompt_tokens for s in sequences)
+    outputs = sum(s.request.output_tokens for s in sequences)
+    ttft, tpot, latency = [], [], []
+    for s in sequences:
+        assert s.first_token_s is not None and s.finished_s is not None
+        ttft.append(s.first_token_s - s.arrival_s)
+        latency.append(s.finished_s - s.arrival_s)
+        if s.request.output_tokens > 1:
+            tpot.append((s.finished_s - s.first_token_s) / (s.request.output_tokens - 1))
+    return Report(
+        num_requests=len(sequences),
+        prompt_tokens=prompts,
+        output_tokens=outputs,
+        duration_s=duration_s,
+        requests_per_s=len(sequences) / duration_s,
+        output_tokens_per_s=outputs / duration_s,
+        total_tokens_per_s=(prompts + outputs) / duration_s,
+        ttft=_percentiles(ttft),
+        tpot=_percentiles(tpot or [0.0]),
+        latency=_percentiles(latency),
+        transitions=journal.num_transitions,
+        preemptions=sum(e.num_preemptions for e in system.engines),
+        seconds_by_phase=dict(journal.seconds),
+        peak_pool_share=max(e.peak_tokens / e.capacity_tokens for e in system.engines),
+        peak_buffer_tokens=journal.peak_buffer_tokens,
+        buffer_tokens=system.buffer_tokens,
+        stretches=tuple(journal.stretches),
+        buffer=tuple(journal.buffer),
+    )
+
+
+def _percentiles(values: list[float]) -> Percentiles:
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return Percentiles(mean=sum(ordered) / len(ordered), p50=at(0.5), p90=at(0.9), p99=at(0.99))
