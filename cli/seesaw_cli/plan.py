@@ -145,5 +145,3 @@ def _command(best: Estimate) -> str:
     ]
     replicas = f"  (in each of {decode.data} workers)" if decode.data > 1 else ""
     return f"seesaw worker MODEL {' '.join(flags)}{replicas}"
-
-

@@ -28,7 +28,8 @@ class Scenario:
 
     Equal layouts are plain vLLM with chunked prefill. ``disaggregated`` gives each layout devices
     of its own: ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system; with
+    ``virtual_engines`` each micro-batch of a pipeline has prompts of its own, as in vLLM before V1.
     ``transition_s`` replaces what the costs say of a transition.
     """
 
@@ -44,6 +45,7 @@ class Scenario:
     policy: PhasePolicy = field(default_factory=PhasePolicy)
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False
+    virtual_engines: bool = False
     disaggregated: bool = False
     transition_s: float | None = None
 
@@ -159,7 +161,9 @@ class _System:
         costs, decode_costs = _pair_costs(scenario)
         arena = max(costs.weight_bytes, decode_costs.weight_bytes)
         own = prefill_pool_tokens(scenario.prefill, self._longest, scenario.step_tokens)
-        taken = 0.0 if scenario.shares_pool else own * costs.num_layers * costs.kv_bytes_per_token_layer
+        taken = (
+            0.0 if scenario.shares_pool else own * costs.num_layers * costs.kv_bytes_per_token_layer
+        )
         per_token = decode_costs.num_layers * decode_costs.kv_bytes_per_token_layer
         room = self._room(decode_costs, arena) - int(taken / per_token)
         devices = scenario.decode.tensor * scenario.decode.pipeline
@@ -211,6 +215,7 @@ class _System:
             step_tokens=self.scenario.step_tokens,
             max_requests=self.scenario.max_requests,
             only_prefills=only_prefills,
+            virtual_engines=self.scenario.virtual_engines,
         )
         self.engines.append(engine)
         return engine
