@@ -39,6 +39,10 @@ class Profile:
         default=60.0,
         metadata={"doc": "What a host carries for all PCIe devices' all-reduces together."},
     )
+    cross_socket_slowdown: float = field(
+        default=2.0,
+        metadata={"doc": "How much slower more than 4 PCIe devices all-reduce: two sockets."},
+    )
     nvlink_all_reduce_share: float = field(
         default=0.70, metadata={"doc": "Share of a direct link that an all-reduce reaches."}
     )

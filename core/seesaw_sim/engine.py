@@ -69,6 +69,7 @@ class Engine:
         self.used_tokens = 0
         self.peak_tokens = 0
         self.num_preemptions = 0
+        self.num_generated = 0
         self.num_running = 0
         self.waiting: deque[Sequence] = deque()
         self._step_tokens = step_tokens
@@ -168,6 +169,7 @@ class Engine:
         for group in self._groups:
             grown = rounds * group.num_decoding
             group.context += grown
+            self.num_generated += grown
             self._hold(grown)
             self._end_decoding(group, outcome)
         self._end_chunks(outcome)
@@ -199,6 +201,7 @@ class Engine:
                 continue
             outcome.first.append(sequence)
             sequence.output_left -= 1
+            self.num_generated += 1
             self._hold(1)
             sequence.context += 1
             if sequence.output_left:

@@ -30,7 +30,8 @@ class Scenario:
     of its own: ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With
     ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system; with
     ``virtual_engines`` each micro-batch of a pipeline has prompts of its own, as in vLLM before V1.
-    ``transition_s`` replaces what the costs say of a transition.
+    ``apart`` re-shards between two engines even if their layouts are equal, and ``transition_s``
+    replaces what the costs say of a transition.
     """
 
     model: Model
@@ -47,6 +48,7 @@ class Scenario:
     shares_pool: bool = False
     virtual_engines: bool = False
     disaggregated: bool = False
+    apart: bool = False
     transition_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class Scenario:
 
     @property
     def is_static(self) -> bool:
-        return self.prefill == self.decode and not self.disaggregated
+        return self.prefill == self.decode and not self.disaggregated and not self.apart
 
     def costs(self, layout: Layout) -> StepCosts:
         return StepCosts(self.model, self.device, layout, self.profile)
@@ -81,6 +83,8 @@ class Percentiles:
 class Report:
     """What came of it. Units in the names; rates over the time from first arrival to last answer.
 
+    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still held
+    at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is wrong.
     ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
     """
 
@@ -96,6 +100,8 @@ class Report:
     latency: Percentiles
     transitions: int
     preemptions: int
+    generated_tokens: int
+    left_tokens: int
     seconds_by_phase: dict[str, float]
     peak_pool_share: float
     peak_buffer_tokens: int
@@ -306,6 +312,8 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
         latency=_percentiles(latency),
         transitions=journal.num_transitions,
         preemptions=sum(e.num_preemptions for e in system.engines),
+        generated_tokens=sum(e.num_generated for e in system.engines),
+        left_tokens=sum(e.used_tokens for e in system.engines) + sum(journal.held.values()),
         seconds_by_phase=dict(journal.seconds),
         peak_pool_share=max(e.peak_tokens / e.capacity_tokens for e in system.engines),
         peak_buffer_tokens=journal.peak_buffer_tokens,
