@@ -43,7 +43,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepCosts:
-    """Times and bytes of ``model`` on ``device`` under ``layout``, for one data-parallel replica."""
+    """Times and bytes of ``model`` on ``device`` under ``layout``, for one replica of its data."""
 
     model: Model
     device: Accelerator

@@ -8,7 +8,6 @@ Source: Su et al., Seesaw (arXiv 2503.06433), section 6 and table 1; ShareGPT's 
 et al., vLLM (SOSP'23); arXiv-summarization's from Agrawal et al., Sarathi-Serve (OSDI'24).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import exp, log
 
@@ -20,7 +19,8 @@ from seesaw_core.models import Model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
-from seesaw_core.workloads import Lengths, Request, draw_requests, summarise
+from seesaw_core.workloads import Request, summarise
+from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.simulate import Report, Scenario, simulate
 
 TIE = 0.02
@@ -33,9 +33,7 @@ OFFLINE = PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transit
 
 def _llama(name: str, layers: int, hidden: int, intermediate: int, vocab: int) -> Model:
     shape = ModelShape(num_layers=layers, num_heads=hidden // 128, num_kv_heads=8, head_dim=128)
-    return Model(
-        name=name, shape=shape, hidden=hidden, intermediate=intermediate, vocab=vocab
-    )
+    return Model(name=name, shape=shape, hidden=hidden, intermediate=intermediate, vocab=vocab)
 
 
 MODELS = {
@@ -193,10 +191,7 @@ class Setting:
                 ),
             )
         )
-        names: Callable[[tuple[Estimate, ...]], list[str]] = lambda found: [
-            str(e) for e in found[:_SHORTLIST]
-        ]
-        return names(plan.static), names(plan.pairs)
+        return _names(plan.static), _names(plan.pairs)
 
     def simulate_all(self, names: list[str], asked: list[Request]) -> Found:
         """Each at its best step size; a static layout's is tuned, as the paper's baseline is."""
@@ -236,6 +231,10 @@ class Setting:
             return None
 
 
+def _names(found: tuple[Estimate, ...]) -> list[str]:
+    return [str(e) for e in found[:_SHORTLIST]]
+
+
 def read_choice(name: str) -> tuple[Layout, Layout]:
     """``T4`` or ``P4→T4``."""
     first, arrow, second = name.partition("→")
@@ -245,5 +244,3 @@ def read_choice(name: str) -> tuple[Layout, Layout]:
 
 def geomean(values: list[float]) -> float:
     return exp(sum(map(log, values)) / len(values))
-
-

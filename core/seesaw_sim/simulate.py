@@ -1,21 +1,23 @@
 """One simulation: a system, some requests, and what came of them."""
 
-from collections.abc import Callable, Sequence as Listed
+from collections.abc import Callable
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
+from functools import partial
 
 from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.models import Model
-from seesaw_core.policy import Costs, PhasePolicy, Reshard
+from seesaw_core.policy import Costs, PhasePolicy
 from seesaw_core.profiles import Profile
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
 from seesaw_sim.router import LeastLoaded, Router, Waves
-from seesaw_sim.seesaw import SeesawServer
+from seesaw_sim.seesaw import Pair, SeesawServer
 from seesaw_sim.sequences import Sequence
 from seesaw_sim.systems import DisaggregatedServer, Journal, Server, StaticServer, Stretch
 
@@ -83,9 +85,9 @@ class Percentiles:
 class Report:
     """What came of it. Units in the names; rates over the time from first arrival to last answer.
 
-    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still held
-    at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is wrong.
-    ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
+    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still
+    held at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is
+    wrong. ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
     """
 
     num_requests: int
@@ -123,7 +125,7 @@ def simulate(
     system = _System(scenario, clock, journal, longest=_longest(requests))
     sequences = [Sequence(number, r) for number, r in enumerate(requests)]
     for sequence in sequences:
-        clock.at(sequence.arrival_s, lambda s=sequence: system.router.take(s))
+        clock.at(sequence.arrival_s, partial(system.router.take, sequence))
     if on_progress is not None:
         _report_progress(clock, sequences, on_progress)
     clock.run()
@@ -180,11 +182,13 @@ class _System:
         decode = self._engine(decode_costs, room)
         return SeesawServer(
             self._clock,
-            prefill,
-            decode,
-            policy=scenario.policy,
-            costs=_known_costs(scenario, costs, decode_costs),
-            buffer_tokens=self.buffer_tokens,
+            Pair(
+                prefill=prefill,
+                decode=decode,
+                policy=scenario.policy,
+                costs=_known_costs(scenario, costs, decode_costs),
+                buffer_tokens=self.buffer_tokens,
+            ),
             number=number,
             journal=self._journal,
             on_change=waves.changed,
@@ -263,12 +267,6 @@ def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> C
     )
 
 
-def always(policy: PhasePolicy | None = None) -> PhasePolicy:
-    """For offline work: re-shard whenever there is something to prefill, and never flush early."""
-    del policy
-    return PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transitions=0.0)
-
-
 def _longest(requests: Listed[Request]) -> int:
     return max(r.prompt_tokens for r in requests)
 
@@ -294,7 +292,8 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
     outputs = sum(s.request.output_tokens for s in sequences)
     ttft, tpot, latency = [], [], []
     for s in sequences:
-        assert s.first_token_s is not None and s.finished_s is not None
+        assert s.first_token_s is not None
+        assert s.finished_s is not None
         ttft.append(s.first_token_s - s.arrival_s)
         latency.append(s.finished_s - s.arrival_s)
         if s.request.output_tokens > 1:

@@ -12,7 +12,8 @@ from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.models import Model
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
-from seesaw_core.workloads import Lengths, Request, arriving, draw_requests
+from seesaw_core.workloads import Request
+from seesaw_sim.draws import Lengths, arriving, draw_requests
 from seesaw_sim.simulate import Report, Scenario, simulate
 
 MODEL = Model(

@@ -5,15 +5,9 @@ from statistics import mean, median
 import pytest
 
 from seesaw_core.errors import InputError
-from seesaw_core.workloads import (
-    Lengths,
-    Request,
-    Workload,
-    arriving,
-    draw_requests,
-    read_trace,
-    summarise,
-)
+from seesaw_core.workloads import Request, Workload, summarise
+from seesaw_sim.draws import Lengths, arriving, draw_requests
+from seesaw_sim.traces import read_trace
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
