@@ -37,6 +37,7 @@ _BUFFER_GIB = 1.0
 _MAX_REQUESTS = 32
 _STEP_TOKENS = 512
 _FLUSH_S = 10.0
+_LONGEST = 1024
 _POOL_REQUESTS = 12  # of the greatest length, at a time
 
 
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
     options = _parse(arguments)
     model = read_model(options.model, dtype=options.dtype, kv_dtype="auto")
     device, start = _device(options.accelerator)
-    longest = min(model.max_tokens, 2048)
+    longest = min(model.max_tokens, _LONGEST)
     machine = Machine(
         model=Path(options.model),
         dtype=options.dtype,
@@ -81,32 +82,37 @@ def run(arguments: list[str]) -> int:
     return 0 if kept else 1
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    made = argparse.ArgumentParser(
         prog="seesaw calibrate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a folder with a checkpoint")
-    parser.add_argument("--devices", type=int, default=2, metavar="N", help="default: 2")
-    parser.add_argument(
+    made.add_argument("model", metavar="MODEL", help="a folder with a checkpoint")
+    made.add_argument("--devices", type=int, default=2, metavar="N", help="default: 2")
+    made.add_argument(
         "--accelerator",
         metavar="NAME",
         help="from the catalogue; default: this machine's processor cores, a core a rank",
     )
-    parser.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
-    parser.add_argument(
+    made.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
+    made.add_argument(
         "--output",
         type=Path,
         default=Path("profile.json"),
         metavar="FILE",
         help="default: profile.json",
     )
-    parser.add_argument("--check", action="store_true", help="predict, measure and compare")
-    parser.add_argument(
+    made.add_argument("--check", action="store_true", help="predict, measure and compare")
+    made.add_argument(
         "--tolerance", type=float, default=15.0, metavar="PERCENT", help="default: 15"
     )
-    options = parser.parse_args(arguments)
+    return made
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    options = parser().parse_args(arguments)
     if options.devices < 2:
         raise InputError(f"--devices={options.devices} must be at least 2: layouts are compared")
     if not options.tolerance > 0:
@@ -218,7 +224,7 @@ def _sweep(longest: int) -> list[Run]:
 
     return [
         even("short prompts", 32, 64, 1),
-        even("prompts", 12, 500, 1),
+        even("prompts", 8, 400, 1),
         even("long prompts", 4, longest, 1),
         even("one answer", 1, 16, 64),
         even("4 answers", 4, 16, 64),
@@ -231,15 +237,15 @@ def _sweep(longest: int) -> list[Run]:
 def _checks(longest: int) -> list[Run]:
     """Two workloads that the fit has not seen."""
     prompts = draw_requests(
-        40,
-        prompts=Lengths.around(min(700, longest / 2), spread=0.5),
+        32,
+        prompts=Lengths.around(min(400, longest / 2), spread=0.5),
         outputs=Lengths.around(12, spread=0.4),
         seed=1,
         longest=longest,
     )
     answers = draw_requests(
         64,
-        prompts=Lengths.around(120, spread=0.5),
+        prompts=Lengths.around(100, spread=0.5),
         outputs=Lengths.around(80, spread=0.4),
         seed=2,
         longest=longest,

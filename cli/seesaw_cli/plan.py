@@ -22,26 +22,10 @@ _SHOWN = 5
 
 def run(arguments: list[str]) -> int:
     """Plan and print. Returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="seesaw plan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
     if "--list" in arguments:
-        options = argparse.Namespace(accelerators=None)
-        print(list_accelerators(options))
+        print(list_accelerators(argparse.Namespace(accelerators=None)))
         return 0
-    add_flags(parser)
-    targets = parser.add_argument_group("targets")
-    targets.add_argument(
-        "--concurrency", type=int, metavar="N", help="requests at a time (default: no bound)"
-    )
-    targets.add_argument("--ttft-target-s", type=float, metavar="S", help="mean, to first token")
-    targets.add_argument("--tpot-target-ms", type=float, metavar="MS", help="mean, for each token")
-    parser.add_argument("--list", action="store_true", help="list the accelerators, and stop")
-    parser.add_argument("--all", action="store_true", help="show every layout, not the best five")
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     asked = read_flags(options)
     tpot_s = None if options.tpot_target_ms is None else options.tpot_target_ms / 1e3
     workload = summarise(
@@ -66,6 +50,26 @@ def run(arguments: list[str]) -> int:
     else:
         print(_text(asked, plan, shown=None if options.all else _SHOWN))
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    made = argparse.ArgumentParser(
+        prog="seesaw plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_flags(made)
+    targets = made.add_argument_group("targets")
+    targets.add_argument(
+        "--concurrency", type=int, metavar="N", help="requests at a time (default: no bound)"
+    )
+    targets.add_argument("--ttft-target-s", type=float, metavar="S", help="mean, to first token")
+    targets.add_argument("--tpot-target-ms", type=float, metavar="MS", help="mean, for each token")
+    made.add_argument("--list", action="store_true", help="list the accelerators, and stop")
+    made.add_argument("--all", action="store_true", help="show every layout, not the best five")
+    made.add_argument("--json", action="store_true", help="print the plan as JSON")
+    return made
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

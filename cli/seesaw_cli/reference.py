@@ -8,12 +8,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 from prometheus_client import CollectorRegistry
 
 import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
+from seesaw_cli import calibrate, paper, plan, simulate
 from seesaw_core.messages import (
     BufferState,
     PathTotals,
@@ -21,12 +22,20 @@ from seesaw_core.messages import (
     WaveEvent,
     WorkerState,
 )
+from seesaw_core.profiles import Profile
 from seesaw_operator.flags import parser as operator_parser
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
 from seesaw_worker.flags import FLAGS, Flag
 from seesaw_worker.telemetry import Metrics as WorkerMetrics
+
+PLANNERS = {
+    "plan": plan.parser,
+    "simulate": simulate.parser,
+    "calibrate": calibrate.parser,
+    "paper": paper.parser,
+}
 
 _HEAD = """\
 # Reference: flags, metrics, routes and exit codes
@@ -151,8 +160,25 @@ def reference() -> str:
                 ("Route", "Answers"),
                 ((f"`{r.method} {r.path}`", r.answers) for r in ROUTER_ROUTES),
             ),
+            "",
+            *_planning(),
         ]
     )
+
+
+def _planning() -> Iterable[str]:
+    """The commands that choose layouts, and the profile that they read."""
+    for name, made in PLANNERS.items():
+        yield from (f"## Flags of `seesaw {name}`", "")
+        yield from (*table(("Flag", "Meaning"), _rows_of(made())), "")
+    yield from ("## A profile", "")
+    yield "What `seesaw calibrate` fits, as JSON; a field that is left out keeps its default."
+    rows = [
+        (f"`{f.name}`", f"`{f.default}`", f.metadata["doc"])
+        for f in fields(Profile)
+        if "doc" in f.metadata
+    ]
+    yield from ("", *table(("Field", "Default", "Meaning"), rows))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

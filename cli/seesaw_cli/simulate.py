@@ -33,7 +33,7 @@ _RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 def run(arguments: list[str]) -> int:
     """Simulate, print and draw. Returns 0."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     asked = read_flags(options)
     requests = asked.requests
     if options.arrivals_per_s is not None:
@@ -59,14 +59,15 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    made = argparse.ArgumentParser(
         prog="seesaw simulate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_flags(parser)
-    system = parser.add_argument_group("system")
+    add_flags(made)
+    system = made.add_argument_group("system")
     system.add_argument("--prefill", metavar="LAYOUT", help="such as P8 (default: the planner's)")
     system.add_argument("--decode", metavar="LAYOUT", help="such as T4P2 (default: the planner's)")
     system.add_argument(
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-wait-s", type=float, default=10.0, metavar="S", help="the router's (default: 10)"
     )
     system.add_argument("--no-stagger", action="store_true", help="replicas do not take turns")
-    load = parser.add_argument_group("load")
+    load = made.add_argument_group("load")
     load.add_argument(
         "--arrivals-per-s",
         type=float,
@@ -103,12 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument(
         "--sweep",
         action="store_true",
-        help="also try outputs of 2 % to 200 % of the prompts, all that is compared side by side",
+        help="also try outputs of 2 %% to 200 %% of the prompts, all that is compared side by side",
     )
-    out = parser.add_argument_group("output")
+    out = made.add_argument_group("output")
     out.add_argument("--output", type=Path, metavar="FOLDER", help="draw pictures there")
     out.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    return made
 
 
 def _scenarios(asked: Asked, options: argparse.Namespace) -> dict[str, Scenario]:

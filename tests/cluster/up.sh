@@ -196,4 +196,4 @@ kubectl apply -f "$HERE/bootstrap.yaml" >/dev/null
 await "the node is Ready" kubectl wait --for=condition=Ready node/$NODE --timeout=1s
 await "the node has its images" test -e "$RUN/images.ready"
 await "DNS answers" kubectl -n kube-system wait --for=condition=Available deployment/coredns --timeout=1s
-echo "export KUBECONFIG=$RUN/admin.kubeconfig"
+echo "export KUBECONFIG=$RUN/admin.kubeconfig PATH=$CACHE/bin:\$PATH"

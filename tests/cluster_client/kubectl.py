@@ -1,7 +1,7 @@
 """What end-to-end tests do with kubectl and helm on a real cluster.
 
 The cluster is that of ``make cluster-up``, or the user's own if ``KUBECONFIG`` is set; then
-``SEESAW_IMAGES`` says where the images are (such as ``registry.example.com/team/``), with tag 1.
+``SEESAW_IMAGES`` says where the images are (such as ``registry.example.com/team/``), with the chart's appVersion as their tag.
 """
 
 import json
@@ -135,7 +135,6 @@ def helm_install(chart: Path) -> str:
     """Install or upgrade the release, and wait for it."""
     values = {
         "images.prefix": IMAGES,
-        "images.tag": "1",
         "timing.drainSeconds": "60",
         "timing.preStopSeconds": "3",
         "timing.measureEverySeconds": "1",

@@ -26,5 +26,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "seesaw.image" -}}
 {{- $root := index . 0 -}}
 {{- $images := $root.Values.images -}}
-{{- printf "%s%s:%s" $images.prefix (index $images (index . 1)) ($images.tag | default $root.Chart.AppVersion) -}}
+{{- printf "%s%s:%v" $images.prefix (index $images (index . 1)) ($images.tag | default $root.Chart.AppVersion) -}}
 {{- end -}}
