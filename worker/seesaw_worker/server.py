@@ -260,6 +260,7 @@ class WorkerServer:
         try:
             yield
         finally:
+            self._telemetry.end_events()  # else the server would break them off, loudly
             server.should_exit = True
             await task
 

@@ -26,6 +26,8 @@ from seesaw_worker.settings import WorkerSettings
 _TRANSITION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WAVE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _BACKLOG = 256
+_Event = tuple[EventKind, dict[str, Any]]
+_Events = asyncio.Queue[_Event | None]  # None ends the stream
 
 
 class Metrics:
@@ -97,7 +99,7 @@ class Telemetry:
         self._metrics = Metrics(registry)
         self._controller: Controller | None = None
         self._engine: EngineSettings | None = None
-        self._listeners: set[asyncio.Queue[tuple[EventKind, dict[str, Any]]]] = set()
+        self._listeners: set[_Events] = set()
         self._seen_paths = PathTotals()
         self._seen_seconds = dict.fromkeys(Phase, 0.0)
 
@@ -177,19 +179,25 @@ class Telemetry:
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events, the state first; ends when the worker drains or breaks."""
-        queue: asyncio.Queue[tuple[EventKind, dict[str, Any]]] = asyncio.Queue(maxsize=_BACKLOG)
+        queue: _Events = asyncio.Queue(maxsize=_BACKLOG)
         self._listeners.add(queue)
         try:
             yield _sse(EventKind.STATE, dataclasses.asdict(self.state()))
             while self.stage not in (Stage.DRAINING, Stage.BROKEN):
                 try:
                     async with asyncio.timeout(1.0):
-                        kind, data = await queue.get()
+                        event = await queue.get()
                 except TimeoutError:
-                    kind, data = EventKind.STATE, dataclasses.asdict(self.state())
-                yield _sse(kind, data)
+                    event = EventKind.STATE, dataclasses.asdict(self.state())
+                if event is None:
+                    return
+                yield _sse(*event)
         finally:
             self._listeners.discard(queue)
+
+    def end_events(self) -> None:
+        """End the streams of all who listen now; they may come again."""
+        self._tell(None)
 
     def _seconds_by_phase(self) -> dict[str, float]:
         controller = self._controller
@@ -200,10 +208,13 @@ class Telemetry:
         return seconds
 
     def _publish(self, kind: EventKind, data: dict[str, Any]) -> None:
+        self._tell((kind, data))
+
+    def _tell(self, event: _Event | None) -> None:
         for queue in self._listeners:
             if queue.full():
                 queue.get_nowait()  # a listener that does not read misses the oldest
-            queue.put_nowait((kind, data))
+            queue.put_nowait(event)
 
 
 class _RefreshFirst(Collector):
