@@ -9,6 +9,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 
+from seesaw_core.costs import prefill_pool_tokens
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape, check_pair
 from seesaw_core.weights import TensorInfo, arena_bytes
