@@ -16,7 +16,11 @@ from prometheus_client import CollectorRegistry
 import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
 from seesaw_core.messages import (
     BufferState,
+    FinishedTotals,
     PathTotals,
+    PlanSummary,
+    Proposal,
+    Rejection,
     TransitionEvent,
     WaveEvent,
     WorkerState,
@@ -25,7 +29,8 @@ from seesaw_operator.flags import parser as operator_parser
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
-from seesaw_worker.flags import FLAGS, Flag
+from seesaw_worker.flag import Flag
+from seesaw_worker.flags import FLAGS
 from seesaw_worker.telemetry import Metrics as WorkerMetrics
 
 _HEAD = """\
@@ -59,7 +64,7 @@ ROUTES = (
         method="GET",
         path="/seesaw/state",
         answers="The worker at this moment, as JSON: stage, phase, layouts, prompts by stage, "
-        "transitions, KV buffer, totals by path. Answers while loading, too.",
+        "transitions, KV buffer, totals by path, the plan. Answers while loading, too.",
     ),
     Route(
         method="GET",
@@ -82,7 +87,17 @@ ROUTER_ROUTES = (
     ),
 )
 
-MESSAGES: tuple[type, ...] = (WorkerState, BufferState, PathTotals, TransitionEvent, WaveEvent)
+MESSAGES: tuple[type, ...] = (
+    WorkerState,
+    BufferState,
+    PathTotals,
+    FinishedTotals,
+    PlanSummary,
+    Rejection,
+    Proposal,
+    TransitionEvent,
+    WaveEvent,
+)
 
 EXIT_CODES = (
     (0, "SIGTERM or SIGINT came, and running requests were finished."),

@@ -116,9 +116,9 @@ class WorkerState:
     buffer: Annotated[BufferState | None, "The KV buffer; null while loading, or without one."]
     paths: Annotated[PathTotals, "Requests and prompt tokens by path."]
     finished: Annotated[FinishedTotals, "Requests answered so far."] = FinishedTotals()
-    plan: Annotated[
-        PlanSummary | None, "The plan in force; null without `--parallelism auto`."
-    ] = None
+    plan: Annotated[PlanSummary | None, "The plan in force; null without `--parallelism auto`."] = (
+        None
+    )
 
 
 class EventKind(StrEnum):
