@@ -29,6 +29,22 @@ COMMANDS = {
     "operator": Command(
         module="seesaw_cli.operator", summary="make a cluster match its SeesawDeployments"
     ),
+    "plan": Command(
+        module="seesaw_cli.plan",
+        summary="choose the layouts for a model, devices and a workload, and predict the gain",
+    ),
+    "simulate": Command(
+        module="seesaw_cli.simulate",
+        summary="serve a workload on a virtual clock: throughput, latency and pictures, no GPU",
+    ),
+    "calibrate": Command(
+        module="seesaw_cli.calibrate",
+        summary="measure this machine with the real worker, and write a profile of it",
+    ),
+    "paper": Command(
+        module="seesaw_cli.paper",
+        summary="the Seesaw paper's evaluation on the simulator, beside the paper's answers",
+    ),
     "demo": Command(
         module="seesaw_cli.demo",
         summary="show a worker re-shard itself under load, checked against plain vLLM (no GPU)",

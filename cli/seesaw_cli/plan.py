@@ -9,7 +9,6 @@ Needs no GPU and no network; a second is enough.
 
 import argparse
 import json
-
 from dataclasses import asdict
 from typing import Any
 
@@ -90,17 +89,23 @@ def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
     model, device = asked.model, asked.device
     prompt = sum(r.prompt_tokens for r in asked.requests) / len(asked.requests)
     output = sum(r.output_tokens for r in asked.requests) / len(asked.requests)
-    lines = [
-        f"{model.name}: {model.num_params / 1e9:.1f} B parameters, {model.total_bytes / GIB:.1f} "
-        f"GiB of weights, {model.kv_bytes_per_token / 1024:,.0f} KiB of KV a token",
-        f"{asked.num_devices} x {device.name}: {device.memory_bytes / GIB:.1f} GiB each, joined "
-        f"by {device.peer_link.name}; profile: {asked.profile.name}",
-        f"{len(asked.requests):,} requests of {prompt:,.0f} prompt and {output:,.0f} output tokens",
-        "",
+    size = (
+        f"{model.name}: {model.num_params / 1e9:.1f} B parameters, "
+        f"{model.total_bytes / GIB:.1f} GiB of weights, "
+        f"{model.kv_bytes_per_token / 1024:,.0f} KiB of KV a token"
+    )
+    place = (
+        f"{asked.num_devices} x {device.name}: {device.memory_bytes / GIB:.1f} GiB each, "
+        f"joined by {device.peer_link.name}; profile: {asked.profile.name}"
+    )
+    work = (
+        f"{len(asked.requests):,} requests of {prompt:,.0f} prompt and {output:,.0f} output tokens"
+    )
+    best = (
         f"Best: {plan.best}, {plan.best.total_tokens_per_s:,.0f} tokens/s "
-        f"({plan.best.output_tokens_per_s:,.0f} of them output)",
-        f"  {plan.reason}",
-    ]
+        f"({plan.best.output_tokens_per_s:,.0f} of them output)"
+    )
+    lines = [size, place, work, "", best, f"  {plan.reason}"]
     for title, found in (("re-sharding", plan.pairs), ("static", plan.static)):
         if not found:
             lines += ["", f"{title}: none fits"]
@@ -145,5 +150,3 @@ def _command(best: Estimate) -> str:
     ]
     replicas = f"  (in each of {decode.data} workers)" if decode.data > 1 else ""
     return f"seesaw worker MODEL {' '.join(flags)}{replicas}"
-
-

@@ -4,14 +4,15 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from seesaw_core.accelerators import Accelerator, builtin_catalogue, read_catalogue
+from seesaw_core.accelerators import Accelerator, Catalogue, builtin_catalogue, read_catalogue
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.estimates import Limits
 from seesaw_core.models import Model, describe_model
 from seesaw_core.profiles import Profile, read_profile
-from seesaw_core.workloads import Lengths, Request, draw_requests, read_trace
+from seesaw_core.workloads import Request
+from seesaw_sim.draws import Lengths, draw_requests
+from seesaw_sim.traces import read_trace
 
 GIB = 1 << 30
 
@@ -161,7 +162,7 @@ def read_profile_file(path: Path) -> Profile:
 def list_accelerators(options: argparse.Namespace) -> str:
     """The catalogue as a table."""
     catalogue, _ = _catalogue(options)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             a.name,
             f"{a.memory_bytes / GIB:.1f}",
@@ -188,7 +189,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _catalogue(options: argparse.Namespace) -> tuple[Any, list[str]]:
+def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
     catalogue = builtin_catalogue()
     if options.accelerators is not None:
         text = _text(options.accelerators, "--accelerators")

@@ -21,6 +21,7 @@ from seesaw_core.models import Model
 from seesaw_core.placement import split_layers
 from seesaw_core.profiles import Profile
 
+_DEVICES_PER_SOCKET = 4  # of PCIe servers with eight
 _WORKSPACE_BYTES = 0.5 * GIB  # CUDA context, NCCL buffers, kernels' scratch
 
 
@@ -42,7 +43,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepCosts:
-    """Times and bytes of ``model`` on ``device`` under ``layout``, for one data-parallel replica."""
+    """Times and bytes of ``model`` on ``device`` under ``layout``, for one replica of its data."""
 
     model: Model
     device: Accelerator
@@ -135,7 +136,9 @@ class StepCosts:
             groups = self.layout.num_devices / ranks
             fabric = profile.pcie_fabric_gb_per_s * 1e9
             moved_s = max(moved_s, groups * steps * num_bytes / fabric)
-        return moved_s + steps * profile.all_reduce_latency_us * 1e-6
+        seconds = moved_s + steps * profile.all_reduce_latency_us * 1e-6
+        crosses = is_pcie and ranks > _DEVICES_PER_SOCKET
+        return seconds * profile.cross_socket_slowdown if crosses else seconds
 
     def _send_s(self, num_tokens: int) -> float:
         if self.layout.pipeline == 1:

@@ -22,13 +22,15 @@ class Limits:
 
     ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
     ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system. With
+    ``virtual_engines`` each micro-batch in a pipeline has prompts of its own, as in vLLM before V1.
     """
 
     step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
     max_requests: int = 256
     buffer_bytes: float = 32.0 * (1 << 30)
     shares_pool: bool = False
+    virtual_engines: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,9 @@ def _static(
     room_in_group = max(1.0, step_tokens - in_group)
     taken = min(groups * room_in_group, max(wanted, workload.prompt_tokens))
     often = min(1.0, wanted / taken)
+    if limits.virtual_engines:
+        taken = min(room_in_group, max(wanted / groups, workload.prompt_tokens))
+        often = 1 - (1 - min(1.0, wanted / groups / taken)) ** groups
     mixed_s = costs.step_s(_mixed(workload, in_group, min(room_in_group, taken)))
     plain_s = costs.step_s(_mixed(workload, in_group, 0.0))
     round_s = groups * (often * mixed_s + (1 - often) * plain_s)

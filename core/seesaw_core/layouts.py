@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from seesaw_core.errors import LayoutError
 
-
 _NAMED = re.compile(r"(?:D(\d+))?(?:T(\d+))?(?:P(\d+))?")
 
 

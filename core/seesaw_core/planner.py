@@ -7,6 +7,7 @@ is chosen only where its predicted gain is worth the machinery.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import permutations
 
 from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import StepCosts
@@ -106,10 +107,9 @@ def layouts_of(num_devices: int, *, data_parallel: bool) -> Iterator[Layout]:
 
 
 def _pairs(costs: dict[Layout, StepCosts]) -> Iterator[tuple[StepCosts, StepCosts]]:
-    for prefill in costs:
-        for decode in costs:
-            if prefill.data == decode.data and prefill != decode:
-                yield costs[prefill], costs[decode]
+    for prefill, decode in permutations(costs.values(), 2):
+        if prefill.layout.data == decode.layout.data:
+            yield prefill, decode
 
 
 def _kept(

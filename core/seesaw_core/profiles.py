@@ -21,16 +21,16 @@ class Profile:
 
     name: str = "built-in"
     compute_share: float = field(
-        default=0.70, metadata={"doc": "Share of peak FLOPS that large matrix products reach."}
+        default=0.75, metadata={"doc": "Share of peak FLOPS that large matrix products reach."}
     )
     attention_share: float = field(
-        default=0.45, metadata={"doc": "Share of peak FLOPS that prefill attention reaches."}
+        default=0.50, metadata={"doc": "Share of peak FLOPS that prefill attention reaches."}
     )
     memory_share: float = field(
-        default=0.80, metadata={"doc": "Share of memory bandwidth that decoding reaches."}
+        default=0.82, metadata={"doc": "Share of memory bandwidth that decoding reaches."}
     )
     host_share: float = field(
-        default=0.80, metadata={"doc": "Share of the host link that large copies reach."}
+        default=0.85, metadata={"doc": "Share of the host link that large copies reach."}
     )
     pcie_all_reduce_share: float = field(
         default=0.40, metadata={"doc": "Share of a PCIe link that an all-reduce reaches."}
@@ -38,6 +38,10 @@ class Profile:
     pcie_fabric_gb_per_s: float = field(
         default=60.0,
         metadata={"doc": "What a host carries for all PCIe devices' all-reduces together."},
+    )
+    cross_socket_slowdown: float = field(
+        default=2.0,
+        metadata={"doc": "How much slower more than 4 PCIe devices all-reduce: two sockets."},
     )
     nvlink_all_reduce_share: float = field(
         default=0.70, metadata={"doc": "Share of a direct link that an all-reduce reaches."}

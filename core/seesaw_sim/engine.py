@@ -29,7 +29,7 @@ class Outcome:
 class _Group:
     """Requests that share micro-batches. ``decoding`` is a heap by the round that ends each."""
 
-    __slots__ = ("chunk", "chunk_pairs", "context", "decoding", "num_decoding")
+    __slots__ = ("chunk", "chunk_pairs", "context", "decoding", "num_decoding", "parts")
 
     def __init__(self) -> None:
         self.decoding: list[tuple[int, int, Sequence]] = []
@@ -37,13 +37,20 @@ class _Group:
         self.context = 0
         self.chunk = 0
         self.chunk_pairs = 0.0
+        self.parts: list[tuple[Sequence, int]] = []
+
+    def add(self, sequence: Sequence, tokens: int, before: int) -> None:
+        """Put ``tokens`` of a prompt, after ``before`` others of it, into the next micro-batch."""
+        self.parts.append((sequence, tokens))
+        self.chunk += tokens
+        self.chunk_pairs += tokens * (before + tokens / 2)
 
 
 class Engine:
     """Call order: ``take`` and ``join`` at any time; ``start``, then ``finish`` at its end.
 
     ``only_prefills``: a request is done once its prompt is computed, and its KV has left for the
-    buffer by then.
+    buffer by then. ``virtual_engines``: a prompt keeps to one group, as in vLLM before V1.
     Units: tokens, seconds.
     """
 
@@ -55,18 +62,21 @@ class Engine:
         step_tokens: int,
         max_requests: int,
         only_prefills: bool = False,
+        virtual_engines: bool = False,
     ) -> None:
         self.costs = costs
         self.capacity_tokens = capacity_tokens
         self.used_tokens = 0
         self.peak_tokens = 0
         self.num_preemptions = 0
+        self.num_generated = 0
         self.num_running = 0
         self.waiting: deque[Sequence] = deque()
         self._step_tokens = step_tokens
         self.max_requests = max_requests
         self._only_prefills = only_prefills
-        self._prefilling: deque[Sequence] = deque()
+        self._virtual_engines = virtual_engines
+        self._prefilling: dict[int, Sequence] = {}
         self._groups = [_Group() for _ in range(costs.layout.pipeline)]
         self._newest: list[Sequence] = []
         self._fresh: list[Sequence] = []
@@ -159,6 +169,7 @@ class Engine:
         for group in self._groups:
             grown = rounds * group.num_decoding
             group.context += grown
+            self.num_generated += grown
             self._hold(grown)
             self._end_decoding(group, outcome)
         self._end_chunks(outcome)
@@ -175,23 +186,22 @@ class Engine:
                 self._leave(sequence)
 
     def _end_chunks(self, outcome: Outcome) -> None:
-        left = sum(group.chunk for group in self._groups)
+        ended = []
         for group in self._groups:
-            group.chunk, group.chunk_pairs = 0, 0.0
-        while left:
-            sequence = self._prefilling[0]
-            done = min(left, sequence.prompt_left)
-            left -= done
-            sequence.prompt_left -= done
-            if sequence.prompt_left:
-                continue
-            self._prefilling.popleft()
+            for sequence, tokens in group.parts:
+                sequence.prompt_left -= tokens
+                if not sequence.prompt_left:
+                    ended.append(sequence)
+            group.chunk, group.chunk_pairs, group.parts = 0, 0.0, []
+        for sequence in ended:
+            del self._prefilling[sequence.number]
             if self._only_prefills:
                 outcome.prefilled.append(sequence)
                 self._leave(sequence)
                 continue
             outcome.first.append(sequence)
             sequence.output_left -= 1
+            self.num_generated += 1
             self._hold(1)
             sequence.context += 1
             if sequence.output_left:
@@ -217,7 +227,15 @@ class Engine:
             self.num_running += 1
             sequence.context = sequence.prompt_left
             self._hold(sequence.context)
-            self._prefilling.append(sequence)
+            self._prefilling[sequence.number] = sequence
+            if self._virtual_engines:
+                waiting = [0] * len(self._groups)
+                for other in self._prefilling.values():
+                    waiting[other.group] += other is not sequence
+                sequence.group = min(
+                    range(len(waiting)),
+                    key=lambda g: (waiting[g], self._groups[g].num_decoding),
+                )
 
     def _make_room(self) -> None:
         """Preempt the newest requests until every other can have its next token."""
@@ -264,24 +282,29 @@ class Engine:
         """Give each group's micro-batch its prefill tokens. Whether any has some."""
         if not self._prefilling:
             return False
+        if self._virtual_engines:
+            for sequence in self._prefilling.values():
+                self._fill(self._groups[sequence.group], sequence, sequence.prompt_left)
+            return True
         groups = iter(sorted(self._groups, key=lambda g: g.num_decoding))
         group = next(groups)
-        for sequence in self._prefilling:
-            left = sequence.prompt_left
+        for sequence in self._prefilling.values():
+            left = self._fill(group, sequence, sequence.prompt_left)
             while left:
-                room = self._step_tokens - group.num_decoding - group.chunk
-                if room <= 0:
-                    following = next(groups, None)
-                    if following is None:
-                        return True
-                    group = following
-                    continue
-                tokens = min(room, left)
-                before = sequence.context - left
-                group.chunk_pairs += tokens * (before + tokens / 2)
-                group.chunk += tokens
-                left -= tokens
+                following = next(groups, None)
+                if following is None:
+                    return True
+                group = following
+                left = self._fill(group, sequence, left)
         return True
+
+    def _fill(self, group: _Group, sequence: Sequence, left: int) -> int:
+        """Put as much of a prompt as fits into a group's micro-batch. Returns what is left."""
+        tokens = min(left, self._step_tokens - group.num_decoding - group.chunk)
+        if tokens <= 0:
+            return left
+        group.add(sequence, tokens, before=sequence.context - left)
+        return left - tokens
 
     def _plain_rounds(self) -> int:
         """How many rounds pass before a request ends or the memory is full."""

@@ -6,6 +6,8 @@ its steps are carried out on the virtual clock.
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from seesaw_core.blocks import num_blocks_for
 from seesaw_core.errors import CapacityError
@@ -29,34 +31,41 @@ from seesaw_sim.systems import Journal, Runner, note_outcome
 _BLOCK_TOKENS = 16
 
 
-class SeesawServer:
-    """Call order: :meth:`take` at any time. ``on_change`` hears of every change that counts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two engines that take turns, and what decides between them.
 
     Units: ``buffer_tokens`` in tokens.
     """
 
+    prefill: Engine
+    decode: Engine
+    policy: PhasePolicy
+    costs: Costs
+    buffer_tokens: int
+
+
+class SeesawServer:
+    """Call order: :meth:`take` at any time. ``on_change`` hears of every change that counts."""
+
     def __init__(
         self,
         clock: Clock,
-        prefill: Engine,
-        decode: Engine,
+        pair: Pair,
         *,
-        policy: PhasePolicy,
-        costs: Costs,
-        buffer_tokens: int,
         number: int,
         journal: Journal,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.number = number
         self._clock = clock
-        self._policy = policy
-        self._costs = costs
-        self._capacity = buffer_tokens // _BLOCK_TOKENS * _BLOCK_TOKENS
+        self._policy = pair.policy
+        self._costs = pair.costs
+        self._capacity = pair.buffer_tokens // _BLOCK_TOKENS * _BLOCK_TOKENS
         self._journal = journal
         self._on_change = on_change
-        self._prefill = Runner(clock, prefill, self._prefilled, self._noting("prefill"))
-        self._decode = Runner(clock, decode, self._decoded, self._noting("decode"))
+        self._prefill = Runner(clock, pair.prefill, self._prefilled, self._noting("prefill"))
+        self._decode = Runner(clock, pair.decode, self._decoded, self._noting("decode"))
         self._prefill.may_run = False
         self._waiting: deque[Sequence] = deque()
         self._view_tokens: tuple[int, ...] | None = None
@@ -227,7 +236,7 @@ class SeesawServer:
             engine.reserve(sequence)
             copied_s = engine.costs.kv_copy_s(sequence.prompt_tokens)
             self._link_free_s = max(self._link_free_s, self._clock.now_s) + copied_s
-            self._clock.at(self._link_free_s, lambda s=sequence: self._loaded(s))
+            self._clock.at(self._link_free_s, partial(self._loaded, sequence))
 
     def _loaded(self, sequence: Sequence) -> None:
         self._hold(-_in_blocks(sequence.prompt_tokens))

@@ -1,21 +1,23 @@
 """One simulation: a system, some requests, and what came of them."""
 
-from collections.abc import Callable, Sequence as Listed
+from collections.abc import Callable
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
+from functools import partial
 
 from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.models import Model
-from seesaw_core.policy import Costs, PhasePolicy, Reshard
+from seesaw_core.policy import Costs, PhasePolicy
 from seesaw_core.profiles import Profile
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
 from seesaw_sim.router import LeastLoaded, Router, Waves
-from seesaw_sim.seesaw import SeesawServer
+from seesaw_sim.seesaw import Pair, SeesawServer
 from seesaw_sim.sequences import Sequence
 from seesaw_sim.systems import DisaggregatedServer, Journal, Server, StaticServer, Stretch
 
@@ -28,8 +30,10 @@ class Scenario:
 
     Equal layouts are plain vLLM with chunked prefill. ``disaggregated`` gives each layout devices
     of its own: ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
-    ``transition_s`` replaces what the costs say of a transition.
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system; with
+    ``virtual_engines`` each micro-batch of a pipeline has prompts of its own, as in vLLM before V1.
+    ``apart`` re-shards between two engines even if their layouts are equal, and ``transition_s``
+    replaces what the costs say of a transition.
     """
 
     model: Model
@@ -44,7 +48,9 @@ class Scenario:
     policy: PhasePolicy = field(default_factory=PhasePolicy)
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False
+    virtual_engines: bool = False
     disaggregated: bool = False
+    apart: bool = False
     transition_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +65,7 @@ class Scenario:
 
     @property
     def is_static(self) -> bool:
-        return self.prefill == self.decode and not self.disaggregated
+        return self.prefill == self.decode and not self.disaggregated and not self.apart
 
     def costs(self, layout: Layout) -> StepCosts:
         return StepCosts(self.model, self.device, layout, self.profile)
@@ -79,7 +85,9 @@ class Percentiles:
 class Report:
     """What came of it. Units in the names; rates over the time from first arrival to last answer.
 
-    ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
+    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still
+    held at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is
+    wrong. ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
     """
 
     num_requests: int
@@ -94,6 +102,8 @@ class Report:
     latency: Percentiles
     transitions: int
     preemptions: int
+    generated_tokens: int
+    left_tokens: int
     seconds_by_phase: dict[str, float]
     peak_pool_share: float
     peak_buffer_tokens: int
@@ -115,7 +125,7 @@ def simulate(
     system = _System(scenario, clock, journal, longest=_longest(requests))
     sequences = [Sequence(number, r) for number, r in enumerate(requests)]
     for sequence in sequences:
-        clock.at(sequence.arrival_s, lambda s=sequence: system.router.take(s))
+        clock.at(sequence.arrival_s, partial(system.router.take, sequence))
     if on_progress is not None:
         _report_progress(clock, sequences, on_progress)
     clock.run()
@@ -159,7 +169,9 @@ class _System:
         costs, decode_costs = _pair_costs(scenario)
         arena = max(costs.weight_bytes, decode_costs.weight_bytes)
         own = prefill_pool_tokens(scenario.prefill, self._longest, scenario.step_tokens)
-        taken = 0.0 if scenario.shares_pool else own * costs.num_layers * costs.kv_bytes_per_token_layer
+        taken = (
+            0.0 if scenario.shares_pool else own * costs.num_layers * costs.kv_bytes_per_token_layer
+        )
         per_token = decode_costs.num_layers * decode_costs.kv_bytes_per_token_layer
         room = self._room(decode_costs, arena) - int(taken / per_token)
         devices = scenario.decode.tensor * scenario.decode.pipeline
@@ -170,11 +182,13 @@ class _System:
         decode = self._engine(decode_costs, room)
         return SeesawServer(
             self._clock,
-            prefill,
-            decode,
-            policy=scenario.policy,
-            costs=_known_costs(scenario, costs, decode_costs),
-            buffer_tokens=self.buffer_tokens,
+            Pair(
+                prefill=prefill,
+                decode=decode,
+                policy=scenario.policy,
+                costs=_known_costs(scenario, costs, decode_costs),
+                buffer_tokens=self.buffer_tokens,
+            ),
             number=number,
             journal=self._journal,
             on_change=waves.changed,
@@ -211,6 +225,7 @@ class _System:
             step_tokens=self.scenario.step_tokens,
             max_requests=self.scenario.max_requests,
             only_prefills=only_prefills,
+            virtual_engines=self.scenario.virtual_engines,
         )
         self.engines.append(engine)
         return engine
@@ -252,12 +267,6 @@ def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> C
     )
 
 
-def always(policy: PhasePolicy | None = None) -> PhasePolicy:
-    """For offline work: re-shard whenever there is something to prefill, and never flush early."""
-    del policy
-    return PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transitions=0.0)
-
-
 def _longest(requests: Listed[Request]) -> int:
     return max(r.prompt_tokens for r in requests)
 
@@ -283,7 +292,8 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
     outputs = sum(s.request.output_tokens for s in sequences)
     ttft, tpot, latency = [], [], []
     for s in sequences:
-        assert s.first_token_s is not None and s.finished_s is not None
+        assert s.first_token_s is not None
+        assert s.finished_s is not None
         ttft.append(s.first_token_s - s.arrival_s)
         latency.append(s.finished_s - s.arrival_s)
         if s.request.output_tokens > 1:
@@ -301,6 +311,8 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
         latency=_percentiles(latency),
         transitions=journal.num_transitions,
         preemptions=sum(e.num_preemptions for e in system.engines),
+        generated_tokens=sum(e.num_generated for e in system.engines),
+        left_tokens=sum(e.used_tokens for e in system.engines) + sum(journal.held.values()),
         seconds_by_phase=dict(journal.seconds),
         peak_pool_share=max(e.peak_tokens / e.capacity_tokens for e in system.engines),
         peak_buffer_tokens=journal.peak_buffer_tokens,

@@ -25,13 +25,16 @@ class Stretch:
 
 @dataclass(slots=True, kw_only=True)
 class Journal:
-    """What is seen on the way. ``buffer`` holds (replica, time in s, tokens held)."""
+    """What is seen on the way. ``buffer`` holds (replica, time in s, tokens held), ``held`` the
+    last of each replica.
+    """
 
     stretches: list[Stretch] = field(default_factory=list)
     buffer: list[tuple[int, float, int]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     num_transitions: int = 0
     peak_buffer_tokens: int = 0
+    held: dict[int, int] = field(default_factory=dict)
 
     def note(self, replica: int, what: str, start_s: float, stop_s: float) -> None:
         """Neighbouring stretches of the same kind become one."""
@@ -50,6 +53,7 @@ class Journal:
 
     def note_buffer(self, replica: int, now_s: float, tokens: int) -> None:
         self.peak_buffer_tokens = max(self.peak_buffer_tokens, tokens)
+        self.held[replica] = tokens
         self.buffer.append((replica, now_s, tokens))
 
 
@@ -174,6 +178,7 @@ class DisaggregatedServer:
         for sequence in outcome.prefilled:
             sequence.first_token_s = sequence.first_token_s or self._clock.now_s
             sequence.output_left -= 1
+            self._prefills[0].engine.num_generated += 1
             if not sequence.output_left:
                 sequence.finished_s = self._clock.now_s
             else:

@@ -1,0 +1,83 @@
+"""The catalogue is whole, and users' own entries are checked."""
+
+import tomllib
+from importlib.resources import files
+
+import pytest
+
+from seesaw_core.accelerators import builtin_catalogue, read_catalogue
+from seesaw_core.errors import InputError
+from seesaw_core.profiles import Profile, read_profile
+
+OWN = """
+[[interconnect]]
+name = "backplane"
+kind = "pcie"
+gb_per_s = 8
+
+[[accelerator]]
+name = "Mine"
+memory_gib = 48
+memory_gb_per_s = 900
+tflops_16 = 200
+host_link = "backplane"
+peer_link = "pcie4x16"
+"""
+
+
+def test_every_figure_of_the_catalogue_has_its_source() -> None:
+    found = tomllib.loads((files("seesaw_core") / "accelerators.toml").read_text())
+    for device in found["accelerator"]:
+        assert set(device["sources"]) == {"memory", "bandwidth", "tflops", "link"}, device["name"]
+    assert all(link["source"] for link in found["interconnect"])
+    names = {"A10", "L4", "L40S", "A100-PCIe-40", "A100-SXM-80", "H100-SXM", "H200", "MI300X"}
+    assert names <= set(builtin_catalogue().accelerators)
+
+
+def test_a_device_is_found_by_its_product_label_in_any_case() -> None:
+    assert builtin_catalogue().accelerator("nvidia-l4").name == "L4"
+
+
+def test_own_accelerators_extend_the_catalogue() -> None:
+    found = read_catalogue(OWN, source="mine.toml", extends=builtin_catalogue())
+    assert found.accelerator("mine").host_link.bytes_per_s == 8e9
+    assert found.accelerator("A10").memory_bytes_per_s == 600e9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("memory_gib = 48", "memory_gib = 0", "'Mine': memory_gib=0 must be a number above 0"),
+        ("memory_gib = 48", "", "'Mine': memory_gib=None must be"),
+        ('"pcie4x16"', '"wire"', "interconnect 'wire' is not known; known:"),
+        ("tflops_16", "tflop_16", "tflops_16=None must be"),
+        ("memory_gib = 48", "memory_gib = 48\nwatts = 300", r"\['watts'\] unknown; known:"),
+        ("[[accelerator]]", "[[accelerators]]", r"\['accelerators'\] unknown"),
+        ("[[accelerator]]", "[[accelerator", "is not TOML"),
+    ],
+)
+def test_an_entry_that_does_not_do_is_refused_naming_the_field(
+    old: str, new: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_catalogue(OWN.replace(old, new), source="mine.toml", extends=builtin_catalogue())
+
+
+def test_an_unknown_accelerator_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="'H42' is not known; known: A10,"):
+        builtin_catalogue().accelerator("H42")
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"memory_share": 1.5}, "memory_share=1.5 must be above 0 and at most 1"),
+        ({"send_latency_us": -1}, "send_latency_us=-1 must not be negative"),
+        ({"speed": 1}, r"\['speed'\] unknown; known:"),
+        ({"memory_share": "much"}, "memory_share='much' must be a number"),
+    ],
+)
+def test_a_profile_that_does_not_do_is_refused(found: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_profile(found, source="p.json")
+    assert read_profile({"memory_share": 0.5}, source="p.json") == Profile(memory_share=0.5)

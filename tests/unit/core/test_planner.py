@@ -1,0 +1,100 @@
+"""The planner weighs every layout, says why, and knows when re-sharding is not worth it."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from seesaw_core.accelerators import builtin_catalogue
+from seesaw_core.errors import CapacityError, InputError
+from seesaw_core.layouts import Layout, ModelShape
+from seesaw_core.models import Model
+from seesaw_core.planner import Question, make_plan
+from seesaw_core.workloads import Workload
+
+LLAMA_70B = Model(
+    name="70B",
+    shape=ModelShape(num_layers=80, num_heads=64, num_kv_heads=8, head_dim=128),
+    hidden=8192,
+    intermediate=28672,
+    vocab=32000,
+)
+EVEN = Workload(prompt_tokens=3000, output_tokens=200)
+
+
+def question(device: str = "L4", num_devices: int = 8, workload: Workload = EVEN) -> Question:
+    return Question(
+        model=LLAMA_70B,
+        device=builtin_catalogue().accelerator(device),
+        num_devices=num_devices,
+        workload=workload,
+    )
+
+
+def test_over_pcie_it_prefills_pipelined_and_decodes_with_more_tensor_parallelism() -> None:
+    plan = make_plan(question())
+    assert not plan.best.is_static
+    assert plan.best.prefill.pipeline > plan.best.decode.pipeline
+    assert plan.best.decode.tensor > plan.best.prefill.tensor
+    assert plan.gain is not None
+    assert plan.gain > 1.1
+    assert plan.best == plan.pairs[0]
+    assert f"over the best static layout, {plan.static[0]}" in plan.reason
+
+
+def test_over_nvlink_it_stays_static_and_says_why() -> None:
+    plan = make_plan(question("H100-SXM"))
+    assert plan.best.is_static
+    assert plan.best == plan.static[0]
+    assert "all-reduces are cheap over nvlink4" in plan.reason
+
+
+def test_decode_alone_is_not_worth_re_sharding() -> None:
+    plan = make_plan(question(workload=Workload(prompt_tokens=50, output_tokens=2000)))
+    assert plan.best.is_static
+    assert "prefill is a small part of this work" in plan.reason
+
+
+def test_every_layout_is_weighed_or_rejected_with_a_reason() -> None:
+    plan = make_plan(question(num_devices=12))
+    weighed = {str(e) for e in plan.static} | {r.layout for r in plan.rejected}
+    ways = [
+        Layout(data=d, tensor=t, pipeline=12 // d // t)
+        for d in (1, 2, 3, 4, 6, 12)
+        for t in (1, 2, 3, 4, 6, 12)
+        if 12 // d % t == 0
+    ]
+    assert {str(w) for w in ways} <= weighed
+    by_layout = {r.layout: r.reason for r in plan.rejected}
+    assert "64 attention heads are not divisible by 3" in by_layout["T3P4"]
+    assert "leave no memory for KV on L4" in by_layout["D12"]
+
+
+def test_latency_targets_reject_what_misses_them() -> None:
+    asked = replace(EVEN, concurrency=16, tpot_target_s=0.15)
+    plan = make_plan(question("A100-PCIe-80", workload=asked))
+    kept = (*plan.static, *plan.pairs)
+    assert kept
+    assert all(e.tpot_s <= 0.15 for e in kept)
+    assert any("above the target of 150 ms" in r.reason for r in plan.rejected)
+
+
+def test_a_model_that_fits_nowhere_is_refused_with_every_reason() -> None:
+    with pytest.raises(CapacityError, match=r"no layout fits.*T2: .*Use more or larger devices"):
+        make_plan(question(num_devices=2))
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        question(num_devices=0)
+
+
+def test_more_devices_never_lower_the_throughput() -> None:
+    found = [
+        make_plan(question("A100-PCIe-80", num_devices=n)).best.requests_per_s for n in (4, 8, 16)
+    ]
+    assert found == sorted(found)
+
+
+def test_sixteen_devices_take_less_than_a_second() -> None:
+    """A bound a hundred times above what it takes, so that only a change of kind breaks it."""
+    began = time.process_time()
+    make_plan(question(num_devices=16))
+    assert time.process_time() - began < 1.0
