@@ -183,17 +183,18 @@ def _model(args: Namespace) -> Model:
 def _config(model: str, revision: str | None) -> dict[str, Any]:
     from transformers import PretrainedConfig
 
-    with refusals():
-        try:
-            config, _ = PretrainedConfig.get_config_dict(
-                str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model,
-                revision=revision,
-            )
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{model}: its config.json, which --parallelism=auto plans from, cannot be read "
-                f"({one_line(error)}); give a checkpoint's folder, or check the name and network"
-            ) from error
+    folder = Path(model).expanduser()
+    place = str(folder) if folder.is_dir() else model
+    try:
+        with refusals():
+            config, _ = PretrainedConfig.get_config_dict(place, revision=revision)
+            if not config:
+                raise ModelError("there is none")
+    except InputError as error:
+        raise ModelError(
+            f"{model}: its config.json, which --parallelism=auto plans from, cannot be read "
+            f"({error}); give a checkpoint's folder, or check the name and the network"
+        ) from error
     return dict(config)
 
 
