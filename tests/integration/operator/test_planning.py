@@ -53,13 +53,14 @@ async def one_worker(server: ApiServer, namespace: str) -> AsyncIterator[Engine]
     engine.plan = PLAN
     async with TestServer(application(engine)) as listening:
         found = await server.get(path(namespace, "statefulsets", "llama-worker"))
-        labels = found["spec"]["template"]["metadata"]["labels"]
-        ports = [{"containerPort": listening.port}]
+        template = found["spec"]["template"]
+        template["spec"]["containers"][0]["ports"][0]["containerPort"] = listening.port
+        labels = template["metadata"]["labels"]
         made = await server.create(
             f"/api/v1/namespaces/{namespace}/pods",
             {
                 "metadata": {"name": "llama-worker-0", "labels": labels},
-                "spec": {"containers": [{"name": "engine-0", "image": "x", "ports": ports}]},
+                "spec": template["spec"],
             },
         )
         assert made["kind"] == "Pod", made
@@ -77,12 +78,13 @@ async def settle(server: ApiServer, namespace: str) -> None:
     """Say what Kubernetes' controllers, which are not here, would once all is rolled out."""
     for kind, name, more in (
         ("statefulsets", "llama-worker", {}),
-        ("deployments", "llama-router", {"availableReplicas": 1}),
+        ("deployments", "llama-router", {"readyReplicas": 1, "availableReplicas": 1}),
     ):
         where = path(namespace, kind, name)
         generation = (await server.get(where))["metadata"]["generation"]
         status = {"replicas": 1, "updatedReplicas": 1, "observedGeneration": generation} | more
-        await server.patch(f"{where}/status", {"status": status})
+        answer = await server.patch(f"{where}/status", {"status": status})
+        assert answer["kind"] != "Status", answer
 
 
 async def plan_args(server: ApiServer, namespace: str) -> list[str]:
