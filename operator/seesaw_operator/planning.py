@@ -5,6 +5,7 @@ name another workload, so that the workers are replaced, one at a time, and plan
 that was applied without a person stands in an annotation of the StatefulSet whose pods have it.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from seesaw_operator.layouts import is_planned
 from seesaw_operator.names import Manifest
 
 ANNOTATION = f"{GROUP}/planned-for"
+_TOLD = re.compile(r"(\d+)/(\d+) instead of (\S+)")
 
 
 def plan_of(state: dict[str, Any]) -> Plan | None:
@@ -53,25 +55,26 @@ def agreed(plans: Sequence[Plan | None]) -> Plan | None:
 def applied_workload(
     spec: Spec, told: Plan | None, before: AppliedWorkload | None, *, is_settled: bool
 ) -> AppliedWorkload | None:
-    """The workload to plan for that no person has named.
+    """The measured workload to plan for, in place of the one that the spec names or leaves out.
 
     ``is_settled``: all workers that are wanted serve under the latest spec, so that ``told`` is
-    about that. What was applied stays until a person names a workload, whatever the approval.
+    about that. What was applied stays, whatever the approval, until a person names another one.
     """
-    planning = spec.planning
-    is_named = planning.prompt_tokens is not None or planning.output_tokens is not None
-    if not is_planned(spec) or is_named:
+    if not is_planned(spec):
         return None
+    named = _named(spec)
     proposed = None if told is None else told.proposed
-    if proposed is None or not is_settled or planning.approval != "Automatic":
-        return before
+    if proposed is None or not is_settled or spec.planning.approval != "Automatic":
+        return before if before is not None and before.instead_of == named else None
     return AppliedWorkload(
-        prompt_tokens=proposed.prompt_tokens, output_tokens=proposed.output_tokens
+        prompt_tokens=proposed.prompt_tokens,
+        output_tokens=proposed.output_tokens,
+        instead_of=named,
     )
 
 
 def with_workload(spec: Spec, applied: AppliedWorkload | None) -> Spec:
-    """The spec as if a person had named what was applied."""
+    """The spec as if it named what was applied."""
     if applied is None:
         return spec
     workload = {"prompt_tokens": applied.prompt_tokens, "output_tokens": applied.output_tokens}
@@ -83,7 +86,7 @@ def remember(manifests: Sequence[Manifest], applied: AppliedWorkload | None) -> 
     if applied is None:
         return
     (workers,) = (m for m in manifests if m["kind"] == "StatefulSet")
-    told = f"{applied.prompt_tokens}/{applied.output_tokens}"
+    told = f"{applied.prompt_tokens}/{applied.output_tokens} instead of {applied.instead_of}"
     workers["metadata"]["annotations"] = {ANNOTATION: told}
 
 
@@ -93,10 +96,13 @@ def remembered(stateful_set: Manifest | None, old: Status) -> AppliedWorkload | 
     if stateful_set is None:
         return fallback
     text = (stateful_set["metadata"].get("annotations") or {}).get(ANNOTATION, "")
-    prompt, _, output = text.partition("/")
-    if not (prompt.isdecimal() and output.isdecimal()):
+    found = _TOLD.fullmatch(text)
+    if found is None:
         return fallback
-    return AppliedWorkload(prompt_tokens=int(prompt), output_tokens=int(output))
+    prompt, output, instead_of = found.groups()
+    return AppliedWorkload(
+        prompt_tokens=int(prompt), output_tokens=int(output), instead_of=instead_of
+    )
 
 
 def plan_status(
@@ -145,9 +151,15 @@ def _proposal(plan: Plan, proposed: ProposedPlan, resource: Manifest) -> str:
 def _application(applied: AppliedWorkload) -> str:
     return (
         f"The workers are replaced, one at a time, and plan for prompts of "
-        f"{applied.prompt_tokens} and answers of {applied.output_tokens} tokens. To keep other "
-        "figures, set spec.planning.promptTokens and outputTokens."
+        f"{applied.prompt_tokens} and answers of {applied.output_tokens} tokens. To have others, "
+        "change spec.planning.promptTokens and outputTokens."
     )
+
+
+def _named(spec: Spec) -> str:
+    """The workload that the spec names, such as 3000/250, or -/- if it names none."""
+    planning = spec.planning
+    return f"{planning.prompt_tokens or '-'}/{planning.output_tokens or '-'}"
 
 
 def _choice(plan: Plan | None) -> tuple[str, str] | None:

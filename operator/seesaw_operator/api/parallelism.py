@@ -75,10 +75,12 @@ class Planning(ApiModel):
         "workers one at a time.",
     )
     prompt_tokens: Tokens | None = Field(
-        default=None, description="Mean length of prompts. Default: 1000, or what was applied."
+        default=None,
+        description="Mean length of prompts, at first with Automatic approval. Default: 1000.",
     )
     output_tokens: Tokens | None = Field(
-        default=None, description="Mean length of answers. Default: 250, or what was applied."
+        default=None,
+        description="Mean length of answers, at first with Automatic approval. Default: 250.",
     )
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None,

@@ -82,6 +82,10 @@ class AppliedWorkload(ApiModel):
 
     prompt_tokens: int = Field(description="Mean prompt.")
     output_tokens: int = Field(description="Mean answer.")
+    instead_of: str = Field(
+        description="The lengths that spec.planning named then, such as 3000/250, or -/-. Once it "
+        "names others, those hold."
+    )
 
 
 class Plan(ApiModel):

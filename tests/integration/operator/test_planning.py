@@ -181,7 +181,11 @@ async def test_with_automatic_approval_a_proposal_is_applied_once_and_survives_t
             assert await plan_args(apiserver, "trusted") == [], "workers are still being made"
             await settle(apiserver, "trusted")
             status = await told(apiserver, "trusted", operator, "applied")
-            assert status["plan"]["applied"] == {"promptTokens": 3000, "outputTokens": 300}
+            assert status["plan"]["applied"] == {
+                "promptTokens": 3000,
+                "outputTokens": 300,
+                "insteadOf": "-/-",
+            }
             assert await plan_args(apiserver, "trusted") == APPLIED
             generation = (await apiserver.get(workers))["metadata"]["generation"]
             operator.kill()

@@ -2,15 +2,18 @@
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 from control_plane.apiserver import ApiServer, Json
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
 
+EXAMPLES = Path(__file__).parents[3] / "manifests/examples"
 SPEC: Json = {"model": {"uri": "org/model"}}
 PAIR = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
 TWO: Json = {"accelerator": {"count": 2}}
@@ -155,6 +158,13 @@ async def test_each_way_to_say_who_chooses_the_layouts_is_taken(
     answer = await try_to_create(apiserver, spec)
     assert answer["kind"] == "SeesawDeployment", answer
     assert answer["spec"]["planning"] == {"approval": "Manual"}
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda e: e.stem)
+async def test_every_example_is_taken(example: Path, apiserver: ApiServer) -> None:
+    body = yaml.safe_load(example.read_text())
+    answer = await try_to_create(apiserver, body["spec"], body["metadata"]["name"])
+    assert answer["kind"] == "SeesawDeployment", answer
 
 
 def test_kubectl_explains_every_field(apiserver: ApiServer) -> None:

@@ -32,8 +32,9 @@ SUMMARY = PlanSummary(
     num_running=32,
     rejected=(Rejection(layout="P8", reason="too small"),),
 )
-APPLIED = AppliedWorkload(prompt_tokens=3000, output_tokens=300)
-EARLIER = AppliedWorkload(prompt_tokens=1, output_tokens=2)
+APPLIED = AppliedWorkload(prompt_tokens=3000, output_tokens=300, instead_of="-/-")
+EARLIER = AppliedWorkload(prompt_tokens=1, output_tokens=2, instead_of="-/-")
+OVER_5 = APPLIED.model_copy(update={"instead_of": "5/-"})
 
 
 def told(proposed: Proposal | None = None, **more: Any) -> Plan:
@@ -98,8 +99,10 @@ def test_something_is_proposed_only_if_all_workers_propose_the_same() -> None:
         pytest.param(spec(), PROPOSAL, False, EARLIER, EARLIER, id="and stays in a rollout"),
         pytest.param(spec("Manual"), PROPOSAL, True, None, None, id="manual approval waits"),
         pytest.param(spec("Manual"), PROPOSAL, True, EARLIER, EARLIER, id="and takes nothing back"),
-        pytest.param(spec(promptTokens=5), PROPOSAL, True, EARLIER, None, id="a person's wins"),
-        pytest.param(spec(outputTokens=5), PROPOSAL, True, EARLIER, None, id="or half of one's"),
+        pytest.param(spec(promptTokens=5), PROPOSAL, True, None, OVER_5, id="what is named begins"),
+        pytest.param(spec(promptTokens=5), None, True, OVER_5, OVER_5, id="and is replaced"),
+        pytest.param(spec(promptTokens=6), None, True, OVER_5, None, id="until another is named"),
+        pytest.param(spec(outputTokens=5), None, True, EARLIER, None, id="or half of another"),
         pytest.param(MANUAL, PROPOSAL, True, EARLIER, None, id="layouts by hand have no plan"),
     ],
 )
@@ -124,6 +127,10 @@ def test_what_is_applied_goes_to_the_workers_and_is_remembered_on_their_stateful
     planning.remember([plain], None)
     assert plain["metadata"] == {}
     assert planning.with_workload(spec(), None) == spec()
+    over = planning.with_workload(spec(promptTokens=5), OVER_5).planning
+    assert (over.prompt_tokens, over.output_tokens) == (3000, 300)
+    planning.remember([workers], OVER_5)
+    assert planning.remembered(workers, Status()) == OVER_5
 
 
 @pytest.mark.parametrize(
