@@ -13,7 +13,8 @@ from seesaw_operator.api.crd import definition
 from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
 
-EXAMPLES = Path(__file__).parents[3] / "manifests/examples"
+FOLDER = Path(__file__).parents[3] / "manifests/examples"
+EXAMPLES: dict[str, Json] = {e.stem: yaml.safe_load(e.read_text()) for e in FOLDER.glob("*.yaml")}
 SPEC: Json = {"model": {"uri": "org/model"}}
 PAIR = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
 TWO: Json = {"accelerator": {"count": 2}}
@@ -160,10 +161,9 @@ async def test_each_way_to_say_who_chooses_the_layouts_is_taken(
     assert answer["spec"]["planning"] == {"approval": "Manual"}
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda e: e.stem)
-async def test_every_example_is_taken(example: Path, apiserver: ApiServer) -> None:
-    body = yaml.safe_load(example.read_text())
-    answer = await try_to_create(apiserver, body["spec"], body["metadata"]["name"])
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+async def test_every_example_is_taken(example: Json, apiserver: ApiServer) -> None:
+    answer = await try_to_create(apiserver, example["spec"], example["metadata"]["name"])
     assert answer["kind"] == "SeesawDeployment", answer
 
 
