@@ -134,7 +134,7 @@ def test_who_lets_the_worker_plan_gives_no_layout(flag: str) -> None:
 )
 def test_what_is_for_a_plan_is_refused_without_one(flag: str) -> None:
     with pytest.raises(InputError, match=f"{flag}=.* add --parallelism=auto"):
-        settings_of(parsed(flag, OTHER_VALUES[flag]))
+        settings_of(parsed(f"{flag}={OTHER_VALUES[flag]}"))
 
 
 @pytest.mark.parametrize("field", ["kv_buffer_gib", "drain_timeout_s"])
