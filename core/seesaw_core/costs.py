@@ -134,7 +134,7 @@ class StepCosts:
         moved_s = steps / ranks * num_bytes / (link.bytes_per_s * share)
         if is_pcie:  # every group of ranks sends at the same time, through the same host
             groups = self.layout.num_devices / ranks
-            fabric = profile.pcie_fabric_gb_per_s * 1e9
+            fabric = profile.pcie_fabric_links * link.bytes_per_s
             moved_s = max(moved_s, groups * steps * num_bytes / fabric)
         seconds = moved_s + steps * profile.all_reduce_latency_us * 1e-6
         crosses = is_pcie and ranks > _DEVICES_PER_SOCKET

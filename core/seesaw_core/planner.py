@@ -19,6 +19,7 @@ from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Workload
 
 _MIN_GAIN = 1.03
+_SMALL = 0.2  # of the time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +165,15 @@ def _choose(
             f"with fewer all-reduces, {pair.decode} decodes with fewer reads of the weights; "
             f"transitions take {100 * pair.shares[2]:.1f} % of the time"
         )
-    why = "prefill is a small part of this work"
+    prefill_share, decode_share, _ = static[0].shares
     if question.device.peer_link.kind != "pcie":
         why = f"all-reduces are cheap over {question.device.peer_link.name}"
-    elif pair.shares[1] < static[0].shares[1] / 4:
+    elif prefill_share < _SMALL:
+        why = "prefill is a small part of this work"
+    elif decode_share < _SMALL:
         why = "decoding is a small part of this work"
+    else:
+        why = f"{static[0]} loses little in either phase"
     return static[0], f"re-sharding would change throughput by {in_percent} only: {why}"
 
 

@@ -35,9 +35,9 @@ class Profile:
     pcie_all_reduce_share: float = field(
         default=0.40, metadata={"doc": "Share of a PCIe link that an all-reduce reaches."}
     )
-    pcie_fabric_gb_per_s: float = field(
-        default=60.0,
-        metadata={"doc": "What a host carries for all PCIe devices' all-reduces together."},
+    pcie_fabric_links: float = field(
+        default=4.0,
+        metadata={"doc": "How many PCIe links' worth of all-reduces a host carries at a time."},
     )
     cross_socket_slowdown: float = field(
         default=2.0,

@@ -46,6 +46,12 @@ class _Group:
         self.chunk_pairs += tokens * (before + tokens / 2)
 
 
+def _is_current(entry: tuple[int, int, Sequence]) -> bool:
+    """Whether an entry is not left over from before its request was preempted."""
+    ends_round, _, sequence = entry
+    return sequence.is_running and sequence.ends_round == ends_round
+
+
 class Engine:
     """Call order: ``take`` and ``join`` at any time; ``start``, then ``finish`` at its end.
 
@@ -177,9 +183,10 @@ class Engine:
 
     def _end_decoding(self, group: _Group, outcome: Outcome) -> None:
         heap = group.decoding
-        while heap and (heap[0][0] <= self._round or not heap[0][2].is_running):
-            _, _, sequence = heapq.heappop(heap)
-            if sequence.is_running:
+        while heap and (heap[0][0] <= self._round or not _is_current(heap[0])):
+            entry = heapq.heappop(heap)
+            if _is_current(entry):
+                sequence = entry[2]
                 self._stop_decoding(sequence)
                 sequence.output_left = 0
                 outcome.finished.append(sequence)
@@ -267,8 +274,8 @@ class Engine:
         sequence.since_round = self._round
         group.num_decoding += 1
         group.context += sequence.context
-        ends = self._round + sequence.output_left
-        heapq.heappush(group.decoding, (ends, sequence.number, sequence))
+        sequence.ends_round = self._round + sequence.output_left
+        heapq.heappush(group.decoding, (sequence.ends_round, sequence.number, sequence))
 
     def _stop_decoding(self, sequence: Sequence) -> None:
         group = self._groups[sequence.group]
@@ -311,7 +318,7 @@ class Engine:
         decoding, soonest = 0, 0
         for group in self._groups:
             heap = group.decoding
-            while heap and not heap[0][2].is_running:
+            while heap and not _is_current(heap[0]):
                 heapq.heappop(heap)
             if heap:
                 soonest = min(soonest or heap[0][0], heap[0][0])

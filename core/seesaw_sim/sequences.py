@@ -7,12 +7,14 @@ class Sequence:
     """A request's state. Units: tokens; times in seconds on the virtual clock.
 
     ``prompt_left`` is still to be computed, ``output_left`` still to be sampled; ``context`` is
-    what its KV holds, that of ``prompt_left`` included, at the engine's round ``since_round``.
+    what its KV holds, that of ``prompt_left`` included, at the engine's round ``since_round``;
+    ``ends_round`` is the one in which its last token comes.
     """
 
     __slots__ = (
         "arrival_s",
         "context",
+        "ends_round",
         "finished_s",
         "first_token_s",
         "group",
@@ -34,6 +36,7 @@ class Sequence:
         self.output_left = request.output_tokens
         self.context = 0
         self.since_round = 0
+        self.ends_round = 0
         self.group = 0
         self.is_running = False
 

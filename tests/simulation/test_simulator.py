@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesaw_core.accelerators import builtin_catalogue
+from seesaw_core.accelerators import GIB, builtin_catalogue
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.models import Model
@@ -24,6 +24,7 @@ MODEL = Model(
     vocab=32000,
 )
 L4 = builtin_catalogue().accelerator("L4")
+TIGHT = replace(L4, memory_bytes=7 * GIB)  # pools of some 10,000 tokens: requests are preempted
 ALWAYS = PhasePolicy(reshard=Reshard.ALWAYS)
 BASE = Scenario(
     model=MODEL,
@@ -54,6 +55,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     prefill, decode = draw(layouts), draw(layouts)
     if prefill.data != decode.data:
         prefill = decode
+    is_tight = decode.data == 1 and draw(st.booleans())
     return replace(
         BASE,
         prefill=prefill,
@@ -63,8 +65,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         max_requests=draw(st.sampled_from([2, 16, 256])),
         buffer_bytes=draw(st.sampled_from([1 << 29, 4 << 30])),
         policy=draw(st.sampled_from([ALWAYS, PhasePolicy(), PhasePolicy(reshard=Reshard.NEVER)])),
+        device=TIGHT if is_tight else L4,
         virtual_engines=draw(st.booleans()),
-        shares_pool=draw(st.booleans()),
+        shares_pool=is_tight or draw(st.booleans()),
     )
 
 
@@ -114,6 +117,29 @@ def test_without_re_sharding_a_worker_is_the_static_engine(
     assert simulate(never, asked).duration_s == pytest.approx(
         simulate(static, asked).duration_s, rel=0.02
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layout=st.sampled_from([Layout(tensor=4), Layout(pipeline=4)]),
+    reshards=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_preempted_requests_lose_no_token(layout: Layout, reshards: bool, seed: int) -> None:
+    asked = draw_requests(
+        60,
+        prompts=Lengths.around(300, spread=1),
+        outputs=Lengths.around(900, spread=1),
+        seed=seed,
+        longest=6000,
+    )
+    tight = replace(BASE, device=TIGHT, decode=layout, shares_pool=True)
+    prefill = Layout(tensor=2, pipeline=2) if reshards else layout
+    report = simulate(replace(tight, prefill=prefill), asked)
+    assert report.preemptions > 0
+    assert report.generated_tokens == report.output_tokens
+    assert report.peak_pool_share <= 1.0
+    assert report.left_tokens == 0
 
 
 def test_free_transitions_between_equal_layouts_cost_what_two_phases_cost() -> None:

@@ -32,7 +32,7 @@ def question(device: str = "L4", num_devices: int = 8, workload: Workload = EVEN
 
 
 def test_over_pcie_it_prefills_pipelined_and_decodes_with_more_tensor_parallelism() -> None:
-    plan = make_plan(question())
+    plan = make_plan(question("A100-PCIe-40"))
     assert not plan.best.is_static
     assert plan.best.prefill.pipeline > plan.best.decode.pipeline
     assert plan.best.decode.tensor > plan.best.prefill.tensor

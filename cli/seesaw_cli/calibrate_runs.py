@@ -1,0 +1,159 @@
+"""Runs of the real worker for ``seesaw calibrate``: requests that come at once, timed."""
+
+import asyncio
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from seesaw_cli.local import LocalWorker
+from seesaw_core.layouts import Layout
+from seesaw_core.workloads import Request
+
+_REPEATS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """How workers are started here. Units in the names; ``longest`` in tokens.
+
+    ``pool_bytes`` of KV on each rank, where there is no device memory that vLLM could measure.
+    """
+
+    model: Path
+    dtype: str
+    on_cpu: bool
+    longest: int
+    pool_bytes: int
+    step_tokens: int
+    max_requests: int
+    buffer_gib: float
+    flush_timeout_s: float
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A static layout, or a pair that re-shards."""
+
+    prefill: Layout
+    decode: Layout
+
+    @property
+    def is_static(self) -> bool:
+        return self.prefill == self.decode
+
+    def __str__(self) -> str:
+        return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Requests that are sent at once."""
+
+    name: str
+    requests: list[Request]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Medians of several repeats. ``transition_s`` is None if nothing was re-sharded."""
+
+    seconds: list[float]
+    transition_s: float | None
+
+
+def measure(machine: Machine, system: System, runs: list[Run]) -> Result:
+    """Start a worker, warm it up, and time each run. Raises: EngineDiedError."""
+    machine.log.unlink(missing_ok=True)
+    with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
+        return asyncio.run(_measure(worker, runs))
+
+
+def _flags(machine: Machine, system: System) -> list[str]:
+    flags = [
+        f"--decode-tensor-parallel-size={system.decode.tensor}",
+        f"--decode-pipeline-parallel-size={system.decode.pipeline}",
+        f"--max-model-len={machine.longest}",
+        f"--max-num-seqs={machine.max_requests}",
+        f"--max-num-batched-tokens={machine.step_tokens}",
+        f"--dtype={machine.dtype}",
+        "--generation-config=vllm",
+        "--no-enable-prefix-caching",
+    ]
+    if machine.on_cpu:
+        flags += ["--enforce-eager", f"--kv-cache-memory-bytes={machine.pool_bytes}"]
+    if system.is_static:
+        return [*flags, "--reshard=never"]
+    if machine.on_cpu:
+        # vLLM packs plain engines' weights there, so engines that take turns must have theirs.
+        flags.append("--weights=resident")
+    return [
+        *flags,
+        f"--prefill-tensor-parallel-size={system.prefill.tensor}",
+        f"--prefill-pipeline-parallel-size={system.prefill.pipeline}",
+        "--reshard=always",
+        f"--flush-timeout-s={machine.flush_timeout_s}",
+        f"--kv-buffer-gib={machine.buffer_gib}",
+    ]
+
+
+async def _measure(worker: LocalWorker, runs: list[Run]) -> Result:
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=600)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+        seconds = []
+        for run in runs:
+            await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
+            times = [await _send(http, worker, run.requests) for _ in range(_REPEATS)]
+            seconds.append(median(times))
+            print(
+                f"seesaw calibrate:   {run.name}: {seconds[-1]:.2f} s "
+                f"({min(times):.2f} to {max(times):.2f})",
+                file=sys.stderr,
+                flush=True,
+            )
+        return Result(seconds=seconds, transition_s=await _transition_s(http, worker))
+
+
+async def _send(http: Any, worker: LocalWorker, requests: list[Request]) -> float:
+    """Seconds until all of them are answered."""
+    rng = random.Random(time.monotonic_ns())  # no prompt twice: nothing is to be had from a cache
+
+    async def ask(request: Request) -> None:
+        body = {
+            "model": worker.model,
+            "prompt": [rng.randrange(10, 800) for _ in range(request.prompt_tokens)],
+            "max_tokens": request.output_tokens,
+            "ignore_eos": True,
+            "temperature": 0.0,
+        }
+        async with http.post(f"{worker.url}/v1/completions", json=body) as response:
+            answer = await response.json()
+            if response.status != 200:
+                raise RuntimeError(f"a request failed: {answer}")
+
+    began = time.monotonic()
+    await asyncio.gather(*(ask(r) for r in requests))
+    return time.monotonic() - began
+
+
+async def _transition_s(http: Any, worker: LocalWorker) -> float | None:
+    """The mean time in which neither engine can work, from the worker's metrics."""
+    async with http.get(f"{worker.url}/metrics") as response:
+        text = await response.text()
+    sums = {"sum": 0.0, "count": 0.0}
+    for line in text.splitlines():
+        for kind in sums:
+            if line.startswith(f"seesaw_transition_seconds_{kind}{{") and (
+                'part="weights"' in line or 'part="resume"' in line
+            ):
+                if kind == "count" and 'part="resume"' in line:
+                    continue
+                sums[kind] += float(line.rsplit(" ", 1)[1])
+    return sums["sum"] / sums["count"] if sums["count"] else None

@@ -1,0 +1,145 @@
+"""Fits a profile to what was measured: runs of the real engine, and the same runs simulated.
+
+Least squares over the logarithms of durations, by Levenberg and Marquardt's method in the
+logarithms of the profile's figures, with a weak pull towards where they started: what the
+measurements do not tell stays as it was.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import exp, log, sqrt
+
+from seesaw_core.profiles import Profile
+from seesaw_core.workloads import Request
+from seesaw_sim.simulate import Scenario, simulate
+
+FITTED = (
+    "compute_share",
+    "attention_share",
+    "memory_share",
+    "nvlink_all_reduce_share",
+    "pcie_all_reduce_share",
+    "all_reduce_latency_us",
+    "send_latency_us",
+    "layer_overhead_us",
+    "step_overhead_ms",
+    "request_overhead_us",
+)
+_PULL = 0.05
+_STEP = 0.02
+_MOST_ROUNDS = 60
+_MOST_DAMPING = 1e6
+_LEAST_GAIN = 1e-7
+_LEAST = 1e-3  # of a microsecond, millisecond or share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One run: some requests that came at once, and how long they took. Units: seconds.
+
+    ``scenario`` is the system it ran on, with any profile.
+    """
+
+    name: str
+    scenario: Scenario
+    requests: tuple[Request, ...]
+    seconds: float
+
+    def predicted_s(self, profile: Profile) -> float:
+        return simulate(replace(self.scenario, profile=profile), self.requests).duration_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A fitted profile. ``error`` is the root mean square of the relative errors."""
+
+    profile: Profile
+    error: float
+    rounds: int
+
+
+def fit(measurements: Sequence[Measurement], start: Profile) -> Fit:
+    """Fit :data:`FITTED`. Requires: at least one measurement, all of positive length."""
+    origin = [log(max(_LEAST, getattr(start, name))) for name in FITTED]
+
+    def profile(point: Sequence[float]) -> Profile:
+        values = dict(zip(FITTED, map(exp, point), strict=True))
+        bounded = {n: min(1.0, v) if n.endswith("_share") else v for n, v in values.items()}
+        return replace(start, **bounded)  # type: ignore[arg-type]
+
+    def residuals(point: Sequence[float]) -> list[float]:
+        found = profile(point)
+        errors = [log(m.predicted_s(found) / m.seconds) for m in measurements]
+        pull = [_PULL * (x - o) for x, o in zip(point, origin, strict=True)]
+        return errors + pull
+
+    point, rounds = _least_squares(residuals, origin)
+    errors = residuals(point)[: len(measurements)]
+    rms = sqrt(sum(e**2 for e in errors) / len(errors))
+    return Fit(profile=profile(point), error=rms, rounds=rounds)
+
+
+def _least_squares(
+    residuals: Callable[[Sequence[float]], list[float]], start: list[float]
+) -> tuple[list[float], int]:
+    """The point with the smallest sum of squares near ``start``, and the rounds it took."""
+    point, damping = list(start), 1e-2
+    errors = residuals(point)
+    for number in range(1, _MOST_ROUNDS + 1):
+        columns = [_slope(residuals, point, errors, index) for index in range(len(point))]
+        gained = 0.0
+        while gained <= 0 and damping < _MOST_DAMPING:
+            step = _damped_step(columns, errors, damping)
+            tried = [x - s for x, s in zip(point, step, strict=True)]
+            found = residuals(tried)
+            gained = _square(errors) - _square(found)
+            if gained > 0:
+                point, errors = tried, found
+            damping = damping / 4 if gained > 0 else damping * 4
+        if gained < _LEAST_GAIN * (1 + _square(errors)):
+            return point, number
+    return point, _MOST_ROUNDS
+
+
+def _slope(
+    residuals: Callable[[Sequence[float]], list[float]],
+    point: list[float],
+    errors: list[float],
+    index: int,
+) -> list[float]:
+    moved = list(point)
+    moved[index] += _STEP
+    return [(m - e) / _STEP for m, e in zip(residuals(moved), errors, strict=True)]
+
+
+def _damped_step(columns: list[list[float]], errors: list[float], damping: float) -> list[float]:
+    square = [[_dot(one, two) for two in columns] for one in columns]
+    for index in range(len(columns)):
+        square[index][index] *= 1 + damping
+    return _solve(square, [_dot(column, errors) for column in columns])
+
+
+def _dot(one: list[float], two: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, two, strict=True))
+
+
+def _square(errors: list[float]) -> float:
+    return _dot(errors, errors)
+
+
+def _solve(square: list[list[float]], right: list[float]) -> list[float]:
+    """Gauss's elimination with pivots."""
+    size = len(right)
+    rows = [[*row, value] for row, value in zip(square, right, strict=True)]
+    for index in range(size):
+        pivot = max(range(index, size), key=lambda r: abs(rows[r][index]))
+        rows[index], rows[pivot] = rows[pivot], rows[index]
+        for other in range(index + 1, size):
+            factor = rows[other][index] / rows[index][index]
+            for column in range(index, size + 1):
+                rows[other][column] -= factor * rows[index][column]
+    found = [0.0] * size
+    for index in reversed(range(size)):
+        known = sum(rows[index][column] * found[column] for column in range(index + 1, size))
+        found[index] = (rows[index][size] - known) / rows[index][index]
+    return found

@@ -1,0 +1,127 @@
+"""``seesaw plan`` and ``seesaw simulate`` as users type them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seesaw_cli import plan, simulate
+from seesaw_core.errors import InputError
+
+CONFIG = {
+    "num_hidden_layers": 80,
+    "hidden_size": 8192,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28672,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+}
+ASKED = ("--accelerator", "A100-PCIe-40", "--requests", "200", "--prompt-tokens", "2000")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "Llama-70b").mkdir()
+    (tmp_path / "Llama-70b/config.json").write_text(json.dumps(CONFIG))
+    return str(tmp_path / "Llama-70b")
+
+
+def test_a_plan_names_the_best_pair_its_gain_and_the_command(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan.run([model, *ASKED]) == 0
+    shown = capsys.readouterr().out
+    assert "Llama-70b: 69.0 B parameters" in shown
+    assert "Best: P8→T4P2" in shown
+    assert "over the best static layout" in shown
+    assert "seesaw worker MODEL --decode-tensor-parallel-size 4" in shown
+
+
+def test_the_same_plan_as_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.run([model, *ASKED, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["reshards"] is True
+    assert (found["best"]["prefill"], found["best"]["decode"]) == ("P8", "T4P2")
+    assert found["gain"] == pytest.approx(
+        found["pairs"][0]["requests_per_s"] / found["static"][0]["requests_per_s"]
+    )
+    assert {"layout", "reason"} == set(found["rejected"][0])
+
+
+def test_a_simulation_compares_and_draws(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    asked = [model, *ASKED, "--compare", "--disaggregate", "T4:T4", "--json"]
+    assert simulate.run([*asked, "--output", str(folder)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"P8→T4P2", "T4+T4"} < set(found["systems"])
+    for report in found["systems"].values():
+        assert report["num_requests"] == 200
+        assert report["generated_tokens"] == report["output_tokens"]
+    assert {Path(p).name for p in found["pictures"]} >= {
+        "timeline-P8-to-T4P2.png",
+        "side-by-side.png",
+    }
+    assert all(Path(p).stat().st_size > 5000 for p in found["pictures"])
+
+
+def test_a_trace_brings_its_own_requests_and_times(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:16:46.6805900,396,109\n"
+    )
+    asked = [model, "--accelerator", "A100-PCIe-40", "--trace", str(trace), "--json"]
+    assert simulate.run([*asked, "--prefill", "P8", "--decode", "T4P2"]) == 0
+    report = json.loads(capsys.readouterr().out)["systems"]["P8→T4P2"]
+    assert (report["prompt_tokens"], report["output_tokens"]) == (770, 153)
+    assert report["duration_s"] > 60
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--accelerator", "H42"], "accelerator 'H42' is not known; known: A10"),
+        ([], "--accelerator is needed; known: A10"),
+        ([*ASKED, "--devices", "0"], "--devices=0 must be at least 1"),
+        ([*ASKED, "--output-tokens", "4000"], "more than the model's 4096 tokens"),
+        ([*ASKED, "--kv-buffer-gib", "0"], "--kv-buffer-gib=0.0 must be above 0"),
+        ([*ASKED, "--trace", "none.csv"], "--trace=none.csv: .*No such file"),
+        ([*ASKED, "--spread", "9"], "--spread=9.0 must be from 0 to 3"),
+        ([*ASKED, "--profile", "none.json"], "--profile=none.json: .*No such file"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_naming_the_flag(
+    model: str, flags: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        plan.run([model, *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--prefill", "P8"], "--prefill and --decode go together"),
+        (["--prefill", "P8", "--decode", "X2"], "layout 'X2' is not understood; write D, T and P"),
+        (["--prefill", "P8", "--decode", "T4"], "must be equal"),
+        (["--disaggregate", "T4"], "--disaggregate=T4: write the prefill and the decode layout"),
+        (["--arrivals-per-s", "0"], "must be above 0, got 0"),
+        (["--flush-timeout-s", "0"], "flush timeout must be above 0"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_naming_the_flag(
+    model: str, flags: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        simulate.run([model, *ASKED, *flags])
+
+
+def test_a_model_without_heads_is_refused_naming_field_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIG | {"num_attention_heads": None}))
+    with pytest.raises(InputError, match=r"config.json: config.json lacks num_attention_heads"):
+        plan.run([str(file), *ASKED])
