@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
-.PHONY: help setup demo test test-slow lint format bench docs constraints clean \
+.PHONY: help setup demo test test-slow lint format bench docs constraints clean paper \
 	control-plane cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
@@ -34,6 +34,9 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 
 demo: setup ## Serve a small model on this machine's CPU and watch it re-shard.
 	@$(BIN)/seesaw demo
+
+paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or two).
+	@$(BIN)/seesaw paper
 
 test: setup control-plane ## Run every test except the long ones and those that take a cluster.
 	@$(PYTEST) -m 'not slow and not e2e'

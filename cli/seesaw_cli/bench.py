@@ -25,14 +25,20 @@ _ROUNDS = 7
 def run(arguments: list[str]) -> int:
     """Run a benchmark. Returns 0 if it could measure; missed targets are shown, no failure."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: seesaw bench worker|router [--help] [options]")
+        print("usage: seesaw bench worker|router|simulator [--help] [options]")
         return 0 if arguments else 2
     if arguments[0] == "router":
         from seesaw_cli import bench_router
 
         return bench_router.run(arguments[1:])
+    if arguments[0] == "simulator":
+        from seesaw_cli import bench_simulator
+
+        return bench_simulator.run(arguments[1:])
     if arguments[0] != "worker":
-        raise InputError(f"no such benchmark: {arguments[0]!r}; there are 'worker' and 'router'")
+        raise InputError(
+            f"no such benchmark: {arguments[0]!r}; there are 'worker', 'router' and 'simulator'"
+        )
     return _worker(arguments[1:])
 
 
