@@ -17,7 +17,11 @@ import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
 from seesaw_cli import calibrate, paper, plan, simulate
 from seesaw_core.messages import (
     BufferState,
+    FinishedTotals,
     PathTotals,
+    PlanSummary,
+    Proposal,
+    Rejection,
     TransitionEvent,
     WaveEvent,
     WorkerState,
@@ -27,7 +31,8 @@ from seesaw_operator.flags import parser as operator_parser
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
-from seesaw_worker.flags import FLAGS, Flag
+from seesaw_worker.flag import Flag
+from seesaw_worker.flags import FLAGS
 from seesaw_worker.telemetry import Metrics as WorkerMetrics
 
 PLANNERS = {
@@ -68,7 +73,7 @@ ROUTES = (
         method="GET",
         path="/seesaw/state",
         answers="The worker at this moment, as JSON: stage, phase, layouts, prompts by stage, "
-        "transitions, KV buffer, totals by path. Answers while loading, too.",
+        "transitions, KV buffer, totals by path, the plan. Answers while loading, too.",
     ),
     Route(
         method="GET",
@@ -91,7 +96,17 @@ ROUTER_ROUTES = (
     ),
 )
 
-MESSAGES: tuple[type, ...] = (WorkerState, BufferState, PathTotals, TransitionEvent, WaveEvent)
+MESSAGES: tuple[type, ...] = (
+    WorkerState,
+    BufferState,
+    PathTotals,
+    FinishedTotals,
+    PlanSummary,
+    Rejection,
+    Proposal,
+    TransitionEvent,
+    WaveEvent,
+)
 
 EXIT_CODES = (
     (0, "SIGTERM or SIGINT came, and running requests were finished."),

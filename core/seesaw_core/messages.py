@@ -45,6 +45,57 @@ class PathTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedTotals:
+    """Requests that have been answered so far. Their means are the workload that came."""
+
+    requests: Annotated[int, "How many."] = 0
+    prompt_tokens: Annotated[int, "Their prompts' tokens."] = 0
+    output_tokens: Annotated[int, "Their answers' tokens."] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A layout or pair that the planner did not consider further."""
+
+    layout: Annotated[str, "Such as `T8`, or `P8→T8` for a pair."]
+    reason: Annotated[str, "Why not."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """Other layouts that would serve the requests that came better."""
+
+    prefill: Annotated[str, "The prefill layout."]
+    decode: Annotated[str, "The decode layout; equal if it is better not to re-shard."]
+    gain_percent: Annotated[int, "Predicted throughput above that of the layouts in force."]
+    reason: Annotated[str, "The workload, and what both give it."]
+    prompt_tokens: Annotated[int, "Mean prompt that was measured: `--plan-prompt-tokens`."]
+    output_tokens: Annotated[int, "Mean answer that was measured: `--plan-output-tokens`."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSummary:
+    """The planner's answer under which a worker runs. Throughput is predicted under full load."""
+
+    prefill: Annotated[str, "The prefill layout."]
+    decode: Annotated[str, "The decode layout; equal if re-sharding does not pay."]
+    reason: Annotated[str, "Why these."]
+    accelerator: Annotated[str, "The device in the catalogue; empty if nothing is predicted."] = ""
+    prompt_tokens: Annotated[int | None, "Mean prompt that it is planned for."] = None
+    output_tokens: Annotated[int | None, "Mean answer that it is planned for."] = None
+    predicted_tokens_per_s: Annotated[int | None, "Output tokens per second, predicted."] = None
+    baseline_tokens_per_s: Annotated[int | None, "Those of the best static layout."] = None
+    gain_percent: Annotated[int | None, "Throughput above the best static layout's."] = None
+    num_running: Annotated[int | None, "Requests that must run at once for it."] = None
+    expected_tokens_per_s: Annotated[
+        int | None,
+        "Output tokens per second predicted for the requests that came; null for the first 200.",
+    ] = None
+    rejected: Annotated[tuple[Rejection, ...], "Up to eight choices that were rejected."] = ()
+    proposed: Annotated[Proposal | None, "A better choice for the requests that came."] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """One worker at one moment: what ``/seesaw/state`` returns."""
 
@@ -64,6 +115,10 @@ class WorkerState:
     seconds_by_phase: Annotated[dict[str, float], "Seconds in each phase since the warm-up began."]
     buffer: Annotated[BufferState | None, "The KV buffer; null while loading, or without one."]
     paths: Annotated[PathTotals, "Requests and prompt tokens by path."]
+    finished: Annotated[FinishedTotals, "Requests answered so far."] = FinishedTotals()
+    plan: Annotated[PlanSummary | None, "The plan in force; null without `--parallelism auto`."] = (
+        None
+    )
 
 
 class EventKind(StrEnum):

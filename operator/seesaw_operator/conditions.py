@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from seesaw_operator import pods
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import Condition, ConditionType, LayoutsInForce, Measured, Status
+from seesaw_operator.api.status import (
+    Condition,
+    ConditionType,
+    LayoutsInForce,
+    Measured,
+    Plan,
+    Status,
+)
 from seesaw_operator.layouts import layouts_of
 from seesaw_operator.names import Owner
 from seesaw_operator.objects.worker import COMPONENT as WORKER
@@ -23,6 +30,7 @@ class Observed:
     worker_pods: tuple[pods.Pod, ...]
     router_pods: tuple[pods.Pod, ...]
     measured: Measured | None
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +47,6 @@ def status_of(
     spec: Spec, owner: Owner, generation: int, seen: Observed, old: Status, now: str
 ) -> Status:
     """The whole status. ``now`` goes into conditions that have changed since ``old``."""
-    prefill, decode = layouts_of(spec)
-    if spec.reshard == "never":
-        prefill = decode
     selector = owner.selector(WORKER)
     counts = (seen.stateful_set or {}).get("status", {})
     return Status(
@@ -52,10 +57,27 @@ def status_of(
         updated_replicas=counts.get("updatedReplicas", 0),
         router_replicas=sum(pods.is_ready(p) for p in seen.router_pods),
         selector=",".join(f"{k}={v}" for k, v in sorted(selector.items())),
-        layouts=LayoutsInForce(prefill=str(prefill), decode=str(decode)),
+        layouts=_layouts(spec, seen.plan),
+        plan=seen.plan,
         measured=seen.measured,
         conditions=stamped(outlooks(spec, owner, seen), generation, old.conditions, now),
     )
+
+
+def is_settled(spec: Spec, seen: Observed) -> bool:
+    """Whether all workers that are wanted serve, and are as the latest spec wants them."""
+    ready = sum(map(pods.is_ready, seen.worker_pods))
+    return ready == spec.replicas and _progressing(spec, seen).status == "False"
+
+
+def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
+    layouts = layouts_of(spec)
+    if layouts is None:
+        return None if plan is None else LayoutsInForce(prefill=plan.prefill, decode=plan.decode)
+    prefill, decode = layouts
+    if spec.reshard == "never":
+        prefill = decode
+    return LayoutsInForce(prefill=str(prefill), decode=str(decode))
 
 
 def rejected(reason: str, message: str, generation: int, old: Status, now: str) -> Status:

@@ -1,16 +1,27 @@
-"""The two layouts that a spec asks for."""
+"""The layouts that a spec asks for, if it does not leave them to the planner."""
 
 from seesaw_core.layouts import Layout
-from seesaw_operator.api.spec import Layout as WantedLayout
+from seesaw_operator.api.parallelism import Layout as WantedLayout
 from seesaw_operator.api.spec import Spec
 
 
-def layouts_of(spec: Spec) -> tuple[Layout, Layout]:
-    """Prefill and decode. Without any, each phase gets what suits it best on these devices."""
-    if spec.parallelism is None:
-        count = spec.accelerator.count
-        return Layout(pipeline=count), Layout(tensor=count)
-    return _layout(spec.parallelism.prefill), _layout(spec.parallelism.decode)
+def layouts_of(spec: Spec) -> tuple[Layout, Layout] | None:
+    """Prefill and decode; None if the planner chooses."""
+    wanted = spec.parallelism
+    if wanted is None or wanted.prefill is None or wanted.decode is None:
+        return None
+    return _layout(wanted.prefill), _layout(wanted.decode)
+
+
+def is_planned(spec: Spec) -> bool:
+    """Whether the planner chooses the layouts."""
+    return layouts_of(spec) is None
+
+
+def num_engines(spec: Spec) -> int:
+    """Engine pairs of a replica: as many as it has data-parallel parts. The planner makes one."""
+    layouts = layouts_of(spec)
+    return 1 if layouts is None else layouts[1].data
 
 
 def _layout(wanted: WantedLayout) -> Layout:

@@ -12,9 +12,10 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from seesaw_operator import pods
-from seesaw_operator.api.status import Measured
+from seesaw_operator.api.status import Measured, Plan
 from seesaw_operator.names import COMPONENT_LABEL
 from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.planning import agreed, plan_of
 from seesaw_operator.store import Key, Object, Store
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _UNREADABLE = (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One engine at one moment. Buffer sizes in blocks."""
+    """One engine at one moment. Buffer sizes in blocks; ``expected`` is what its plan predicts."""
 
     output_tokens: float
     transitions: int
@@ -38,6 +39,17 @@ class Reading:
     is_prefilling: bool
     buffer_capacity: int
     buffer_free: int
+    plan: Plan | None
+    expected_tokens_per_s: int | None
+    expected_running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What all workers of a resource say together."""
+
+    measured: Measured
+    plan: Plan | None
 
 
 class Meter:
@@ -57,11 +69,17 @@ class Meter:
         self._http = http
         self._on_change = on_change
         self._now = clock
-        self._known: dict[Key, Measured] = {}
+        self._known: dict[Key, _Report] = {}
         self._totals: dict[tuple[Key, str], deque[tuple[float, float]]] = {}
 
     def of(self, key: Key) -> Measured | None:
-        return self._known.get(key)
+        known = self._known.get(key)
+        return None if known is None else known.measured
+
+    def plan_of(self, key: Key) -> Plan | None:
+        """The plan of its workers; None if they have none, or none answers."""
+        known = self._known.get(key)
+        return None if known is None else known.plan
 
     async def run(self, every_s: float) -> None:
         """Measure for ever."""
@@ -79,7 +97,7 @@ class Meter:
     async def _measure(self, key: Key) -> None:
         urls = [
             url
-            for pod in self._store.children(key, "Pod")
+            for pod in sorted(self._store.children(key, "Pod"), key=_name)
             if pod["metadata"]["labels"].get(COMPONENT_LABEL) == WORKER and pods.is_ready(pod)
             for url in _urls(pod)
         ]
@@ -87,28 +105,30 @@ class Meter:
         found = {url: r for url, r in zip(urls, readings) if r is not None}
         for _, url in [k for k in self._totals if k[0] == key and k[1] not in found]:
             del self._totals[key, url]
-        measured = self._sum_up(key, found) if found else None
-        if measured == self._known.get(key):
+        report = self._sum_up(key, found) if found else None
+        if report == self._known.get(key):
             return
-        if measured is None:
+        if report is None:
             del self._known[key]
         else:
-            self._known[key] = measured
+            self._known[key] = report
         self._on_change(key)
 
-    def _sum_up(self, key: Key, found: dict[str, Reading]) -> Measured:
-        readings = found.values()
-        rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
+    def _sum_up(self, key: Key, found: dict[str, Reading]) -> _Report:
+        readings = list(found.values())
+        rate = _rounded(sum(self._rate(key, url, r.output_tokens) for url, r in found.items()))
         capacity = sum(r.buffer_capacity for r in readings)
         used = capacity - sum(r.buffer_free for r in readings)
-        return Measured(
-            tokens_per_second=_rounded(rate),
+        measured = Measured(
+            tokens_per_second=rate,
             transitions=sum(r.transitions for r in readings),
             waiting_requests=sum(r.waiting for r in readings),
             running_requests=sum(r.running for r in readings),
             buffer_used_percent=round(100 * used / capacity) if capacity else 0,
             prefill_workers=sum(r.is_prefilling for r in readings),
+            prediction_error_percent=_error_percent(readings, rate),
         )
+        return _Report(measured=measured, plan=agreed([r.plan for r in readings]))
 
     def _rate(self, key: Key, url: str, total: float) -> float:
         """Tokens per second since about a minute ago."""
@@ -149,7 +169,7 @@ def _reading(state: dict[str, Any], metrics: str) -> Reading:
     def total(name: str) -> float:
         return sum(sample.value for sample in samples if sample.name == name)
 
-    buffer = state["buffer"]
+    buffer, plan = state["buffer"], state.get("plan") or {}
     blocks = buffer["blocks"] if buffer else {"capacity": 0, "free": 0}
     # A plain engine has no waves, and tells only vLLM's own figures.
     plain = {"waiting": total(_WAITING), "running": total(_RUNNING)} if buffer is None else {}
@@ -161,7 +181,28 @@ def _reading(state: dict[str, Any], metrics: str) -> Reading:
         is_prefilling=state["phase"] == "prefill",
         buffer_capacity=int(blocks["capacity"]),
         buffer_free=int(blocks["free"]),
+        plan=plan_of(state),
+        expected_tokens_per_s=plan.get("expected_tokens_per_s")
+        or plan.get("predicted_tokens_per_s"),
+        expected_running=int(plan.get("num_running") or 0),
     )
+
+
+def _error_percent(readings: list[Reading], rate: int) -> int | None:
+    """How far the rate is from what plans predict, where there is load enough to tell."""
+    expected = 0
+    for each in readings:
+        if each.expected_tokens_per_s is None or each.running + each.waiting < max(
+            1, each.expected_running
+        ):
+            return None
+        expected += each.expected_tokens_per_s
+    expected = _rounded(expected)
+    return round(100 * (rate - expected) / expected) if expected and rate else None
+
+
+def _name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
 
 
 def _urls(pod: Object) -> list[str]:

@@ -4,6 +4,7 @@ Whatever happened, it looks at what is wanted and at what there is, and takes th
 away. It may be stopped after any call and run again from the start.
 """
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -12,9 +13,10 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from seesaw_operator import planning
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import Condition, ConditionType, Measured, Status
-from seesaw_operator.conditions import Observed, rejected, status_of
+from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
+from seesaw_operator.conditions import Observed, is_settled, rejected, status_of
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import COMPONENT_LABEL, Owner
 from seesaw_operator.objects.router import COMPONENT as ROUTER
@@ -39,6 +41,7 @@ class Measurements(Protocol):
     """What workers report."""
 
     def of(self, key: Key) -> Measured | None: ...
+    def plan_of(self, key: Key) -> Plan | None: ...
 
 
 class Reconciler:
@@ -73,15 +76,28 @@ class Reconciler:
             await self._tell(resource, old, status)
             return
         owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
+        seen = self._observed(key, owner)
+        told = self._measurements.plan_of(key)
+        applied = planning.applied_workload(
+            spec,
+            told,
+            planning.remembered(seen.stateful_set, old),
+            is_settled=is_settled(spec, seen),
+        )
         settings = self._settings
+        made = plan(planning.with_workload(spec, applied), owner, settings.images, settings.timing)
+        planning.remember(made, applied)
         try:
-            for manifest in plan(spec, owner, settings.images, settings.timing):
+            for manifest in made:
                 await self._ensure(manifest, owner)
         except RefusedError as error:
             status = rejected("NotApplied", f"{error}.", generation, old, now)
             await self._tell(resource, old, status)
             raise  # it may be taken later: when the other object is gone, or the quota is raised
-        status = status_of(spec, owner, generation, self._observed(key, owner), old, now)
+        seen = dataclasses.replace(
+            self._observed(key, owner), plan=planning.plan_status(spec, told, applied, old)
+        )
+        status = status_of(spec, owner, generation, seen, old, now)
         await self._tell(resource, old, status)
 
     def forget_applied(self) -> None:
@@ -143,6 +159,8 @@ class Reconciler:
                 await self._cluster.record(
                     resource, kind, condition.reason, condition.message or condition.reason
                 )
+        for reason, message in planning.news(old, status, resource):
+            await self._cluster.record(resource, "Normal", reason, message)
 
 
 def _is_news(condition: Condition, before: Condition | None) -> bool:

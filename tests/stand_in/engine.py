@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from seesaw_core.ledger import LedgerTotals
-from seesaw_core.messages import BufferState, PathTotals, Stage, WorkerState
+from seesaw_core.messages import BufferState, PathTotals, PlanSummary, Stage, WorkerState
 
 BLOCKS, BLOCK_SIZE, BLOCK_BYTES = 1024, 16, 65536
 VOCABULARY = 900
@@ -33,6 +33,7 @@ class Engine:
         self.output_tokens = 0
         self.requests = 0
         self.began_s = time.monotonic()
+        self.plan: PlanSummary | None = None
 
     def state(self) -> dict[str, Any]:
         free = BLOCKS - self.running if self.running < BLOCKS else 0
@@ -59,6 +60,7 @@ class Engine:
                 ),
             ),
             paths=PathTotals(),
+            plan=self.plan,
         )
         return dataclasses.asdict(state)
 

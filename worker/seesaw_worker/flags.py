@@ -3,11 +3,8 @@
 The table below is the one source of our flags: parser, settings and generated reference read it.
 """
 
-import math
 import os
-from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
+from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +12,13 @@ from seesaw_core.errors import InputError, LayoutError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.flag import Flag, count, number
+from seesaw_worker.planning import flags as planning_flags
 from seesaw_worker.settings import WorkerSettings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
-    """One flag of ours. ``default`` None means that it follows from other flags.
-
-    ``sets`` names the fields of :class:`WorkerSettings` that the flag decides.
-    """
-
-    name: str
-    sets: str
-    parse: Callable[[str], Any]
-    default: Any
-    help: str
-    choices: tuple[str, ...] | None = None
-
-    @property
-    def attribute(self) -> str:
-        return self.name.removeprefix("--").replace("-", "_")
-
-
-def _number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[str], float]:
-    """A parser of finite numbers that says what is allowed."""
-
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and is_allowed(number)):
-            raise ArgumentTypeError(f"must be a number {allowed}, got {text!r}")
-        return number
-
-    return parse
-
-
-def _size(text: str) -> int:
-    """A parallel size."""
-    try:
-        size = int(text)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return size
-
-
-_positive = _number("above 0", lambda n: n > 0)
-_not_negative = _number("of at least 0", lambda n: n >= 0)
-_share = _number("of at least 0 and below 1", lambda n: 0 <= n < 1)
-
+_positive = number("above 0", lambda n: n > 0)
+_not_negative = number("of at least 0", lambda n: n >= 0)
+_share = number("of at least 0 and below 1", lambda n: 0 <= n < 1)
 
 _LONGEST_SHM_DIR = 64
 
@@ -74,28 +26,28 @@ FLAGS = (
     Flag(
         name="--decode-tensor-parallel-size",
         sets="decode",
-        parse=_size,
+        parse=count,
         default=None,
         help="Tensor-parallel size while decoding. Default: --tensor-parallel-size.",
     ),
     Flag(
         name="--decode-pipeline-parallel-size",
         sets="decode",
-        parse=_size,
+        parse=count,
         default=None,
         help="Pipeline-parallel size while decoding. Default: --pipeline-parallel-size.",
     ),
     Flag(
         name="--prefill-tensor-parallel-size",
         sets="prefill",
-        parse=_size,
+        parse=count,
         default=1,
         help="Tensor-parallel size while prefilling.",
     ),
     Flag(
         name="--prefill-pipeline-parallel-size",
         sets="prefill",
-        parse=_size,
+        parse=count,
         default=None,
         help="Pipeline-parallel size while prefilling. Default: what makes both layouts use the "
         "same number of devices.",
@@ -173,6 +125,7 @@ FLAGS = (
         default=600.0,
         help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
     ),
+    *planning_flags.FLAGS,
 )
 
 
@@ -193,7 +146,11 @@ def add_flags(parser: Any) -> None:
 
 
 def settings_of(args: Namespace) -> WorkerSettings:
-    """Our settings from parsed flags. Raises: InputError, LayoutError."""
+    """Our settings from parsed flags. Raises: InputError, LayoutError.
+
+    With ``--parallelism=auto`` the layouts are of one device until the plan is made.
+    """
+    planning = planning_flags.planning_of(args)
     for size in ("tensor_parallel_size", "pipeline_parallel_size"):
         if getattr(args, size) < 1:
             flag = "--" + size.replace("_", "-")
@@ -234,6 +191,7 @@ def settings_of(args: Namespace) -> WorkerSettings:
         weights=WeightsMode(args.weights),
         drain_timeout_s=args.drain_timeout_s,
         verify_kv=args.verify_kv,
+        planning=planning,
     )
 
 

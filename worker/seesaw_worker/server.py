@@ -28,7 +28,7 @@ from vllm.entrypoints.launchers.app import build_app
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from seesaw_core.errors import EngineDiedError, InputError
-from seesaw_core.messages import Stage
+from seesaw_core.messages import Proposal, Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
 from seesaw_worker.commandline import listen
@@ -47,6 +47,8 @@ from seesaw_worker.http import (
 )
 from seesaw_worker.loading import LoadingProgress, first_loss
 from seesaw_worker.model_path import check_model_path
+from seesaw_worker.planning.live import Replanner
+from seesaw_worker.planning.start import Planned, make_start_plan
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
@@ -65,7 +67,9 @@ class WorkerServer:
     Call order: :meth:`run` once.
     """
 
-    def __init__(self, args: Namespace, settings: WorkerSettings) -> None:
+    def __init__(
+        self, args: Namespace, settings: WorkerSettings, planned: Planned | None = None
+    ) -> None:
         self._args = args
         self._settings = settings
         self._telemetry = Telemetry(settings, REGISTRY)
@@ -75,6 +79,11 @@ class WorkerServer:
         self._breaking: asyncio.Task[None] | None = None
         self._exit_code = 0
         self._began_s = psutil.Process().create_time()
+        self._replanner: Replanner | None = None
+        if planned is not None:
+            self._replanner = Replanner(planned, self._telemetry.traffic.totals, self._on_proposal)
+            self._telemetry.attach_plan(self._replanner)
+            self._report(Stage.STARTING, str(planned))
 
     async def run(self) -> int:
         """Serve until told to stop. Returns the exit code.
@@ -229,6 +238,8 @@ class WorkerServer:
             asyncio.create_task(self._stop_server()),
             asyncio.create_task(self._watch_front_end(client)),
         ]
+        if self._replanner is not None:
+            helpers.append(asyncio.create_task(self._replanner.run()))
         self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
         await self._server.serve(sockets=[listener])
         for helper in helpers:
@@ -264,6 +275,10 @@ class WorkerServer:
             server.should_exit = True
             await task
 
+    def _on_proposal(self, proposal: Proposal) -> None:
+        pair = f"prefill {proposal.prefill}, decode {proposal.decode}"
+        self._say(f"a better plan: {pair} (+{proposal.gain_percent} %); {proposal.reason}")
+
     def _on_signal(self) -> None:
         if self._stop.is_set():
             self._report(Stage.DRAINING, "stopping now")
@@ -297,10 +312,14 @@ class WorkerServer:
 
     def _report(self, stage: Stage, detail: str) -> None:
         self._telemetry.set_stage(stage, detail)
-        line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {stage}: {detail}"
-        print(line, file=sys.stderr, flush=True)
+        line = self._say(f"{stage}: {detail}")
         if stage is Stage.BROKEN:
             keep_last_word(line)
+
+    def _say(self, text: str) -> str:
+        line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"
+        print(line, file=sys.stderr, flush=True)
+        return line
 
 
 def serve(args: Namespace) -> int:
@@ -309,9 +328,12 @@ def serve(args: Namespace) -> int:
 
     settings = settings_of(args)
     check_model_path(args.model)
+    planned = make_start_plan(args, settings) if settings.is_planned else None
+    if planned is not None:
+        settings = planned.settings(settings)
 
     async def run() -> int:
-        return await WorkerServer(args, settings).run()
+        return await WorkerServer(args, settings, planned).run()
 
     return int(uvloop.run(run()))
 

@@ -1,13 +1,14 @@
 """The worker's settings: read once from the command line, then only passed down."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.planning.settings import Parallelism, Planning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class WorkerSettings:
     weights: one arena per device for both engines, or each engine's own copy.
     verify_kv: check every page of KV on arrival against what was computed.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+    planning: whether the worker chooses the layouts itself, and for which workload.
 
     Raises: InputError if a figure is out of range.
     """
@@ -33,6 +35,7 @@ class WorkerSettings:
     weights: WeightsMode
     drain_timeout_s: float
     verify_kv: bool = False
+    planning: Planning = field(default_factory=Planning)
 
     def __post_init__(self) -> None:
         if not 0 < self.kv_buffer_gib < math.inf:
@@ -43,3 +46,7 @@ class WorkerSettings:
     @property
     def reshard(self) -> Reshard:
         return self.policy.reshard
+
+    @property
+    def is_planned(self) -> bool:
+        return self.planning.parallelism is Parallelism.AUTO

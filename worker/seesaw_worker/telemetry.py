@@ -21,6 +21,7 @@ from seesaw_core.messages import (
 from seesaw_core.policy import Phase
 from seesaw_worker.engine.controller import Controller
 from seesaw_worker.engine.settings import EngineSettings
+from seesaw_worker.planning.live import Replanner, Traffic
 from seesaw_worker.settings import WorkerSettings
 
 _TRANSITION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -88,7 +89,8 @@ class Metrics:
 class Telemetry:
     """Observes the controller and answers for it.
 
-    Call order: :meth:`attach` once the controller exists; all else at any time.
+    Call order: :meth:`attach_plan` first if the worker plans, :meth:`attach` once the controller
+    exists; all else at any time.
     """
 
     def __init__(self, settings: WorkerSettings, registry: CollectorRegistry) -> None:
@@ -96,15 +98,20 @@ class Telemetry:
         self.detail = "starting"
         self._settings = settings
         registry.register(_RefreshFirst(self))
+        self.traffic = Traffic(registry)
         self._metrics = Metrics(registry)
         self._controller: Controller | None = None
         self._engine: EngineSettings | None = None
+        self._replanner: Replanner | None = None
         self._listeners: set[_Events] = set()
         self._seen_paths = PathTotals()
         self._seen_seconds = dict.fromkeys(Phase, 0.0)
 
     def attach(self, controller: Controller, engine: EngineSettings) -> None:
         self._controller, self._engine = controller, engine
+
+    def attach_plan(self, replanner: Replanner) -> None:
+        self._replanner = replanner
 
     def set_stage(self, stage: Stage, detail: str) -> None:
         """Enter a stage of the worker's life and tell the listeners."""
@@ -151,6 +158,8 @@ class Telemetry:
             seconds_by_phase=self._seconds_by_phase(),
             buffer=buffer,
             paths=controller.paths if controller else PathTotals(),
+            finished=self.traffic.totals(),
+            plan=self._replanner.summary if self._replanner else None,
         )
 
     def refresh(self) -> None:

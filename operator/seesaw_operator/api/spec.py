@@ -6,9 +6,10 @@ apiserver refuses it at once, naming the field.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from seesaw_operator.api.model import ApiModel
+from seesaw_operator.api.parallelism import Degree, Parallelism, Planning
 from seesaw_operator.api.rules import Rule, rules
 
 QUANTITY = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
@@ -17,16 +18,7 @@ MODEL_URI = (
     r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^ ]*)?|/[^ ]+|[A-Za-z0-9][^ :/]*(/[^ :/]+)?)$"
 )
 
-Degree = Annotated[int, Field(ge=1, le=1024)]
 Quantity = Annotated[str, Field(pattern=QUANTITY, max_length=24)]
-
-
-class ApiModel(BaseModel):
-    """A part of the resource: camelCase outside, snake_case here."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
-    )
 
 
 class Model(ApiModel):
@@ -60,37 +52,16 @@ class Accelerator(ApiModel):
         "one for each rank: slow, for trying things out.",
     )
     count: Degree = Field(default=1, description="How many devices one replica has.")
-
-
-class Layout(ApiModel):
-    """How the model is laid over a replica's devices: tensor x pipeline x data of them."""
-
-    tensor: Degree = Field(default=1, description="Tensor-parallel size.")
-    pipeline: Degree = Field(default=1, description="Pipeline-parallel size.")
-    data: Degree = Field(
-        default=1,
-        description="Data-parallel size: how many engines share the replica's devices, each on "
-        "its own part. Never switched, so the same in both layouts.",
+    product: (
+        Annotated[
+            str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*)$")
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What the devices are, such as 'L4' or 'NVIDIA-L4', for the planner. Default: "
+        "what the first GPU calls itself.",
     )
-
-
-@rules(
-    Rule(
-        cel="self.prefill.data == self.decode.data",
-        message="prefill.data and decode.data must be equal: data parallelism is never switched",
-    ),
-    Rule(
-        cel="self.prefill.tensor * self.prefill.pipeline == "
-        "self.decode.tensor * self.decode.pipeline",
-        message="prefill and decode run on the same devices: prefill.tensor x prefill.pipeline "
-        "must equal decode.tensor x decode.pipeline",
-    ),
-)
-class Parallelism(ApiModel):
-    """The two layouts between which the workers re-shard."""
-
-    prefill: Layout = Field(description="The layout that prompts are prefilled under.")
-    decode: Layout = Field(description="The layout that tokens are decoded under.")
 
 
 class KVBuffer(ApiModel):
@@ -203,7 +174,8 @@ class Router(ApiModel):
 
 @rules(
     Rule(
-        cel="!has(self.parallelism) || self.parallelism.decode.tensor * "
+        cel="!has(self.parallelism) || !has(self.parallelism.decode) || "
+        "self.parallelism.decode.tensor * "
         "self.parallelism.decode.pipeline * self.parallelism.decode.data == "
         "self.accelerator.count",
         message="parallelism must use all devices: tensor x pipeline x data must equal "
@@ -225,8 +197,10 @@ class Spec(ApiModel):
     )
     parallelism: Parallelism | None = Field(
         default=None,
-        description="The layouts. Default: prefill pipeline-parallel and decode tensor-parallel "
-        "over all devices.",
+        description="The layouts. Default: the planner chooses them.",
+    )
+    planning: Planning = Field(
+        default=Planning(), description="For the planner, where it chooses the layouts."
     )
     reshard: Literal["auto", "always", "never"] = Field(
         default="auto",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from seesaw_operator.api.spec import ApiModel
+from seesaw_operator.api.model import ApiModel
 
 
 class ConditionType(StrEnum):
@@ -51,6 +51,69 @@ class Measured(ApiModel):
     running_requests: int = Field(description="Requests that are being prefilled or decoded.")
     buffer_used_percent: int = Field(description="How full the KV buffers are.")
     prefill_workers: int = Field(description="Workers that prefill at the moment.")
+    prediction_error_percent: int | None = Field(
+        default=None,
+        description="How far 'tokensPerSecond' is from what the planner predicts for the requests "
+        "that came, in percent of it; negative if it is less. Only while all workers have as many "
+        "requests as the prediction is about.",
+    )
+
+
+class RejectedPlan(ApiModel):
+    """A layout or pair that the planner did not consider further."""
+
+    layout: str = Field(description="Such as T8, or P8→T8 for a pair.")
+    reason: str = Field(description="Why not.")
+
+
+class ProposedPlan(ApiModel):
+    """Other layouts that would serve the requests that came better."""
+
+    prefill: str = Field(description="The prefill layout.")
+    decode: str = Field(description="The decode layout.")
+    gain_percent: int = Field(description="Predicted throughput above that of those in force.")
+    reason: str = Field(description="The workload, and what both give it.")
+    prompt_tokens: int = Field(description="Mean prompt measured, for planning.promptTokens.")
+    output_tokens: int = Field(description="Mean answer measured, for planning.outputTokens.")
+
+
+class AppliedWorkload(ApiModel):
+    """The measured workload that the operator has applied by itself."""
+
+    prompt_tokens: int = Field(description="Mean prompt.")
+    output_tokens: int = Field(description="Mean answer.")
+    instead_of: str = Field(
+        description="The lengths that spec.planning named then, such as 3000/250, or -/-. Once it "
+        "names others, those hold."
+    )
+
+
+class Plan(ApiModel):
+    """What the planner chose, as the first worker tells. Throughput is one loaded replica's."""
+
+    prefill: str = Field(description="The prefill layout.")
+    decode: str = Field(description="The decode layout; equal if re-sharding does not pay.")
+    predicted_tokens_per_second: int | None = Field(
+        default=None, description="Output tokens per second, predicted."
+    )
+    baseline_tokens_per_second: int | None = Field(
+        default=None, description="Those of the best static layout, predicted."
+    )
+    gain_percent: int | None = Field(
+        default=None, description="Predicted throughput above the best static layout's."
+    )
+    prompt_tokens: int | None = Field(default=None, description="Mean prompt planned for.")
+    output_tokens: int | None = Field(default=None, description="Mean answer planned for.")
+    reason: str = Field(description="Why these layouts.")
+    rejected: tuple[RejectedPlan, ...] = Field(
+        default=(), description="Up to eight choices that were rejected."
+    )
+    proposed: ProposedPlan | None = Field(
+        default=None, description="A better choice for the requests that came, if there is one."
+    )
+    applied: AppliedWorkload | None = Field(
+        default=None, description="What planning.approval Automatic has applied."
+    )
 
 
 class Status(ApiModel):
@@ -66,6 +129,7 @@ class Status(ApiModel):
     router_replicas: int = Field(default=0, description="Routers that serve.")
     selector: str | None = Field(default=None, description="Selects the worker pods.")
     layouts: LayoutsInForce | None = Field(default=None, description="The layouts in force.")
+    plan: Plan | None = Field(default=None, description="What the planner chose, where it chooses.")
     measured: Measured | None = Field(default=None, description="What the workers report.")
     conditions: tuple[Condition, ...] = Field(
         default=(),

@@ -5,9 +5,8 @@ for; Kubernetes goes on to the next only when the last one serves. A replica wit
 parallelism has as many engine containers, each on its own part of the devices.
 """
 
-from seesaw_core.layouts import Layout
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.layouts import layouts_of
+from seesaw_operator.layouts import layouts_of, num_engines
 from seesaw_operator.names import WORKER_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
 from seesaw_operator.quantities import GIB, num_bytes, num_millicores, quantity, seconds
@@ -36,16 +35,12 @@ def worker_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
 
 def arguments(spec: Spec, owner: Owner, index: int, timing: Timing) -> list[str]:
     """The command line of one engine pair. What the user adds comes last, and so wins."""
-    prefill, decode = layouts_of(spec)
-    size_gib = num_bytes(spec.kv_buffer.size) / decode.data / GIB
-    given = {
+    size_gib = num_bytes(spec.kv_buffer.size) / num_engines(spec) / GIB
+    given: dict[str, object] = {
         "--served-model-name": spec.model.name or owner.name,
         "--host": "0.0.0.0",
         "--port": WORKER_PORT + index,
-        "--prefill-tensor-parallel-size": prefill.tensor,
-        "--prefill-pipeline-parallel-size": prefill.pipeline,
-        "--decode-tensor-parallel-size": decode.tensor,
-        "--decode-pipeline-parallel-size": decode.pipeline,
+        **_parallelism(spec),
         "--reshard": spec.reshard,
         "--kv-buffer-gib": f"{size_gib:.6g}",
         "--flush-timeout-s": f"{seconds(spec.waves.max_wait):g}",
@@ -57,6 +52,29 @@ def arguments(spec: Spec, owner: Owner, index: int, timing: Timing) -> list[str]
     if spec.accelerator.resource_name == CPU:
         flags.append("--enforce-eager")  # compiling takes a C++ compiler, and minutes
     return ["worker", model_path(spec), *flags, *spec.engine.extra_args]
+
+
+def _parallelism(spec: Spec) -> dict[str, object]:
+    """The layouts, or what the worker needs to plan them: it sees the model and the devices."""
+    layouts = layouts_of(spec)
+    if layouts is not None:
+        prefill, decode = layouts
+        return {
+            "--prefill-tensor-parallel-size": prefill.tensor,
+            "--prefill-pipeline-parallel-size": prefill.pipeline,
+            "--decode-tensor-parallel-size": decode.tensor,
+            "--decode-pipeline-parallel-size": decode.pipeline,
+        }
+    planning = spec.planning
+    given = {
+        "--parallelism": "auto",
+        "--devices": spec.accelerator.count,
+        "--accelerator": spec.accelerator.product,
+        "--plan-prompt-tokens": planning.prompt_tokens,
+        "--plan-output-tokens": planning.output_tokens,
+        "--plan-concurrency": planning.concurrency,
+    }
+    return {flag: value for flag, value in given.items() if value is not None}
 
 
 def model_path(spec: Spec) -> str:
@@ -78,7 +96,6 @@ def _service_account(owner: Owner) -> Manifest:
 
 
 def _headless_service(spec: Spec, owner: Owner) -> Manifest:
-    _, decode = layouts_of(spec)
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -88,7 +105,7 @@ def _headless_service(spec: Spec, owner: Owner) -> Manifest:
             "selector": owner.selector(COMPONENT),
             "ports": [
                 {"name": _port_name(i), "port": WORKER_PORT + i, "targetPort": _port_name(i)}
-                for i in range(decode.data)
+                for i in range(num_engines(spec))
             ],
         },
     }
@@ -129,7 +146,6 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
 
 
 def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
-    _, decode = layouts_of(spec)
     pod: Manifest = {
         "serviceAccountName": owner.worker,
         "automountServiceAccountToken": False,
@@ -137,9 +153,9 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
         "securityContext": pods.pod_security(),
         "terminationGracePeriodSeconds": timing.pre_stop_s + timing.drain_s + _MARGIN_S,
         "containers": [
-            _container(spec, owner, index, images, timing) for index in range(decode.data)
+            _container(spec, owner, index, images, timing) for index in range(num_engines(spec))
         ],
-        "volumes": _volumes(spec, decode),
+        "volumes": _volumes(spec),
     }
     if images.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in images.pull_secrets]
@@ -147,7 +163,6 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
 
 
 def _container(spec: Spec, owner: Owner, index: int, images: Images, timing: Timing) -> Manifest:
-    _, decode = layouts_of(spec)
     default = images.worker_cpu if spec.accelerator.resource_name == CPU else images.worker
     port = _port_name(index)
     mounts: list[Manifest] = [
@@ -164,7 +179,7 @@ def _container(spec: Spec, owner: Owner, index: int, images: Images, timing: Tim
         "args": arguments(spec, owner, index, timing),
         "env": _environment(spec),
         "ports": [{"name": port, "containerPort": WORKER_PORT + index}],
-        "resources": _resources(spec, decode),
+        "resources": _resources(spec),
         "securityContext": pods.container_security(),
         "volumeMounts": mounts,
         # The server answers /seesaw/state while it loads, however long that takes.
@@ -193,17 +208,17 @@ def _port_name(index: int) -> str:
     return f"engine-{index}"
 
 
-def _resources(spec: Spec, decode: Layout) -> Manifest:
+def _resources(spec: Spec) -> Manifest:
     """Of one engine's container. The KV buffer is memory, and so is a CPU's weights arena."""
-    wanted, accelerator = spec.engine.resources, spec.accelerator
-    buffer = num_bytes(spec.kv_buffer.size) // decode.data
+    wanted, accelerator, parts = spec.engine.resources, spec.accelerator, num_engines(spec)
+    buffer = num_bytes(spec.kv_buffer.size) // parts
     requests: Manifest = {"memory": quantity(buffer + _PROCESSES_BYTES)}
     limits: Manifest = {}
     if wanted.memory is not None:
-        requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // decode.data)
-    devices = accelerator.count // decode.data
+        requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // parts)
+    devices = accelerator.count // parts
     if wanted.cpu is not None:
-        requests["cpu"] = f"{-(-num_millicores(wanted.cpu) // decode.data)}m"
+        requests["cpu"] = f"{-(-num_millicores(wanted.cpu) // parts)}m"
     if accelerator.resource_name == CPU:
         requests.setdefault("cpu", str(devices))
     else:
@@ -211,12 +226,14 @@ def _resources(spec: Spec, decode: Layout) -> Manifest:
     return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
-def _volumes(spec: Spec, decode: Layout) -> list[Manifest]:
+def _volumes(spec: Spec) -> list[Manifest]:
     shm: Manifest = {"medium": "Memory"}
     if spec.engine.resources.memory is not None:
         shm["sizeLimit"] = quantity(num_bytes(spec.engine.resources.memory))
     elif spec.accelerator.resource_name != CPU:  # whose arena is here too, as large as the model
-        shm["sizeLimit"] = quantity(num_bytes(spec.kv_buffer.size) + decode.data * _QUEUES_BYTES)
+        shm["sizeLimit"] = quantity(
+            num_bytes(spec.kv_buffer.size) + num_engines(spec) * _QUEUES_BYTES
+        )
     volumes: list[Manifest] = [
         {"name": "shm", "emptyDir": shm},
         {"name": "scratch", "emptyDir": {}},

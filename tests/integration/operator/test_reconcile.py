@@ -44,7 +44,7 @@ async def test_a_resource_gets_its_objects_and_a_status(
             "Degraded": "False",
         }
         status = (await apiserver.get(resource("first")))["status"]
-        assert status["layouts"] == {"prefill": "P2", "decode": "T2"}
+        assert "layouts" not in status  # the workers will choose them, and tell
         assert status["url"] == "http://llama.first.svc/v1"
         listed = apiserver.kubectl("get", "ssd", "-n", "first")
         assert listed.split()[:8] == [

@@ -2,15 +2,19 @@
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 from control_plane.apiserver import ApiServer, Json
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
 
+FOLDER = Path(__file__).parents[3] / "manifests/examples"
+EXAMPLES: dict[str, Json] = {e.stem: yaml.safe_load(e.read_text()) for e in FOLDER.glob("*.yaml")}
 SPEC: Json = {"model": {"uri": "org/model"}}
 PAIR = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
 TWO: Json = {"accelerator": {"count": 2}}
@@ -31,6 +35,12 @@ BREAKING: dict[str, tuple[str, Json]] = {
         "llama",
         TWO | {"parallelism": {"prefill": {"pipeline": 4}, "decode": {"tensor": 2}}},
     ),
+    "give parallelism.prefill and parallelism.decode together": (
+        "llama",
+        TWO | {"parallelism": {"decode": {"tensor": 2}}},
+    ),
+    "parallelism.mode Manual takes": ("llama", TWO | {"parallelism": {"mode": "Manual"}}),
+    "parallelism.mode Auto chooses": ("llama", TWO | {"parallelism": PAIR | {"mode": "Auto"}}),
     "parallelism must use all devices": ("llama", {"parallelism": PAIR}),
     "engine.resources.memory must be larger than kvBuffer.size": (
         "llama",
@@ -68,6 +78,10 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ({"reshard": "sometimes"}, ["spec.reshard", '"auto", "always", "never"']),
     ({"waves": {"maxWait": "soon"}}, ["spec.waves.maxWait", "soon"]),
     ({"parallelism": {"prefill": {"tensor": "two"}, "decode": {}}}, ["prefill.tensor", "integer"]),
+    ({"parallelism": {"mode": "Sometimes"}}, ["spec.parallelism.mode", '"Auto", "Manual"']),
+    ({"planning": {"approval": "Never"}}, ["planning.approval", '"Manual", "Automatic"']),
+    ({"planning": {"promptTokens": 0}}, ["spec.planning.promptTokens"]),
+    ({"accelerator": {"product": "-"}}, ["spec.accelerator.product"]),
     ({"modle": {"uri": "org/x"}}, ["modle"]),
 ]
 
@@ -133,6 +147,24 @@ async def test_what_is_in_order_is_taken(uri: str, apiserver: ApiServer) -> None
     assert answer["kind"] == "SeesawDeployment", answer
     assert answer["spec"]["kvBuffer"] == {"size": "4Gi"}  # defaults are filled in
     assert answer["spec"]["router"] == {"replicas": 1}
+
+
+@pytest.mark.parametrize(
+    "parallelism", [{"mode": "Auto"}, {"mode": "Manual"} | PAIR, {}, PAIR], ids=str
+)
+async def test_each_way_to_say_who_chooses_the_layouts_is_taken(
+    parallelism: Json, apiserver: ApiServer
+) -> None:
+    spec = SPEC | TWO | {"parallelism": parallelism}
+    answer = await try_to_create(apiserver, spec)
+    assert answer["kind"] == "SeesawDeployment", answer
+    assert answer["spec"]["planning"] == {"approval": "Manual"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+async def test_every_example_is_taken(example: Json, apiserver: ApiServer) -> None:
+    answer = await try_to_create(apiserver, example["spec"], example["metadata"]["name"])
+    assert answer["kind"] == "SeesawDeployment", answer
 
 
 def test_kubectl_explains_every_field(apiserver: ApiServer) -> None:

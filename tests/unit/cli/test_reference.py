@@ -12,7 +12,8 @@ from seesaw_cli import reference_crd
 from seesaw_cli.reference import EXIT_CODES, ROUTES, reference
 from seesaw_core.errors import InputError, LayoutError
 from seesaw_operator.api.crd import document
-from seesaw_worker.flags import FLAGS, Flag, add_flags, settings_of
+from seesaw_worker.flag import Flag
+from seesaw_worker.flags import FLAGS, add_flags, settings_of
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.telemetry import Telemetry
 
@@ -31,15 +32,31 @@ OTHER_VALUES = {
     "--shm-dir": "/tmp",
     "--verify-kv": None,
     "--drain-timeout-s": "7",
+    "--parallelism": "manual",
+    "--accelerator": "L4",
+    "--plan-accelerators": "mine.toml",
+    "--devices": "8",
+    "--plan-prompt-tokens": "3000",
+    "--plan-output-tokens": "30",
+    "--plan-concurrency": "64",
+    "--plan-profile": "measured.json",
 }
 
 
+FOUR = ("--decode-tensor-parallel-size=4",)
+AUTO = ("--parallelism=auto",)
+
+
 def parsed(*arguments: str) -> Namespace:
+    return parsed_alone(*FOUR, *arguments)
+
+
+def parsed_alone(*arguments: str) -> Namespace:
     parser = ArgumentParser()
     parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--pipeline-parallel-size", type=int, default=1)
     add_flags(parser)
-    return parser.parse_args(["--decode-tensor-parallel-size=4", *arguments])
+    return parser.parse_args([*arguments])
 
 
 def test_the_reference_in_the_docs_is_what_the_code_says() -> None:
@@ -69,8 +86,9 @@ def test_every_setting_is_set_by_a_flag_and_documented() -> None:
 def test_every_flag_changes_the_setting_that_it_names(flag: Flag) -> None:
     read = operator.attrgetter(flag.sets)
     value = OTHER_VALUES[flag.name]
-    changed = settings_of(parsed(flag.name, *([] if value is None else [value])))
-    assert read(changed) != read(settings_of(parsed()))
+    base = AUTO if flag.sets.startswith("planning.") else FOUR
+    changed = settings_of(parsed_alone(*base, flag.name, *([] if value is None else [value])))
+    assert read(changed) != read(settings_of(parsed_alone(*base)))
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
@@ -92,6 +110,31 @@ def test_every_flag_is_explained_in_sentences(flag: Flag) -> None:
 def test_impossible_sizes_are_named(arguments: tuple[str, ...], says: str) -> None:
     with pytest.raises(LayoutError, match=says):
         settings_of(parsed(*arguments))
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--tensor-parallel-size",
+        "--pipeline-parallel-size",
+        "--decode-tensor-parallel-size",
+        "--decode-pipeline-parallel-size",
+        "--prefill-tensor-parallel-size",
+        "--prefill-pipeline-parallel-size",
+    ],
+)
+def test_who_lets_the_worker_plan_gives_no_layout(flag: str) -> None:
+    with pytest.raises(InputError, match=f"--parallelism=auto and {flag}=2") as refused:
+        settings_of(parsed_alone(*AUTO, f"{flag}=2"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "flag", [f.name for f in FLAGS if f.sets.startswith("planning.")][1:], ids=str
+)
+def test_what_is_for_a_plan_is_refused_without_one(flag: str) -> None:
+    with pytest.raises(InputError, match=f"{flag}=.* add --parallelism=auto"):
+        settings_of(parsed(f"{flag}={OTHER_VALUES[flag]}"))
 
 
 @pytest.mark.parametrize("field", ["kv_buffer_gib", "drain_timeout_s"])

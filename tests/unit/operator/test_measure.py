@@ -1,5 +1,6 @@
 """Workers are asked over HTTP, and what they say is summed up."""
 
+import dataclasses
 from typing import Any
 
 import aiohttp
@@ -7,6 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from seesaw_core.messages import PlanSummary
 from seesaw_operator.measure import Meter
 from seesaw_operator.store import Key, Ref, Store
 from stand_in.engine import Engine, application
@@ -101,6 +103,79 @@ async def test_what_was_measured_goes_with_the_last_worker() -> None:
         assert meter.of(KEY) is None
         assert changed == [KEY, KEY]
         await server.close()
+
+
+PLAN = PlanSummary(
+    prefill="P2",
+    decode="T2",
+    reason="because",
+    predicted_tokens_per_s=100,
+    num_running=8,
+)
+
+
+async def test_the_error_of_the_prediction_is_told_while_there_is_load_enough() -> None:
+    store = Store()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    engines = [Engine("m", 0.0), Engine("m", 0.0)]
+    now = 100.0
+    async with aiohttp.ClientSession() as http:
+        servers = [TestServer(application(engine)) for engine in engines]
+        for index, server in enumerate(servers):
+            await server.start_server()
+            store.put_child(pod(f"w-{index}", server))
+        meter = Meter(store, http, on_change=lambda _: None, clock=lambda: now)
+
+        async def error_after(output_tokens: int) -> int | None:
+            nonlocal now
+            now += 10.0
+            for engine in engines:
+                engine.output_tokens += output_tokens
+            await meter.measure_all()
+            measured = meter.of(KEY)
+            assert measured is not None
+            return measured.prediction_error_percent
+
+        for engine in engines:
+            engine.running, engine.plan = 8, PLAN
+        assert await error_after(0) is None, "nothing is measured yet"
+        assert await error_after(800) == -20
+        engines[0].running = 7
+        assert await error_after(800) is None, "one worker has less to do than is predicted for"
+        engines[0].running = 8
+        for engine in engines:  # the requests that came are others than those planned for
+            engine.plan = dataclasses.replace(PLAN, expected_tokens_per_s=40)
+        assert await error_after(800) == 100
+        for engine in engines:
+            engine.plan = None
+        assert await error_after(800) is None, "layouts set by hand are not predicted"
+        for server in servers:
+            await server.close()
+
+
+async def test_the_plan_is_the_first_workers_and_a_change_of_it_is_told() -> None:
+    store = Store()
+    changed: list[Key] = []
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    engines = [Engine("m", 0.0), Engine("m", 0.0)]
+    async with aiohttp.ClientSession() as http:
+        servers = [TestServer(application(engine)) for engine in engines]
+        for name, server in zip(("w-1", "w-0"), servers):
+            await server.start_server()
+            store.put_child(pod(name, server))
+        meter = Meter(store, http, on_change=changed.append)
+        engines[0].plan = dataclasses.replace(PLAN, reason="second")
+        engines[1].plan = PLAN
+        assert meter.plan_of(KEY) is None
+        await meter.measure_all()
+        plan = meter.plan_of(KEY)
+        assert plan is not None
+        assert plan.reason == "because"
+        engines[1].plan = dataclasses.replace(PLAN, reason="another")
+        await meter.measure_all()
+        assert changed == [KEY, KEY]
+        for server in servers:
+            await server.close()
 
 
 async def test_a_worker_that_does_not_answer_is_left_out() -> None:

@@ -36,6 +36,11 @@ FULL: dict[str, Any] = {
     },
     "router": {"replicas": 3, "image": "mine-router:2"},
 }
+# The same with the layouts left to the planner.
+PLANNED: dict[str, Any] = {k: v for k, v in FULL.items() if k != "parallelism"} | {
+    "accelerator": {"count": 8, "product": "L4"},
+    "planning": {"promptTokens": 3000, "outputTokens": 300, "concurrency": 64},
+}
 # Another value for every field, by its path.
 CHANGED: dict[str, Any] = {
     "model.uri": "org/other",
@@ -43,13 +48,19 @@ CHANGED: dict[str, Any] = {
     "model.maxModelLen": 8192,
     "accelerator.resourceName": "amd.com/gpu",
     "accelerator.count": 16,
+    "accelerator.product": "A10",
     "replicas": 3,
+    "parallelism.mode": None,  # says no more than the layouts do, by a rule
     "parallelism.prefill.tensor": 2,
     "parallelism.prefill.pipeline": 2,
     "parallelism.prefill.data": None,  # equal to decode.data, by a rule
     "parallelism.decode.tensor": 2,
     "parallelism.decode.pipeline": 2,
     "parallelism.decode.data": 4,
+    "planning.approval": None,  # what the operator does with workers' answers: test_planning.py
+    "planning.promptTokens": 500,
+    "planning.outputTokens": 900,
+    "planning.concurrency": 8,
     "reshard": "never",
     "kvBuffer.size": "32Gi",
     "waves.maxWait": "2s",
@@ -87,13 +98,15 @@ def worker_pod(spec: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", [p for p in CHANGED if CHANGED[p] is not None])
 def test_each_field_of_the_spec_changes_some_object(path: str) -> None:
-    changed = copy.deepcopy(FULL)
+    is_planners = path == "accelerator.product" or path.startswith("planning.")
+    before = PLANNED if is_planners else FULL
+    changed = copy.deepcopy(before)
     *above, last = path.split(".")
     at = changed
     for name in above:
         at = at[name]
     at[last] = CHANGED[path]
-    assert json.dumps(objects(changed)) != json.dumps(objects(FULL))
+    assert json.dumps(objects(changed)) != json.dumps(objects(before))
 
 
 def test_no_field_of_the_spec_is_left_out_of_that_test() -> None:
@@ -145,12 +158,36 @@ def test_what_the_user_adds_comes_last_and_so_wins() -> None:
     assert worker_pod(FULL)["containers"][0]["args"][-1] == "--dtype=bfloat16"
 
 
-def test_the_ten_lines_prefill_pipeline_parallel_and_decode_tensor_parallel() -> None:
-    args = worker_pod({"model": {"uri": "org/m"}, "accelerator": {"count": 8}})["containers"][0][
-        "args"
-    ]
-    assert {"--prefill-pipeline-parallel-size=8", "--decode-tensor-parallel-size=8"} <= set(args)
+def test_the_ten_lines_leave_the_layouts_to_the_worker() -> None:
+    pod = worker_pod({"model": {"uri": "org/m"}, "accelerator": {"count": 8}})
+    (container,) = pod["containers"]
+    args = container["args"]
     assert args[:2] == ["worker", "org/m"]
+    assert {"--parallelism=auto", "--devices=8"} <= set(args)
+    assert not [arg for arg in args if "parallel-size" in arg or "plan-" in arg]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+
+
+def test_the_planner_is_told_the_devices_and_the_workload() -> None:
+    args = worker_pod(PLANNED)["containers"][0]["args"]
+    assert {
+        "--parallelism=auto",
+        "--devices=8",
+        "--accelerator=L4",
+        "--plan-prompt-tokens=3000",
+        "--plan-output-tokens=300",
+        "--plan-concurrency=64",
+    } <= set(args)
+
+
+def test_layouts_that_are_given_are_taken_as_they_are() -> None:
+    for more in ({}, {"mode": "Manual"}):
+        spec = FULL | {"parallelism": FULL["parallelism"] | more}
+        args = worker_pod(spec)["containers"][0]["args"]
+        assert {"--prefill-pipeline-parallel-size=4", "--decode-tensor-parallel-size=4"} <= set(
+            args
+        )
+        assert not [arg for arg in args if arg.startswith(("--parallelism", "--devices"))]
 
 
 def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:

@@ -1,0 +1,88 @@
+"""``spec.parallelism`` and ``spec.planning``: the layouts, or what they are chosen for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from seesaw_operator.api.model import ApiModel
+from seesaw_operator.api.rules import Rule, rules
+
+Degree = Annotated[int, Field(ge=1, le=1024)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Layout(ApiModel):
+    """How the model is laid over a replica's devices: tensor x pipeline x data of them."""
+
+    tensor: Degree = Field(default=1, description="Tensor-parallel size.")
+    pipeline: Degree = Field(default=1, description="Pipeline-parallel size.")
+    data: Degree = Field(
+        default=1,
+        description="Data-parallel size: how many engines share the replica's devices, each on "
+        "its own part. Never switched, so the same in both layouts.",
+    )
+
+
+@rules(
+    Rule(
+        cel="has(self.prefill) == has(self.decode)",
+        message="give parallelism.prefill and parallelism.decode together, or neither",
+    ),
+    Rule(
+        cel="!has(self.mode) || self.mode != 'Manual' || (has(self.prefill) && has(self.decode))",
+        message="parallelism.mode Manual takes parallelism.prefill and parallelism.decode",
+    ),
+    Rule(
+        cel="!has(self.mode) || self.mode != 'Auto' || !(has(self.prefill) || has(self.decode))",
+        message="parallelism.mode Auto chooses the layouts: drop parallelism.prefill and "
+        "parallelism.decode, or set the mode to Manual",
+    ),
+    Rule(
+        cel="!has(self.prefill) || !has(self.decode) || self.prefill.data == self.decode.data",
+        message="prefill.data and decode.data must be equal: data parallelism is never switched",
+    ),
+    Rule(
+        cel="!has(self.prefill) || !has(self.decode) || self.prefill.tensor * "
+        "self.prefill.pipeline == self.decode.tensor * self.decode.pipeline",
+        message="prefill and decode run on the same devices: prefill.tensor x prefill.pipeline "
+        "must equal decode.tensor x decode.pipeline",
+    ),
+)
+class Parallelism(ApiModel):
+    """The two layouts between which the workers re-shard, or who chooses them."""
+
+    mode: Literal["Auto", "Manual"] | None = Field(
+        default=None,
+        description="'Auto': the planner chooses the layouts from the model, the accelerator and "
+        "'planning', or a static one where re-sharding does not pay. 'Manual': those given here. "
+        "Default: Manual if layouts are given, else Auto.",
+    )
+    prefill: Layout | None = Field(
+        default=None, description="The layout that prompts are prefilled under."
+    )
+    decode: Layout | None = Field(
+        default=None, description="The layout that tokens are decoded under."
+    )
+
+
+class Planning(ApiModel):
+    """What the planner plans for, and who approves of a better plan."""
+
+    approval: Literal["Manual", "Automatic"] = Field(
+        default="Manual",
+        description="What becomes of a better plan for the requests that came: 'Manual' proposes "
+        "it in status.plan.proposed and an Event; 'Automatic' applies it too, which replaces the "
+        "workers one at a time.",
+    )
+    prompt_tokens: Tokens | None = Field(
+        default=None,
+        description="Mean length of prompts, at first with Automatic approval. Default: 1000.",
+    )
+    output_tokens: Tokens | None = Field(
+        default=None,
+        description="Mean length of answers, at first with Automatic approval. Default: 250.",
+    )
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Requests in one replica at a time. Default: as many as it takes.",
+    )

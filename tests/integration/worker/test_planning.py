@@ -1,0 +1,92 @@
+"""A worker that plans for itself: what it runs is what it says it has planned."""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seesaw_cli.local import LocalWorker
+
+pytestmark = pytest.mark.engine
+
+FLAGS = (
+    "--parallelism=auto",
+    "--devices=2",
+    "--dtype=float32",
+    "--enforce-eager",
+    "--max-model-len=2048",
+    "--max-num-seqs=8",
+    "--block-size=32",
+    "--generation-config=vllm",
+    "--kv-cache-memory-bytes=268435456",
+    "--kv-buffer-gib=0.25",
+)
+TOY = """\
+[[interconnect]]
+name = "slow"
+kind = "pcie"
+gb_per_s = 0.5
+
+[[accelerator]]
+name = "Toy"
+memory_gib = 2
+memory_gb_per_s = 0.5
+tflops_16 = 0.5
+host_link = "pcie4x16"
+peer_link = "slow"
+"""
+
+
+def state(worker: LocalWorker) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{worker.url}/seesaw/state", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def complete(worker: LocalWorker) -> None:
+    body = {"model": worker.model, "prompt": [5] * 40, "max_tokens": 6, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{worker.url}/v1/completions",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        answer.read()
+
+
+def test_on_devices_with_slow_links_it_plans_a_pair_and_reshards(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "toy.toml"
+    catalogue.write_text(TOY)
+    flags = (
+        *FLAGS,
+        "--accelerator=Toy",
+        f"--plan-accelerators={catalogue}",
+        "--plan-prompt-tokens=1000",
+        "--plan-output-tokens=20",
+    )
+    log = tmp_path / "worker.log"
+    with LocalWorker(tiny_model, flags, log=log) as worker:
+        for _ in range(3):
+            complete(worker)
+        told = state(worker)
+    assert (told["prefill_layout"], told["decode_layout"]) == ("P2", "T2")
+    assert (told["plan"]["prefill"], told["plan"]["decode"]) == ("P2", "T2")
+    assert told["reshard"] == "auto"
+    assert told["transitions"] >= 2  # those of the warm-up
+    assert told["plan"]["gain_percent"] >= 3
+    assert told["finished"] == {"requests": 3, "prompt_tokens": 120, "output_tokens": 18}
+    assert "plan P2→T2 on Toy" in log.read_text()
+
+
+def test_on_the_cpu_it_serves_plain_vllm_and_says_why(tiny_model: Path, tmp_path: Path) -> None:
+    with LocalWorker(tiny_model, FLAGS, log=tmp_path / "worker.log") as worker:
+        complete(worker)
+        told = state(worker)
+    assert (told["prefill_layout"], told["decode_layout"]) == ("T2", "T2")
+    assert told["reshard"] == "never"
+    assert "on the CPU" in told["plan"]["reason"]
+    assert told["finished"]["requests"] == 1

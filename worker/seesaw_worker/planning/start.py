@@ -1,0 +1,210 @@
+"""The plan that a worker makes at its start, from its own flags, model and devices."""
+
+import dataclasses
+import json
+import re
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from seesaw_core.accelerators import GIB, Accelerator, Catalogue, builtin_catalogue, read_catalogue
+from seesaw_core.autoplan import LayoutPair, plan_pair, unpredicted
+from seesaw_core.errors import InputError, ModelError
+from seesaw_core.estimates import Limits
+from seesaw_core.messages import PlanSummary
+from seesaw_core.models import Model, describe_model
+from seesaw_core.planner import Question
+from seesaw_core.policy import Reshard
+from seesaw_core.profiles import Profile, read_profile
+from seesaw_core.workloads import Workload
+from seesaw_worker.planning.settings import Planning
+from seesaw_worker.refusals import one_line, refusals
+from seesaw_worker.settings import WorkerSettings
+
+_DTYPES = {"half": "float16", "float": "float32"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan in force. ``question`` is None where nothing can be predicted, as on the CPU."""
+
+    pair: LayoutPair
+    summary: PlanSummary
+    question: Question | None
+    may_reshard: bool
+
+    def settings(self, given: WorkerSettings) -> WorkerSettings:
+        """The settings with the plan's layouts; a static plan has nothing to re-shard."""
+        reshard = given.reshard
+        if self.pair.prefill == self.pair.decode:
+            reshard = Reshard.NEVER
+        return dataclasses.replace(
+            given,
+            prefill=self.pair.prefill,
+            decode=self.pair.decode,
+            policy=dataclasses.replace(given.policy, reshard=reshard),
+        )
+
+    def __str__(self) -> str:
+        found = self.summary
+        gives = ""
+        if found.predicted_tokens_per_s is not None:
+            gives = (
+                f" on {found.accelerator}: about {found.predicted_tokens_per_s:,} output tokens/s "
+                f"with prompts of {found.prompt_tokens:,} and answers of {found.output_tokens:,}"
+            )
+        return f"plan {self.pair}{gives}: {found.reason}"
+
+
+def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
+    """Choose the layouts.
+
+    Requires: ``settings`` are of ``args``, with ``--parallelism=auto``.
+    Raises: InputError naming the flag, its value and what would be accepted; CapacityError if
+    nothing fits.
+    """
+    from vllm.platforms import current_platform
+
+    planning = settings.planning
+    model = _model(args)
+    may_reshard = settings.reshard is not Reshard.NEVER
+    num_devices = planning.num_devices or _num_devices()
+    if planning.accelerator is None and current_platform.is_cpu():
+        reason = (
+            "on the CPU nothing is predicted, and re-sharding does not pay: the static layout with "
+            "the most tensor parallelism (--accelerator=NAME plans as if for that device)"
+        )
+        pair, summary = unpredicted(model.shape, num_devices, reason=reason)
+        return Planned(pair=pair, summary=summary, question=None, may_reshard=may_reshard)
+    question = Question(
+        model=model,
+        device=find_accelerator(planning, _device_name()),
+        num_devices=num_devices,
+        workload=_workload(planning, model, args.max_model_len),
+        profile=_profile(planning, args.gpu_memory_utilization),
+        limits=_limits(args, settings, num_devices),
+        data_parallel=False,
+    )
+    pair, summary = plan_pair(question, may_reshard=may_reshard)
+    return Planned(pair=pair, summary=summary, question=question, may_reshard=may_reshard)
+
+
+def find_accelerator(planning: Planning, device_name: str) -> Accelerator:
+    """The catalogue's entry for ``--accelerator`` or, without one, for what the GPU calls itself.
+
+    Raises: InputError listing what is known.
+    """
+    catalogue = _catalogue(planning.accelerators)
+    wanted = _plain(planning.accelerator or device_name)
+    for found in catalogue.accelerators.values():
+        if wanted in map(_plain, (found.name, *found.products)):
+            return found
+    known = ", ".join(catalogue.accelerators)
+    if planning.accelerator is not None:
+        raise InputError(
+            f"--accelerator={planning.accelerator} is not known; known: {known}; describe others "
+            "in a file for --plan-accelerators"
+        )
+    raise InputError(
+        f"this GPU calls itself {device_name!r}, which is not in the catalogue; give --accelerator "
+        f"with the nearest of {known} and what was measured in --plan-profile, describe it in a "
+        "file for --plan-accelerators, or set the layouts by hand without --parallelism=auto"
+    )
+
+
+def _plain(name: str) -> str:
+    """A name as one may write it: `NVIDIA L4` is `NVIDIA-L4`, as device plugins label it."""
+    return re.sub(r"[\s_-]+", "-", name.strip()).casefold()
+
+
+def _catalogue(file: Path | None) -> Catalogue:
+    if file is None:
+        return builtin_catalogue()
+    text = _text(file, "--plan-accelerators")
+    return read_catalogue(text, source=str(file), extends=builtin_catalogue())
+
+
+def _profile(planning: Planning, memory_utilisation: float) -> Profile:
+    profile = Profile()
+    if planning.profile is not None:
+        file = planning.profile
+        try:
+            found = json.loads(_text(file, "--plan-profile"))
+        except ValueError as error:
+            raise InputError(f"--plan-profile={file} is not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise InputError(f"--plan-profile={file} must hold an object")
+        profile = read_profile(found, source=f"--plan-profile={file}")
+    return dataclasses.replace(profile, memory_utilisation=memory_utilisation)
+
+
+def _text(file: Path, flag: str) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{flag}={file} cannot be read: {one_line(error)}") from error
+
+
+def _workload(planning: Planning, model: Model, max_model_len: int | None) -> Workload:
+    """The workload that was told. vLLM takes no layout whose pool lacks the longest request."""
+    longest = model.max_tokens if max_model_len is None else max(0, max_model_len)
+    return Workload(
+        prompt_tokens=planning.prompt_tokens,
+        output_tokens=planning.output_tokens,
+        longest_tokens=longest,
+        concurrency=planning.concurrency,
+    )
+
+
+def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> Limits:
+    """What vLLM will run with: the flags, or its own defaults for this platform."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    tokens, requests = AsyncEngineArgs.get_batch_defaults(num_devices)
+    context = UsageContext.OPENAI_API_SERVER
+    return Limits(
+        step_tokens=(args.max_num_batched_tokens or tokens.get(context) or 2048,),
+        max_requests=args.max_num_seqs or requests.get(context) or 256,
+        buffer_bytes=settings.kv_buffer_gib * GIB / num_devices,
+    )
+
+
+def _model(args: Namespace) -> Model:
+    """The model's description. A hub's config.json is fetched. Raises: ModelError."""
+    return describe_model(
+        _config(args.model, args.revision),
+        name=args.model,
+        dtype=_DTYPES.get(args.dtype, args.dtype),
+        kv_dtype=args.kv_cache_dtype,
+    )
+
+
+def _config(model: str, revision: str | None) -> dict[str, Any]:
+    from transformers import PretrainedConfig
+
+    folder = Path(model).expanduser()
+    place = str(folder) if folder.is_dir() else model
+    try:
+        with refusals():
+            config, _ = PretrainedConfig.get_config_dict(place, revision=revision)
+            if not config:
+                raise ModelError("there is none")
+    except InputError as error:
+        raise ModelError(
+            f"{model}: its config.json, which --parallelism=auto plans from, cannot be read "
+            f"({error}); give a checkpoint's folder, or check the name and the network"
+        ) from error
+    return dict(config)
+
+
+def _num_devices() -> int:
+    from vllm.platforms import current_platform
+
+    return 1 if current_platform.is_cpu() else max(1, int(current_platform.device_count()))
+
+
+def _device_name() -> str:
+    from vllm.platforms import current_platform
+
+    return "CPU" if current_platform.is_cpu() else str(current_platform.get_device_name())
