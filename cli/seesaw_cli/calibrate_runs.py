@@ -13,7 +13,7 @@ from seesaw_cli.local import LocalWorker
 from seesaw_core.layouts import Layout
 from seesaw_core.workloads import Request
 
-_REPEATS = 3
+_REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

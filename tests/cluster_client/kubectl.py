@@ -1,8 +1,8 @@
 """What end-to-end tests do with kubectl and helm on a real cluster.
 
 The cluster is that of ``make cluster-up``, or the user's own if ``KUBECONFIG`` is set; then
-``SEESAW_IMAGES`` says where the images are (such as ``registry.example.com/team/``), tagged with the
-chart's appVersion.
+``SEESAW_IMAGES`` says where the images are (such as ``registry.example.com/team/``), tagged with
+the chart's appVersion.
 """
 
 import json

@@ -52,6 +52,8 @@ def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
     """The configuration of plain vLLM in the decode layout, for ``--reshard never``."""
     if current_platform.is_cpu():
         os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
+        if settings.decode.num_devices > 1 and args.worker_cls == "auto":
+            args.worker_cls = "seesaw_worker.engine.plain_worker.PlainCpuWorker"
     return _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
 
 
