@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
         return 0
     print()
     print(_text("check", checks, profile))
-    worst = max(abs(m.predicted_s(profile) / m.seconds - 1) for m in checks)
+    worst = max(abs(m.seconds / m.predicted_s(profile) - 1) for m in checks)
     kept = worst <= options.tolerance / 100
     print(f"largest error {100 * worst:.1f} %, allowed {options.tolerance:g} %")
     return 0 if kept else 1
@@ -140,6 +140,7 @@ def _device(name: str | None) -> tuple[Accelerator, Profile]:
         compute_share=0.1,
         attention_share=0.05,
         memory_share=0.2,
+        roofline_power=2.0,
         nvlink_all_reduce_share=0.2,
         all_reduce_latency_us=50.0,
         send_latency_us=500.0,

@@ -111,7 +111,7 @@ class StepCosts:
         peak = self.device.flops_8 if model.computes_in_8_bits else self.device.flops_16
         read_s = touched * model.weight_bytes / tensor / bandwidth
         flops = 2 * model.params_per_token * num_tokens / tensor
-        return max(read_s, flops / (peak * self.profile.compute_share))
+        return self._overlapped(read_s, flops / (peak * self.profile.compute_share))
 
     def _head_s(self, sampled: int) -> float:
         model, tensor = self.model, self.layout.tensor
@@ -120,7 +120,15 @@ class StepCosts:
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
         read_s = model.head_params * model.dtype_bytes / tensor / bandwidth
         flops = 2 * model.head_params * sampled / tensor
-        return max(read_s, flops / (self.device.flops_16 * self.profile.compute_share))
+        compute_s = flops / (self.device.flops_16 * self.profile.compute_share)
+        return self._overlapped(read_s, compute_s)
+
+    def _overlapped(self, one_s: float, other_s: float) -> float:
+        """Seconds of two things that overlap: a smooth roofline."""
+        longer_s, shorter_s = max(one_s, other_s), min(one_s, other_s)
+        power = self.profile.roofline_power
+        added: float = (1 + (shorter_s / longer_s) ** power) ** (1 / power)
+        return longer_s * added
 
     def _all_reduce_s(self, num_tokens: int) -> float:
         ranks = self.layout.tensor

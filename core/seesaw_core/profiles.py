@@ -29,6 +29,13 @@ class Profile:
     memory_share: float = field(
         default=0.82, metadata={"doc": "Share of memory bandwidth that decoding reaches."}
     )
+    roofline_power: float = field(
+        default=4.0,
+        metadata={
+            "doc": "How well reading weights and arithmetic overlap: at 1 their times add up, and "
+            "the larger it is, the nearer the sum comes to the longer of the two."
+        },
+    )
     host_share: float = field(
         default=0.85, metadata={"doc": "Share of the host link that large copies reach."}
     )
@@ -78,6 +85,8 @@ class Profile:
                 raise InputError(f"profile: {f.name}={value!r} must be a number")
             if is_share and not 0 < value <= 1:
                 raise InputError(f"profile: {f.name}={value} must be above 0 and at most 1")
+            if f.name == "roofline_power" and not value >= 1:
+                raise InputError(f"profile: {f.name}={value} must be at least 1")
             if not is_share and not value >= 0:
                 raise InputError(f"profile: {f.name}={value} must not be negative")
 

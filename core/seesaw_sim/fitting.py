@@ -17,6 +17,7 @@ FITTED = (
     "compute_share",
     "attention_share",
     "memory_share",
+    "roofline_power",
     "nvlink_all_reduce_share",
     "pcie_all_reduce_share",
     "all_reduce_latency_us",
@@ -65,6 +66,7 @@ def fit(measurements: Sequence[Measurement], start: Profile) -> Fit:
     def profile(point: Sequence[float]) -> Profile:
         values = dict(zip(FITTED, map(exp, point), strict=True))
         bounded = {n: min(1.0, v) if n.endswith("_share") else v for n, v in values.items()}
+        bounded["roofline_power"] = max(1.0, bounded["roofline_power"])
         return replace(start, **bounded)  # type: ignore[arg-type]
 
     def residuals(point: Sequence[float]) -> list[float]:

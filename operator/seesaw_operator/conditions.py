@@ -147,7 +147,7 @@ def _router(owner: Owner, seen: Observed) -> Outlook:
         type=ConditionType.ROUTER_READY,
         status="True" if ready else "False",
         reason="Serving" if ready else "NoneServes",
-        message=f"{ready} routers serve {owner.url}."
+        message=f"{_counted(ready, 'router serves', 'routers serve')} {owner.url}."
         if ready
         else "No router serves yet; routers start within seconds.",
     )
@@ -164,6 +164,8 @@ def _progressing(spec: Spec, seen: Observed) -> Outlook:
     elif updated < spec.replicas:
         reason = "RollingOut"
         message = f"{updated} of {spec.replicas} worker pods match the spec; one at a time goes."
+    elif (ready := sum(map(pods.is_ready, seen.worker_pods))) < spec.replicas:
+        reason, message = "Starting", f"{ready} of {spec.replicas} worker pods serve."
     elif not _is_rolled_out(seen.router, spec.router.replicas):
         reason, message = "RollingOut", "The routers are being replaced, one at a time."
     else:
@@ -171,7 +173,7 @@ def _progressing(spec: Spec, seen: Observed) -> Outlook:
             type=ConditionType.PROGRESSING,
             status="False",
             reason="UpToDate",
-            message="All pods match the spec.",
+            message="All pods match the spec and serve.",
         )
     return Outlook(type=ConditionType.PROGRESSING, status="True", reason=reason, message=message)
 
@@ -186,7 +188,7 @@ def _is_rolled_out(deployment: dict[str, Any] | None, replicas: int) -> bool:
 
 
 def _degraded(seen: Observed) -> Outlook:
-    troubles = _troubles([*seen.worker_pods, *seen.router_pods])
+    troubles = [*_troubles(seen.worker_pods), *_troubles(seen.router_pods)]  # the larger first
     if not troubles:
         return Outlook(
             type=ConditionType.DEGRADED,
@@ -199,8 +201,13 @@ def _degraded(seen: Observed) -> Outlook:
         type=ConditionType.DEGRADED,
         status="True",
         reason=first.reason,
-        message=first.message + (f" ({more} more pods are in trouble.)" if more else ""),
+        message=first.message
+        + (f" ({_counted(more, 'more pod is', 'more pods are')} in trouble.)" if more else ""),
     )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _troubles(all_pods: Iterable[pods.Pod]) -> list[pods.Trouble]:

@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from seesaw_operator.names import COMPONENT_LABEL
+from seesaw_operator.objects.router import COMPONENT as ROUTER
+
 Pod = dict[str, Any]
 
 _WAITING = {
@@ -20,6 +23,9 @@ _NEXT = {
     "ContainerConfigError": "Check engine.env and the Secrets and ConfigMaps that it names.",
     "Unschedulable": "Free or add devices, or lower accelerator.count, replicas or "
     "engine.resources.",
+    "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas.",
+    "VolumeMissing": "Check model.uri: pvc://CLAIM/PATH names a claim of this namespace, and the "
+    "claim must be bound.",
     "OutOfMemory": "Raise engine.resources.memory, or lower kvBuffer.size.",
     "InvalidInput": "Change what the message names.",
     "Crashing": "Look at the log: kubectl logs {pod} --previous",
@@ -75,7 +81,8 @@ def trouble(pod: Pod) -> Trouble | None:
         return None
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        return _trouble(pod, "Unschedulable", scheduled.get("message", ""))
+        message = scheduled.get("message", "")
+        return _trouble(pod, "Unschedulable", message, next_step=_to_schedule(pod, message))
     for status in pod.get("status", {}).get("containerStatuses", ()):
         found = _container_trouble(pod, status)
         if found is not None:
@@ -100,15 +107,27 @@ def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
         ours = _OUR_ERROR.findall(said)
         text = ours[-1] if ours else said
         fields = [f"{flag} is {field}" for flag, field in _FIELDS.items() if flag in text]
+        if "GiB of memory are available" in text:
+            fields.append("what is available is engine.resources.memory")
         return _trouble(pod, "InvalidInput", " · ".join([text.rstrip("."), *fields]))
     last = said.splitlines()[-1] if said else f"exit code {ended.get('exitCode')}"
     return _trouble(pod, "Crashing", last)
 
 
-def _trouble(pod: Pod, reason: str, message: str) -> Trouble:
+def _to_schedule(pod: Pod, message: str) -> str:
+    """What would let a pod find its node: it depends on what is missing, and for whom."""
+    if "persistentvolumeclaim" in message or "volume" in message:
+        return "VolumeMissing"
+    labels = pod["metadata"].get("labels", {})
+    is_router = labels.get(COMPONENT_LABEL) == ROUTER
+    return "RouterUnschedulable" if is_router else "Unschedulable"
+
+
+def _trouble(pod: Pod, reason: str, message: str, next_step: str | None = None) -> Trouble:
     name = pod["metadata"]["name"]
     text = message.strip()[:_MESSAGE_LIMIT].rstrip(".")
-    return Trouble(reason=reason, message=f"Pod {name}: {text}. {_NEXT[reason].format(pod=name)}")
+    then = _NEXT[next_step or reason].format(pod=name)
+    return Trouble(reason=reason, message=f"Pod {name}: {text}. {then}")
 
 
 def _condition(pod: Pod, kind: str) -> dict[str, Any]:

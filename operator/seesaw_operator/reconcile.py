@@ -153,7 +153,10 @@ class Reconciler:
         if self._store.resource(Key(namespace, name)) is resource:
             self._store.put_resource(resource | {"status": outside})
         before = {c.type: c for c in old.conditions}
+        blamed = {c.reason for c in status.conditions if _is_cause(c)}
         for condition in status.conditions:
+            if condition.type is ConditionType.READY and condition.reason in blamed:
+                continue  # told already, with the same words
             if _is_news(condition, before.get(condition.type)):
                 kind = "Warning" if _is_bad(condition) else "Normal"
                 await self._cluster.record(
@@ -172,14 +175,19 @@ def _is_news(condition: Condition, before: Condition | None) -> bool:
     ):
         return False
     if before is None:
-        return _is_bad(condition) or condition.type is ConditionType.ACCEPTED
+        is_bad = _is_bad(condition) and condition.type is not ConditionType.READY
+        return is_bad or condition.type is ConditionType.ACCEPTED
     return (before.status, before.reason) != (condition.status, condition.reason)
 
 
 def _is_bad(condition: Condition) -> bool:
     if condition.type is ConditionType.DEGRADED:
         return condition.status == "True"
-    return condition.type is ConditionType.ACCEPTED and condition.status == "False"
+    return condition.status == "False"
+
+
+def _is_cause(condition: Condition) -> bool:
+    return condition.type is not ConditionType.READY and _is_bad(condition)
 
 
 def _version(body: Object) -> str:

@@ -101,6 +101,10 @@ def _root() -> Schema:
                 "Services are made from it",
             },
             {
+                "rule": "self.metadata.name.matches('^[a-z]')",
+                "message": "metadata.name must begin with a letter: a Service is named after it",
+            },
+            {
                 "rule": "!self.metadata.name.contains('.')",
                 "message": "metadata.name must not contain dots: a Service is named after it",
             },

@@ -136,6 +136,33 @@ class Resources(ApiModel):
     )
 
 
+_OPERATORS = (
+    "--host",
+    "--port",
+    "--shm-dir",
+    "--kv-buffer-gib",
+    "--reshard",
+    "--parallelism",
+    "--drain-timeout-s",
+    "--tensor-parallel-size",
+    "--pipeline-parallel-size",
+    "--data-parallel-size",
+    "--prefill-tensor-parallel-size",
+    "--prefill-pipeline-parallel-size",
+    "--decode-tensor-parallel-size",
+    "--decode-pipeline-parallel-size",
+)
+
+
+@rules(
+    Rule(
+        cel="!has(self.extraArgs) || !self.extraArgs.exists(flag, "
+        f"flag.split('=')[0] in {list(_OPERATORS)})",
+        message="extraArgs must not set what the operator sets from other fields: layouts "
+        "(parallelism), --kv-buffer-gib (kvBuffer.size), --reshard (reshard), --host, --port, "
+        "--shm-dir and --drain-timeout-s",
+    )
+)
 class Engine(ApiModel):
     """The worker's container."""
 

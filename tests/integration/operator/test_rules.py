@@ -14,7 +14,12 @@ from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
 
 FOLDER = Path(__file__).parents[3] / "manifests/examples"
-EXAMPLES: dict[str, Json] = {e.stem: yaml.safe_load(e.read_text()) for e in FOLDER.glob("*.yaml")}
+EXAMPLES: dict[str, Json] = {
+    path.stem: found
+    for path in FOLDER.glob("*.yaml")
+    for found in yaml.safe_load_all(path.read_text())
+    if found["kind"] == "SeesawDeployment"
+}
 SPEC: Json = {"model": {"uri": "org/model"}}
 PAIR = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
 TWO: Json = {"accelerator": {"count": 2}}
@@ -42,6 +47,11 @@ BREAKING: dict[str, tuple[str, Json]] = {
     "parallelism.mode Manual takes": ("llama", TWO | {"parallelism": {"mode": "Manual"}}),
     "parallelism.mode Auto chooses": ("llama", TWO | {"parallelism": PAIR | {"mode": "Auto"}}),
     "parallelism must use all devices": ("llama", {"parallelism": PAIR}),
+    "extraArgs must not set what the operator sets": (
+        "llama",
+        {"engine": {"extraArgs": ["--dtype=float16", "--port=9000"]}},
+    ),
+    "metadata.name must begin with a letter": ("3b", {}),
     "engine.resources.memory must be larger than kvBuffer.size": (
         "llama",
         {"kvBuffer": {"size": "8Gi"}, "engine": {"resources": {"memory": "8192Mi"}}},

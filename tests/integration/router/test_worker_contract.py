@@ -60,7 +60,9 @@ def served(
         pool = "--kv-cache-memory-bytes=134217728"
         buffer = ("--kv-buffer-gib=0.05", "--reshard=always")
         commands = [[*seesaw, "serve", str(model), f"--port={port}", name, *flags, pool, *buffer]]
-    processes = [subprocess.Popen(command) for command in commands]
+    log = tmp_path_factory.mktemp("logs") / "stderr"
+    with log.open("wb") as stderr:
+        processes = [subprocess.Popen(command, stderr=stderr) for command in commands]
     router = f"http://127.0.0.1:{port}"
     try:
         asyncio.run(until_ready(router, processes))
@@ -71,6 +73,7 @@ def served(
             process.send_signal(signal.SIGTERM)
         codes = [process.wait(60) for process in processes]
     assert codes[-1] == 0
+    assert "Traceback" not in log.read_text()
 
 
 async def until_ready(url: str, processes: list["subprocess.Popen[bytes]"]) -> None:

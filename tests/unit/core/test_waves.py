@@ -57,6 +57,19 @@ def test_a_prompt_that_has_waited_too_long_goes_whatever_the_turns() -> None:
     assert step == Release(replica="a", count=1, reason="the oldest waited too long")
 
 
+def test_a_burst_is_shared_with_replicas_that_have_next_to_nothing() -> None:
+    """One buffer could take all of it, and the other replicas would idle."""
+    roomy = replace(BUSY, num_running=4, free_tokens=10**6, capacity_tokens=10**6)
+    replicas = [replace(roomy, name=name) for name in "abcd"]
+    step = POLICY.next_step(queue(*[100] * 400), replicas)
+    assert isinstance(step, Release)
+    assert step.count == 100
+    rest = [replace(roomy, num_running=104), *replicas[1:]]
+    step = POLICY.next_step(queue(*[100] * 300), rest)
+    assert isinstance(step, Release)
+    assert step.count == 100
+
+
 def test_a_prompt_larger_than_any_buffer_still_goes() -> None:
     step = POLICY.next_step(queue(5000), [replace(BUSY, window_age_s=9.0)])
     assert isinstance(step, Release)

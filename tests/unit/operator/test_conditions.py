@@ -179,3 +179,31 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     found = conditions(observed(ready("a")), old=old)
     assert found["Ready"].last_transition_time == "2025-01-01T00:00:00Z"
     assert found["WorkersReady"].last_transition_time == "2026-01-01T00:00:00Z"
+
+
+def unscheduled(name: str, message: str, component: str = "worker") -> dict[str, Any]:
+    made = pod(name, conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+    made["metadata"]["labels"] = {"app.kubernetes.io/component": component}
+    return made
+
+
+def test_a_missing_claim_is_not_blamed_on_devices() -> None:
+    found = conditions(observed(unscheduled("a", 'persistentvolumeclaim "models" not found')))
+    assert "model.uri" in found["Degraded"].message
+    assert "accelerator.count" not in found["Degraded"].message
+
+
+def test_a_workers_trouble_is_told_before_a_routers_each_with_its_own_advice() -> None:
+    lacking = unscheduled("r", "1 Insufficient cpu", component="router")
+    worker = unscheduled("w", "1 Insufficient nvidia.com/gpu")
+    found = conditions(observed(worker, routers=(lacking,)))
+    assert "nvidia.com/gpu" in found["Degraded"].message
+    assert "(1 more pod is in trouble.)" in found["Degraded"].message
+    alone = conditions(observed(ready("w"), ready("v"), routers=(lacking,)))
+    assert "router.replicas" in alone["Degraded"].message
+
+
+def test_it_progresses_until_every_worker_serves() -> None:
+    found = conditions(observed(ready("a"), pod("b")))
+    assert (found["Progressing"].status, found["Progressing"].reason) == ("True", "Starting")
+    assert found["Progressing"].message == "1 of 2 worker pods serve."
