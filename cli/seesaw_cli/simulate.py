@@ -26,7 +26,8 @@ from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request, summarise
 from seesaw_sim.draws import arriving
-from seesaw_sim.simulate import Report, Scenario, simulate
+from seesaw_sim.reports import Report
+from seesaw_sim.simulate import Scenario, simulate
 
 _RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from seesaw_sim.simulate import Report
+from seesaw_sim.reports import Report
 
 _COLOURS = {
     "prefill": "#d97706",

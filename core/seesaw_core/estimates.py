@@ -159,10 +159,10 @@ def _pair(
         return lacking
     devices = decode.layout.tensor * decode.layout.pipeline
     buffer_tokens = limits.buffer_bytes * devices / decode.model.kv_bytes_per_token
-    if buffer_tokens < workload.longest_tokens:
+    if buffer_tokens < workload.prompt_tokens:  # longer ones go in place, if they are few
         return (
-            f"the KV buffer holds {buffer_tokens:,.0f} tokens, fewer than the longest request's "
-            f"{workload.longest_tokens:,}"
+            f"the KV buffer holds {buffer_tokens:,.0f} tokens, fewer than the mean prompt's "
+            f"{workload.prompt_tokens:,.0f}"
         )
     share = _share(workload, decode.layout)
     running = min(_num_running(room, workload, limits), share)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError
+from seesaw_sim.groups import Group, is_current
 from seesaw_sim.sequences import Sequence
 
 _WATERMARK = 0.01  # share of the pool that admission leaves free, as vLLM does
@@ -24,32 +25,6 @@ class Outcome:
     first: list[Sequence] = field(default_factory=list)
     finished: list[Sequence] = field(default_factory=list)
     prefilled: list[Sequence] = field(default_factory=list)
-
-
-class _Group:
-    """Requests that share micro-batches. ``decoding`` is a heap by the round that ends each."""
-
-    __slots__ = ("chunk", "chunk_pairs", "context", "decoding", "num_decoding", "parts")
-
-    def __init__(self) -> None:
-        self.decoding: list[tuple[int, int, Sequence]] = []
-        self.num_decoding = 0
-        self.context = 0
-        self.chunk = 0
-        self.chunk_pairs = 0.0
-        self.parts: list[tuple[Sequence, int]] = []
-
-    def add(self, sequence: Sequence, tokens: int, before: int) -> None:
-        """Put ``tokens`` of a prompt, after ``before`` others of it, into the next micro-batch."""
-        self.parts.append((sequence, tokens))
-        self.chunk += tokens
-        self.chunk_pairs += tokens * (before + tokens / 2)
-
-
-def _is_current(entry: tuple[int, int, Sequence]) -> bool:
-    """Whether an entry is not left over from before its request was preempted."""
-    ends_round, _, sequence = entry
-    return sequence.is_running and sequence.ends_round == ends_round
 
 
 class Engine:
@@ -83,7 +58,7 @@ class Engine:
         self._only_prefills = only_prefills
         self._virtual_engines = virtual_engines
         self._prefilling: dict[int, Sequence] = {}
-        self._groups = [_Group() for _ in range(costs.layout.pipeline)]
+        self._groups = [Group() for _ in range(costs.layout.pipeline)]
         self._newest: list[Sequence] = []
         self._fresh: list[Sequence] = []
         self._round = 0
@@ -181,11 +156,11 @@ class Engine:
         self._end_chunks(outcome)
         return outcome
 
-    def _end_decoding(self, group: _Group, outcome: Outcome) -> None:
+    def _end_decoding(self, group: Group, outcome: Outcome) -> None:
         heap = group.decoding
-        while heap and (heap[0][0] <= self._round or not _is_current(heap[0])):
+        while heap and (heap[0][0] <= self._round or not is_current(heap[0])):
             entry = heapq.heappop(heap)
-            if _is_current(entry):
+            if is_current(entry):
                 sequence = entry[2]
                 self._stop_decoding(sequence)
                 sequence.output_left = 0
@@ -305,7 +280,7 @@ class Engine:
                 left = self._fill(group, sequence, left)
         return True
 
-    def _fill(self, group: _Group, sequence: Sequence, left: int) -> int:
+    def _fill(self, group: Group, sequence: Sequence, left: int) -> int:
         """Put as much of a prompt as fits into a group's micro-batch. Returns what is left."""
         tokens = min(left, self._step_tokens - group.num_decoding - group.chunk)
         if tokens <= 0:
@@ -318,7 +293,7 @@ class Engine:
         decoding, soonest = 0, 0
         for group in self._groups:
             heap = group.decoding
-            while heap and not _is_current(heap[0]):
+            while heap and not is_current(heap[0]):
                 heapq.heappop(heap)
             if heap:
                 soonest = min(soonest or heap[0][0], heap[0][0])

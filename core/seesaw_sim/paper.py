@@ -22,7 +22,8 @@ from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Request, summarise
 from seesaw_sim.draws import Lengths, draw_requests
-from seesaw_sim.simulate import Report, Scenario, simulate
+from seesaw_sim.reports import Report
+from seesaw_sim.simulate import Scenario, simulate
 
 TIE = 0.02
 _STEPS = (512, 1024, 2048, 4096)

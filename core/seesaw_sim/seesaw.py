@@ -83,12 +83,10 @@ class SeesawServer:
         self._num_running = 0
 
     def take(self, sequence: Sequence) -> None:
-        """Raises: CapacityError if the request never fits the buffer or the decode pool."""
-        if _in_blocks(sequence.prompt_tokens) > self._capacity:
-            raise CapacityError(
-                f"a prompt of {sequence.prompt_tokens:,} tokens does not fit into the KV buffer "
-                f"of {self._capacity:,}"
-            )
+        """A prompt larger than the whole buffer goes in place at once.
+
+        Raises: CapacityError if the request never fits the decode pool.
+        """
         wanted = sequence.prompt_tokens + sequence.output_left
         if wanted > self._decode.engine.admissible_tokens:
             raise CapacityError(
@@ -96,6 +94,11 @@ class SeesawServer:
                 f"{self._decode.engine.admissible_tokens:,}"
             )
         self._num_running += 1
+        if _in_blocks(sequence.prompt_tokens) > self._capacity:
+            self._num_decoding += 1
+            self._decode.engine.take(sequence)
+            self._clock.settle(self._decode.nudge)
+            return
         self._waiting.append(sequence)
         self._view_tokens = None
         self._clock.settle(self._drive)

@@ -16,10 +16,11 @@ from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
+from seesaw_sim.reports import Report, percentiles
 from seesaw_sim.router import LeastLoaded, Router, Waves
 from seesaw_sim.seesaw import Pair, SeesawServer
 from seesaw_sim.sequences import Sequence
-from seesaw_sim.systems import DisaggregatedServer, Journal, Server, StaticServer, Stretch
+from seesaw_sim.systems import DisaggregatedServer, Journal, Server, StaticServer
 
 OnProgress = Callable[[int, int], None]
 
@@ -69,47 +70,6 @@ class Scenario:
 
     def costs(self, layout: Layout) -> StepCosts:
         return StepCosts(self.model, self.device, layout, self.profile)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Percentiles:
-    """Units: seconds."""
-
-    mean: float
-    p50: float
-    p90: float
-    p99: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What came of it. Units in the names; rates over the time from first arrival to last answer.
-
-    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still
-    held at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is
-    wrong. ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
-    """
-
-    num_requests: int
-    prompt_tokens: int
-    output_tokens: int
-    duration_s: float
-    requests_per_s: float
-    output_tokens_per_s: float
-    total_tokens_per_s: float
-    ttft: Percentiles
-    tpot: Percentiles
-    latency: Percentiles
-    transitions: int
-    preemptions: int
-    generated_tokens: int
-    left_tokens: int
-    seconds_by_phase: dict[str, float]
-    peak_pool_share: float
-    peak_buffer_tokens: int
-    buffer_tokens: int
-    stretches: tuple[Stretch, ...] = field(repr=False)
-    buffer: tuple[tuple[int, float, int], ...] = field(repr=False)
 
 
 def simulate(
@@ -306,9 +266,9 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
         requests_per_s=len(sequences) / duration_s,
         output_tokens_per_s=outputs / duration_s,
         total_tokens_per_s=(prompts + outputs) / duration_s,
-        ttft=_percentiles(ttft),
-        tpot=_percentiles(tpot or [0.0]),
-        latency=_percentiles(latency),
+        ttft=percentiles(ttft),
+        tpot=percentiles(tpot or [0.0]),
+        latency=percentiles(latency),
         transitions=journal.num_transitions,
         preemptions=sum(e.num_preemptions for e in system.engines),
         generated_tokens=sum(e.num_generated for e in system.engines),
@@ -320,12 +280,3 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
         stretches=tuple(journal.stretches),
         buffer=tuple(journal.buffer),
     )
-
-
-def _percentiles(values: list[float]) -> Percentiles:
-    ordered = sorted(values)
-
-    def at(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-    return Percentiles(mean=sum(ordered) / len(ordered), p50=at(0.5), p90=at(0.9), p99=at(0.99))

@@ -1,0 +1,56 @@
+"""What came of a simulation."""
+
+from dataclasses import dataclass, field
+
+from seesaw_sim.systems import Stretch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Units: seconds."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of it. Units in the names; rates over the time from first arrival to last answer.
+
+    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still
+    held at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is
+    wrong. ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
+    """
+
+    num_requests: int
+    prompt_tokens: int
+    output_tokens: int
+    duration_s: float
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    ttft: Percentiles
+    tpot: Percentiles
+    latency: Percentiles
+    transitions: int
+    preemptions: int
+    generated_tokens: int
+    left_tokens: int
+    seconds_by_phase: dict[str, float]
+    peak_pool_share: float
+    peak_buffer_tokens: int
+    buffer_tokens: int
+    stretches: tuple[Stretch, ...] = field(repr=False)
+    buffer: tuple[tuple[int, float, int], ...] = field(repr=False)
+
+
+def percentiles(values: list[float]) -> Percentiles:
+    """Of any values. Requires: there is one."""
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return Percentiles(mean=sum(ordered) / len(ordered), p50=at(0.5), p90=at(0.9), p99=at(0.99))
