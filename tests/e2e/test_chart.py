@@ -14,6 +14,7 @@ from seesaw_operator.api.crd import document
 
 pytestmark = pytest.mark.e2e
 
+OPERATORS = "app.kubernetes.io/name=seesaw-operator,app.kubernetes.io/component!=test"
 CHART = ROOT / "charts/seesaw"
 STAND_IN = {
     "model": {"uri": "stand-in"},
@@ -92,7 +93,7 @@ def test_an_upgrade_from_the_previous_commit_restarts_no_worker_and_no_router(
     system("rollout", "status", "deployment/seesaw", "--timeout=60s")
 
     def leads() -> bool:
-        pods = system.get("pods", "-l", "app.kubernetes.io/name=seesaw-operator")["items"]
+        pods = system.get("pods", "-l", OPERATORS)["items"]
         holder = system.get("lease", "seesaw")["spec"].get("holderIdentity", "")
         return [holder.startswith(p["metadata"]["name"]) for p in pods] == [True]
 
