@@ -153,7 +153,10 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
 
 
 def read_profile_file(path: Path) -> Profile:
-    found = json.loads(_text(path, "--profile"))
+    try:
+        found = json.loads(_text(path, "--profile"))
+    except ValueError as error:
+        raise InputError(f"--profile={path}: not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"--profile={path}: must hold an object")
     return read_profile(found.get("profile", found), source=f"--profile={path}")
@@ -224,6 +227,6 @@ def _requests(options: argparse.Namespace, model: Model) -> list[Request]:
 
 def _text(path: Path, flag: str) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{flag}={path}: {error}") from error

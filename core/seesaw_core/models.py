@@ -274,7 +274,12 @@ def _quantised(fields: _Fields, dtype_bytes: int) -> tuple[float, bool]:
     method = str(found.get("quant_method") or "").lower()
     match method:
         case "gptq" | "awq" | "gptq_marlin" | "awq_marlin" | "auto-round":
-            bits, group = int(found.get("bits") or 4), int(found.get("group_size") or 128)
+            bits, group = found.get("bits", 4), found.get("group_size", 128)
+            if bits not in (2, 3, 4, 8) or not isinstance(group, int) or group in (0, None):
+                raise ModelError(
+                    f"config.json: quantization_config has bits={bits!r} and group_size={group!r}; "
+                    "bits must be 2, 3, 4 or 8, and group_size a whole number (-1 for none)"
+                )
             return (bits + (0 if group < 0 else 20 / group)) / 8, False
         case "fp8" | "fbgemm_fp8":
             return 1.0, True

@@ -137,6 +137,8 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
         ({"torch_dtype": "int3"}, "torch_dtype='int3' is not known; known:"),
         ({"kv_lora_rank": 512}, "latent attention is not described"),
         ({"quantization_config": {"quant_method": "magic"}}, "'magic' is not described"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": -4}}, "bits=-4"),
+        ({"quantization_config": {"quant_method": "awq", "group_size": "x"}}, "group_size='x'"),
         ({"num_local_experts": 8}, "lacks num_experts_per_tok"),
         ({"num_local_experts": 8, "num_experts_per_tok": 9}, "at most the 8 experts"),
     ],
