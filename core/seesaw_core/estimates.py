@@ -273,7 +273,10 @@ def _lacking(room: int, workload: Workload, costs: StepCosts) -> str:
 
 def _whole(found: Estimate, workload: Workload, layout: Layout) -> Estimate:
     """Of all data-parallel replicas, with what follows from the requests' rate."""
-    per_s = found.requests_per_s * layout.data
+    busy = layout.data  # a replica without a request does nothing
+    if workload.concurrency is not None:
+        busy = min(busy, workload.concurrency)
+    per_s = found.requests_per_s * busy
     ttft_s = None
     if workload.concurrency is not None:  # Little's law: what is not decoding has waited
         latency_s = workload.concurrency / per_s
@@ -284,5 +287,5 @@ def _whole(found: Estimate, workload: Workload, layout: Layout) -> Estimate:
         output_tokens_per_s=per_s * workload.output_tokens,
         total_tokens_per_s=per_s * (workload.prompt_tokens + workload.output_tokens),
         ttft_s=ttft_s,
-        num_running=found.num_running * layout.data,
+        num_running=found.num_running * busy,
     )

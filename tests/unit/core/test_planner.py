@@ -98,3 +98,11 @@ def test_sixteen_devices_take_less_than_a_second() -> None:
     began = time.process_time()
     make_plan(question(num_devices=16))
     assert time.process_time() - began < 1.0
+
+
+def test_one_request_at_a_time_runs_on_one_replica() -> None:
+    small = replace(LLAMA_70B, shape=replace(LLAMA_70B.shape, num_layers=8))
+    alone = replace(EVEN, concurrency=1)
+    plan = make_plan(replace(question(workload=alone), model=small))
+    assert all(e.num_running <= 1 for e in plan.static)
+    assert plan.static[0].decode.data == 1
