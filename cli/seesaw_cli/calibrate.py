@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seesaw_cli.calibrate_runs import Machine, Run, System, measure
+from seesaw_cli.calibrate_runs import Machine, Run, measure
 from seesaw_cli.questions import read_model, table
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.errors import InputError
-from seesaw_core.layouts import Layout
+from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.models import Model
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
@@ -170,7 +170,7 @@ class Bench:
         found = []
         for layout in self.layouts:
             _say(f"measuring {layout}: {len(work)} runs")
-            system = System(prefill=layout, decode=layout)
+            system = LayoutPair(prefill=layout, decode=layout)
             for one, seconds in zip(work, measure(self.machine, system, work).seconds, strict=True):
                 found.append(self._measurement(system, one, seconds))
         return found
@@ -179,9 +179,9 @@ class Bench:
         """Both static layouts and the pair. Also the seconds of a transition, as measured."""
         tensor, pipeline = self.layouts
         systems = [
-            System(prefill=tensor, decode=tensor),
-            System(prefill=pipeline, decode=pipeline),
-            System(prefill=pipeline, decode=tensor),
+            LayoutPair(prefill=tensor, decode=tensor),
+            LayoutPair(prefill=pipeline, decode=pipeline),
+            LayoutPair(prefill=pipeline, decode=tensor),
         ]
         found, transition_s = [], 0.0
         for system in systems:
@@ -196,7 +196,7 @@ class Bench:
                 found.append(measured)
         return transition_s, found
 
-    def _measurement(self, system: System, run: Run, seconds: float) -> Measurement:
+    def _measurement(self, system: LayoutPair, run: Run, seconds: float) -> Measurement:
         scenario = Scenario(
             model=self.model,
             device=self.device,
@@ -205,7 +205,10 @@ class Bench:
             step_tokens=self.machine.step_tokens,
             max_requests=self.machine.max_requests,
             buffer_bytes=self.machine.buffer_gib * GIB / self.devices,
-            policy=PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=_FLUSH_S),
+            policy=PhasePolicy(
+                reshard=Reshard.NEVER if system.is_static else Reshard.ALWAYS,
+                flush_timeout_s=_FLUSH_S,
+            ),
         )
         return Measurement(
             name=f"{system} {run.name}",

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from seesaw_cli.local import LocalWorker
-from seesaw_core.layouts import Layout
+from seesaw_core.layouts import LayoutPair
 from seesaw_core.workloads import Request
 
 _REPEATS = 5
@@ -36,21 +36,6 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """A static layout, or a pair that re-shards."""
-
-    prefill: Layout
-    decode: Layout
-
-    @property
-    def is_static(self) -> bool:
-        return self.prefill == self.decode
-
-    def __str__(self) -> str:
-        return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Requests that are sent at once."""
 
@@ -66,14 +51,14 @@ class Result:
     transition_s: float | None
 
 
-def measure(machine: Machine, system: System, runs: list[Run]) -> Result:
+def measure(machine: Machine, system: LayoutPair, runs: list[Run]) -> Result:
     """Start a worker, warm it up, and time each run. Raises: EngineDiedError."""
     machine.log.unlink(missing_ok=True)
     with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
         return asyncio.run(_measure(worker, runs))
 
 
-def _flags(machine: Machine, system: System) -> list[str]:
+def _flags(machine: Machine, system: LayoutPair) -> list[str]:
     flags = [
         f"--decode-tensor-parallel-size={system.decode.tensor}",
         f"--decode-pipeline-parallel-size={system.decode.pipeline}",

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from seesaw_cli.questions import read_profile_file
+from seesaw_cli.questions import make_folder, read_profile_file
 from seesaw_sim.paper import CELLS, PAPER_GEOMEAN, PROFILE, TIE, CellResult, Lots, geomean, run_cell
 from seesaw_sim.paper_studies import (
     A100_PAPER,
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
     """Simulate all, print and draw. Returns 0 if the targets are met."""
     options = parser().parse_args(arguments)
     profile = read_profile_file(options.profile) if options.profile else PROFILE
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output, "--output")
     cores = os.cpu_count() or 1
     with ProcessPoolExecutor(max_workers=cores) as pool:
         jobs = [pool.submit(run_cell, cell, profile) for cell in CELLS]

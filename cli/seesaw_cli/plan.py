@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from seesaw_cli.questions import GIB, Asked, add_flags, list_accelerators, read_flags, table
+from seesaw_core.errors import InputError
 from seesaw_core.estimates import Estimate
 from seesaw_core.planner import Plan, Question, make_plan
 from seesaw_core.workloads import summarise
@@ -27,6 +28,11 @@ def run(arguments: list[str]) -> int:
         return 0
     options = parser().parse_args(arguments)
     asked = read_flags(options)
+    if options.ttft_target_s is not None and options.concurrency is None:
+        raise InputError(
+            f"--ttft-target-s={options.ttft_target_s} needs --concurrency: without a bound, "
+            "requests wait for as long as there are others"
+        )
     tpot_s = None if options.tpot_target_ms is None else options.tpot_target_ms / 1e3
     workload = summarise(
         asked.requests,

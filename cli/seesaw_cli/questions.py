@@ -153,13 +153,17 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
 
 
 def read_profile_file(path: Path) -> Profile:
+    return read_profile(_text(path, "--profile"), source=f"--profile={path}")
+
+
+def make_folder(path: Path, flag: str) -> None:
+    """Raises: InputError if there can be no such folder."""
     try:
-        found = json.loads(_text(path, "--profile"))
-    except ValueError as error:
-        raise InputError(f"--profile={path}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"--profile={path}: must hold an object")
-    return read_profile(found.get("profile", found), source=f"--profile={path}")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{flag}={path}: no folder can be made there ({error.strerror})"
+        ) from error
 
 
 def list_accelerators(options: argparse.Namespace) -> str:
@@ -203,7 +207,14 @@ def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
 
 def _requests(options: argparse.Namespace, model: Model) -> list[Request]:
     if options.trace is not None:
-        return read_trace(_text(options.trace, "--trace"), source=f"--trace={options.trace}")
+        requests = read_trace(_text(options.trace, "--trace"), source=f"--trace={options.trace}")
+        longest = max(r.prompt_tokens + r.output_tokens for r in requests)
+        if longest > model.max_tokens:
+            raise InputError(
+                f"--trace={options.trace}: its longest request has {longest:,} tokens, more than "
+                f"the model's {model.max_tokens:,}; leave such requests out"
+            )
+        return requests
     for flag in ("prompt_tokens", "output_tokens"):
         if not getattr(options, flag) >= 1:
             name = flag.replace("_", "-")

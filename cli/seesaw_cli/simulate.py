@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from seesaw_cli.questions import Asked, add_flags, read_flags, table
+from seesaw_cli.questions import Asked, add_flags, make_folder, read_flags, table
 from seesaw_core.errors import CapacityError, InputError
-from seesaw_core.layouts import Layout, parse_layout
+from seesaw_core.layouts import Layout, LayoutPair, parse_layout
 from seesaw_core.planner import Plan, Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
@@ -36,6 +36,8 @@ def run(arguments: list[str]) -> int:
     """Simulate, print and draw. Returns 0."""
     options = parser().parse_args(arguments)
     asked = read_flags(options)
+    if options.output is not None:
+        make_folder(options.output, "--output")
     requests = asked.requests
     if options.arrivals_per_s is not None:
         requests = arriving(requests, per_s=options.arrivals_per_s, seed=options.seed)
@@ -43,6 +45,8 @@ def run(arguments: list[str]) -> int:
         _say(f"all {len(requests):,} requests come at once; --arrivals-per-s spreads them")
     reports: dict[str, Report] = {}
     for name, scenario in _scenarios(asked, options).items():
+        if scenario.num_devices != asked.num_devices:
+            _say(f"{name} has {scenario.num_devices} devices, not --devices={asked.num_devices}")
         reports[name] = _simulate(name, scenario, requests)
     swept = _sweep(asked, options) if options.sweep else {}
     pictures = []
@@ -205,9 +209,7 @@ def _plan(asked: Asked) -> Plan:
 def _named(scenario: Scenario) -> str:
     if scenario.disaggregated:
         return f"{scenario.prefill}+{scenario.decode}"
-    if scenario.is_static:
-        return str(scenario.decode)
-    return f"{scenario.prefill}→{scenario.decode}"
+    return str(LayoutPair(prefill=scenario.prefill, decode=scenario.decode))
 
 
 def _simulate(name: str, scenario: Scenario, requests: list[Request]) -> Report:
@@ -266,6 +268,11 @@ def _text(reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]
         lines.append(
             f"{first.transitions} transitions; the KV buffer held at most {100 * share:.0f} % of "
             f"its {first.buffer_tokens:,} tokens, the KV pool {100 * first.peak_pool_share:.0f} %"
+        )
+    elif "decode" in first.seconds_by_phase and "prefill" not in first.seconds_by_phase:
+        lines.append(
+            "no transitions: with --reshard auto no wave would have paid, so prompts were prefilled "
+            "in place, which counts as decode; --reshard always shows the waves"
         )
     for name, points in swept.items():
         at = ", ".join(f"{100 * ratio:g} %: {tokens:,.0f}" for ratio, tokens in points)

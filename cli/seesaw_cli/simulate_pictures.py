@@ -21,7 +21,6 @@ def draw_all(
     import matplotlib as mpl
 
     mpl.use("Agg")
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, report in reports.items():
         path = folder / f"timeline-{_file_name(name)}.png"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import inf
 from typing import Any
 
 from seesaw_core.errors import InputError
@@ -92,6 +93,9 @@ def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) 
         raise InputError(
             f"{source}: {sorted(unknown)} unknown; known are [[accelerator]] and [[interconnect]]"
         )
+    for kind, entries in found.items():
+        if not isinstance(entries, list):
+            raise InputError(f"{source}: {kind} must be tables, written [[{kind}]]")
     links = dict(extends.interconnects) if extends else {}
     devices = dict(extends.accelerators) if extends else {}
     for number, fields in enumerate(found.get("interconnect", ()), 1):
@@ -147,7 +151,7 @@ class _Entry:
     def amount(self, field: str, default: float | None = None) -> float:
         self._asked.add(field)
         value = self.fields.get(field, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
             raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
         return float(value)
 

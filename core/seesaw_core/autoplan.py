@@ -8,24 +8,12 @@ from dataclasses import dataclass
 
 from seesaw_core.errors import CapacityError, LayoutError
 from seesaw_core.estimates import Estimate
-from seesaw_core.layouts import Layout, ModelShape, check_layout
+from seesaw_core.layouts import LayoutPair, ModelShape, check_layout
 from seesaw_core.messages import PlanSummary, Proposal, Rejection
 from seesaw_core.planner import Plan, Question, layouts_of, make_plan
 
 MIN_GAIN = 1.05  # below, a restart of every worker is not worth what a prediction is sure of
 _MAX_REJECTED = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutPair:
-    """What a worker runs; equal layouts if it never re-shards."""
-
-    prefill: Layout
-    decode: Layout
-
-    def __str__(self) -> str:
-        is_static = self.prefill == self.decode
-        return str(self.decode) if is_static else f"{self.prefill}→{self.decode}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +37,7 @@ def plan_pair(question: Question, *, may_reshard: bool) -> tuple[LayoutPair, Pla
     gain = 0
     if baseline is not None and not best.is_static:
         gain = _percent(best, baseline)
-    return _pair(best), PlanSummary(
+    return best.pair, PlanSummary(
         prefill=str(best.prefill),
         decode=str(best.decode),
         accelerator=question.device.name,
@@ -95,7 +83,7 @@ def look_ahead(question: Question, in_force: LayoutPair, *, may_reshard: bool) -
     except CapacityError:
         return Outlook()
     known = (*plan.static, *plan.pairs)
-    now = next((e for e in known if _pair(e) == in_force), None)
+    now = next((e for e in known if e.pair == in_force), None)
     if now is None:
         return Outlook()
     outlook = Outlook(
@@ -134,10 +122,6 @@ def _best(plan: Plan, question: Question, *, may_reshard: bool) -> Estimate:
             f"layout fits. {reasons}. Let it re-shard, or use more or larger devices"
         )
     return plan.static[0]
-
-
-def _pair(estimate: Estimate) -> LayoutPair:
-    return LayoutPair(prefill=estimate.prefill, decode=estimate.decode)
 
 
 def _percent(better: Estimate, base: Estimate) -> int:

@@ -12,7 +12,7 @@ from math import inf
 
 from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
 from seesaw_core.errors import CapacityError
-from seesaw_core.layouts import Layout
+from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.workloads import Workload
 
 
@@ -22,15 +22,13 @@ class Limits:
 
     ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
     ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system. With
-    ``virtual_engines`` each micro-batch in a pipeline has prompts of its own, as in vLLM before V1.
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
     """
 
     step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
     max_requests: int = 256
     buffer_bytes: float = 32.0 * (1 << 30)
     shares_pool: bool = False
-    virtual_engines: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +52,15 @@ class Estimate:
     shares: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
     @property
+    def pair(self) -> LayoutPair:
+        return LayoutPair(prefill=self.prefill, decode=self.decode)
+
+    @property
     def is_static(self) -> bool:
-        return self.prefill == self.decode
+        return self.pair.is_static
 
     def __str__(self) -> str:
-        return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
+        return str(self.pair)
 
 
 def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Estimate:
@@ -124,9 +126,6 @@ def _static(
     room_in_group = max(1.0, step_tokens - in_group)
     taken = min(groups * room_in_group, max(wanted, workload.prompt_tokens))
     often = min(1.0, wanted / taken)
-    if limits.virtual_engines:
-        taken = min(room_in_group, max(wanted / groups, workload.prompt_tokens))
-        often = 1 - (1 - min(1.0, wanted / groups / taken)) ** groups
     mixed_s = costs.step_s(_mixed(workload, in_group, min(room_in_group, taken)))
     plain_s = costs.step_s(_mixed(workload, in_group, 0.0))
     round_s = groups * (often * mixed_s + (1 - often) * plain_s)

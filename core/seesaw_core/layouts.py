@@ -72,6 +72,28 @@ class Layout:
             yield rank, self.coordinate(rank)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutPair:
+    """What one worker runs: equal layouts if it never re-shards. Written ``P8→T4P2``, or ``T4``."""
+
+    prefill: Layout
+    decode: Layout
+
+    @property
+    def is_static(self) -> bool:
+        return self.prefill == self.decode
+
+    def __str__(self) -> str:
+        return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
+
+
+def parse_pair(text: str) -> LayoutPair:
+    """Read a pair as it is printed. Raises: LayoutError."""
+    first, arrow, second = text.partition("→")
+    prefill = parse_layout(first)
+    return LayoutPair(prefill=prefill, decode=parse_layout(second) if arrow else prefill)
+
+
 def parse_layout(text: str) -> Layout:
     """Read a layout as it is printed: ``T4``, ``P8``, ``D2T2P2``. Raises: LayoutError."""
     found = _NAMED.fullmatch(text.strip().upper())

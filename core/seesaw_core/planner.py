@@ -13,7 +13,7 @@ from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import StepCosts
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.estimates import Estimate, Limits, estimate_pair, estimate_static
-from seesaw_core.layouts import Layout, check_layout
+from seesaw_core.layouts import Layout, LayoutPair, check_layout
 from seesaw_core.models import Model
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Workload
@@ -54,7 +54,7 @@ class Rejected:
 class Plan:
     """The answer. ``best`` is what to run; ``gain`` that of the pair over ``static``.
 
-    ``static`` and ``pair`` are lists with the best first. ``gain`` is None without a pair.
+    ``static`` and ``pairs`` have the best first. ``gain`` is None without a pair.
     """
 
     best: Estimate
@@ -127,9 +127,8 @@ def _kept(
             else:
                 found = estimate_pair(prefill, decode, question.workload, question.limits)
         except CapacityError as error:
-            pair = f"{prefill.layout}→{decode.layout}"
-            name = str(decode.layout) if prefill is decode else pair
-            rejected.append(Rejected(layout=name, reason=str(error)))
+            pair = LayoutPair(prefill=prefill.layout, decode=decode.layout)
+            rejected.append(Rejected(layout=str(pair), reason=str(error)))
             continue
         missed = _missed(found, question.workload)
         if missed:

@@ -6,8 +6,7 @@ to measurements of the machine at hand; planner, operator and simulator read eit
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 from seesaw_core.errors import InputError
 
@@ -91,12 +90,19 @@ class Profile:
                 raise InputError(f"profile: {f.name}={value} must not be negative")
 
 
-def write_profile(profile: Profile) -> str:
-    return json.dumps(asdict(profile), indent=2) + "\n"
+def read_profile(text: str, *, source: str) -> Profile:
+    """Read a profile, or what ``seesaw calibrate`` has written, which holds one.
 
-
-def read_profile(found: Mapping[str, Any], *, source: str) -> Profile:
-    """Raises: InputError naming ``source``, the field and what would be accepted."""
+    Raises: InputError naming ``source``, the field and what would be accepted.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{source} is not JSON: {error}") from error
+    if isinstance(found, Mapping):
+        found = found.get("profile", found)
+    if not isinstance(found, Mapping):
+        raise InputError(f"{source} must hold an object")
     known = {f.name for f in fields(Profile)}
     unknown = set(found) - known
     if unknown:

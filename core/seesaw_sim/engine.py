@@ -31,7 +31,7 @@ class Engine:
     """Call order: ``take`` and ``join`` at any time; ``start``, then ``finish`` at its end.
 
     ``only_prefills``: a request is done once its prompt is computed, and its KV has left for the
-    buffer by then. ``virtual_engines``: a prompt keeps to one group, as in vLLM before V1.
+    buffer by then.
     Units: tokens, seconds.
     """
 
@@ -43,7 +43,6 @@ class Engine:
         step_tokens: int,
         max_requests: int,
         only_prefills: bool = False,
-        virtual_engines: bool = False,
     ) -> None:
         self.costs = costs
         self.capacity_tokens = capacity_tokens
@@ -56,7 +55,6 @@ class Engine:
         self._step_tokens = step_tokens
         self.max_requests = max_requests
         self._only_prefills = only_prefills
-        self._virtual_engines = virtual_engines
         self._prefilling: dict[int, Sequence] = {}
         self._groups = [Group() for _ in range(costs.layout.pipeline)]
         self._newest: list[Sequence] = []
@@ -210,14 +208,6 @@ class Engine:
             sequence.context = sequence.prompt_left
             self._hold(sequence.context)
             self._prefilling[sequence.number] = sequence
-            if self._virtual_engines:
-                waiting = [0] * len(self._groups)
-                for other in self._prefilling.values():
-                    waiting[other.group] += other is not sequence
-                sequence.group = min(
-                    range(len(waiting)),
-                    key=lambda g: (waiting[g], self._groups[g].num_decoding),
-                )
 
     def _make_room(self) -> None:
         """Preempt the newest requests until every other can have its next token."""
@@ -264,10 +254,6 @@ class Engine:
         """Give each group's micro-batch its prefill tokens. Whether any has some."""
         if not self._prefilling:
             return False
-        if self._virtual_engines:
-            for sequence in self._prefilling.values():
-                self._fill(self._groups[sequence.group], sequence, sequence.prompt_left)
-            return True
         groups = iter(sorted(self._groups, key=lambda g: g.num_decoding))
         group = next(groups)
         for sequence in self._prefilling.values():

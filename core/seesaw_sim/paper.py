@@ -15,7 +15,7 @@ from math import exp, log
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.errors import CapacityError
 from seesaw_core.estimates import Estimate, Limits
-from seesaw_core.layouts import Layout, ModelShape, parse_layout
+from seesaw_core.layouts import ModelShape, parse_pair
 from seesaw_core.models import Model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
@@ -152,7 +152,6 @@ PAPER_GEOMEAN = {"A10": 1.45, "L4": 1.29}
 class Found:
     """Requests per second of each layout or pair, by name, best first."""
 
-    name: str
     per_s: dict[str, float]
 
     @property
@@ -233,7 +232,7 @@ class Setting:
             reports = [r for tokens in _STEPS if (r := self.simulate(name, asked, tokens))]
             if reports:
                 per_s[name] = max(r.requests_per_s for r in reports)
-        return Found(name="", per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
+        return Found(per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
 
     def simulate(
         self,
@@ -245,17 +244,17 @@ class Setting:
         buffer_bytes: float = _BUFFER_BYTES,
     ) -> Report | None:
         """None if it does not fit."""
-        prefill, decode = read_choice(name)
+        pair = parse_pair(name)
         scenario = Scenario(
             model=self.model,
             device=self.device,
-            prefill=prefill,
-            decode=decode,
+            prefill=pair.prefill,
+            decode=pair.decode,
             profile=self.profile,
             step_tokens=step_tokens,
             max_requests=_MAX_REQUESTS,
             buffer_bytes=buffer_bytes,
-            policy=policy,
+            policy=PhasePolicy() if pair.is_static else policy,
             shares_pool=True,
         )
         try:
@@ -266,13 +265,6 @@ class Setting:
 
 def _names(found: tuple[Estimate, ...]) -> list[str]:
     return [str(e) for e in found[:_SHORTLIST]]
-
-
-def read_choice(name: str) -> tuple[Layout, Layout]:
-    """``T4`` or ``P4→T4``."""
-    first, arrow, second = name.partition("→")
-    prefill = parse_layout(first)
-    return prefill, parse_layout(second) if arrow else prefill
 
 
 def geomean(values: list[float]) -> float:

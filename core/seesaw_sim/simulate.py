@@ -10,7 +10,7 @@ from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.models import Model
-from seesaw_core.policy import Costs, PhasePolicy
+from seesaw_core.policy import Costs, PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request
@@ -29,12 +29,11 @@ OnProgress = Callable[[int, int], None]
 class Scenario:
     """What is simulated. Units in the names.
 
-    Equal layouts are plain vLLM with chunked prefill. ``disaggregated`` gives each layout devices
-    of its own: ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system; with
-    ``virtual_engines`` each micro-batch of a pipeline has prompts of its own, as in vLLM before V1.
-    ``apart`` re-shards between two engines even if their layouts are equal, and ``transition_s``
-    replaces what the costs say of a transition.
+    Equal layouts are plain vLLM with chunked prefill, unless the policy re-shards always: then two
+    engines take turns under them. ``disaggregated`` gives each layout devices of its own:
+    ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With ``shares_pool`` the
+    prefill engine has no pool of its own, as in the paper's system. ``transition_s`` replaces what
+    the costs say of a transition.
     """
 
     model: Model
@@ -49,9 +48,7 @@ class Scenario:
     policy: PhasePolicy = field(default_factory=PhasePolicy)
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False
-    virtual_engines: bool = False
     disaggregated: bool = False
-    apart: bool = False
     transition_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +63,14 @@ class Scenario:
 
     @property
     def is_static(self) -> bool:
-        return self.prefill == self.decode and not self.disaggregated and not self.apart
+        always = self.policy.reshard is Reshard.ALWAYS
+        return self.prefill == self.decode and not self.disaggregated and not always
+
+    @property
+    def num_devices(self) -> int:
+        """Of each replica."""
+        apart = self.prefill.num_devices if self.disaggregated else 0
+        return apart + self.decode.num_devices
 
     def costs(self, layout: Layout) -> StepCosts:
         return StepCosts(self.model, self.device, layout, self.profile)
@@ -185,7 +189,6 @@ class _System:
             step_tokens=self.scenario.step_tokens,
             max_requests=self.scenario.max_requests,
             only_prefills=only_prefills,
-            virtual_engines=self.scenario.virtual_engines,
         )
         self.engines.append(engine)
         return engine

@@ -67,7 +67,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         buffer_bytes=draw(st.sampled_from([1 << 29, 4 << 30])),
         policy=draw(st.sampled_from([ALWAYS, PhasePolicy(), PhasePolicy(reshard=Reshard.NEVER)])),
         device=TIGHT if is_tight else L4,
-        virtual_engines=draw(st.booleans()),
         shares_pool=is_tight or draw(st.booleans()),
     )
 
@@ -104,7 +103,7 @@ def test_without_re_sharding_a_worker_is_the_static_engine(
     asked: list[Request], layout: Layout
 ) -> None:
     """Prompts go in place at once, so the phase policy and its buffer must change nothing."""
-    static = replace(BASE, prefill=layout, decode=layout)
+    static = replace(BASE, prefill=layout, decode=layout, policy=PhasePolicy())
     other = Layout(tensor=2, pipeline=2)
     never = replace(
         BASE,
@@ -150,7 +149,6 @@ def test_free_transitions_between_equal_layouts_cost_what_two_phases_cost() -> N
         BASE,
         prefill=Layout(tensor=4),
         decode=Layout(tensor=4),
-        apart=True,
         transition_s=0.0,
         shares_pool=True,
     )

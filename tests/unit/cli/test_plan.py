@@ -91,6 +91,7 @@ def test_a_trace_brings_its_own_requests_and_times(
         ([*ASKED, "--output-tokens", "4000"], "more than the model's 4096 tokens"),
         ([*ASKED, "--kv-buffer-gib", "0"], "--kv-buffer-gib=0.0 must be above 0"),
         ([*ASKED, "--trace", "none.csv"], "--trace=none.csv: .*No such file"),
+        ([*ASKED, "--ttft-target-s", "2"], "--ttft-target-s=2.0 needs --concurrency"),
         ([*ASKED, "--spread", "9"], "--spread=9.0 must be from 0 to 3"),
         ([*ASKED, "--profile", "none.json"], "--profile=none.json: .*No such file"),
     ],
@@ -109,6 +110,7 @@ def test_what_cannot_be_planned_is_refused_naming_the_flag(
         (["--prefill", "P8", "--decode", "X2"], "layout 'X2' is not understood; write D, T and P"),
         (["--prefill", "P8", "--decode", "T4"], "must be equal"),
         (["--disaggregate", "T4"], "--disaggregate=T4: write the prefill and the decode layout"),
+        (["--output", "/proc/none"], "--output=/proc/none: no folder can be made there"),
         (["--arrivals-per-s", "0"], "must be above 0, got 0"),
         (["--flush-timeout-s", "0"], "flush timeout must be above 0"),
     ],
@@ -125,3 +127,18 @@ def test_a_model_without_heads_is_refused_naming_field_and_file(tmp_path: Path) 
     file.write_text(json.dumps(CONFIG | {"num_attention_heads": None}))
     with pytest.raises(InputError, match=r"config.json: config.json lacks num_attention_heads"):
         plan.run([str(file), *ASKED])
+
+
+def test_a_trace_of_requests_too_long_for_the_model_is_refused(model: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,50000,10\n")
+    with pytest.raises(InputError, match=r"50,010 tokens, more than the model's 4,096"):
+        plan.run([model, *ASKED, "--trace", str(trace)])
+
+
+def test_a_layout_on_other_devices_than_said_is_told(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [model, *ASKED, "--requests", "20", "--prefill", "P16", "--decode", "T8P2"]
+    assert simulate.run(asked) == 0
+    assert "P16→T8P2 has 16 devices, not --devices=8" in capsys.readouterr().err

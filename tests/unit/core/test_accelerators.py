@@ -1,5 +1,6 @@
 """The catalogue is whole, and users' own entries are checked."""
 
+import json
 import tomllib
 from importlib.resources import files
 
@@ -54,6 +55,8 @@ def test_own_accelerators_extend_the_catalogue() -> None:
         ("memory_gib = 48", "memory_gib = 48\nwatts = 300", r"\['watts'\] unknown; known:"),
         ("[[accelerator]]", "[[accelerators]]", r"\['accelerators'\] unknown"),
         ("[[accelerator]]", "[[accelerator", "is not TOML"),
+        (OWN, "accelerator = 3", r"accelerator must be tables, written \[\[accelerator\]\]"),
+        ("tflops_16 = 200", "tflops_16 = nan", "tflops_16=nan must be a number above 0"),
     ],
 )
 def test_an_entry_that_does_not_do_is_refused_naming_the_field(
@@ -79,5 +82,13 @@ def test_an_unknown_accelerator_is_refused_with_the_known_ones() -> None:
 )
 def test_a_profile_that_does_not_do_is_refused(found: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_profile(found, source="p.json")
-    assert read_profile({"memory_share": 0.5}, source="p.json") == Profile(memory_share=0.5)
+        read_profile(json.dumps(found), source="p.json")
+
+
+def test_a_profile_is_read_from_what_calibrate_writes_as_well() -> None:
+    expected = Profile(memory_share=0.5)
+    for found in ({"memory_share": 0.5}, {"profile": {"memory_share": 0.5}, "measured": []}):
+        assert read_profile(json.dumps(found), source="p.json") == expected
+    for text, message in (("{", "p.json is not JSON"), ("3", "p.json must hold an object")):
+        with pytest.raises(InputError, match=message):
+            read_profile(text, source="p.json")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from seesaw_core.accelerators import builtin_catalogue
-from seesaw_core.autoplan import LayoutPair, look_ahead, plan_pair, unpredicted
+from seesaw_core.autoplan import look_ahead, plan_pair, unpredicted
 from seesaw_core.errors import CapacityError
 from seesaw_core.estimates import Limits
-from seesaw_core.layouts import ModelShape, parse_layout
+from seesaw_core.layouts import LayoutPair, ModelShape, parse_layout
 from seesaw_core.models import describe_model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.workloads import Workload

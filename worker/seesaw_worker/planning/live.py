@@ -10,7 +10,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from seesaw_core.autoplan import LayoutPair, Outlook, look_ahead
+from seesaw_core.autoplan import Outlook, look_ahead
+from seesaw_core.layouts import LayoutPair
 from seesaw_core.messages import FinishedTotals, PlanSummary, Proposal
 from seesaw_core.planner import Question
 from seesaw_core.workloads import Workload

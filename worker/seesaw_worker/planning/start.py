@@ -1,16 +1,16 @@
 """The plan that a worker makes at its start, from its own flags, model and devices."""
 
 import dataclasses
-import json
 import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from seesaw_core.accelerators import GIB, Accelerator, Catalogue, builtin_catalogue, read_catalogue
-from seesaw_core.autoplan import LayoutPair, plan_pair, unpredicted
+from seesaw_core.autoplan import plan_pair, unpredicted
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.estimates import Limits
+from seesaw_core.layouts import LayoutPair
 from seesaw_core.messages import PlanSummary
 from seesaw_core.models import Model, describe_model
 from seesaw_core.planner import Question
@@ -36,7 +36,7 @@ class Planned:
     def settings(self, given: WorkerSettings) -> WorkerSettings:
         """The settings with the plan's layouts; a static plan has nothing to re-shard."""
         reshard = given.reshard
-        if self.pair.prefill == self.pair.decode:
+        if self.pair.is_static:
             reshard = Reshard.NEVER
         return dataclasses.replace(
             given,
@@ -128,13 +128,7 @@ def _profile(planning: Planning, memory_utilisation: float) -> Profile:
     profile = Profile()
     if planning.profile is not None:
         file = planning.profile
-        try:
-            found = json.loads(_text(file, "--plan-profile"))
-        except ValueError as error:
-            raise InputError(f"--plan-profile={file} is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise InputError(f"--plan-profile={file} must hold an object")
-        profile = read_profile(found, source=f"--plan-profile={file}")
+        profile = read_profile(_text(file, "--plan-profile"), source=f"--plan-profile={file}")
     return dataclasses.replace(profile, memory_utilisation=memory_utilisation)
 
 
