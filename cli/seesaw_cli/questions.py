@@ -89,6 +89,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="steps to choose from (default: 512 to 8192)",
     )
+    engine.add_argument(
+        "--flush-timeout-s",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="as for the worker: the longest phase while others wait for the next; offline work "
+        "wants it long (default: 10)",
+    )
     engine.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
     engine.add_argument("--kv-cache-dtype", default="auto", help="as for vLLM (default: auto)")
     engine.add_argument(
@@ -111,6 +119,8 @@ def read_flags(options: argparse.Namespace) -> Asked:
         raise InputError(
             f"--max-num-batched-tokens={options.max_num_batched_tokens} must be at least 1"
         )
+    if not options.flush_timeout_s > 0:
+        raise InputError(f"--flush-timeout-s={options.flush_timeout_s} must be above 0")
     if not options.kv_buffer_gib > 0:
         raise InputError(f"--kv-buffer-gib={options.kv_buffer_gib} must be above 0")
     model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
@@ -123,6 +133,7 @@ def read_flags(options: argparse.Namespace) -> Asked:
             step_tokens=tuple(options.max_num_batched_tokens),
             max_requests=options.max_num_seqs,
             buffer_bytes=options.kv_buffer_gib * GIB,
+            flush_timeout_s=options.flush_timeout_s,
         ),
         requests=_requests(options, model),
         is_trace=options.trace is not None,

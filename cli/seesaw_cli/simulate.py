@@ -93,9 +93,6 @@ def parser() -> argparse.ArgumentParser:
         help="as for the worker (default: auto)",
     )
     system.add_argument(
-        "--flush-timeout-s", type=float, default=10.0, metavar="S", help="default: 10"
-    )
-    system.add_argument(
         "--max-wait-s", type=float, default=10.0, metavar="S", help="the router's (default: 10)"
     )
     system.add_argument("--no-stagger", action="store_true", help="replicas do not take turns")
@@ -271,8 +268,8 @@ def _text(reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]
         )
     elif "decode" in first.seconds_by_phase and "prefill" not in first.seconds_by_phase:
         lines.append(
-            "no transitions: with --reshard auto no wave would have paid, so prompts were prefilled "
-            "in place, which counts as decode; --reshard always shows the waves"
+            "no transitions: with --reshard auto no wave would have paid, so prompts were "
+            "prefilled in place, which counts as decode; --reshard always shows the waves"
         )
     for name, points in swept.items():
         at = ", ".join(f"{100 * ratio:g} %: {tokens:,.0f}" for ratio, tokens in points)

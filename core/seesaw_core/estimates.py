@@ -21,13 +21,15 @@ class Limits:
     """What the engine is told. Units: tokens, counts, bytes.
 
     ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
-    ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. With
+    ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. No
+    phase lasts longer than ``flush_timeout_s`` while others wait for the next. With
     ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
     """
 
     step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
     max_requests: int = 256
     buffer_bytes: float = 32.0 * (1 << 30)
+    flush_timeout_s: float = inf
     shares_pool: bool = False
 
 
@@ -170,9 +172,12 @@ def _pair(
         wave = min(wave, max(share - running, share / 3))
         running = max(1.0, min(running, share - wave / 2))
     wave = min(wave, share)
-    prefill_s = _wave_s(prefill, workload, wave, step_tokens)
     round_s = _decode_round_s(decode, workload, running)
-    decode_s = wave * workload.output_tokens / running * round_s
+    token_s = workload.output_tokens / running * round_s  # of decoding, for each request of a wave
+    longest_s = max(_wave_s(prefill, workload, wave, step_tokens), wave * token_s)
+    if longest_s > limits.flush_timeout_s:
+        wave = max(1.0, wave * limits.flush_timeout_s / longest_s)
+    prefill_s, decode_s = _wave_s(prefill, workload, wave, step_tokens), wave * token_s
     transitions_s = prefill.transition_s() + decode.transition_s()
     cycle_s = prefill_s + decode_s + transitions_s
     rounds = wave * workload.output_tokens / running

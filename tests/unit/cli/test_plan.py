@@ -112,7 +112,7 @@ def test_what_cannot_be_planned_is_refused_naming_the_flag(
         (["--disaggregate", "T4"], "--disaggregate=T4: write the prefill and the decode layout"),
         (["--output", "/proc/none"], "--output=/proc/none: no folder can be made there"),
         (["--arrivals-per-s", "0"], "must be above 0, got 0"),
-        (["--flush-timeout-s", "0"], "flush timeout must be above 0"),
+        (["--flush-timeout-s", "0"], "--flush-timeout-s=0.0 must be above 0"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_naming_the_flag(

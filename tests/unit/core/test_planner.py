@@ -106,3 +106,12 @@ def test_one_request_at_a_time_runs_on_one_replica() -> None:
     plan = make_plan(replace(question(workload=alone), model=small))
     assert all(e.num_running <= 1 for e in plan.static)
     assert plan.static[0].decode.data == 1
+
+
+def test_a_short_flush_timeout_costs_a_pair_and_no_static_layout() -> None:
+    patient = question("A100-PCIe-40")
+    hasty = replace(patient, limits=replace(patient.limits, flush_timeout_s=5.0))
+    long, short = make_plan(patient), make_plan(hasty)
+    assert short.pairs[0].requests_per_s < 0.95 * long.pairs[0].requests_per_s
+    assert short.pairs[0].shares[2] > 3 * long.pairs[0].shares[2]
+    assert short.static == long.static

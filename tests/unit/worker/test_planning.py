@@ -61,7 +61,7 @@ def settings(reshard: Reshard = Reshard.AUTO, **planning: Any) -> WorkerSettings
         decode=Layout(),
         kv_buffer_gib=160.0,
         shm_dir=Path("/dev/shm"),
-        policy=PhasePolicy(reshard=reshard),
+        policy=PhasePolicy(reshard=reshard, flush_timeout_s=120.0),
         weights=WeightsMode.SHARED,
         drain_timeout_s=1.0,
         planning=Planning(parallelism=Parallelism.AUTO, **planning),

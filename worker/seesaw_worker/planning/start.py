@@ -161,6 +161,7 @@ def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> Limi
         step_tokens=(args.max_num_batched_tokens or tokens.get(context) or 2048,),
         max_requests=args.max_num_seqs or requests.get(context) or 256,
         buffer_bytes=settings.kv_buffer_gib * GIB / num_devices,
+        flush_timeout_s=settings.policy.flush_timeout_s,
     )
 
 
