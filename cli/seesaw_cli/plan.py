@@ -100,7 +100,7 @@ def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
     prompt = sum(r.prompt_tokens for r in asked.requests) / len(asked.requests)
     output = sum(r.output_tokens for r in asked.requests) / len(asked.requests)
     size = (
-        f"{model.name}: {model.num_params / 1e9:.1f} B parameters, "
+        f"{model.name}: {_count(model.num_params)} parameters, "
         f"{model.total_bytes / GIB:.1f} GiB of weights, "
         f"{model.kv_bytes_per_token / 1024:,.0f} KiB of KV a token"
     )
@@ -147,6 +147,10 @@ def _row(found: Estimate) -> tuple[str, ...]:
         f"{found.step_tokens}",
         *(f"{100 * share:.0f} %" for share in found.shares),
     )
+
+
+def _count(number: float) -> str:
+    return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
 
 
 def _command(best: Estimate) -> str:

@@ -173,7 +173,7 @@ def _choose(
         why = "decoding is a small part of this work"
     else:
         why = f"{static[0]} loses little in either phase"
-    return static[0], f"re-sharding would change throughput by {in_percent} only: {why}"
+    return static[0], f"re-sharding would change throughput by {in_percent}: {why}"
 
 
 def _divisors(n: int) -> list[int]:
