@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,26 +21,21 @@ if TYPE_CHECKING:
 
 _QUICK_ROUNDS = 1
 _ROUNDS = 7
+_OTHERS = ("router", "simulator", "planner")
 
 
 def run(arguments: list[str]) -> int:
     """Run a benchmark. Returns 0 if it could measure; missed targets are shown, no failure."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: seesaw bench worker|router|simulator [--help] [options]")
+        print(f"usage: seesaw bench {'|'.join(('worker', *_OTHERS))} [--help] [options]")
         return 0 if arguments else 2
-    if arguments[0] == "router":
-        from seesaw_cli import bench_router
-
-        return bench_router.run(arguments[1:])
-    if arguments[0] == "simulator":
-        from seesaw_cli import bench_simulator
-
-        return bench_simulator.run(arguments[1:])
-    if arguments[0] != "worker":
-        raise InputError(
-            f"no such benchmark: {arguments[0]!r}; there are 'worker', 'router' and 'simulator'"
-        )
-    return _worker(arguments[1:])
+    name, rest = arguments[0], arguments[1:]
+    if name == "worker":
+        return _worker(rest)
+    if name not in _OTHERS:
+        known = ", ".join(("worker", *_OTHERS))
+        raise InputError(f"no such benchmark: {name!r}; there are {known}")
+    return int(import_module(f"seesaw_cli.bench_{name}").run(rest))
 
 
 def _worker(arguments: list[str]) -> int:

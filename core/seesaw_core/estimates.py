@@ -13,6 +13,7 @@ from math import inf
 from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, LayoutPair
+from seesaw_core.policy import CATCH_UP
 from seesaw_core.workloads import Workload
 
 
@@ -175,9 +176,12 @@ def _pair(
     round_s = _decode_round_s(decode, workload, running)
     token_s = workload.output_tokens / running * round_s  # of decoding, for each request of a wave
     longest_s = max(_wave_s(prefill, workload, wave, step_tokens), wave * token_s)
+    catch_up_s = 0.0
     if longest_s > limits.flush_timeout_s:
         wave = max(1.0, wave * limits.flush_timeout_s / longest_s)
-    prefill_s, decode_s = _wave_s(prefill, workload, wave, step_tokens), wave * token_s
+        catch_up_s = CATCH_UP * limits.flush_timeout_s
+    prefill_s = _wave_s(prefill, workload, wave, step_tokens)
+    decode_s = max(wave * token_s, catch_up_s)
     transitions_s = prefill.transition_s() + decode.transition_s()
     cycle_s = prefill_s + decode_s + transitions_s
     rounds = wave * workload.output_tokens / running

@@ -56,6 +56,7 @@ class Ledger:
         self.block_size = block_size
         self._blocks = BlockAllocator(num_blocks)
         self._entries: dict[str, Entry] = {}
+        self._num_in = dict.fromkeys(EntryState, 0)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,6 +75,12 @@ class Ledger:
     def free_tokens(self) -> int:
         return self._blocks.num_free * self.block_size
 
+    @property
+    def stored_tokens(self) -> int:
+        """Of the prompts whose KV is complete, on its way to the decode engine or not yet."""
+        num_blocks = self._num_in[EntryState.STORED] + self._num_in[EntryState.LOADING]
+        return num_blocks * self.block_size
+
     def fits(self, num_tokens: int) -> bool:
         return num_blocks_for(num_tokens, self.block_size) <= self._blocks.num_free
 
@@ -89,6 +96,7 @@ class Ledger:
         blocks = self._blocks.take(num_blocks_for(num_tokens, self.block_size))
         entry = Entry(key=key, num_tokens=num_tokens, blocks=blocks, readers=readers)
         self._entries[key] = entry
+        self._num_in[entry.state] += len(blocks)
         return entry
 
     def entry(self, key: str) -> Entry:
@@ -130,21 +138,19 @@ class Ledger:
         return self._free_if_unused(entry)
 
     def totals(self) -> LedgerTotals:
-        by_state = dict.fromkeys(EntryState, 0)
-        for entry in self._entries.values():
-            by_state[entry.state] += len(entry.blocks)
         return LedgerTotals(
             capacity=self._blocks.num_blocks,
             free=self._blocks.num_free,
-            reserved=by_state[EntryState.RESERVED],
-            stored=by_state[EntryState.STORED],
-            loading=by_state[EntryState.LOADING],
+            reserved=self._num_in[EntryState.RESERVED],
+            stored=self._num_in[EntryState.STORED],
+            loading=self._num_in[EntryState.LOADING],
         )
 
     def _free_if_unused(self, entry: Entry) -> bool:
         if entry.readers or not entry.may_free:
             return False
         del self._entries[entry.key]
+        self._num_in[entry.state] -= len(entry.blocks)
         self._blocks.give_back(entry.blocks)
         return True
 
@@ -152,4 +158,6 @@ class Ledger:
         entry = self.entry(key)
         if entry.state is not expected:
             raise IntegrityError(f"KV-buffer entry {key!r} is {entry.state}, not {expected}")
+        self._num_in[entry.state] -= len(entry.blocks)
+        self._num_in[state] += len(entry.blocks)
         entry.state = state

@@ -18,6 +18,8 @@ from seesaw_core.errors import InputError
 
 # A wait shorter than this is over: sums of floats on a virtual clock may never quite get there.
 _INSTANT_S = 1e-6
+# Share of the flush timeout that running requests get after a flush, however little is stored.
+CATCH_UP = 0.5
 
 
 class Phase(StrEnum):
@@ -88,6 +90,8 @@ class View:
     """All that the policy may know.
 
     ``waiting_tokens`` holds the prompts that wait for a wave, in the order in which they go.
+    ``stored_tokens`` of the buffer hold KV that the decode engine is yet to take, ``free_tokens``
+    nothing; the rest is kept for prompts inside the prefill engine.
     ``num_prefilling`` counts prompts inside the prefill engine, ``num_decoding`` requests inside
     the decode engine, loading ones included. Units: tokens, seconds.
     """
@@ -100,6 +104,7 @@ class View:
     num_decoding: int
     decode_has_room: bool
     free_tokens: int
+    stored_tokens: int
     capacity_tokens: int
     block_size: int
     costs: Costs
@@ -202,8 +207,7 @@ class PhasePolicy:
         dwell_left = self._dwell_s(view) - view.phase_age_s
         if dwell_left > _INSTANT_S:
             return Wait(at_most_s=dwell_left, reason="this decode phase has just begun")
-        used = view.capacity_tokens - view.free_tokens
-        if used <= self.low_watermark * view.capacity_tokens:
+        if self._is_nearly_empty(view):
             return Switch(to=Phase.PREFILL, reason="the buffer is nearly empty and prompts wait")
         # Prompts that the last wave left over have waited through it already: count this phase
         # alone, or a backlog older than the timeout would end every decode phase at once.
@@ -213,10 +217,20 @@ class PhasePolicy:
         return Wait(at_most_s=flush_in, reason="the buffer still feeds the decode engine")
 
     def _resume_prefill(self, view: View) -> Step:
-        left = self._flush_s(view) - view.phase_age_s
+        """Go on after a flush, once the running requests, which stood still, have caught up.
+
+        With nothing left to load the decode engine runs ever emptier, so that takes less long.
+        """
+        ends_s = self._flush_s(view)
+        if self._is_nearly_empty(view):
+            ends_s = max(CATCH_UP * self.flush_timeout_s, self._dwell_s(view))
+        left = ends_s - view.phase_age_s
         if view.num_decoding and left > _INSTANT_S:
             return Wait(at_most_s=left, reason="running requests catch up before prefill resumes")
         return Switch(to=Phase.PREFILL, reason="half-prefilled prompts wait")
+
+    def _is_nearly_empty(self, view: View) -> bool:
+        return view.stored_tokens <= self.low_watermark * view.capacity_tokens
 
     def _dwell_s(self, view: View) -> float:
         return self.dwell_transitions * (view.costs.transition_s or 0.0)

@@ -73,6 +73,7 @@ class SeesawServer:
         self._num_decoding = 0
         self._stored: deque[Sequence] = deque()
         self._held_tokens = 0
+        self._admitted_tokens = 0
         self._link_free_s = 0.0
         self._phase = Phase.DECODE
         self._phase_began_s = 0.0
@@ -153,6 +154,7 @@ class SeesawServer:
             num_decoding=self._num_decoding,
             decode_has_room=self._num_decoding < self._decode.engine.max_requests,
             free_tokens=self._capacity - self._held_tokens,
+            stored_tokens=self._held_tokens - self._admitted_tokens,
             capacity_tokens=self._capacity,
             block_size=_BLOCK_TOKENS,
             costs=self._costs,
@@ -173,6 +175,7 @@ class SeesawServer:
     def _admit(self, count: int) -> None:
         for sequence in self._next(count):
             self._num_prefilling += 1
+            self._admitted_tokens += _in_blocks(sequence.prompt_tokens)
             self._hold(_in_blocks(sequence.prompt_tokens))
             self._prefill.engine.take(sequence)
         self._clock.settle(self._prefill.nudge)
@@ -218,6 +221,7 @@ class SeesawServer:
     def _prefilled(self, outcome: Outcome) -> None:
         for sequence in outcome.prefilled:
             self._num_prefilling -= 1
+            self._admitted_tokens -= _in_blocks(sequence.prompt_tokens)
             self._num_decoding += 1
             self._stored.append(sequence)
         self._load()

@@ -141,6 +141,7 @@ class Run:
             num_decoding=len(self.decoding),
             decode_has_room=len(self.decoding) < self.machine.slots,
             free_tokens=self.ledger.free_tokens,
+            stored_tokens=self.ledger.stored_tokens,
             capacity_tokens=self.ledger.capacity_tokens,
             block_size=self.ledger.block_size,
             costs=Costs(

@@ -92,6 +92,7 @@ class Engine:
             num_decoding=self.stored + len(self.decoding),
             decode_has_room=len(self.decoding) < SLOTS,
             free_tokens=self.free_tokens,
+            stored_tokens=PROMPT_TOKENS * self.stored,
             capacity_tokens=CAPACITY_TOKENS,
             block_size=20,
             costs=Costs(transition_s=TRANSITION_S),

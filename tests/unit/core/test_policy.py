@@ -31,6 +31,7 @@ IDLE = View(
     num_decoding=0,
     decode_has_room=True,
     free_tokens=1600,
+    stored_tokens=0,
     capacity_tokens=1600,
     block_size=16,
     costs=Costs(transition_s=1.0, prefill_tokens_per_s=800.0, in_place_tokens_per_s=100.0),
@@ -68,17 +69,29 @@ def shown(step: Step) -> str:
             id="dwells three transition times",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(100,), free_tokens=1280),
+            replace(BUSY, waiting_tokens=(100,), free_tokens=1280, stored_tokens=320),
             "switch to prefill",
             id="switches once the buffer is nearly empty",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(100,), free_tokens=1264, oldest_wait_s=4.0),
+            replace(
+                BUSY,
+                waiting_tokens=(100,),
+                free_tokens=1264,
+                stored_tokens=336,
+                oldest_wait_s=4.0,
+            ),
             "wait 6 s",
             id="waits while the buffer feeds the decode engine",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(100,), free_tokens=112, oldest_wait_s=10.0),
+            replace(
+                BUSY,
+                waiting_tokens=(100,),
+                free_tokens=112,
+                stored_tokens=1488,
+                oldest_wait_s=10.0,
+            ),
             "switch to prefill",
             id="switches once the oldest prompt waited too long",
         ),
@@ -87,6 +100,7 @@ def shown(step: Step) -> str:
                 BUSY,
                 waiting_tokens=(100,),
                 free_tokens=112,
+                stored_tokens=1488,
                 oldest_wait_s=60.0,
                 phase_age_s=4.0,
             ),
@@ -99,9 +113,14 @@ def shown(step: Step) -> str:
             id="a full buffer cannot be flushed into",
         ),
         pytest.param(
-            replace(BUSY, num_prefilling=1, phase_age_s=4.0),
+            replace(BUSY, num_prefilling=1, stored_tokens=336, phase_age_s=4.0),
             "wait 6 s",
             id="lets running requests catch up after a flush",
+        ),
+        pytest.param(
+            replace(BUSY, num_prefilling=1, stored_tokens=320, phase_age_s=4.0),
+            "wait 1 s",
+            id="lets them catch up half as long once next to nothing is left to load",
         ),
         pytest.param(
             replace(BUSY, num_prefilling=1, phase_age_s=14.0, costs=Costs(transition_s=5.0)),
@@ -109,7 +128,7 @@ def shown(step: Step) -> str:
             id="lets running requests catch up for the dwell time if that is longer",
         ),
         pytest.param(
-            replace(BUSY, num_prefilling=1, phase_age_s=10.0),
+            replace(BUSY, num_prefilling=1, stored_tokens=336, phase_age_s=10.0),
             "switch to prefill",
             id="resumes half-prefilled prompts",
         ),

@@ -51,6 +51,7 @@ def _view(phase: Phase, *waiting: int) -> View:
         num_decoding=1,
         decode_has_room=True,
         free_tokens=1000,
+        stored_tokens=0,
         capacity_tokens=1000,
         block_size=32,
         costs=Costs(),

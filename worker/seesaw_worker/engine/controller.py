@@ -194,6 +194,7 @@ class Controller:
             num_decoding=len(self._decoding),
             decode_has_room=self._decoding.has_room,
             free_tokens=self.ledger.free_tokens,
+            stored_tokens=self.ledger.stored_tokens,
             capacity_tokens=self.ledger.capacity_tokens,
             block_size=self.ledger.block_size,
             costs=self.costs,

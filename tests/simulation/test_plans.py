@@ -1,0 +1,34 @@
+"""Plans are held against simulations of what they chose and of what they might have chosen."""
+
+import pytest
+
+from seesaw_core.accelerators import builtin_catalogue
+from seesaw_core.estimates import Limits
+from seesaw_core.planner import Question
+from seesaw_core.workloads import summarise
+from seesaw_sim.draws import Lengths, draw_requests
+from seesaw_sim.paper import MODELS
+from seesaw_sim.plan_studies import judge_plan
+
+
+@pytest.mark.parametrize("flush_timeout_s", [10.0, 1000.0])
+@pytest.mark.parametrize("prompt_tokens", [1000, 3000])
+@pytest.mark.parametrize("output_tokens", [30, 150])
+def test_a_plan_chooses_nearly_the_best_of_what_it_might_have_chosen(
+    prompt_tokens: int, output_tokens: int, flush_timeout_s: float
+) -> None:
+    requests = draw_requests(
+        800,
+        prompts=Lengths.around(prompt_tokens, spread=0.5),
+        outputs=Lengths.around(output_tokens, spread=0.5),
+    )
+    question = Question(
+        model=MODELS["70B"],
+        device=builtin_catalogue().accelerator("A100-PCIe-40"),
+        num_devices=8,
+        workload=summarise(requests),
+        limits=Limits(flush_timeout_s=flush_timeout_s),
+    )
+    verdict = judge_plan(question, requests)
+    assert verdict.share > 0.95, verdict
+    assert 0.85 < verdict.foretold < 1.15, verdict
