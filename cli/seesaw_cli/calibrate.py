@@ -14,6 +14,7 @@ nothing else to do meanwhile. Exit codes: 0 done, 1 a prediction is off, 2 bad i
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -45,6 +46,7 @@ def run(arguments: list[str]) -> int:
     """Calibrate, and check if asked."""
     options = _parse(arguments)
     model = read_model(options.model, dtype=options.dtype, kv_dtype="auto")
+    _check_checkpoint(Path(options.model))
     device, start = _device(options.accelerator)
     longest = min(model.max_tokens, _LONGEST)
     machine = Machine(
@@ -117,9 +119,28 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         raise InputError(f"--devices={options.devices} must be at least 2: layouts are compared")
     if not options.tolerance > 0:
         raise InputError(f"--tolerance={options.tolerance} must be above 0")
+    cores = len(os.sched_getaffinity(0))
+    if options.accelerator is None and options.devices > cores:
+        raise InputError(
+            f"--devices={options.devices}: a rank needs a core of its own, and this process may "
+            f"use {cores}; give --accelerator to calibrate GPUs"
+        )
     if not options.output.resolve().parent.is_dir():
         raise InputError(f"--output={options.output}: there is no such folder")
     return options
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Raises: InputError if the model could be planned for, but not run."""
+    for what, patterns in (
+        ("weights", ("*.safetensors", "*.bin", "*.pt")),
+        ("tokenizer", ("tokenizer*", "vocab.json", "tekken.json")),
+    ):
+        if not folder.is_dir() or not any(list(folder.glob(p)) for p in patterns):
+            raise InputError(
+                f"MODEL={folder}: no {what} there ({', '.join(patterns)}), and calibrating runs "
+                "the model; give a checkpoint's folder"
+            )
 
 
 def _device(name: str | None) -> tuple[Accelerator, Profile]:

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from seesaw_cli.questions import GIB, Asked, add_flags, list_accelerators, read_flags, table
+from seesaw_cli.questions import GIB, Asked, add_flags, read_flags, table
 from seesaw_core.errors import InputError
 from seesaw_core.estimates import Estimate
 from seesaw_core.planner import Plan, Question, make_plan
@@ -23,9 +23,6 @@ _SHOWN = 5
 
 def run(arguments: list[str]) -> int:
     """Plan and print. Returns 0."""
-    if "--list" in arguments:
-        print(list_accelerators(argparse.Namespace(accelerators=None)))
-        return 0
     options = parser().parse_args(arguments)
     asked = read_flags(options)
     if options.ttft_target_s is not None and options.concurrency is None:
@@ -52,7 +49,7 @@ def run(arguments: list[str]) -> int:
         )
     )
     if options.json:
-        print(json.dumps(as_json(plan), indent=2))
+        print(json.dumps(as_json(plan) | {"notes": asked.notes}, indent=2))
     else:
         print(_text(asked, plan, shown=None if options.all else _SHOWN))
     return 0
@@ -72,7 +69,6 @@ def parser() -> argparse.ArgumentParser:
     )
     targets.add_argument("--ttft-target-s", type=float, metavar="S", help="mean, to first token")
     targets.add_argument("--tpot-target-ms", type=float, metavar="MS", help="mean, for each token")
-    made.add_argument("--list", action="store_true", help="list the accelerators, and stop")
     made.add_argument("--all", action="store_true", help="show every layout, not the best five")
     made.add_argument("--json", action="store_true", help="print the plan as JSON")
     return made
@@ -115,7 +111,8 @@ def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
         f"Best: {plan.best}, {plan.best.total_tokens_per_s:,.0f} tokens/s "
         f"({plan.best.output_tokens_per_s:,.0f} of them output)"
     )
-    lines = [size, place, work, "", best, f"  {plan.reason}"]
+    notes = [f"note: {note}" for note in asked.notes]
+    lines = [size, place, work, *notes, "", best, f"  {plan.reason}"]
     for title, found in (("re-sharding", plan.pairs), ("static", plan.static)):
         if not found:
             lines += ["", f"{title}: none fits"]

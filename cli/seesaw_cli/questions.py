@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seesaw_core.accelerators import Accelerator, Catalogue, builtin_catalogue, read_catalogue
 from seesaw_core.errors import InputError, ModelError
@@ -19,7 +20,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The flags that both share, read and checked."""
+    """The flags that both share, read and checked. ``notes`` say what was assumed or changed."""
 
     model: Model
     device: Accelerator
@@ -29,6 +30,14 @@ class Asked:
     requests: list[Request]
     is_trace: bool
     data_parallel: bool
+    notes: tuple[str, ...]
+
+
+class _List(argparse.Action):
+    """Prints the accelerators, and stops."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
+        parser.exit(message=list_accelerators(namespace) + "\n")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +52,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--devices", type=int, default=8, metavar="N", help="how many (default: 8)")
     place.add_argument(
         "--accelerators", type=Path, metavar="FILE", help="TOML with accelerators of your own"
+    )
+    place.add_argument(
+        "--list", action=_List, nargs=0, help="list the accelerators, and stop (FILE's before it)"
     )
     place.add_argument(
         "--profile", type=Path, metavar="FILE", help="what `seesaw calibrate` has written"
@@ -124,6 +136,7 @@ def read_flags(options: argparse.Namespace) -> Asked:
     if not options.kv_buffer_gib > 0:
         raise InputError(f"--kv-buffer-gib={options.kv_buffer_gib} must be above 0")
     model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
+    requests, notes = _requests(options, model)
     return Asked(
         model=model,
         device=catalogue.accelerator(options.accelerator),
@@ -135,9 +148,10 @@ def read_flags(options: argparse.Namespace) -> Asked:
             buffer_bytes=options.kv_buffer_gib * GIB,
             flush_timeout_s=options.flush_timeout_s,
         ),
-        requests=_requests(options, model),
+        requests=requests,
         is_trace=options.trace is not None,
         data_parallel=not options.no_data_parallel,
+        notes=(*model.assumptions, *notes),
     )
 
 
@@ -216,7 +230,8 @@ def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
     return catalogue, list(catalogue.accelerators)
 
 
-def _requests(options: argparse.Namespace, model: Model) -> list[Request]:
+def _requests(options: argparse.Namespace, model: Model) -> tuple[list[Request], list[str]]:
+    """The requests, and notes on them."""
     if options.trace is not None:
         requests = read_trace(_text(options.trace, "--trace"), source=f"--trace={options.trace}")
         longest = max(r.prompt_tokens + r.output_tokens for r in requests)
@@ -225,7 +240,7 @@ def _requests(options: argparse.Namespace, model: Model) -> list[Request]:
                 f"--trace={options.trace}: its longest request has {longest:,} tokens, more than "
                 f"the model's {model.max_tokens:,}; leave such requests out"
             )
-        return requests
+        return requests, []
     for flag in ("prompt_tokens", "output_tokens"):
         if not getattr(options, flag) >= 1:
             name = flag.replace("_", "-")
@@ -238,13 +253,25 @@ def _requests(options: argparse.Namespace, model: Model) -> list[Request]:
             f"--prompt-tokens={options.prompt_tokens:g} and --output-tokens="
             f"{options.output_tokens:g} are more than the model's {model.max_tokens} tokens"
         )
-    return draw_requests(
-        options.requests,
-        prompts=Lengths.around(options.prompt_tokens, spread=options.spread),
-        outputs=Lengths.around(options.output_tokens, spread=options.spread),
-        seed=options.seed,
-        longest=model.max_tokens,
+
+    def draw(longest: int | None) -> list[Request]:
+        return draw_requests(
+            options.requests,
+            prompts=Lengths.around(options.prompt_tokens, spread=options.spread),
+            outputs=Lengths.around(options.output_tokens, spread=options.spread),
+            seed=options.seed,
+            longest=longest,
+        )
+
+    requests = draw(model.max_tokens)
+    cut = sum(one != other for one, other in zip(requests, draw(None), strict=True))
+    if not cut:
+        return requests, []
+    note = (
+        f"{cut:,} of {len(requests):,} requests were cut to the model's {model.max_tokens:,} "
+        "tokens; a smaller --spread draws fewer that long"
     )
+    return requests, [note]
 
 
 def _text(path: Path, flag: str) -> str:

@@ -35,9 +35,15 @@ _RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 def run(arguments: list[str]) -> int:
     """Simulate, print and draw. Returns 0."""
     options = parser().parse_args(arguments)
+    for flag in ("replicas", "arrivals_per_s", "max_wait_s"):
+        value = getattr(options, flag)
+        if value is not None and not value > 0:
+            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0")
     asked = read_flags(options)
     if options.output is not None:
         make_folder(options.output, "--output")
+    for note in asked.notes:
+        _say(f"note: {note}")
     requests = asked.requests
     if options.arrivals_per_s is not None:
         requests = arriving(requests, per_s=options.arrivals_per_s, seed=options.seed)
@@ -261,10 +267,10 @@ def _text(reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]
     lines = [table(("system", *_COLUMNS), rows)]
     first = next(iter(reports.values()))
     if first.transitions:
-        share = first.peak_buffer_tokens / max(1, first.buffer_tokens)
+        share = first.peak_stored_tokens / max(1, first.buffer_tokens)
         lines.append(
-            f"{first.transitions} transitions; the KV buffer held at most {100 * share:.0f} % of "
-            f"its {first.buffer_tokens:,} tokens, the KV pool {100 * first.peak_pool_share:.0f} %"
+            f"{first.transitions} transitions; KV took at most {100 * share:.0f} % of the buffer's "
+            f"{first.buffer_tokens:,} tokens, and {100 * first.peak_pool_share:.0f} % of the pool"
         )
     elif "decode" in first.seconds_by_phase and "prefill" not in first.seconds_by_phase:
         lines.append(

@@ -70,12 +70,12 @@ def _timeline(name: str, report: Report, path: Path) -> None:
     if has_buffer:
         bottom = axes[1][0]
         for replica in replicas:
-            points = [(t, held) for r, t, held in report.buffer if r == replica]
+            points = [(t, stored) for r, t, stored in report.buffer if r == replica]
             step = max(1, len(points) // 2000)
             times = [t for t, _ in points[::step]]
-            shares = [100 * held / report.buffer_tokens for _, held in points[::step]]
+            shares = [100 * stored / report.buffer_tokens for _, stored in points[::step]]
             bottom.plot(times, shares, drawstyle="steps-post", linewidth=1, label=f"{replica}")
-        bottom.set_ylabel("KV buffer, %")
+        bottom.set_ylabel("KV stored,\n% of the buffer")
         bottom.set_ylim(0, None)
     axes[-1][0].set_xlabel("simulated seconds")
     figure.savefig(path, dpi=130)

@@ -7,6 +7,7 @@ devices reach in practice is another thing: see :mod:`seesaw_core.profiles`.
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from math import inf
@@ -35,6 +36,7 @@ class Accelerator:
     """One device. Units: bytes, bytes per second, floating-point operations per second.
 
     ``flops_16`` and ``flops_8`` are dense, in 16 and 8 bits; without 8-bit units both are equal.
+    With ``has_fp8`` 8 bits may be floating-point numbers, else only integers.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Accelerator:
     flops_8: float
     host_link: Interconnect
     peer_link: Interconnect
+    has_fp8: bool = False
     products: tuple[str, ...] = ()
 
 
@@ -60,8 +63,11 @@ class Catalogue:
         for found in self.accelerators.values():
             if wanted in (found.name.casefold(), *(p.casefold() for p in found.products)):
                 return found
+        near = [k for k in self.accelerators if len(wanted) > 1 and wanted in k.casefold()]
+        near = near or get_close_matches(name, self.accelerators, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise InputError(
-            f"accelerator {name!r} is not known; known: {', '.join(self.accelerators)}; "
+            f"accelerator {name!r} is not known; {hint}known: {', '.join(self.accelerators)}; "
             "add your own in a TOML file"
         )
 
@@ -125,6 +131,7 @@ def _accelerator(entry: "_Entry", known: Catalogue) -> Accelerator:
         flops_8=entry.amount("tflops_8", default=flops_16 / 1e12) * 1e12,
         host_link=known.interconnect(entry.text("host_link")),
         peer_link=known.interconnect(entry.text("peer_link")),
+        has_fp8=entry.choice("fp8"),
         products=tuple(entry.fields.get("products", ())),
     )
     entry.finish(optional={"products", "sources"})
@@ -142,18 +149,29 @@ class _Entry:
         self._asked: set[str] = set()
 
     def text(self, field: str) -> str:
-        self._asked.add(field)
-        value = self.fields.get(field)
+        value = self._given(field)
         if not isinstance(value, str) or not value:
             raise InputError(f"{self._at}: {field}={value!r} must be a name")
         return value
 
     def amount(self, field: str, default: float | None = None) -> float:
-        self._asked.add(field)
-        value = self.fields.get(field, default)
+        value = self._given(field, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
             raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
         return float(value)
+
+    def choice(self, field: str) -> bool:
+        value = self._given(field, default=False)
+        if not isinstance(value, bool):
+            raise InputError(f"{self._at}: {field}={value!r} must be true or false")
+        return value
+
+    def _given(self, field: str, default: Any = None) -> Any:
+        self._asked.add(field)
+        value = self.fields.get(field, default)
+        if value is None:
+            raise InputError(f"{self._at} lacks {field}")
+        return value
 
     def finish(self, *, optional: set[str]) -> None:
         unknown = set(self.fields) - self._asked - optional

@@ -17,7 +17,7 @@ from functools import cached_property
 
 from seesaw_core.accelerators import GIB, Accelerator
 from seesaw_core.layouts import Layout
-from seesaw_core.models import Model
+from seesaw_core.models import Arithmetic, Model
 from seesaw_core.placement import split_layers
 from seesaw_core.profiles import Profile
 
@@ -108,10 +108,21 @@ class StepCosts:
         model, tensor = self.model, self.layout.tensor
         touched = model.attention_params + model.mlp_params(num_tokens)
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        peak = self.device.flops_8 if model.computes_in_8_bits else self.device.flops_16
         read_s = touched * model.weight_bytes / tensor / bandwidth
         flops = 2 * model.params_per_token * num_tokens / tensor
-        return self._overlapped(read_s, flops / (peak * self.profile.compute_share))
+        return self._overlapped(read_s, flops / (self._peak_flops * self.profile.compute_share))
+
+    @cached_property
+    def _peak_flops(self) -> float:
+        """Of the layers' matrix products; where fp8 is missing, vLLM widens weights to 16 bits."""
+        device = self.device
+        match self.model.arithmetic:
+            case Arithmetic.INT8:
+                return device.flops_8
+            case Arithmetic.FP8 if device.has_fp8:
+                return device.flops_8
+            case _:
+                return device.flops_16
 
     def _head_s(self, sampled: int) -> float:
         model, tensor = self.model, self.layout.tensor

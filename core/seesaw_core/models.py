@@ -4,8 +4,9 @@ A description counts parameters, bytes and floating-point operations. It knows n
 or layouts. Norms and biases are left out: together less than a thousandth of the weights.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from seesaw_core.errors import ModelError
@@ -23,8 +24,29 @@ _INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _MAX_TOKENS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
-# Model types whose MLP has two matrices; all others have a gate as well.
-_UNGATED = ("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "opt", "falcon", "phi", "starcoder2", "mpt")
+# Model types whose MLP has two matrices, and those known to have a gate as well, like Llama.
+_UNGATED = (
+    *("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "opt", "falcon", "phi", "starcoder2", "mpt"),
+    "nemotron",
+)
+_GATED = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "phi3", "phimoe", "olmo"),
+    *("granite", "internlm", "cohere", "stablelm", "exaone", "gpt_oss", "smollm3", "glm"),
+)
+# What only models have whose layers keep a state in place of keys and values, or some of them.
+_STATE_FIELDS = (
+    *("ssm_cfg", "state_size", "ssm_state_size", "mamba_d_state", "mamba_expand"),
+    *("linear_num_value_heads", "linear_attn_config", "attn_layer_period", "conv_L_cache"),
+    *("layers_block_type", "block_types", "hybrid_override_pattern"),
+)
+
+
+class Arithmetic(StrEnum):
+    """What the layers' matrix products are taken in."""
+
+    WIDE = "16 bits"
+    INT8 = "int8"
+    FP8 = "fp8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +65,8 @@ class Model:
     """One model. Units: counts; ``weight_bytes`` and ``kv_bytes`` a parameter and an element.
 
     ``weight_bytes`` is that of the layers' matrices, which quantisation shrinks; embedding and
-    head keep ``dtype_bytes``. ``computes_in_8_bits`` if activations are quantised as well.
+    head keep ``dtype_bytes``. ``arithmetic`` is narrow if activations are quantised as well.
+    ``assumptions`` are sentences about what the config left open.
     """
 
     name: str
@@ -57,8 +80,9 @@ class Model:
     dtype_bytes: int = 2
     weight_bytes: float = 2.0
     kv_bytes: int = 2
-    computes_in_8_bits: bool = False
+    arithmetic: Arithmetic = Arithmetic.WIDE
     max_tokens: int = 4096
+    assumptions: tuple[str, ...] = ()
 
     @property
     def attention_params(self) -> int:
@@ -131,11 +155,7 @@ def describe_model(
     Raises: ModelError naming the field, its value and what would be accepted.
     """
     fields = _Fields(config)
-    if "kv_lora_rank" in fields:
-        raise ModelError(
-            f"{name}: kv_lora_rank={fields.optional('kv_lora_rank')}: latent attention is not "
-            "described yet; models with num_key_value_heads are"
-        )
+    _refuse_other_architectures(fields)
     num_layers, heads = fields.count(*_LAYERS), fields.count(*_HEADS)
     hidden = fields.count(*_HIDDEN)
     shape = ModelShape(
@@ -147,7 +167,7 @@ def describe_model(
     dtype_bytes = _dtype_bytes(fields, dtype)
     if kv_dtype not in _KV_DTYPE_BYTES:
         raise ModelError(f"KV dtype {kv_dtype!r} is not known; known: {sorted(_KV_DTYPE_BYTES)}")
-    weight_bytes, in_8_bits = _quantised(fields, dtype_bytes)
+    weight_bytes, arithmetic = _quantised(fields, dtype_bytes)
     model_type = str(fields.optional("model_type") or "")
     return Model(
         name=name,
@@ -161,8 +181,9 @@ def describe_model(
         dtype_bytes=dtype_bytes,
         weight_bytes=weight_bytes,
         kv_bytes=_KV_DTYPE_BYTES[kv_dtype] or dtype_bytes,
-        computes_in_8_bits=in_8_bits,
+        arithmetic=arithmetic,
         max_tokens=fields.count(*_MAX_TOKENS, default=4096),
+        assumptions=tuple(_assumptions(fields, model_type, 4 * hidden)),
     )
 
 
@@ -196,6 +217,42 @@ class _Fields:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ModelError(f"config.json: {found}={value!r} must be a whole number of at least 1")
         return value
+
+
+def _refuse_other_architectures(fields: _Fields) -> None:
+    """Raises: ModelError for what would be counted wrong by the formulas above."""
+    if "kv_lora_rank" in fields:
+        raise ModelError(
+            f"config.json: kv_lora_rank={fields.optional('kv_lora_rank')}: latent attention is not "
+            "described yet; models with num_key_value_heads are"
+        )
+    if fields.optional("is_encoder_decoder"):
+        raise ModelError(
+            "config.json: is_encoder_decoder=true: only decoders are described, such as Llama"
+        )
+    found = next((name for name in _STATE_FIELDS if name in fields), None)
+    kinds = fields.optional("layer_types")
+    if isinstance(kinds, Sequence) and any("attention" not in str(k).split("_") for k in kinds):
+        found = "layer_types"
+    if found or "linear_attention" in (kinds or ()):
+        name = found or "layer_types"
+        raise ModelError(
+            f"config.json: {name}={str(fields.optional(name))[:60]!r}: layers that keep a state in "
+            "place of keys and values (Mamba, linear attention) are not described yet"
+        )
+
+
+def _assumptions(fields: _Fields, model_type: str, intermediate: int) -> Iterator[str]:
+    """What a reader of the plan should know of how the config was read."""
+    if not model_type.startswith((*_GATED, *_UNGATED)):
+        yield f"model_type={model_type or None!r} is not one that was checked: counted like Llama"
+    if fields.optional(*_INTERMEDIATE) is None:
+        yield f"{_INTERMEDIATE[0]} is missing: taken as 4 x {_HIDDEN[0]}, {intermediate:,}"
+    if fields.optional(*_MAX_TOKENS) is None:
+        yield f"{_MAX_TOKENS[0]} is missing: taken as 4,096"
+    window = fields.optional("sliding_window")
+    if isinstance(window, int) and fields.optional("use_sliding_window") is not False:
+        yield f"sliding_window={window:,} is left out: all layers are taken to keep all KV"
 
 
 def _num_kv_heads(fields: _Fields, heads: int) -> int:
@@ -263,14 +320,19 @@ def _experts(fields: _Fields, num_layers: int) -> Experts | None:
     )
 
 
-def _quantised(fields: _Fields, dtype_bytes: int) -> tuple[float, bool]:
-    """Bytes of a weight with its scales, and whether products are taken in 8 bits.
+def _quantised(fields: _Fields, dtype_bytes: int) -> tuple[float, Arithmetic]:
+    """Bytes of a weight with its scales, and what products are taken in.
 
     Raises: ModelError for a method that is not described.
     """
     found = fields.optional("quantization_config", "compression_config")
+    if found is None:
+        return float(dtype_bytes), Arithmetic.WIDE
     if not isinstance(found, Mapping):
-        return float(dtype_bytes), False
+        raise ModelError(
+            f"config.json: quantization_config={str(found)[:60]!r} must be an object with a "
+            "quant_method"
+        )
     method = str(found.get("quant_method") or "").lower()
     match method:
         case "gptq" | "awq" | "gptq_marlin" | "awq_marlin" | "auto-round":
@@ -280,13 +342,13 @@ def _quantised(fields: _Fields, dtype_bytes: int) -> tuple[float, bool]:
                     f"config.json: quantization_config has bits={bits!r} and group_size={group!r}; "
                     "bits must be 2, 3, 4 or 8, and group_size a whole number (-1 for none)"
                 )
-            return (bits + (0 if group < 0 else 20 / group)) / 8, False
+            return (bits + (0 if group < 0 else 20 / group)) / 8, Arithmetic.WIDE
         case "fp8" | "fbgemm_fp8":
-            return 1.0, True
+            return 1.0, Arithmetic.FP8
         case "mxfp4":
-            return 4.25 / 8, False
+            return 4.25 / 8, Arithmetic.WIDE
         case "bitsandbytes":
-            return (4.5 / 8 if found.get("load_in_4bit") else 1.0), False
+            return (4.5 / 8 if found.get("load_in_4bit") else 1.0), Arithmetic.WIDE
         case "compressed-tensors":
             return _compressed(found)
         case _:
@@ -296,13 +358,24 @@ def _quantised(fields: _Fields, dtype_bytes: int) -> tuple[float, bool]:
             )
 
 
-def _compressed(found: Mapping[str, Any]) -> tuple[float, bool]:
-    groups = list((found.get("config_groups") or {}).values())
-    bits = {int((g.get("weights") or {}).get("num_bits") or 0) for g in groups}
-    if len(bits) != 1 or 0 in bits:
+def _compressed(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
+    groups = found.get("config_groups")
+    parts = list(groups.values()) if isinstance(groups, Mapping) else []
+    weights = [_part(p, "weights") for p in parts]
+    bits = {w.get("num_bits") for w in weights}
+    (width,) = bits if len(bits) == 1 else (None,)
+    if not isinstance(width, int) or width < 1:
         raise ModelError(
-            f"config.json: quantization_config.config_groups has weights of {sorted(bits)} bits; "
-            "one width for all is described"
+            "config.json: quantization_config.config_groups must have weights of one num_bits, "
+            f"the same in all groups; got {str(groups)[:80]!r}"
         )
-    in_8_bits = all((g.get("input_activations") or {}).get("num_bits") == 8 for g in groups)
-    return bits.pop() / 8, in_8_bits
+    inputs = [_part(p, "input_activations") for p in parts]
+    if any(i.get("num_bits") != 8 for i in inputs):
+        return width / 8, Arithmetic.WIDE
+    is_float = all(i.get("type") == "float" for i in inputs)
+    return width / 8, Arithmetic.FP8 if is_float else Arithmetic.INT8
+
+
+def _part(group: Any, name: str) -> Mapping[str, Any]:
+    part = group.get(name) if isinstance(group, Mapping) else None
+    return part if isinstance(part, Mapping) else {}

@@ -20,6 +20,7 @@ from seesaw_core.workloads import Workload
 
 _MIN_GAIN = 1.03
 _SMALL = 0.2  # of the time
+_SWITCHING = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +81,10 @@ def make_plan(question: Question) -> Plan:
     static = _kept(question, ((c, c) for c in costs.values()), rejected)
     pairs = _kept(question, _pairs(costs), rejected)
     if not static and not pairs:
-        reasons = "; ".join(f"{r.layout}: {r.reason}" for r in rejected)
         raise CapacityError(
             f"{question.model.name} on {question.num_devices} x {question.device.name}: no layout "
-            f"fits. {reasons}. Use more or larger devices, a quantized model, or shorter requests"
+            f"fits. {_reasons(rejected)}. Use more or larger devices, a quantized model, or "
+            "shorter requests"
         )
     gain = None
     if static and pairs:
@@ -105,6 +106,12 @@ def layouts_of(num_devices: int, *, data_parallel: bool) -> Iterator[Layout]:
         rest = num_devices // data
         for tensor in _divisors(rest):
             yield Layout(data=data, tensor=tensor, pipeline=rest // tensor)
+
+
+def _reasons(rejected: list[Rejected]) -> str:
+    """Why not, of the layouts that come nearest: static, with all devices for one replica."""
+    nearest = [r for r in rejected if not r.layout.startswith("D") and "→" not in r.layout]
+    return "; ".join(f"{r.layout}: {r.reason}" for r in nearest or rejected)
 
 
 def _pairs(costs: dict[Layout, StepCosts]) -> Iterator[tuple[StepCosts, StepCosts]]:
@@ -171,6 +178,11 @@ def _choose(
         why = "prefill is a small part of this work"
     elif decode_share < _SMALL:
         why = "decoding is a small part of this work"
+    elif pair.shares[2] > _SWITCHING:
+        why = (
+            f"{pair} would spend {100 * pair.shares[2]:.0f} % of the time on transitions; a longer "
+            "flush timeout or a larger KV buffer would make them fewer"
+        )
     else:
         why = f"{static[0]} loses little in either phase"
     return static[0], f"re-sharding would change throughput by {in_percent}: {why}"

@@ -21,7 +21,9 @@ class Report:
 
     ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still
     held at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is
-    wrong. ``seconds_by_phase`` sums over replicas. ``stretches`` and ``buffer`` are for pictures.
+    wrong. ``seconds_by_phase`` sums over replicas. ``peak_buffer_tokens``
+    counts what is kept for prompts under way as well, ``peak_stored_tokens`` KV alone.
+    ``stretches`` and ``buffer`` are for pictures.
     """
 
     num_requests: int
@@ -41,6 +43,7 @@ class Report:
     seconds_by_phase: dict[str, float]
     peak_pool_share: float
     peak_buffer_tokens: int
+    peak_stored_tokens: int
     buffer_tokens: int
     stretches: tuple[Stretch, ...] = field(repr=False)
     buffer: tuple[tuple[int, float, int], ...] = field(repr=False)

@@ -73,7 +73,7 @@ class SeesawServer:
         self._num_decoding = 0
         self._stored: deque[Sequence] = deque()
         self._held_tokens = 0
-        self._admitted_tokens = 0
+        self._stored_tokens = 0
         self._link_free_s = 0.0
         self._phase = Phase.DECODE
         self._phase_began_s = 0.0
@@ -154,7 +154,7 @@ class SeesawServer:
             num_decoding=self._num_decoding,
             decode_has_room=self._num_decoding < self._decode.engine.max_requests,
             free_tokens=self._capacity - self._held_tokens,
-            stored_tokens=self._held_tokens - self._admitted_tokens,
+            stored_tokens=self._stored_tokens,
             capacity_tokens=self._capacity,
             block_size=_BLOCK_TOKENS,
             costs=self._costs,
@@ -175,9 +175,9 @@ class SeesawServer:
     def _admit(self, count: int) -> None:
         for sequence in self._next(count):
             self._num_prefilling += 1
-            self._admitted_tokens += _in_blocks(sequence.prompt_tokens)
-            self._hold(_in_blocks(sequence.prompt_tokens))
+            self._held_tokens += _in_blocks(sequence.prompt_tokens)
             self._prefill.engine.take(sequence)
+        self._note_buffer()
         self._clock.settle(self._prefill.nudge)
 
     def _prefill_in_place(self, count: int) -> None:
@@ -221,9 +221,10 @@ class SeesawServer:
     def _prefilled(self, outcome: Outcome) -> None:
         for sequence in outcome.prefilled:
             self._num_prefilling -= 1
-            self._admitted_tokens -= _in_blocks(sequence.prompt_tokens)
             self._num_decoding += 1
             self._stored.append(sequence)
+            self._stored_tokens += _in_blocks(sequence.prompt_tokens)
+        self._note_buffer()
         self._load()
         self._changed()
 
@@ -246,15 +247,18 @@ class SeesawServer:
             self._clock.at(self._link_free_s, partial(self._loaded, sequence))
 
     def _loaded(self, sequence: Sequence) -> None:
-        self._hold(-_in_blocks(sequence.prompt_tokens))
+        self._held_tokens -= _in_blocks(sequence.prompt_tokens)
+        self._stored_tokens -= _in_blocks(sequence.prompt_tokens)
+        self._note_buffer()
         self._decode.engine.join(sequence)
         if self._decode.may_run:
             self._clock.settle(self._decode.nudge)
         self._changed()
 
-    def _hold(self, num_tokens: int) -> None:
-        self._held_tokens += num_tokens
-        self._journal.note_buffer(self.number, self._clock.now_s, self._held_tokens)
+    def _note_buffer(self) -> None:
+        self._journal.note_buffer(
+            self.number, self._clock.now_s, self._held_tokens, self._stored_tokens
+        )
 
     def _changed(self) -> None:
         self._clock.settle(self._drive)

@@ -279,6 +279,7 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
         seconds_by_phase=dict(journal.seconds),
         peak_pool_share=max(e.peak_tokens / e.capacity_tokens for e in system.engines),
         peak_buffer_tokens=journal.peak_buffer_tokens,
+        peak_stored_tokens=journal.peak_stored_tokens,
         buffer_tokens=system.buffer_tokens,
         stretches=tuple(journal.stretches),
         buffer=tuple(journal.buffer),

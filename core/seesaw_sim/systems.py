@@ -25,8 +25,9 @@ class Stretch:
 
 @dataclass(slots=True, kw_only=True)
 class Journal:
-    """What is seen on the way. ``buffer`` holds (replica, time in s, tokens held), ``held`` the
-    last of each replica.
+    """What is seen on the way. ``held`` counts the buffer's tokens that each replica holds now, and
+    ``buffer`` those with KV in them: (replica, time in s, tokens). The rest is kept for prompts
+    that are being prefilled.
     """
 
     stretches: list[Stretch] = field(default_factory=list)
@@ -34,6 +35,7 @@ class Journal:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     num_transitions: int = 0
     peak_buffer_tokens: int = 0
+    peak_stored_tokens: int = 0
     held: dict[int, int] = field(default_factory=dict)
 
     def note(self, replica: int, what: str, start_s: float, stop_s: float) -> None:
@@ -51,10 +53,11 @@ class Journal:
                 Stretch(replica=replica, what=what, start_s=start_s, stop_s=stop_s)
             )
 
-    def note_buffer(self, replica: int, now_s: float, tokens: int) -> None:
-        self.peak_buffer_tokens = max(self.peak_buffer_tokens, tokens)
-        self.held[replica] = tokens
-        self.buffer.append((replica, now_s, tokens))
+    def note_buffer(self, replica: int, now_s: float, held: int, stored: int) -> None:
+        self.peak_buffer_tokens = max(self.peak_buffer_tokens, held)
+        self.peak_stored_tokens = max(self.peak_stored_tokens, stored)
+        self.held[replica] = held
+        self.buffer.append((replica, now_s, stored))
 
 
 class Server(Protocol):

@@ -1,11 +1,17 @@
 """A release of the chart on a real cluster, and a namespace for each test."""
 
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cluster_client.kubectl import RESTRICTED, ROOT, SYSTEM, Kubectl, helm_install, run
+from cluster_client.models import MAX_LEN
+from seesaw_worker.synthetic import TINY, write_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +35,13 @@ def kubectl(request: pytest.FixtureRequest, release: Kubectl) -> Iterator[Kubect
     yield inside
     inside("delete", "namespace", namespace, "--wait=false")
     inside("delete", "pv", f"models-{namespace}", "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[Path]:
+    """A checkpoint where the node can see it: the cluster's node shares the machine's files."""
+    folder = Path(tempfile.mkdtemp(prefix="seesaw-e2e-models-", dir="/var/tmp"))
+    write_checkpoint(folder / "llama", replace(TINY, max_position_embeddings=MAX_LEN))
+    folder.chmod(0o755)
+    yield folder / "llama"
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,34 +1,19 @@
 """Real vLLM in pods: it re-shards, its tokens are plain vLLM's, and bad input is explained."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster_client.kubectl import Json, Kubectl
+from cluster_client.models import ENGINE, FLAGS, LOADED_S, MAX_LEN, claim_models
 from plain_vllm.reference import plain_tokens
 from seesaw_core.layouts import Layout
 from seesaw_worker.plain import Sample
-from seesaw_worker.synthetic import TINY, write_checkpoint
 
 pytestmark = pytest.mark.e2e
 
-MAX_LEN = 1024
-ENGINE: dict[str, Any] = {
-    "dtype": "float32",
-    "max_model_len": MAX_LEN,
-    "block_size": 32,
-    "generation_config": "vllm",
-    "kv_cache_memory_bytes": 64 << 20,
-    "max_num_seqs": 8,
-}
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in ENGINE.items()]
 SPEC: Json = {
     "model": {"uri": "pvc://models/llama", "name": "llama", "maxModelLen": MAX_LEN},
     "accelerator": {"resourceName": "cpu", "count": 2},
@@ -38,50 +23,6 @@ SPEC: Json = {
     "waves": {"maxWait": "1s"},
     "engine": {"extraArgs": FLAGS, "resources": {"cpu": "50m", "memory": "8Gi"}},
 }
-LOADED_S = 300.0
-
-
-@pytest.fixture(scope="session")
-def model() -> Iterator[Path]:
-    """A checkpoint where the node can see it: the cluster's node shares the machine's files."""
-    folder = Path(tempfile.mkdtemp(prefix="seesaw-e2e-models-", dir="/var/tmp"))
-    write_checkpoint(folder / "llama", replace(TINY, max_position_embeddings=MAX_LEN))
-    folder.chmod(0o755)
-    yield folder / "llama"
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def claim_models(kubectl: Kubectl, model: Path) -> None:
-    """A volume with the models, claimed as ``models``."""
-    name = f"models-{kubectl.namespace}"
-    size = {"storage": "1Gi"}
-    modes = ["ReadOnlyMany"]
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": size,
-            "accessModes": modes,
-            "storageClassName": "",
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": str(model.parent), "type": "Directory"},
-            "claimRef": {"namespace": kubectl.namespace, "name": "models"},
-        },
-    }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "models", "namespace": kubectl.namespace},
-        "spec": {
-            "accessModes": modes,
-            "storageClassName": "",
-            "volumeName": name,
-            "resources": {"requests": size},
-        },
-    }
-    kubectl.apply(volume, claim)
-    kubectl("wait", "--for=jsonpath={.status.phase}=Bound", "pvc/models", "--timeout=30s")
 
 
 def samples() -> list[Sample]:

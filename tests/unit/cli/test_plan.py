@@ -85,7 +85,8 @@ def test_a_trace_brings_its_own_requests_and_times(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--accelerator", "H42"], "accelerator 'H42' is not known; known: A10"),
+        (["--accelerator", "X"], "accelerator 'X' is not known; known: A10"),
+        (["--accelerator", "H100"], "did you mean H100-PCIe or H100-SXM or H100-NVL. known: A10"),
         ([], "--accelerator is needed; known: A10"),
         ([*ASKED, "--devices", "0"], "--devices=0 must be at least 1"),
         ([*ASKED, "--output-tokens", "4000"], "more than the model's 4096 tokens"),
@@ -111,7 +112,7 @@ def test_what_cannot_be_planned_is_refused_naming_the_flag(
         (["--prefill", "P8", "--decode", "T4"], "must be equal"),
         (["--disaggregate", "T4"], "--disaggregate=T4: write the prefill and the decode layout"),
         (["--output", "/proc/none"], "--output=/proc/none: no folder can be made there"),
-        (["--arrivals-per-s", "0"], "must be above 0, got 0"),
+        (["--arrivals-per-s", "0"], "--arrivals-per-s=0.0 must be above 0"),
         (["--flush-timeout-s", "0"], "--flush-timeout-s=0.0 must be above 0"),
     ],
 )

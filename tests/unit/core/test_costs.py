@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from seesaw_core.accelerators import GIB, builtin_catalogue
 from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_core.models import Model
+from seesaw_core.models import Arithmetic, Model
 from seesaw_core.profiles import Profile
 
 MODEL = Model(
@@ -50,6 +50,16 @@ def test_a_small_decode_batch_costs_the_reading_of_the_weights() -> None:
     step_s = costs(Layout()).step_s(MicroBatch(decode_requests=1, decode_context=1))
     read = MODEL.total_bytes - MODEL.head_params * 2  # the embedding is looked up, not read
     assert step_s == pytest.approx(read / 300e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(("device", "gain"), [("L40S", 733 / 362), ("A100-SXM-80", 1.0)])
+def test_fp8_models_are_faster_only_where_there_is_fp8_arithmetic(device: str, gain: float) -> None:
+    accelerator = builtin_catalogue().accelerator(device)
+    narrow = replace(MODEL, arithmetic=Arithmetic.FP8)
+    wide_s, narrow_s = (
+        StepCosts(m, accelerator, Layout(), PLAIN).prefill_s(8192, 0) for m in (MODEL, narrow)
+    )
+    assert wide_s / narrow_s == pytest.approx(gain, rel=1e-2)
 
 
 def test_a_large_prefill_costs_its_arithmetic() -> None:

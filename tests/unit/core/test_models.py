@@ -16,6 +16,7 @@ LLAMA_70B: dict[str, Any] = {
     "vocab_size": 32000,
     "torch_dtype": "float16",
 }
+KNOWN: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 4096}
 MIXTRAL: dict[str, Any] = LLAMA_70B | {
     "num_hidden_layers": 32,
     "hidden_size": 4096,
@@ -92,10 +93,10 @@ def test_a_token_meets_only_its_own_experts_and_a_large_batch_all_of_them() -> N
 
 
 @pytest.mark.parametrize(
-    ("quantization", "layer_bytes", "in_8_bits"),
+    ("quantization", "layer_bytes", "arithmetic"),
     [
-        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 0.52, False),
-        ({"quant_method": "fp8"}, 1.0, True),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 0.52, "16 bits"),
+        ({"quant_method": "fp8"}, 1.0, "fp8"),
         (
             {
                 "quant_method": "compressed-tensors",
@@ -104,17 +105,17 @@ def test_a_token_meets_only_its_own_experts_and_a_large_batch_all_of_them() -> N
                 },
             },
             1.0,
-            True,
+            "int8",
         ),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 0.5625, False),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 0.5625, "16 bits"),
     ],
 )
 def test_quantisation_shrinks_the_layers_and_not_the_head(
-    quantization: dict[str, Any], layer_bytes: float, in_8_bits: bool
+    quantization: dict[str, Any], layer_bytes: float, arithmetic: str
 ) -> None:
     model = describe_model(LLAMA_70B | {"quantization_config": quantization}, name="m")
     assert model.weight_bytes == pytest.approx(layer_bytes, rel=0.01)
-    assert model.computes_in_8_bits is in_8_bits
+    assert model.arithmetic == arithmetic
     layers = 80 * model.layer_params * model.weight_bytes
     assert model.total_bytes == pytest.approx(layers + 2 * model.head_params * 2)
 
@@ -136,6 +137,25 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
         ({"num_attention_heads": 63, "num_key_value_heads": 7}, "not divisible"),
         ({"torch_dtype": "int3"}, "torch_dtype='int3' is not known; known:"),
         ({"kv_lora_rank": 512}, "latent attention is not described"),
+        ({"is_encoder_decoder": True}, "only decoders are described"),
+        ({"mamba_d_state": 128}, "mamba_d_state='128': layers that keep a state"),
+        ({"layer_types": ["linear_attention", "full_attention"]}, "layers that keep a state"),
+        ({"layer_types": ["conv", "full_attention"]}, "layers that keep a state"),
+        ({"quantization_config": "int8"}, "quantization_config='int8' must be an object"),
+        ({"quantization_config": [{"bits": 4}]}, "must be an object with a quant_method"),
+        (
+            {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": "x"}},
+            "weights of one num_bits, the same in all groups; got 'x'",
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {"a": {"weights": None}},
+                }
+            },
+            "weights of one num_bits",
+        ),
         ({"quantization_config": {"quant_method": "magic"}}, "'magic' is not described"),
         ({"quantization_config": {"quant_method": "gptq", "bits": -4}}, "bits=-4"),
         ({"quantization_config": {"quant_method": "awq", "group_size": "x"}}, "group_size='x'"),
@@ -148,3 +168,14 @@ def test_a_config_that_does_not_do_is_refused_naming_the_field(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         describe_model(LLAMA_70B | change, name="m")
+
+
+def test_what_the_config_left_open_is_told() -> None:
+    assert describe_model(LLAMA_70B | KNOWN, name="m").assumptions == ()
+    vague = {"model_type": "novel", "intermediate_size": None, "sliding_window": 4096}
+    assert describe_model(LLAMA_70B | vague, name="m").assumptions == (
+        "model_type='novel' is not one that was checked: counted like Llama",
+        "intermediate_size is missing: taken as 4 x hidden_size, 32,768",
+        "max_position_embeddings is missing: taken as 4,096",
+        "sliding_window=4,096 is left out: all layers are taken to keep all KV",
+    )

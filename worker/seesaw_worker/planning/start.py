@@ -53,7 +53,9 @@ class Planned:
                 f" on {found.accelerator}: about {found.predicted_tokens_per_s:,} output tokens/s "
                 f"with prompts of {found.prompt_tokens:,} and answers of {found.output_tokens:,}"
             )
-        return f"plan {self.pair}{gives}: {found.reason}"
+        assumed = () if self.question is None else self.question.model.assumptions
+        notes = "".join(f"; note: {note}" for note in assumed)
+        return f"plan {self.pair}{gives}: {found.reason}{notes}"
 
 
 def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
