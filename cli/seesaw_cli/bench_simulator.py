@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
             prefill=prefill,
             decode=decode,
             num_replicas=4,
-            policy=PhasePolicy(reshard=Reshard.ALWAYS),
+            policy=PhasePolicy(reshard=Reshard.NEVER if prefill == decode else Reshard.ALWAYS),
         )
         for count in _COUNTS:
             requests = _requests(count)

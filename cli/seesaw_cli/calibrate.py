@@ -19,12 +19,14 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from seesaw_cli.calibrate_runs import Machine, Run, measure
 from seesaw_cli.questions import read_model, table
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
-from seesaw_core.errors import InputError
+from seesaw_core.costs import StepCosts
+from seesaw_core.errors import BrokenError, InputError
 from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.models import Model
 from seesaw_core.policy import PhasePolicy, Reshard
@@ -65,12 +67,13 @@ def run(arguments: list[str]) -> int:
     sweep = bench.static_runs(_sweep(machine.longest))
     found = fit(sweep, start)
     _say(f"fitted in {found.rounds} rounds; the sweep is met to {100 * found.error:.1f} % (RMS)")
-    transition_s = None
-    checks: list[Measurement] = []
-    if options.check:
-        transition_s, checks = bench.check_runs(_checks(machine.longest))
-    measured = f"measured on {options.devices} devices with {model.name}"
-    profile = replace(found.profile, name=measured)
+    transition_s = bench.transition_s(_sweep(machine.longest)[:1])
+    profile = replace(
+        found.profile,
+        name=f"measured on {options.devices} devices with {model.name}",
+        transition_overhead_ms=1e3 * bench.overhead_s(transition_s, found.profile),
+    )
+    checks = bench.check_runs(_checks(machine.longest)) if options.check else []
     options.output.write_text(json.dumps(_as_json(device, profile, sweep, transition_s), indent=2))
     _say(f"written: {options.output}")
     print(_text("sweep", sweep, profile))
@@ -127,6 +130,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         )
     if not options.output.resolve().parent.is_dir():
         raise InputError(f"--output={options.output}: there is no such folder")
+    if options.output.is_dir():
+        raise InputError(f"--output={options.output} is a folder; name a file in it")
     return options
 
 
@@ -196,26 +201,42 @@ class Bench:
                 found.append(self._measurement(system, one, seconds))
         return found
 
-    def check_runs(self, work: list[Run]) -> tuple[float, list[Measurement]]:
-        """Both static layouts and the pair. Also the seconds of a transition, as measured."""
+    @property
+    def pair(self) -> LayoutPair:
+        tensor, pipeline = self.layouts
+        return LayoutPair(prefill=pipeline, decode=tensor)
+
+    def transition_s(self, work: list[Run]) -> float:
+        """Seconds of a transition of the pair, while it does some work."""
+        _say(f"measuring transitions of {self.pair}")
+        seconds = measure(self.machine, self.pair, work).transition_s
+        if seconds is None:
+            raise BrokenError(f"{self.pair} was told to re-shard always, and never did")
+        return seconds
+
+    def overhead_s(self, transition_s: float, profile: Profile) -> float:
+        """What a transition takes besides copying weights at the profile's share of the link."""
+        free = replace(profile, transition_overhead_ms=0.0)
+        copied = [
+            StepCosts(self.model, self.device, layout, free).transition_s()
+            for layout in self.layouts
+        ]
+        return max(0.0, transition_s - mean(copied))
+
+    def check_runs(self, work: list[Run]) -> list[Measurement]:
+        """Both static layouts and the pair."""
         tensor, pipeline = self.layouts
         systems = [
             LayoutPair(prefill=tensor, decode=tensor),
             LayoutPair(prefill=pipeline, decode=pipeline),
-            LayoutPair(prefill=pipeline, decode=tensor),
+            self.pair,
         ]
-        found, transition_s = [], 0.0
+        found = []
         for system in systems:
             _say(f"checking {system}")
-            result = measure(self.machine, system, work)
-            transition_s = result.transition_s or transition_s
-            for one, seconds in zip(work, result.seconds, strict=True):
-                measured = self._measurement(system, one, seconds)
-                if not system.is_static:
-                    scenario = replace(measured.scenario, transition_s=transition_s)
-                    measured = replace(measured, scenario=scenario)
-                found.append(measured)
-        return transition_s, found
+            times = measure(self.machine, system, work).seconds
+            found += [self._measurement(system, one, s) for one, s in zip(work, times, strict=True)]
+        return found
 
     def _measurement(self, system: LayoutPair, run: Run, seconds: float) -> Measurement:
         scenario = Scenario(
@@ -282,7 +303,7 @@ def _as_json(
     device: Accelerator,
     profile: Profile,
     sweep: list[Measurement],
-    transition_s: float | None,
+    transition_s: float,
 ) -> dict[str, Any]:
     return {
         "profile": asdict(profile),

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from seesaw_cli.local import LocalWorker
+from seesaw_core.errors import BrokenError
 from seesaw_core.layouts import LayoutPair
 from seesaw_core.workloads import Request
 
@@ -121,7 +122,7 @@ async def _send(http: Any, worker: LocalWorker, requests: list[Request]) -> floa
         async with http.post(f"{worker.url}/v1/completions", json=body) as response:
             answer = await response.json()
             if response.status != 200:
-                raise RuntimeError(f"a request failed: {answer}")
+                raise BrokenError(f"a request failed: {answer}")
 
     began = time.monotonic()
     await asyncio.gather(*(ask(r) for r in requests))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from seesaw_core.errors import InputError
+from seesaw_core.errors import BrokenError, InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,9 @@ def main() -> int:
     except InputError as error:
         print(f"seesaw {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenError as error:
+        print(f"seesaw {name}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -9,7 +9,8 @@ from typing import Any
 from seesaw_core.accelerators import Accelerator, Catalogue, builtin_catalogue, read_catalogue
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.estimates import Limits
-from seesaw_core.models import Model, describe_model
+from seesaw_core.model_configs import describe_model
+from seesaw_core.models import Model
 from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Request
 from seesaw_sim.draws import Lengths, draw_requests

@@ -14,13 +14,14 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from seesaw_cli.questions import Asked, add_flags, make_folder, read_flags, table
 from seesaw_core.errors import CapacityError, InputError
-from seesaw_core.layouts import Layout, LayoutPair, parse_layout
+from seesaw_core.layouts import LayoutPair, parse_layout
 from seesaw_core.planner import Plan, Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
@@ -34,11 +35,7 @@ _RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 def run(arguments: list[str]) -> int:
     """Simulate, print and draw. Returns 0."""
-    options = parser().parse_args(arguments)
-    for flag in ("replicas", "arrivals_per_s", "max_wait_s"):
-        value = getattr(options, flag)
-        if value is not None and not value > 0:
-            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0")
+    options = _parse(arguments)
     asked = read_flags(options)
     if options.output is not None:
         make_folder(options.output, "--output")
@@ -50,11 +47,14 @@ def run(arguments: list[str]) -> int:
     elif not asked.is_trace and options.replicas > 1:
         _say(f"all {len(requests):,} requests come at once; --arrivals-per-s spreads them")
     reports: dict[str, Report] = {}
-    for name, scenario in _scenarios(asked, options).items():
+    scenarios: dict[str, Scenario] = {}
+    for system in _systems(asked, options):
+        scenarios.setdefault(str(system), _scenario(asked, options, system))
+    for name, scenario in scenarios.items():
         if scenario.num_devices != asked.num_devices:
             _say(f"{name} has {scenario.num_devices} devices, not --devices={asked.num_devices}")
         reports[name] = _simulate(name, scenario, requests)
-    swept = _sweep(asked, options) if options.sweep else {}
+    swept = _sweep(asked, scenarios) if options.sweep else {}
     pictures = []
     if options.output is not None:
         from seesaw_cli.simulate_pictures import draw_all
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         found = {name: as_json(report) for name, report in reports.items()}
         print(json.dumps({"systems": found, "sweep": swept, "pictures": pictures}, indent=2))
     else:
-        print(_text(reports, swept))
+        print(_text(reports, swept, Reshard(options.reshard)))
         for picture in pictures:
             _say(f"drawn: {picture}")
     return 0
@@ -120,30 +120,54 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _scenarios(asked: Asked, options: argparse.Namespace) -> dict[str, Scenario]:
-    """What to simulate, by name, what was asked for first."""
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    options = parser().parse_args(arguments)
+    for flag in ("replicas", "arrivals_per_s", "max_wait_s"):
+        value = getattr(options, flag)
+        if value is not None and not value > 0:
+            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0")
+    return options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _System:
+    """One of those that are simulated side by side."""
+
+    pair: LayoutPair
+    step_tokens: int
+    reshard: Reshard
+    disaggregated: bool = False
+
+    def __str__(self) -> str:
+        if self.disaggregated:
+            return f"{self.pair.prefill}+{self.pair.decode}"
+        return str(self.pair)
+
+
+def _systems(asked: Asked, options: argparse.Namespace) -> Iterator[_System]:
+    """What to simulate, what was asked for first."""
     if (options.prefill is None) != (options.decode is None):
         raise InputError("--prefill and --decode go together: give both or neither")
+    reshard = Reshard(options.reshard)
     plan = None
     if options.prefill is None or options.compare:
         plan = _plan(asked)
     if options.prefill is None:
         assert plan is not None
-        pair = plan.pairs[0] if plan.pairs else plan.best
-        prefill, decode, step_tokens = pair.prefill, pair.decode, pair.step_tokens
-        _say(f"planned: {pair}, with steps of {step_tokens} tokens ({plan.reason})")
+        best = plan.pairs[0] if plan.pairs else plan.best
+        _say(f"planned: {best}, with steps of {best.step_tokens} tokens ({plan.reason})")
+        yield _System(pair=best.pair, step_tokens=best.step_tokens, reshard=reshard)
     else:
-        prefill, decode = parse_layout(options.prefill), parse_layout(options.decode)
-        step_tokens = _one_step(asked)
-    main = _scenario(asked, options, prefill, decode, step_tokens)
-    found = {_named(main): main}
+        given = LayoutPair(
+            prefill=parse_layout(options.prefill), decode=parse_layout(options.decode)
+        )
+        yield _System(pair=given, step_tokens=_one_step(asked), reshard=reshard)
     if options.compare:
         assert plan is not None
         if not plan.static:
             raise CapacityError("no static layout fits, so there is nothing to compare with")
-        best = plan.static[0]
-        static = _scenario(asked, options, best.decode, best.decode, best.step_tokens)
-        found.setdefault(_named(static), static)
+        static = plan.static[0]
+        yield _System(pair=static.pair, step_tokens=static.step_tokens, reshard=Reshard.NEVER)
     if options.disaggregate is not None:
         first, colon, second = options.disaggregate.partition(":")
         if not colon:
@@ -151,16 +175,12 @@ def _scenarios(asked: Asked, options: argparse.Namespace) -> dict[str, Scenario]
                 f"--disaggregate={options.disaggregate}: write the prefill and the decode layout, "
                 "such as D2T2:T4"
             )
-        apart = _scenario(
-            asked,
-            options,
-            parse_layout(first),
-            parse_layout(second),
-            _one_step(asked),
+        yield _System(
+            pair=LayoutPair(prefill=parse_layout(first), decode=parse_layout(second)),
+            step_tokens=_one_step(asked),
+            reshard=reshard,
             disaggregated=True,
         )
-        found[_named(apart)] = apart
-    return found
 
 
 def _one_step(asked: Asked) -> int:
@@ -168,30 +188,20 @@ def _one_step(asked: Asked) -> int:
     return 2048 if 2048 in steps else steps[0]
 
 
-def _scenario(
-    asked: Asked,
-    options: argparse.Namespace,
-    prefill: Layout,
-    decode: Layout,
-    step_tokens: int,
-    *,
-    disaggregated: bool = False,
-) -> Scenario:
+def _scenario(asked: Asked, options: argparse.Namespace, system: _System) -> Scenario:
     return Scenario(
         model=asked.model,
         device=asked.device,
-        prefill=prefill,
-        decode=decode,
+        prefill=system.pair.prefill,
+        decode=system.pair.decode,
         num_replicas=options.replicas,
         profile=asked.profile,
-        step_tokens=step_tokens,
+        step_tokens=system.step_tokens,
         max_requests=asked.limits.max_requests,
         buffer_bytes=asked.limits.buffer_bytes,
-        policy=PhasePolicy(
-            reshard=Reshard(options.reshard), flush_timeout_s=options.flush_timeout_s
-        ),
+        policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
         waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
-        disaggregated=disaggregated,
+        disaggregated=system.disaggregated,
     )
 
 
@@ -209,50 +219,39 @@ def _plan(asked: Asked) -> Plan:
     )
 
 
-def _named(scenario: Scenario) -> str:
-    if scenario.disaggregated:
-        return f"{scenario.prefill}+{scenario.decode}"
-    return str(LayoutPair(prefill=scenario.prefill, decode=scenario.decode))
-
-
 def _simulate(name: str, scenario: Scenario, requests: list[Request]) -> Report:
+    from rich.console import Console
+    from rich.progress import Progress
+
     began = time.monotonic()
-    report = simulate(scenario, requests, _Progress(name))
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=len(requests))
+        report = simulate(scenario, requests, lambda done, _: bar.update(task, completed=done))
     _say(f"{name}: {report.duration_s:,.0f} s simulated in {time.monotonic() - began:.1f} s")
     return report
 
 
-def _sweep(asked: Asked, options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+def _sweep(asked: Asked, scenarios: dict[str, Scenario]) -> dict[str, list[tuple[float, float]]]:
     """Tokens per second of each system by the ratio of output to prompt tokens."""
+    most = asked.model.max_tokens / (1 + _RATIOS[-1])
+    fitting = [r for r in asked.requests if r.prompt_tokens <= most - 1]
+    if not fitting:
+        raise InputError(
+            f"--sweep needs prompts of at most {most:,.0f} tokens, whose answers of "
+            f"{100 * _RATIOS[-1]:.0f} % fit the model's {asked.model.max_tokens:,}; there are none"
+        )
+    if len(fitting) < len(asked.requests):
+        _say(f"note: the sweep takes the {len(fitting):,} prompts of at most {most:,.0f} tokens")
     found: dict[str, list[tuple[float, float]]] = {}
     for ratio in _RATIOS:
         requests = [
-            replace(r, output_tokens=max(1, round(r.prompt_tokens * ratio)))
-            for r in asked.requests
-            if round(r.prompt_tokens * (1 + ratio)) <= asked.model.max_tokens
+            replace(r, output_tokens=max(1, round(r.prompt_tokens * ratio))) for r in fitting
         ]
-        if not requests:
-            continue
-        for name, scenario in _scenarios(asked, options).items():
+        for name, scenario in scenarios.items():
             report = _simulate(f"{name}, outputs {100 * ratio:g} %", scenario, requests)
             found.setdefault(name, []).append((ratio, report.total_tokens_per_s))
     return found
-
-
-class _Progress:
-    """A line that grows, on a terminal only."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._shown = sys.stderr.isatty()
-
-    def __call__(self, done: int, count: int) -> None:
-        if not self._shown:
-            return
-        filled = 30 * done // count
-        end = "\n" if done == count else ""
-        bar = "#" * filled + "." * (30 - filled)
-        print(f"\r{self._name} [{bar}] {done:,}/{count:,}", end=end, file=sys.stderr, flush=True)
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -262,7 +261,9 @@ def as_json(report: Report) -> dict[str, Any]:
     return found
 
 
-def _text(reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]]) -> str:
+def _text(
+    reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]], reshard: Reshard
+) -> str:
     rows = [_row(name, report) for name, report in reports.items()]
     lines = [table(("system", *_COLUMNS), rows)]
     first = next(iter(reports.values()))
@@ -272,10 +273,10 @@ def _text(reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]
             f"{first.transitions} transitions; KV took at most {100 * share:.0f} % of the buffer's "
             f"{first.buffer_tokens:,} tokens, and {100 * first.peak_pool_share:.0f} % of the pool"
         )
-    elif "decode" in first.seconds_by_phase and "prefill" not in first.seconds_by_phase:
+    elif reshard is Reshard.AUTO and "decode" in first.seconds_by_phase:
         lines.append(
-            "no transitions: with --reshard auto no wave would have paid, so prompts were "
-            "prefilled in place, which counts as decode; --reshard always shows the waves"
+            "no transitions: with --reshard=auto no wave would have paid, so prompts were "
+            "prefilled in place, which counts as decode; --reshard=always shows the waves"
         )
     for name, points in swept.items():
         at = ", ".join(f"{100 * ratio:g} %: {tokens:,.0f}" for ratio, tokens in points)

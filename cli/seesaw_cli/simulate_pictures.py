@@ -11,7 +11,6 @@ _COLOURS = {
     "transition": "#111827",
     "mixed": "#7c3aed",
 }
-_MOST_STRETCHES = 4000
 
 
 def draw_all(
@@ -55,7 +54,7 @@ def _timeline(name: str, report: Report, path: Path) -> None:
     )
     top = axes[0][0]
     for what, colour in _COLOURS.items():
-        found = [s for s in report.stretches if s.what == what][:_MOST_STRETCHES]
+        found = [s for s in report.stretches if s.what == what]
         if found:
             for replica in replicas:
                 spans = [(s.start_s, s.stop_s - s.start_s) for s in found if s.replica == replica]

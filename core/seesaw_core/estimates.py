@@ -7,6 +7,7 @@ Source: Su et al., Seesaw (arXiv 2503.06433), appendix A and section 4.2.
 Deviation: chunked prefill, pipeline bubbles, the buffer's size, transitions and latency are added.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -69,13 +70,10 @@ class Estimate:
 def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Estimate:
     """A static layout with chunked prefill, at the best of the steps allowed.
 
-    Raises: CapacityError naming what does not fit.
+    Raises: CapacityError naming what does not fit, or which latency target is missed.
     """
     found = [_static(costs, workload, limits, tokens) for tokens in limits.step_tokens]
-    fitting = [e for e in found if isinstance(e, Estimate)]
-    if not fitting:
-        raise CapacityError(str(found[0]))
-    return max(fitting, key=lambda e: e.requests_per_s)
+    return _best_step(found, workload)
 
 
 def estimate_pair(
@@ -83,31 +81,58 @@ def estimate_pair(
 ) -> Estimate:
     """A pair that re-shards, at the best of the prefill steps allowed.
 
-    Raises: CapacityError naming what does not fit.
+    Raises: CapacityError naming what does not fit, or which latency target is missed.
     """
     found = [_pair(prefill, decode, workload, limits, tokens) for tokens in limits.step_tokens]
+    return _best_step(found, workload)
+
+
+def _best_step(found: Sequence[Estimate | str], workload: Workload) -> Estimate:
+    """The fastest of one choice's estimates that meets the targets; strings say what lacks."""
     fitting = [e for e in found if isinstance(e, Estimate)]
     if not fitting:
         raise CapacityError(str(found[0]))
-    return max(fitting, key=lambda e: e.requests_per_s)
+    meeting = [e for e in fitting if not _missed(e, workload)]
+    if not meeting:
+        raise CapacityError(_missed(min(fitting, key=lambda e: e.tpot_s), workload))
+    return max(meeting, key=lambda e: e.requests_per_s)
 
 
-def decode_capacity(
-    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
-) -> int:
-    """KV tokens of the decode pool: beside the arena, and beside the prefill engine's own pool.
+def _missed(found: Estimate, workload: Workload) -> str:
+    """Which latency target it misses; empty if none."""
+    target = workload.tpot_target_s
+    if target is not None and found.tpot_s > target:
+        return f"{1e3 * found.tpot_s:,.0f} ms a token, above the target of {1e3 * target:,.0f} ms"
+    target = workload.ttft_target_s
+    if target is not None and found.ttft_s is not None and found.ttft_s > target:
+        return f"{found.ttft_s:,.1f} s to the first token, above the target of {target:,.1f} s"
+    return ""
 
-    The prefill pool holds the prompts that are under way, in the prefill layout.
+
+def pool_tokens(
+    prefill: StepCosts, decode: StepCosts, limits: Limits, step_tokens: int, longest_tokens: int
+) -> tuple[int, int]:
+    """KV tokens of the prefill engine's own pool, and of the decode pool beside it and the arena.
+
+    The first holds the prompts that are under way, none of which is longer than the buffer.
     """
     arena = max(prefill.weight_bytes, decode.weight_bytes)
     room = decode.kv_capacity_tokens(
         step_tokens=step_tokens, max_requests=limits.max_requests, weight_bytes=arena
     )
+    longest = min(longest_tokens, int(buffer_tokens(decode, limits)) + 1)
+    under_way = prefill_pool_tokens(prefill.layout, longest, step_tokens)
     if limits.shares_pool:
-        return room
-    under_way = prefill_pool_tokens(prefill.layout, workload.longest_tokens, step_tokens)
+        return under_way, room
     taken = under_way * prefill.num_layers * prefill.kv_bytes_per_token_layer
-    return int(room - taken / (decode.num_layers * decode.kv_bytes_per_token_layer))
+    left = room - taken / (decode.num_layers * decode.kv_bytes_per_token_layer)
+    return under_way, int(left)
+
+
+def buffer_tokens(costs: StepCosts, limits: Limits) -> float:
+    """Tokens whose KV the buffer of one replica holds."""
+    devices = costs.layout.tensor * costs.layout.pipeline
+    return limits.buffer_bytes * devices / costs.model.kv_bytes_per_token
 
 
 def _static(
@@ -155,20 +180,19 @@ def _static(
 def _pair(
     prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
-    room = decode_capacity(prefill, decode, workload, limits, step_tokens)
+    _, room = pool_tokens(prefill, decode, limits, step_tokens, workload.longest_tokens)
     lacking = _lacking(room, workload, decode)
     if lacking:
         return lacking
-    devices = decode.layout.tensor * decode.layout.pipeline
-    buffer_tokens = limits.buffer_bytes * devices / decode.model.kv_bytes_per_token
-    if buffer_tokens < workload.prompt_tokens:  # longer ones go in place, if they are few
+    buffer = buffer_tokens(decode, limits)
+    if buffer < workload.prompt_tokens:  # longer ones go in place, if they are few
         return (
-            f"the KV buffer holds {buffer_tokens:,.0f} tokens, fewer than the mean prompt's "
+            f"the KV buffer holds {buffer:,.0f} tokens, fewer than the mean prompt's "
             f"{workload.prompt_tokens:,.0f}"
         )
     share = _share(workload, decode.layout)
     running = min(_num_running(room, workload, limits), share)
-    wave = buffer_tokens / workload.prompt_tokens
+    wave = buffer / workload.prompt_tokens
     if workload.concurrency is not None:  # what runs and what waits are all there is
         wave = min(wave, max(share - running, share / 3))
         running = max(1.0, min(running, share - wave / 2))

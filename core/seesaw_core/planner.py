@@ -136,24 +136,9 @@ def _kept(
         except CapacityError as error:
             pair = LayoutPair(prefill=prefill.layout, decode=decode.layout)
             rejected.append(Rejected(layout=str(pair), reason=str(error)))
-            continue
-        missed = _missed(found, question.workload)
-        if missed:
-            rejected.append(Rejected(layout=str(found), reason=missed))
         else:
             kept.append(found)
     return sorted(kept, key=lambda e: -e.requests_per_s)
-
-
-def _missed(found: Estimate, workload: Workload) -> str:
-    """Which latency target it misses; empty if none."""
-    target = workload.tpot_target_s
-    if target is not None and found.tpot_s > target:
-        return f"{1e3 * found.tpot_s:,.0f} ms a token, above the target of {1e3 * target:,.0f} ms"
-    target = workload.ttft_target_s
-    if target is not None and found.ttft_s is not None and found.ttft_s > target:
-        return f"{found.ttft_s:,.1f} s to the first token, above the target of {target:,.1f} s"
-    return ""
 
 
 def _choose(
@@ -167,8 +152,7 @@ def _choose(
     in_percent = f"{100 * (gain - 1):+.0f} %"
     if gain >= _MIN_GAIN:
         return pair, (
-            f"{in_percent} over the best static layout, {static[0]}: {pair.prefill} prefills "
-            f"with fewer all-reduces, {pair.decode} decodes with fewer reads of the weights; "
+            f"{in_percent} over the best static layout, {static[0]}: {_because(pair)}; "
             f"transitions take {100 * pair.shares[2]:.1f} % of the time"
         )
     prefill_share, decode_share, _ = static[0].shares
@@ -186,6 +170,15 @@ def _choose(
     else:
         why = f"{static[0]} loses little in either phase"
     return static[0], f"re-sharding would change throughput by {in_percent}: {why}"
+
+
+def _because(pair: Estimate) -> str:
+    if pair.prefill.tensor < pair.decode.tensor:
+        return (
+            f"{pair.prefill} prefills with fewer all-reduces, {pair.decode} decodes with fewer "
+            "reads of the weights"
+        )
+    return f"{pair.prefill} prefills faster, {pair.decode} decodes faster"
 
 
 def _divisors(n: int) -> list[int]:

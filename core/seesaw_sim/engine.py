@@ -31,7 +31,7 @@ class Engine:
     """Call order: ``take`` and ``join`` at any time; ``start``, then ``finish`` at its end.
 
     ``only_prefills``: a request is done once its prompt is computed, and its KV has left for the
-    buffer by then.
+    buffer by then; with ``keeps_kv`` it stays until ``release``.
     Units: tokens, seconds.
     """
 
@@ -43,6 +43,7 @@ class Engine:
         step_tokens: int,
         max_requests: int,
         only_prefills: bool = False,
+        keeps_kv: bool = False,
     ) -> None:
         self.costs = costs
         self.capacity_tokens = capacity_tokens
@@ -54,7 +55,8 @@ class Engine:
         self.waiting: deque[Sequence] = deque()
         self._step_tokens = step_tokens
         self.max_requests = max_requests
-        self._only_prefills = only_prefills
+        self.only_prefills = only_prefills
+        self._keeps_kv = keeps_kv
         self._prefilling: dict[int, Sequence] = {}
         self._groups = [Group() for _ in range(costs.layout.pipeline)]
         self._newest: list[Sequence] = []
@@ -68,7 +70,7 @@ class Engine:
 
     def take(self, sequence: Sequence) -> None:
         """A request whose prompt is to be computed here. Raises: CapacityError if it never fits."""
-        wanted = sequence.prompt_left + (0 if self._only_prefills else sequence.output_left)
+        wanted = sequence.prompt_left + (0 if self.only_prefills else sequence.output_left)
         if wanted > self.admissible_tokens:
             raise CapacityError(
                 f"a request of {wanted:,} tokens does not fit into the {self.admissible_tokens:,} "
@@ -78,7 +80,7 @@ class Engine:
 
     @property
     def admissible_tokens(self) -> int:
-        return int(self.capacity_tokens * (1 - _WATERMARK))
+        return int(self.capacity_tokens * (1 if self.only_prefills else 1 - _WATERMARK))
 
     def has_room_for(self, num_tokens: int) -> bool:
         return (
@@ -175,9 +177,11 @@ class Engine:
             group.chunk, group.chunk_pairs, group.parts = 0, 0.0, []
         for sequence in ended:
             del self._prefilling[sequence.number]
-            if self._only_prefills:
+            if self.only_prefills:
                 outcome.prefilled.append(sequence)
-                self._leave(sequence)
+                self.num_running -= 1
+                if not self._keeps_kv:
+                    self.release(sequence)
                 continue
             outcome.first.append(sequence)
             sequence.output_left -= 1
@@ -196,10 +200,14 @@ class Engine:
         self.used_tokens += num_tokens
         self.peak_tokens = max(self.peak_tokens, self.used_tokens)
 
-    def _leave(self, sequence: Sequence) -> None:
+    def release(self, sequence: Sequence) -> None:
+        """The KV of a prefilled prompt has left."""
         self.used_tokens -= sequence.context
-        self.num_running -= 1
         sequence.context = 0
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.num_running -= 1
+        self.release(sequence)
 
     def _admit(self) -> None:
         while self.waiting and self.has_room_for(self.waiting[0].prompt_left):
@@ -294,7 +302,7 @@ class Engine:
     def _duration_s(self, rounds: int) -> float:
         """Seconds of so many rounds. Contexts grow evenly, so the middle one stands for all."""
         grown = (rounds - 1) / 2
-        sum_s = longest_s = 0.0
+        longest_s = 0.0
         chunk = 0
         for group in self._groups:
             num_decoding = group.num_decoding
@@ -310,9 +318,8 @@ class Engine:
                     sampled=num_decoding + (1 if group.chunk else 0),
                 )
             )
-            sum_s += step_s
             longest_s = max(longest_s, step_s)
-        round_s = max(sum_s, longest_s * len(self._groups))
-        if self._only_prefills:
+        round_s = longest_s * len(self._groups)
+        if self.only_prefills:
             round_s = max(round_s, self.costs.kv_copy_s(chunk))
         return rounds * round_s

@@ -5,9 +5,10 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
 from functools import partial
 
-from seesaw_core.accelerators import Accelerator
-from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
+from seesaw_core.accelerators import GIB, Accelerator
+from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError, InputError
+from seesaw_core.estimates import Limits, buffer_tokens, pool_tokens
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.models import Model
 from seesaw_core.policy import Costs, PhasePolicy, Reshard
@@ -32,8 +33,7 @@ class Scenario:
     Equal layouts are plain vLLM with chunked prefill, unless the policy re-shards always: then two
     engines take turns under them. ``disaggregated`` gives each layout devices of its own:
     ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With ``shares_pool`` the
-    prefill engine has no pool of its own, as in the paper's system. ``transition_s`` replaces what
-    the costs say of a transition.
+    prefill engine has no pool of its own, as in the paper's system.
     """
 
     model: Model
@@ -49,7 +49,6 @@ class Scenario:
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False
     disaggregated: bool = False
-    transition_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_replicas", "step_tokens", "max_requests"):
@@ -130,18 +129,15 @@ class _System:
 
     def _seesaw(self, number: int, waves: Waves) -> SeesawServer:
         scenario = self.scenario
-        costs, decode_costs = _pair_costs(scenario)
-        arena = max(costs.weight_bytes, decode_costs.weight_bytes)
-        own = prefill_pool_tokens(scenario.prefill, self._longest, scenario.step_tokens)
-        taken = (
-            0.0 if scenario.shares_pool else own * costs.num_layers * costs.kv_bytes_per_token_layer
+        costs, decode_costs = scenario.costs(scenario.prefill), scenario.costs(scenario.decode)
+        limits = Limits(
+            max_requests=scenario.max_requests,
+            buffer_bytes=scenario.buffer_bytes,
+            shares_pool=scenario.shares_pool,
         )
-        per_token = decode_costs.num_layers * decode_costs.kv_bytes_per_token_layer
-        room = self._room(decode_costs, arena) - int(taken / per_token)
-        devices = scenario.decode.tensor * scenario.decode.pipeline
-        self.buffer_tokens = int(
-            scenario.buffer_bytes * devices / scenario.model.kv_bytes_per_token
-        )
+        own, room = pool_tokens(costs, decode_costs, limits, scenario.step_tokens, self._longest)
+        self._check_room(decode_costs, room)
+        self.buffer_tokens = int(buffer_tokens(decode_costs, limits))
         prefill = self._engine(costs, own, only_prefills=True)
         decode = self._engine(decode_costs, room)
         return SeesawServer(
@@ -163,54 +159,46 @@ class _System:
         prefills, decodes = [], []
         for _ in range(scenario.prefill.data):
             costs = scenario.costs(scenario.prefill)
-            prefills.append(self._engine(costs, self._room(costs), only_prefills=True))
+            prefills.append(
+                self._engine(costs, self._room(costs), only_prefills=True, keeps_kv=True)
+            )
         for _ in range(scenario.decode.data):
             costs = scenario.costs(scenario.decode)
             decodes.append(self._engine(costs, self._room(costs)))
         return DisaggregatedServer(self._clock, prefills, decodes, number, self._journal)
 
-    def _room(self, costs: StepCosts, weight_bytes: float | None = None) -> int:
+    def _room(self, costs: StepCosts) -> int:
         room = costs.kv_capacity_tokens(
-            step_tokens=self.scenario.step_tokens,
-            max_requests=self.scenario.max_requests,
-            weight_bytes=weight_bytes,
+            step_tokens=self.scenario.step_tokens, max_requests=self.scenario.max_requests
         )
-        if room <= 0:
-            raise CapacityError(
-                f"{costs.model.name} under {costs.layout}: {costs.weight_bytes / (1 << 30):.1f} "
-                f"GiB of weights a device leave no memory for KV on {costs.device.name}"
-            )
+        self._check_room(costs, room)
         return room
 
-    def _engine(self, costs: StepCosts, room: int, *, only_prefills: bool = False) -> Engine:
+    def _check_room(self, costs: StepCosts, room: int) -> None:
+        if room <= 0:
+            raise CapacityError(
+                f"{costs.model.name} under {costs.layout}: {costs.weight_bytes / GIB:.1f} "
+                f"GiB of weights a device leave no memory for KV on {costs.device.name}"
+            )
+
+    def _engine(
+        self,
+        costs: StepCosts,
+        room: int,
+        *,
+        only_prefills: bool = False,
+        keeps_kv: bool = False,
+    ) -> Engine:
         engine = Engine(
             costs,
             capacity_tokens=room,
             step_tokens=self.scenario.step_tokens,
             max_requests=self.scenario.max_requests,
             only_prefills=only_prefills,
+            keeps_kv=keeps_kv,
         )
         self.engines.append(engine)
         return engine
-
-
-class _FixedTransition(StepCosts):
-    """Costs whose transitions take a given time."""
-
-    def __init__(self, costs: StepCosts, seconds: float) -> None:
-        super().__init__(costs.model, costs.device, costs.layout, costs.profile)
-        object.__setattr__(self, "_seconds", seconds)
-
-    def transition_s(self) -> float:
-        return float(self.__dict__["_seconds"])
-
-
-def _pair_costs(scenario: Scenario) -> tuple[StepCosts, StepCosts]:
-    pair = scenario.costs(scenario.prefill), scenario.costs(scenario.decode)
-    if scenario.transition_s is None:
-        return pair
-    prefill, decode = (_FixedTransition(c, scenario.transition_s) for c in pair)
-    return prefill, decode
 
 
 def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> Costs:
@@ -231,7 +219,7 @@ def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> C
 
 
 def _longest(requests: Listed[Request]) -> int:
-    return max(r.prompt_tokens for r in requests)
+    return max(r.prompt_tokens + r.output_tokens for r in requests)
 
 
 def _report_progress(clock: Clock, sequences: list[Sequence], on_progress: OnProgress) -> None:
@@ -277,7 +265,9 @@ def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Rep
         generated_tokens=sum(e.num_generated for e in system.engines),
         left_tokens=sum(e.used_tokens for e in system.engines) + sum(journal.held.values()),
         seconds_by_phase=dict(journal.seconds),
-        peak_pool_share=max(e.peak_tokens / e.capacity_tokens for e in system.engines),
+        peak_pool_share=max(
+            e.peak_tokens / e.capacity_tokens for e in system.engines if not e.only_prefills
+        ),
         peak_buffer_tokens=journal.peak_buffer_tokens,
         peak_stored_tokens=journal.peak_stored_tokens,
         buffer_tokens=system.buffer_tokens,

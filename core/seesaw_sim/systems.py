@@ -3,11 +3,13 @@
 A system is built of replicas; each takes requests and tells of those that are done.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
+from seesaw_core.errors import CapacityError
 from seesaw_sim.clock import Clock, Timer
 from seesaw_sim.engine import Engine, Outcome
 from seesaw_sim.sequences import Sequence
@@ -27,7 +29,7 @@ class Stretch:
 class Journal:
     """What is seen on the way. ``held`` counts the buffer's tokens that each replica holds now, and
     ``buffer`` those with KV in them: (replica, time in s, tokens). The rest is kept for prompts
-    that are being prefilled.
+    that are being prefilled. ``last`` is the index of each replica's last stretch.
     """
 
     stretches: list[Stretch] = field(default_factory=list)
@@ -37,21 +39,22 @@ class Journal:
     peak_buffer_tokens: int = 0
     peak_stored_tokens: int = 0
     held: dict[int, int] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
 
     def note(self, replica: int, what: str, start_s: float, stop_s: float) -> None:
         """Neighbouring stretches of the same kind become one."""
         if stop_s <= start_s:
             return
         self.seconds[what] += stop_s - start_s
-        last = self.stretches[-1] if self.stretches else None
-        if last and (last.replica, last.what) == (replica, what) and last.stop_s >= start_s - 1e-9:
-            self.stretches[-1] = Stretch(
-                replica=replica, what=what, start_s=last.start_s, stop_s=stop_s
-            )
-        else:
-            self.stretches.append(
-                Stretch(replica=replica, what=what, start_s=start_s, stop_s=stop_s)
-            )
+        joined = Stretch(replica=replica, what=what, start_s=start_s, stop_s=stop_s)
+        index = self.last.get(replica)
+        if index is not None:
+            last = self.stretches[index]
+            if last.what == what and last.stop_s >= start_s - 1e-9:
+                self.stretches[index] = replace(joined, start_s=last.start_s)
+                return
+        self.last[replica] = len(self.stretches)
+        self.stretches.append(joined)
 
     def note_buffer(self, replica: int, now_s: float, held: int, stored: int) -> None:
         self.peak_buffer_tokens = max(self.peak_buffer_tokens, held)
@@ -157,35 +160,40 @@ class DisaggregatedServer:
         journal: Journal,
     ) -> None:
         self._clock = clock
-        self._prefilled: list[Sequence] = []
+        self._prefilled: deque[tuple[Runner, Sequence]] = deque()
         self._link_free_s = 0.0
-        self._prefills = [
-            Runner(
-                clock, e, self._prefill_outcome, lambda a, b: journal.note(number, "prefill", a, b)
-            )
-            for e in prefills
-        ]
-        self._decodes = [
-            Runner(
-                clock, e, self._decode_outcome, lambda a, b: journal.note(number, "decode", a, b)
-            )
-            for e in decodes
-        ]
+        self._prefills: list[Runner] = []
+        for index, engine in enumerate(prefills):
+            on_outcome = partial(self._prefill_outcome, index)
+            note = partial(journal.note, number, "prefill")
+            self._prefills.append(Runner(clock, engine, on_outcome, note))
+        note = partial(journal.note, number, "decode")
+        self._decodes = [Runner(clock, e, self._decode_outcome, note) for e in decodes]
 
     def take(self, sequence: Sequence) -> None:
+        """Raises: CapacityError if the request fits no engine of either phase."""
+        wanted = sequence.prompt_tokens + sequence.output_left
+        room = min(r.engine.admissible_tokens for r in self._decodes)
+        if wanted > room:
+            raise CapacityError(
+                f"a request of {wanted:,} tokens does not fit into the {room:,} tokens of KV under "
+                f"{self._decodes[0].engine.costs.layout}"
+            )
         runner = min(self._prefills, key=lambda r: len(r.engine.waiting) + r.engine.num_running)
         runner.engine.take(sequence)
         self._clock.settle(runner.nudge)
 
-    def _prefill_outcome(self, outcome: Outcome) -> None:
+    def _prefill_outcome(self, index: int, outcome: Outcome) -> None:
+        runner = self._prefills[index]
         for sequence in outcome.prefilled:
             sequence.first_token_s = sequence.first_token_s or self._clock.now_s
             sequence.output_left -= 1
-            self._prefills[0].engine.num_generated += 1
-            if not sequence.output_left:
-                sequence.finished_s = self._clock.now_s
+            runner.engine.num_generated += 1
+            if sequence.output_left:
+                self._prefilled.append((runner, sequence))
             else:
-                self._prefilled.append(sequence)
+                sequence.finished_s = self._clock.now_s
+                runner.engine.release(sequence)
         self._move()
 
     def _decode_outcome(self, outcome: Outcome) -> None:
@@ -194,26 +202,21 @@ class DisaggregatedServer:
 
     def _move(self) -> None:
         while self._prefilled:
-            runner = min(self._decodes, key=lambda r: r.engine.num_running)
-            sequence = self._prefilled[0]
-            if not runner.engine.has_room_for(sequence.prompt_tokens):
+            target = min(self._decodes, key=lambda r: r.engine.num_running)
+            source, sequence = self._prefilled[0]
+            if not target.engine.has_room_for(sequence.prompt_tokens):
                 return
-            self._prefilled.pop(0)
-            runner.engine.reserve(sequence)
-            copied_s = self._prefills[0].engine.costs.kv_copy_s(sequence.prompt_tokens)
+            self._prefilled.popleft()
+            target.engine.reserve(sequence)
+            copied_s = source.engine.costs.kv_copy_s(sequence.prompt_tokens)
             self._link_free_s = max(self._link_free_s, self._clock.now_s) + copied_s
-            self._clock.at(self._link_free_s, _Arrival(self._clock, runner, sequence))
+            self._clock.at(self._link_free_s, partial(self._arrived, source, target, sequence))
 
-
-class _Arrival:
-    """A request's KV has come to an engine."""
-
-    def __init__(self, clock: Clock, runner: Runner, sequence: Sequence) -> None:
-        self._clock, self._runner, self._sequence = clock, runner, sequence
-
-    def __call__(self) -> None:
-        self._runner.engine.join(self._sequence)
-        self._clock.settle(self._runner.nudge)
+    def _arrived(self, source: Runner, target: Runner, sequence: Sequence) -> None:
+        source.engine.release(sequence)
+        target.engine.join(sequence)
+        self._clock.settle(source.nudge)
+        self._clock.settle(target.nudge)
 
 
 def note_outcome(outcome: Outcome, now_s: float) -> None:

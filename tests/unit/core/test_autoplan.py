@@ -11,7 +11,7 @@ from seesaw_core.autoplan import look_ahead, plan_pair, unpredicted
 from seesaw_core.errors import CapacityError
 from seesaw_core.estimates import Limits
 from seesaw_core.layouts import LayoutPair, ModelShape, parse_layout
-from seesaw_core.models import describe_model
+from seesaw_core.model_configs import describe_model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.workloads import Workload
 

@@ -12,7 +12,8 @@ from seesaw_core.errors import InputError, ModelError
 from seesaw_core.estimates import Limits
 from seesaw_core.layouts import LayoutPair
 from seesaw_core.messages import PlanSummary
-from seesaw_core.models import Model, describe_model
+from seesaw_core.model_configs import describe_model
+from seesaw_core.models import Model
 from seesaw_core.planner import Question
 from seesaw_core.policy import Reshard
 from seesaw_core.profiles import Profile, read_profile
