@@ -12,7 +12,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from seesaw_cli.questions import GIB, Asked, add_flags, read_flags, table
+from seesaw_cli.questions import Asked, add_flags, read_flags, table
+from seesaw_core.accelerators import GIB
 from seesaw_core.errors import InputError
 from seesaw_core.estimates import Estimate
 from seesaw_core.planner import Plan, Question, make_plan
@@ -25,6 +26,10 @@ def run(arguments: list[str]) -> int:
     """Plan and print. Returns 0."""
     options = parser().parse_args(arguments)
     asked = read_flags(options)
+    for flag in ("concurrency", "ttft_target_s", "tpot_target_ms"):
+        value = getattr(options, flag)
+        if value is not None and not value > 0:
+            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0")
     if options.ttft_target_s is not None and options.concurrency is None:
         raise InputError(
             f"--ttft-target-s={options.ttft_target_s} needs --concurrency: without a bound, "
@@ -49,9 +54,11 @@ def run(arguments: list[str]) -> int:
         )
     )
     if options.json:
-        print(json.dumps(as_json(plan) | {"notes": asked.notes}, indent=2))
+        told = {"command": _command(asked, plan.best, options), "notes": asked.notes}
+        print(json.dumps(as_json(plan) | told, indent=2))
     else:
         print(_text(asked, plan, shown=None if options.all else _SHOWN))
+        print(f"\nTo serve it:\n  {_command(asked, plan.best, options)}")
     return 0
 
 
@@ -126,8 +133,6 @@ def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
         lines += ["", "rejected:", *(f"  {r.layout}: {r.reason}" for r in rejected)]
         if len(rejected) < len(plan.rejected):
             lines.append(f"  … and {len(plan.rejected) - len(rejected)} more (--all)")
-    if plan.best.prefill != plan.best.decode:
-        lines += ["", "To serve it:", f"  {_command(plan.best)}"]
     return "\n".join(lines)
 
 
@@ -150,14 +155,30 @@ def _count(number: float) -> str:
     return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
 
 
-def _command(best: Estimate) -> str:
-    decode, prefill = best.decode, best.prefill
+def _command(asked: Asked, best: Estimate, options: argparse.Namespace) -> str:
+    """The worker's command line for what was planned."""
+    decode, prefill, limits = best.decode, best.prefill, asked.limits
     flags = [
         f"--decode-tensor-parallel-size {decode.tensor}",
         f"--decode-pipeline-parallel-size {decode.pipeline}",
-        f"--prefill-tensor-parallel-size {prefill.tensor}",
-        f"--prefill-pipeline-parallel-size {prefill.pipeline}",
-        f"--max-num-batched-tokens {best.step_tokens}",
     ]
-    replicas = f"  (in each of {decode.data} workers)" if decode.data > 1 else ""
-    return f"seesaw worker MODEL {' '.join(flags)}{replicas}"
+    if best.is_static:
+        flags.append("--reshard never")
+    else:
+        buffer_gib = limits.buffer_bytes * decode.tensor * decode.pipeline / GIB
+        flags += [
+            f"--prefill-tensor-parallel-size {prefill.tensor}",
+            f"--prefill-pipeline-parallel-size {prefill.pipeline}",
+            f"--kv-buffer-gib {buffer_gib:g}",
+            f"--flush-timeout-s {limits.flush_timeout_s:g}",
+        ]
+    flags += [
+        f"--max-num-batched-tokens {best.step_tokens}",
+        f"--max-num-seqs {limits.max_requests}",
+    ]
+    for flag in ("dtype", "kv_cache_dtype"):
+        value = getattr(options, flag)
+        if value != "auto":
+            flags.append(f"--{flag.replace('_', '-')} {value}")
+    workers = f"  (each of {decode.data} workers)" if decode.data > 1 else ""
+    return f"seesaw worker {options.model} {' '.join(flags)}{workers}"

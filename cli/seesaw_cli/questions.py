@@ -3,10 +3,17 @@
 import argparse
 import json
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from seesaw_core.accelerators import Accelerator, Catalogue, builtin_catalogue, read_catalogue
+from seesaw_core.accelerators import (
+    GIB,
+    Accelerator,
+    Catalogue,
+    builtin_catalogue,
+    read_catalogue,
+)
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.estimates import Limits
 from seesaw_core.model_configs import describe_model
@@ -15,8 +22,6 @@ from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Request
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.traces import read_trace
-
-GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +92,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--seed", type=int, default=0, help="of the lengths (default: 0)")
     engine = parser.add_argument_group("engine")
     engine.add_argument(
-        "--kv-buffer-gib",
+        "--kv-buffer-gib-per-device",
         type=float,
         default=32.0,
         metavar="GIB",
-        help="host memory for KV, for each device (default: 32)",
+        help="host memory for KV (default: 32); the worker's --kv-buffer-gib is for all together",
     )
     engine.add_argument("--max-num-seqs", type=int, default=256, metavar="N", help="default: 256")
     engine.add_argument(
@@ -134,8 +139,9 @@ def read_flags(options: argparse.Namespace) -> Asked:
         )
     if not options.flush_timeout_s > 0:
         raise InputError(f"--flush-timeout-s={options.flush_timeout_s} must be above 0")
-    if not options.kv_buffer_gib > 0:
-        raise InputError(f"--kv-buffer-gib={options.kv_buffer_gib} must be above 0")
+    gib = options.kv_buffer_gib_per_device
+    if not 0 < gib < inf:
+        raise InputError(f"--kv-buffer-gib-per-device={gib} must be above 0 and finite")
     model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
     requests, notes = _requests(options, model)
     return Asked(
@@ -146,7 +152,7 @@ def read_flags(options: argparse.Namespace) -> Asked:
         limits=Limits(
             step_tokens=tuple(options.max_num_batched_tokens),
             max_requests=options.max_num_seqs,
-            buffer_bytes=options.kv_buffer_gib * GIB,
+            buffer_bytes=gib * GIB,
             flush_timeout_s=options.flush_timeout_s,
         ),
         requests=requests,

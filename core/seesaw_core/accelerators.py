@@ -4,6 +4,7 @@
 devices reach in practice is another thing: see :mod:`seesaw_core.profiles`.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,12 +58,20 @@ class Catalogue:
     accelerators: Mapping[str, Accelerator]
     interconnects: Mapping[str, Interconnect]
 
-    def accelerator(self, name: str) -> Accelerator:
-        """Find by name or by product label, in any case. Raises: InputError listing the names."""
-        wanted = name.casefold()
+    def find(self, name: str) -> Accelerator | None:
+        """By name or product label, as one may write it: ``NVIDIA L4`` is ``nvidia-l4``."""
+        wanted = _plain(name)
         for found in self.accelerators.values():
-            if wanted in (found.name.casefold(), *(p.casefold() for p in found.products)):
+            if wanted in map(_plain, (found.name, *found.products)):
                 return found
+        return None
+
+    def accelerator(self, name: str) -> Accelerator:
+        """Find by name or product label. Raises: InputError listing the names."""
+        found = self.find(name)
+        if found is not None:
+            return found
+        wanted = _plain(name)
         near = [k for k in self.accelerators if len(wanted) > 1 and wanted in k.casefold()]
         near = near or get_close_matches(name, self.accelerators, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -70,13 +79,6 @@ class Catalogue:
             f"accelerator {name!r} is not known; {hint}known: {', '.join(self.accelerators)}; "
             "add your own in a TOML file"
         )
-
-    def interconnect(self, name: str) -> Interconnect:
-        """Raises: InputError listing the names."""
-        if name not in self.interconnects:
-            known = ", ".join(self.interconnects)
-            raise InputError(f"interconnect {name!r} is not known; known: {known}")
-        return self.interconnects[name]
 
 
 @cache
@@ -115,13 +117,16 @@ def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) 
         links[link.name] = link
     for number, fields in enumerate(found.get("accelerator", ()), 1):
         entry = _Entry(source, "accelerator", number, fields)
-        catalogue = Catalogue(accelerators=devices, interconnects=links)
-        device = _accelerator(entry, catalogue)
+        device = _accelerator(entry, links)
         devices[device.name] = device
     return Catalogue(accelerators=devices, interconnects=links)
 
 
-def _accelerator(entry: "_Entry", known: Catalogue) -> Accelerator:
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "-", name.strip()).casefold()
+
+
+def _accelerator(entry: "_Entry", known: Mapping[str, Interconnect]) -> Accelerator:
     flops_16 = entry.amount("tflops_16") * 1e12
     device = Accelerator(
         name=entry.text("name"),
@@ -129,12 +134,12 @@ def _accelerator(entry: "_Entry", known: Catalogue) -> Accelerator:
         memory_bytes_per_s=entry.amount("memory_gb_per_s") * 1e9,
         flops_16=flops_16,
         flops_8=entry.amount("tflops_8", default=flops_16 / 1e12) * 1e12,
-        host_link=known.interconnect(entry.text("host_link")),
-        peer_link=known.interconnect(entry.text("peer_link")),
+        host_link=entry.link("host_link", known),
+        peer_link=entry.link("peer_link", known),
         has_fp8=entry.choice("fp8"),
-        products=tuple(entry.fields.get("products", ())),
+        products=entry.names("products"),
     )
-    entry.finish(optional={"products", "sources"})
+    entry.finish(optional={"sources"})
     return device
 
 
@@ -159,6 +164,21 @@ class _Entry:
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
             raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
         return float(value)
+
+    def names(self, field: str) -> tuple[str, ...]:
+        value = self._given(field, default=[])
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise InputError(f"{self._at}: {field}={value!r} must be a list of names")
+        return tuple(value)
+
+    def link(self, field: str, known: Mapping[str, Interconnect]) -> Interconnect:
+        name = self.text(field)
+        if name not in known:
+            raise InputError(
+                f"{self._at}: {field}: interconnect {name!r} is not known; known: "
+                f"{', '.join(known)}"
+            )
+        return known[name]
 
     def choice(self, field: str) -> bool:
         value = self._given(field, default=False)

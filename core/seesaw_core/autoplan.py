@@ -6,9 +6,9 @@ only propose: re-sharding changes between two layouts, never to others.
 
 from dataclasses import dataclass
 
-from seesaw_core.errors import CapacityError, LayoutError
+from seesaw_core.errors import CapacityError
 from seesaw_core.estimates import Estimate
-from seesaw_core.layouts import LayoutPair, ModelShape, check_layout
+from seesaw_core.layouts import LayoutPair, ModelShape, misfit
 from seesaw_core.messages import PlanSummary, Proposal, Rejection
 from seesaw_core.planner import Plan, Question, layouts_of, make_plan
 
@@ -59,18 +59,15 @@ def unpredicted(
 ) -> tuple[LayoutPair, PlanSummary]:
     """The static layout with the most tensor parallelism that the model allows, unpredicted."""
     layouts = sorted(layouts_of(num_devices, data_parallel=False), key=lambda each: -each.tensor)
-    rejected = []
+    rejected: list[Rejection] = []
     for layout in layouts:
-        try:
-            check_layout(layout, shape, flag="-")
-        except LayoutError as error:
-            reason_not = str(error).partition(": ")[2].partition(";")[0]
-            rejected.append(Rejection(layout=str(layout), reason=reason_not))
-        else:
+        found = misfit(layout, shape)
+        if found is None:
             pair = LayoutPair(prefill=layout, decode=layout)
             return pair, PlanSummary(
                 prefill=str(layout), decode=str(layout), reason=reason, rejected=tuple(rejected)
             )
+        rejected.append(Rejection(layout=str(layout), reason=found.reason))
     reasons = "; ".join(f"{r.layout}: {r.reason}" for r in rejected)
     raise CapacityError(f"--devices={num_devices}: no layout fits. {reasons}")
 

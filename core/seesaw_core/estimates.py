@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from seesaw_core.accelerators import GIB
 from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, LayoutPair
@@ -30,7 +31,7 @@ class Limits:
 
     step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
     max_requests: int = 256
-    buffer_bytes: float = 32.0 * (1 << 30)
+    buffer_bytes: float = 32.0 * GIB
     flush_timeout_s: float = inf
     shares_pool: bool = False
 
@@ -289,11 +290,10 @@ def _share(workload: Workload, layout: Layout) -> float:
 
 def _lacking(room: int, workload: Workload, costs: StepCosts) -> str:
     """Why the memory does not do; empty if it does."""
-    gib = 1 << 30
     if room <= 0:
         return (
-            f"{costs.weight_bytes / gib:.1f} GiB of weights a device leave no memory for KV on "
-            f"{costs.device.name} ({costs.device.memory_bytes / gib:.1f} GiB)"
+            f"{costs.weight_bytes / GIB:.1f} GiB of weights a device leave no memory for KV on "
+            f"{costs.device.name} ({costs.device.memory_bytes / GIB:.1f} GiB)"
         )
     if room < workload.longest_tokens:
         return (

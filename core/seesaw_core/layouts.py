@@ -106,29 +106,53 @@ def parse_layout(text: str) -> Layout:
     return Layout(data=data, tensor=tensor, pipeline=pipeline)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """Why a model cannot take a layout. ``dimension`` is ``tensor`` or ``pipeline``."""
+
+    dimension: str
+    size: int
+    reason: str
+    hint: str
+
+
+def misfit(layout: Layout, shape: ModelShape) -> Misfit | None:
+    """What keeps the model from taking the layout; None if nothing does."""
+    tensor, pipeline = layout.tensor, layout.pipeline
+    kv = shape.num_kv_heads
+    fits = [t for t in divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
+    reason = None
+    if shape.num_heads % tensor:
+        reason = f"the model's {shape.num_heads} attention heads are not divisible by {tensor}"
+    elif max(kv, tensor) % min(kv, tensor):
+        reason = (
+            f"the model's {kv} KV heads can neither be divided among nor replicated over "
+            f"{tensor} ranks"
+        )
+    if reason is not None:
+        return Misfit(
+            dimension="tensor", size=tensor, reason=reason, hint=f"sizes that fit: {fits}"
+        )
+    if pipeline > shape.num_layers:
+        return Misfit(
+            dimension="pipeline",
+            size=pipeline,
+            reason=f"the model has only {shape.num_layers} layers",
+            hint=f"use at most {shape.num_layers}",
+        )
+    return None
+
+
 def check_layout(layout: Layout, shape: ModelShape, *, flag: str) -> None:
     """Refuse a layout that the model cannot take, naming ``flag`` and what would fit.
 
     ``flag`` is the prefix of the flags that set the layout, such as ``--prefill``.
     Raises: LayoutError.
     """
-    tensor, pipeline = layout.tensor, layout.pipeline
-    kv = shape.num_kv_heads
-    fits = [t for t in _divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
-    if shape.num_heads % tensor:
+    found = misfit(layout, shape)
+    if found is not None:
         raise LayoutError(
-            f"{flag}-tensor-parallel-size={tensor}: the model's {shape.num_heads} attention "
-            f"heads are not divisible by {tensor}; sizes that fit: {fits}"
-        )
-    if max(kv, tensor) % min(kv, tensor):
-        raise LayoutError(
-            f"{flag}-tensor-parallel-size={tensor}: the model's {kv} KV heads can neither be "
-            f"divided among nor replicated over {tensor} ranks; sizes that fit: {fits}"
-        )
-    if pipeline > shape.num_layers:
-        raise LayoutError(
-            f"{flag}-pipeline-parallel-size={pipeline}: the model has only "
-            f"{shape.num_layers} layers; use at most {shape.num_layers}"
+            f"{flag}-{found.dimension}-parallel-size={found.size}: {found.reason}; {found.hint}"
         )
 
 
@@ -153,5 +177,6 @@ def check_pair(prefill: Layout, decode: Layout, shape: ModelShape) -> None:
         )
 
 
-def _divisors(n: int) -> list[int]:
+def divisors(n: int) -> list[int]:
+    """Of a whole number of at least 1, in order."""
     return [d for d in range(1, n + 1) if n % d == 0]

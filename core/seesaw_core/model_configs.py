@@ -12,7 +12,7 @@ from seesaw_core.layouts import ModelShape
 from seesaw_core.models import Experts, Model
 from seesaw_core.quantization import read_quantization
 
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float": 4, "half": 2}
 _KV_DTYPE_BYTES = {"auto": None, **_DTYPE_BYTES, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
 
 # One field has several names in the wild; the first is the usual one and stands in messages.

@@ -11,9 +11,9 @@ from itertools import permutations
 
 from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import StepCosts
-from seesaw_core.errors import CapacityError, InputError, LayoutError
+from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.estimates import Estimate, Limits, estimate_pair, estimate_static
-from seesaw_core.layouts import Layout, LayoutPair, check_layout
+from seesaw_core.layouts import Layout, LayoutPair, divisors, misfit
 from seesaw_core.models import Model
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Workload
@@ -71,13 +71,11 @@ def make_plan(question: Question) -> Plan:
     rejected: list[Rejected] = []
     costs = {}
     for layout in layouts_of(question.num_devices, data_parallel=question.data_parallel):
-        try:
-            check_layout(layout, question.model.shape, flag="-")
-        except LayoutError as error:
-            reason = str(error).partition(": ")[2].partition(";")[0]
-            rejected.append(Rejected(layout=str(layout), reason=reason))
-        else:
+        found = misfit(layout, question.model.shape)
+        if found is None:
             costs[layout] = question.costs(layout)
+        else:
+            rejected.append(Rejected(layout=str(layout), reason=found.reason))
     static = _kept(question, ((c, c) for c in costs.values()), rejected)
     pairs = _kept(question, _pairs(costs), rejected)
     if not static and not pairs:
@@ -102,9 +100,9 @@ def make_plan(question: Question) -> Plan:
 
 def layouts_of(num_devices: int, *, data_parallel: bool) -> Iterator[Layout]:
     """Every way to use exactly so many devices."""
-    for data in _divisors(num_devices) if data_parallel else (1,):
+    for data in divisors(num_devices) if data_parallel else (1,):
         rest = num_devices // data
-        for tensor in _divisors(rest):
+        for tensor in divisors(rest):
             yield Layout(data=data, tensor=tensor, pipeline=rest // tensor)
 
 
@@ -179,7 +177,3 @@ def _because(pair: Estimate) -> str:
             "reads of the weights"
         )
     return f"{pair.prefill} prefills faster, {pair.decode} decodes faster"
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]

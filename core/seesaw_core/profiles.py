@@ -7,6 +7,7 @@ to measurements of the machine at hand; planner, operator and simulator read eit
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 
 from seesaw_core.errors import InputError
 
@@ -36,7 +37,10 @@ class Profile:
         },
     )
     host_share: float = field(
-        default=0.85, metadata={"doc": "Share of the host link that large copies reach."}
+        default=0.85,
+        metadata={
+            "doc": "Share of a link that large copies reach: to the host, and from stage to stage."
+        },
     )
     pcie_all_reduce_share: float = field(
         default=0.40, metadata={"doc": "Share of a PCIe link that an all-reduce reaches."}
@@ -86,8 +90,10 @@ class Profile:
                 raise InputError(f"profile: {f.name}={value} must be above 0 and at most 1")
             if f.name == "roofline_power" and not value >= 1:
                 raise InputError(f"profile: {f.name}={value} must be at least 1")
-            if not is_share and not value >= 0:
-                raise InputError(f"profile: {f.name}={value} must not be negative")
+            if not is_share and not 0 <= value < inf:
+                raise InputError(f"profile: {f.name}={value} must be finite and not negative")
+            if f.name == "pcie_fabric_links" and not value > 0:
+                raise InputError(f"profile: {f.name}={value} must be above 0")
 
 
 def read_profile(text: str, *, source: str) -> Profile:

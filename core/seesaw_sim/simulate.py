@@ -44,7 +44,7 @@ class Scenario:
     profile: Profile = field(default_factory=Profile)
     step_tokens: int = 2048
     max_requests: int = 256
-    buffer_bytes: float = 32.0 * (1 << 30)
+    buffer_bytes: float = 32.0 * GIB
     policy: PhasePolicy = field(default_factory=PhasePolicy)
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False

@@ -6,7 +6,7 @@ arrival and both lengths.
 
 import csv
 import io
-from datetime import datetime
+from datetime import UTC, datetime
 
 from seesaw_core.errors import InputError
 from seesaw_core.workloads import Request
@@ -20,7 +20,8 @@ def read_trace(text: str, *, source: str) -> list[Request]:
     """Requests of a CSV trace, in order of arrival, the first at 0 s.
 
     Columns, by any of their names and in any case: arrival_s or TIMESTAMP (seconds, or a date and
-    time), prompt_tokens or ContextTokens, output_tokens or GeneratedTokens.
+    time, of UTC if it names no zone), prompt_tokens or ContextTokens, and output_tokens or
+    GeneratedTokens.
     Raises: InputError naming ``source``, the line, the column and what would be accepted.
     """
     lines = csv.DictReader(io.StringIO(text), skipinitialspace=True)
@@ -59,8 +60,10 @@ def read_trace(text: str, *, source: str) -> list[Request]:
 
 
 def _tokens(value: str | None, at: str) -> int:
+    if value is None:
+        raise InputError(f"{at} is missing; it must be a whole number of at least 1")
     try:
-        tokens = int(value or "")
+        tokens = int(value)
     except ValueError:
         tokens = 0
     if tokens < 1:
@@ -73,9 +76,9 @@ def _moment(value: str | None, at: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        whole, dot, fraction = text.partition(".")
-        try:  # fractions beyond microseconds, as Azure writes them, are cut
-            seconds = datetime.fromisoformat(whole + dot + fraction[:6]).timestamp()
+        try:
+            moment = datetime.fromisoformat(text)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except ValueError:
             raise InputError(f"{at}={value!r} must be seconds or a date and time") from None
     if not 0 <= seconds < float("inf"):

@@ -103,7 +103,7 @@ class Meter:
         ]
         readings = await asyncio.gather(*(self._read(url) for url in urls))
         found = {url: r for url, r in zip(urls, readings) if r is not None}
-        for _, url in [k for k in self._totals if k[0] == key and k[1] not in found]:
+        for _, url in [k for k in self._totals if k[0] == key and k[1] not in urls]:
             del self._totals[key, url]
         report = self._sum_up(key, found) if found else None
         if report == self._known.get(key):
@@ -116,11 +116,11 @@ class Meter:
 
     def _sum_up(self, key: Key, found: dict[str, Reading]) -> _Report:
         readings = list(found.values())
-        rate = _rounded(sum(self._rate(key, url, r.output_tokens) for url, r in found.items()))
+        rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
         capacity = sum(r.buffer_capacity for r in readings)
         used = capacity - sum(r.buffer_free for r in readings)
         measured = Measured(
-            tokens_per_second=rate,
+            tokens_per_second=_rounded(rate),
             transitions=sum(r.transitions for r in readings),
             waiting_requests=sum(r.waiting for r in readings),
             running_requests=sum(r.running for r in readings),
@@ -188,7 +188,7 @@ def _reading(state: dict[str, Any], metrics: str) -> Reading:
     )
 
 
-def _error_percent(readings: list[Reading], rate: int) -> int | None:
+def _error_percent(readings: list[Reading], rate: float) -> int | None:
     """How far the rate is from what plans predict, where there is load enough to tell."""
     expected = 0
     for each in readings:
@@ -197,7 +197,6 @@ def _error_percent(readings: list[Reading], rate: int) -> int | None:
         ):
             return None
         expected += each.expected_tokens_per_s
-    expected = _rounded(expected)
     return round(100 * (rate - expected) / expected) if expected and rate else None
 
 

@@ -145,6 +145,26 @@ def test_preempted_requests_lose_no_token(layout: Layout, reshards: bool, seed: 
     assert report.left_tokens == 0
 
 
+def test_disaggregated_engines_hold_a_prompt_until_it_has_moved_and_refuse_what_never_fits() -> (
+    None
+):
+    asked = [Request(prompt_tokens=3000, output_tokens=400)] * 40
+    apart = replace(
+        BASE,
+        device=TIGHT,
+        prefill=Layout(tensor=4),
+        decode=Layout(tensor=4),
+        disaggregated=True,
+    )
+    found = simulate(apart, asked)
+    # Decoding is slower, so prompts wait in the prefill pool and hold up those behind them.
+    first_s = simulate(replace(apart, prefill=Layout(data=2, tensor=4)), asked).ttft.p90
+    assert first_s > found.latency.p50 / 2
+    assert found.left_tokens == 0
+    with pytest.raises(CapacityError, match=r"a request of 40,001 tokens does not fit into the"):
+        simulate(apart, [Request(prompt_tokens=1, output_tokens=40_000)])
+
+
 def test_free_transitions_between_equal_layouts_cost_what_two_phases_cost() -> None:
     """All prompts, then all answers, under one layout: a wave that the buffer holds as a whole."""
     asked = [Request(prompt_tokens=1000, output_tokens=100)] * 32

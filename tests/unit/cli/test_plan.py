@@ -35,7 +35,8 @@ def test_a_plan_names_the_best_pair_its_gain_and_the_command(
     assert "Llama-70b: 69.0 B parameters" in shown
     assert "Best: P8→T4P2" in shown
     assert "over the best static layout" in shown
-    assert "seesaw worker MODEL --decode-tensor-parallel-size 4" in shown
+    assert f"seesaw worker {model} --decode-tensor-parallel-size 4" in shown
+    assert "--kv-buffer-gib 256 --flush-timeout-s 10" in shown, "that of all eight devices"
 
 
 def test_the_same_plan_as_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +68,19 @@ def test_a_simulation_compares_and_draws(
     assert all(Path(p).stat().st_size > 5000 for p in found["pictures"])
 
 
+def test_what_is_compared_with_stays_static_however_much_the_pair_re_shards(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for reshard in ("auto", "always"):
+        assert simulate.run([model, *ASKED, "--compare", "--reshard", reshard, "--json"]) == 0
+        systems = json.loads(capsys.readouterr().out)["systems"]
+        (static,) = [r for name, r in systems.items() if "→" not in name]
+        found.append(static)
+    assert found[0] == found[1]
+    assert found[0]["transitions"] == 0
+
+
 def test_a_trace_brings_its_own_requests_and_times(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,7 +104,7 @@ def test_a_trace_brings_its_own_requests_and_times(
         ([], "--accelerator is needed; known: A10"),
         ([*ASKED, "--devices", "0"], "--devices=0 must be at least 1"),
         ([*ASKED, "--output-tokens", "4000"], "more than the model's 4096 tokens"),
-        ([*ASKED, "--kv-buffer-gib", "0"], "--kv-buffer-gib=0.0 must be above 0"),
+        ([*ASKED, "--kv-buffer-gib-per-device", "inf"], "gib-per-device=inf must be above 0 and"),
         ([*ASKED, "--trace", "none.csv"], "--trace=none.csv: .*No such file"),
         ([*ASKED, "--ttft-target-s", "2"], "--ttft-target-s=2.0 needs --concurrency"),
         ([*ASKED, "--spread", "9"], "--spread=9.0 must be from 0 to 3"),

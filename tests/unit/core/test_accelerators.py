@@ -75,7 +75,7 @@ def test_an_unknown_accelerator_is_refused_with_the_known_ones() -> None:
     ("found", "message"),
     [
         ({"memory_share": 1.5}, "memory_share=1.5 must be above 0 and at most 1"),
-        ({"send_latency_us": -1}, "send_latency_us=-1 must not be negative"),
+        ({"send_latency_us": -1}, "send_latency_us=-1 must be finite and not negative"),
         ({"speed": 1}, r"\['speed'\] unknown; known:"),
         ({"memory_share": "much"}, "memory_share='much' must be a number"),
     ],

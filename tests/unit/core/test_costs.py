@@ -97,7 +97,7 @@ def test_kv_heads_are_replicated_once_there_are_more_ranks_than_heads() -> None:
     assert per_token == [4096, 1024, 512, 512]
 
 
-def test_prefill_prefers_pipeline_and_decode_tensor_parallelism_over_pcie_alone() -> None:
+def test_prefill_prefers_pipelines_by_far_over_pcie_and_decode_tensor_parallelism() -> None:
     def better(device_layouts: tuple[StepCosts, StepCosts], batch: MicroBatch) -> bool:
         pipeline, tensor = device_layouts
         return pipeline.step_s(batch) < tensor.step_s(batch)

@@ -79,6 +79,16 @@ def test_latency_targets_reject_what_misses_them() -> None:
     assert any("above the target of 150 ms" in r.reason for r in plan.rejected)
 
 
+def test_a_smaller_step_is_taken_where_only_that_meets_a_target() -> None:
+    asked = replace(EVEN, concurrency=64)
+    fastest = make_plan(question("A100-SXM-80", workload=asked)).static
+    target_s = 0.1
+    assert all(e.tpot_s > target_s for e in fastest if e.step_tokens > 512)
+    plan = make_plan(question("A100-SXM-80", workload=replace(asked, tpot_target_s=target_s)))
+    assert plan.static
+    assert all(e.tpot_s <= target_s for e in plan.static)
+
+
 def test_a_model_that_fits_nowhere_is_refused_with_every_reason() -> None:
     with pytest.raises(CapacityError, match=r"no layout fits.*T2: .*Use more or larger devices"):
         make_plan(question(num_devices=2))

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 
 from seesaw_core.messages import PlanSummary
 from seesaw_operator.measure import Meter
@@ -149,6 +150,43 @@ async def test_the_error_of_the_prediction_is_told_while_there_is_load_enough() 
         for engine in engines:
             engine.plan = None
         assert await error_after(800) is None, "layouts set by hand are not predicted"
+        for server in servers:
+            await server.close()
+
+
+async def test_neither_rounding_nor_a_missed_answer_is_told_as_an_error() -> None:
+    store = Store()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    engines = [Engine("m", 0.0), Engine("m", 0.0)]
+    now, stumbles = 100.0, False
+
+    @web.middleware
+    async def stumble(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if stumbles:
+            raise web.HTTPServiceUnavailable
+        return await handler(request)
+
+    async with aiohttp.ClientSession() as http:
+        stumbling = application(engines[1])
+        stumbling.middlewares.append(stumble)
+        servers = [TestServer(application(engines[0])), TestServer(stumbling)]
+        for index, server in enumerate(servers):
+            await server.start_server()
+            store.put_child(pod(f"w-{index}", server))
+        meter = Meter(store, http, on_change=lambda _: None, clock=lambda: now)
+        for engine in engines:
+            engine.running = 8
+            engine.plan = dataclasses.replace(PLAN, predicted_tokens_per_s=1051)
+        errors = []
+        for number in range(5):
+            now, stumbles = now + 10.0, number == 2
+            for engine in engines:
+                engine.output_tokens += 10_490
+            await meter.measure_all()
+            measured = meter.of(KEY)
+            assert measured is not None
+            errors.append(measured.prediction_error_percent)
+        assert errors == [None, 0, 0, 0, 0]
         for server in servers:
             await server.close()
 

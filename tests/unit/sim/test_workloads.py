@@ -1,5 +1,6 @@
 """Workloads: traces as they are published, and lengths as they are asked for."""
 
+import time
 from statistics import mean, median
 
 import pytest
@@ -21,6 +22,22 @@ def test_an_azure_trace_is_read_with_the_first_request_at_zero() -> None:
     assert second.arrival_s == pytest.approx(4.314579)
 
 
+@pytest.mark.parametrize("zone", ["", "+00:00", "Z", "-05:00"])
+def test_moments_of_one_zone_are_as_far_apart_with_a_fraction_as_without(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    text = (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        f"2024-03-10 01:59:59.5000000{zone},1,1\n2024-03-10 03:00:00{zone},1,1\n"
+    )
+    _, second = read_trace(text, source="t.csv")
+    monkeypatch.undo()
+    time.tzset()
+    assert second.arrival_s == pytest.approx(3600.5)
+
+
 def test_a_trace_in_seconds_is_sorted_by_arrival() -> None:
     text = "arrival_s,prompt_tokens,output_tokens\n7.5,10,1\n2.5,20,2\n"
     assert [r.prompt_tokens for r in read_trace(text, source="t.csv")] == [20, 10]
@@ -33,7 +50,7 @@ def test_a_trace_in_seconds_is_sorted_by_arrival() -> None:
         ("arrival_s,prompt_tokens,output_tokens\n0,,1\n", "line 2: prompt_tokens='' must be"),
         ("arrival_s,prompt_tokens,output_tokens\n0,1,0\n", "line 2: output_tokens='0' must be"),
         ("arrival_s,prompt_tokens,output_tokens\nsoon,1,1\n", "line 2: arrival_s='soon' must be"),
-        ("arrival_s,prompt_tokens,output_tokens\n0,1\n", "line 2: output_tokens=None must be"),
+        ("arrival_s,prompt_tokens,output_tokens\n0,1\n", "line 2: output_tokens is missing"),
         ("arrival_s,prompt_tokens,output_tokens\n", "no requests after the header"),
         ("", "the header has nothing"),
     ],

@@ -1,7 +1,6 @@
 """The plan that a worker makes at its start, from its own flags, model and devices."""
 
 import dataclasses
-import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from seesaw_core.workloads import Workload
 from seesaw_worker.planning.settings import Planning
 from seesaw_worker.refusals import one_line, refusals
 from seesaw_worker.settings import WorkerSettings
-
-_DTYPES = {"half": "float16", "float": "float32"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +95,9 @@ def find_accelerator(planning: Planning, device_name: str) -> Accelerator:
     Raises: InputError listing what is known.
     """
     catalogue = _catalogue(planning.accelerators)
-    wanted = _plain(planning.accelerator or device_name)
-    for found in catalogue.accelerators.values():
-        if wanted in map(_plain, (found.name, *found.products)):
-            return found
+    found = catalogue.find(planning.accelerator or device_name)
+    if found is not None:
+        return found
     known = ", ".join(catalogue.accelerators)
     if planning.accelerator is not None:
         raise InputError(
@@ -113,11 +109,6 @@ def find_accelerator(planning: Planning, device_name: str) -> Accelerator:
         f"with the nearest of {known} and what was measured in --plan-profile, describe it in a "
         "file for --plan-accelerators, or set the layouts by hand without --parallelism=auto"
     )
-
-
-def _plain(name: str) -> str:
-    """A name as one may write it: `NVIDIA L4` is `NVIDIA-L4`, as device plugins label it."""
-    return re.sub(r"[\s_-]+", "-", name.strip()).casefold()
 
 
 def _catalogue(file: Path | None) -> Catalogue:
@@ -173,7 +164,7 @@ def _model(args: Namespace) -> Model:
     return describe_model(
         _config(args.model, args.revision),
         name=args.model,
-        dtype=_DTYPES.get(args.dtype, args.dtype),
+        dtype=args.dtype,
         kv_dtype=args.kv_cache_dtype,
     )
 
