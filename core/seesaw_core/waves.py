@@ -54,10 +54,17 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """Prompts that gather, oldest first. Units: tokens, seconds."""
+    """Prompts that gather, oldest first. Units: tokens, seconds.
+
+    ``num_behind`` counts those left out of ``tokens``, which no replica could take at once.
+    """
 
     tokens: tuple[int, ...]
     oldest_wait_s: float
+    num_behind: int = 0
+
+    def __len__(self) -> int:
+        return len(self.tokens) + self.num_behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +158,9 @@ def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
 
     A buffer may hold far more than a replica's share of a burst; the others would idle.
     """
-    share = (len(queue.tokens) + sum(r.num_running for r in serving)) / len(serving)
+    share = (len(queue) + sum(r.num_running for r in serving)) / len(serving)
     hungry = [r for r in serving if r.num_running < _HUNGRY * share]
-    return -(-len(queue.tokens) // max(1, len(hungry)))
+    return -(-len(queue) // max(1, len(hungry)))
 
 
 def _longest_without(replicas: list[Replica]) -> Replica:

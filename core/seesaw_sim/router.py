@@ -62,7 +62,10 @@ class Waves:
             replicas = [s.replica() for s in self._servers.values()]
             room = max(r.room_tokens for r in replicas)
             wait_s = self._clock.now_s - self._queue[0].arrival_s
-            queue = Queue(tokens=self._head(room), oldest_wait_s=wait_s)
+            head = self._head(room)
+            queue = Queue(
+                tokens=head, oldest_wait_s=wait_s, num_behind=len(self._queue) - len(head)
+            )
             step = self._policy.next_step(queue, replicas)
             if isinstance(step, Hold):
                 if step.at_most_s is not None:

@@ -64,6 +64,9 @@ def test_a_burst_is_shared_with_replicas_that_have_next_to_nothing() -> None:
     step = POLICY.next_step(queue(*[100] * 400), replicas)
     assert isinstance(step, Release)
     assert step.count == 100
+    whole = queue(*[100] * 400)
+    known_in_part = Queue(tokens=whole.tokens[:150], oldest_wait_s=0.0, num_behind=250)
+    assert POLICY.next_step(known_in_part, replicas) == step
     rest = [replace(roomy, num_running=104), *replicas[1:]]
     step = POLICY.next_step(queue(*[100] * 300), rest)
     assert isinstance(step, Release)
