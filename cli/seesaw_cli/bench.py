@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seesaw_cli.commandline import CommandParser
 from seesaw_core.errors import BrokenError, InputError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _worker(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="seesaw bench worker", description=__doc__)
+    parser = CommandParser(prog="seesaw bench worker", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a tiny model and one round: shows that it works"
     )

@@ -5,14 +5,12 @@ timeouts), simulates what each plan holds for best, and prints how much of the b
 plans' choices have, and how near the predicted throughput comes. Takes one to two minutes.
 """
 
-import argparse
 import itertools
-import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from statistics import mean, quantiles
 
+from seesaw_cli.commandline import CommandParser, worker_processes
 from seesaw_cli.questions import table
 from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.errors import CapacityError
@@ -45,17 +43,13 @@ _WORST_HEAD = ("model", "devices", "prompt", "output", "flush s", "chosen", "bes
 
 def run(arguments: list[str]) -> int:
     """Judge all plans and print what came out. Returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="seesaw bench planner",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog="seesaw bench planner", description=__doc__)
     parser.parse_args(arguments)
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        jobs = [pool.submit(_judge, cell) for cell in _CELLS]
+    with worker_processes() as pool:
+        jobs = [pool.apply_async(_judge, (cell,)) for cell in _CELLS]
         verdicts = {}
         for number, (cell, job) in enumerate(zip(_CELLS, jobs, strict=True), 1):
-            found = job.result()
+            found = job.get()
             if found is not None:
                 verdicts[cell] = found
             if number % 18 == 0:

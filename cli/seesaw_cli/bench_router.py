@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seesaw_cli.commandline import CommandParser
 from seesaw_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="seesaw bench router", description=__doc__)
+    parser = CommandParser(prog="seesaw bench router", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small round, without the rival")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument(

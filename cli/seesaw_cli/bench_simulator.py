@@ -4,9 +4,9 @@ LLaMA2-70B's shape on eight A100-40G a replica, four replicas behind the router'
 at random at three quarters of what they can do. Prints a table as Markdown.
 """
 
-import argparse
 import time
 
+from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import table
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
@@ -21,7 +21,7 @@ _PER_S = 12.0
 
 def run(arguments: list[str]) -> int:
     """Simulate ever more requests and print what that took. Returns 0."""
-    parser = argparse.ArgumentParser(prog="seesaw bench simulator", description=__doc__)
+    parser = CommandParser(prog="seesaw bench simulator", description=__doc__)
     parser.parse_args(arguments)
     rows: list[tuple[str, ...]] = []
     for name, prefill, decode in (

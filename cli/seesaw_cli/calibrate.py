@@ -23,6 +23,7 @@ from statistics import mean
 from typing import Any
 
 from seesaw_cli.calibrate_runs import Machine, Run, measure
+from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import read_model, table
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.costs import StepCosts
@@ -89,11 +90,7 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = argparse.ArgumentParser(
-        prog="seesaw calibrate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = CommandParser(prog="seesaw calibrate", description=__doc__)
     made.add_argument("model", metavar="MODEL", help="a folder with a checkpoint")
     made.add_argument("--devices", type=int, default=2, metavar="N", help="default: 2")
     made.add_argument(

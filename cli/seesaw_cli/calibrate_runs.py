@@ -91,7 +91,8 @@ async def _measure(worker: LocalWorker, runs: list[Run]) -> Result:
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=600)
-    connector = aiohttp.TCPConnector(limit=0)
+    # A connection each: the server may just be closing one that is used again.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         seconds = []
         for run in runs:

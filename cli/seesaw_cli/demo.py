@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seesaw_cli.commandline import CommandParser
 from seesaw_cli.demo_picture import Recording, draw
 from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="seesaw demo", description=__doc__)
+    parser = CommandParser(prog="seesaw demo", description=__doc__)
     parser.add_argument("--requests", type=int, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of prompts and arrivals (default: 0)")
     parser.add_argument(

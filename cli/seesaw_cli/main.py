@@ -77,6 +77,7 @@ def main() -> int:
         print(f"seesaw {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(f"seesaw {name}: interrupted", file=sys.stderr)
         return 130
 
 

@@ -8,12 +8,11 @@ needs no GPU and no network. Tables go to standard output as Markdown, pictures 
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from seesaw_cli.commandline import CommandParser, worker_processes
 from seesaw_cli.questions import make_folder, read_profile_file
 from seesaw_sim.paper import CELLS, PAPER_GEOMEAN, PROFILE, TIE, CellResult, Lots, geomean, run_cell
 from seesaw_sim.paper_studies import (
@@ -37,24 +36,25 @@ def run(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     profile = read_profile_file(options.profile) if options.profile else PROFILE
     make_folder(options.output, "--output")
-    cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(max_workers=cores) as pool:
-        jobs = [pool.submit(run_cell, cell, profile) for cell in CELLS]
+    with worker_processes() as pool:
+        jobs = [pool.apply_async(run_cell, (cell, profile)) for cell in CELLS]
         other_jobs = {
-            lots: [pool.submit(run_cell, cell, profile, lots) for cell in CELLS]
+            lots: [pool.apply_async(run_cell, (cell, profile, lots)) for cell in CELLS]
             for lots in Lots
             if lots is not Lots.MAIN
         }
-        a100_jobs = [pool.submit(run_a100, place, work, profile) for place, work in A100_PAPER]
-        sweep_jobs = [pool.submit(run_sweep, ratio, profile) for ratio in SWEEP_RATIOS]
-        ablation_job = pool.submit(run_ablations, profile)
-        cells = [_shown(job.result(), number) for number, job in enumerate(jobs, 1)]
+        a100_jobs = [
+            pool.apply_async(run_a100, (place, work, profile)) for place, work in A100_PAPER
+        ]
+        sweep_jobs = [pool.apply_async(run_sweep, (ratio, profile)) for ratio in SWEEP_RATIOS]
+        ablation_job = pool.apply_async(run_ablations, (profile,))
+        cells = [_shown(job.get(), number) for number, job in enumerate(jobs, 1)]
         by_lots: dict[Lots, list[CellResult]] = {Lots.MAIN: cells}
         for lots, lots_jobs in other_jobs.items():
-            by_lots[lots] = [job.result() for job in lots_jobs]
-        a100 = [job.result() for job in a100_jobs]
-        sweep = dict(zip(SWEEP_RATIOS, (job.result() for job in sweep_jobs), strict=True))
-        ablations = ablation_job.result()
+            by_lots[lots] = [job.get() for job in lots_jobs]
+        a100 = [job.get() for job in a100_jobs]
+        sweep = dict(zip(SWEEP_RATIOS, (job.get() for job in sweep_jobs), strict=True))
+        ablations = ablation_job.get()
     checks = _checks(cells, a100, sweep)
     text = "\n\n".join(
         (
@@ -78,11 +78,7 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = argparse.ArgumentParser(
-        prog="seesaw paper",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = CommandParser(prog="seesaw paper", description=__doc__)
     made.add_argument("--output", type=Path, default=Path("paper-output"), metavar="FOLDER")
     made.add_argument(
         "--profile", type=Path, metavar="FILE", help="another set of constants (one for all cells)"

@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import Asked, add_flags, read_flags, table
 from seesaw_core.accelerators import GIB
 from seesaw_core.errors import InputError
@@ -54,7 +55,11 @@ def run(arguments: list[str]) -> int:
         )
     )
     if options.json:
-        told = {"command": _command(asked, plan.best, options), "notes": asked.notes}
+        told = {
+            "question": _question_json(asked, options),
+            "command": _command(asked, plan.best, options),
+            "notes": asked.notes,
+        }
         print(json.dumps(as_json(plan) | told, indent=2))
     else:
         print(_text(asked, plan, shown=None if options.all else _SHOWN))
@@ -64,11 +69,7 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = argparse.ArgumentParser(
-        prog="seesaw plan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = CommandParser(prog="seesaw plan", description=__doc__)
     add_flags(made)
     targets = made.add_argument_group("targets")
     targets.add_argument(
@@ -95,6 +96,17 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "static": [estimate(e) for e in plan.static],
         "pairs": [estimate(e) for e in plan.pairs],
         "rejected": [asdict(r) for r in plan.rejected],
+    }
+
+
+def _question_json(asked: Asked, options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "model": asdict(asked.model),
+        "accelerator": asdict(asked.device),
+        "devices": asked.num_devices,
+        "profile": asdict(asked.profile),
+        "limits": asdict(asked.limits),
+        "workload": asdict(summarise(asked.requests, concurrency=options.concurrency)),
     }
 
 
@@ -174,7 +186,7 @@ def _command(asked: Asked, best: Estimate, options: argparse.Namespace) -> str:
         ]
     flags += [
         f"--max-num-batched-tokens {best.step_tokens}",
-        f"--max-num-seqs {limits.max_requests}",
+        f"--max-num-seqs {best.max_requests}",
     ]
     for flag in ("dtype", "kv_cache_dtype"):
         value = getattr(options, flag)

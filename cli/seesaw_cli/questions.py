@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Request
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.traces import read_trace
+
+_MOST = 1_000_000
+_MOST_DEVICES = 1024
+_SHAPE = {"prompt_tokens": 1000.0, "output_tokens": 250.0, "spread": 0.5, "requests": 2000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +71,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     work = parser.add_argument_group("workload")
     work.add_argument(
-        "--prompt-tokens", type=float, default=1000, metavar="N", help="mean (default: 1000)"
+        "--prompt-tokens",
+        type=float,
+        default=_SHAPE["prompt_tokens"],
+        metavar="N",
+        help="mean (default: 1000)",
     )
     work.add_argument(
-        "--output-tokens", type=float, default=250, metavar="N", help="mean (default: 250)"
+        "--output-tokens",
+        type=float,
+        default=_SHAPE["output_tokens"],
+        metavar="N",
+        help="mean (default: 250)",
     )
     work.add_argument(
         "--spread",
         type=float,
-        default=0.5,
+        default=_SHAPE["spread"],
         metavar="S",
         help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
     )
@@ -87,7 +99,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "of the Azure LLM traces",
     )
     work.add_argument(
-        "--requests", type=int, default=2000, metavar="N", help="how many (default: 2000)"
+        "--requests",
+        type=int,
+        default=_SHAPE["requests"],
+        metavar="N",
+        help="how many (default: 2000)",
     )
     work.add_argument("--seed", type=int, default=0, help="of the lengths (default: 0)")
     engine = parser.add_argument_group("engine")
@@ -115,6 +131,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="as for the worker: the longest phase while others wait for the next; offline work "
         "wants it long (default: 10)",
     )
+    engine.add_argument(
+        "--max-model-len", type=int, metavar="N", help="as for vLLM (default: the model's own)"
+    )
     engine.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
     engine.add_argument("--kv-cache-dtype", default="auto", help="as for vLLM (default: auto)")
     engine.add_argument(
@@ -127,28 +146,34 @@ def read_flags(options: argparse.Namespace) -> Asked:
     if options.accelerator is None:
         raise InputError(f"--accelerator is needed; known: {', '.join(_catalogue(options)[1])}")
     catalogue, _ = _catalogue(options)
-    if options.devices < 1:
-        raise InputError(f"--devices={options.devices} must be at least 1")
-    for flag in ("max_num_seqs", "requests"):
-        if getattr(options, flag) < 1:
+    if not 1 <= options.devices <= _MOST_DEVICES:
+        raise InputError(f"--devices={options.devices} must be from 1 to {_MOST_DEVICES:,}")
+    for flag in ("max_num_seqs", "requests", "max_model_len"):
+        value = getattr(options, flag)
+        if value is not None and not 1 <= value <= _MOST:
             name = flag.replace("_", "-")
-            raise InputError(f"--{name}={getattr(options, flag)} must be at least 1")
-    if any(n < 1 for n in options.max_num_batched_tokens):
-        raise InputError(
-            f"--max-num-batched-tokens={options.max_num_batched_tokens} must be at least 1"
-        )
+            raise InputError(f"--{name}={value} must be from 1 to {_MOST:,}")
+    for tokens in options.max_num_batched_tokens:
+        if not 1 <= tokens <= _MOST:
+            raise InputError(f"--max-num-batched-tokens={tokens} must be from 1 to {_MOST:,}")
     if not options.flush_timeout_s > 0:
         raise InputError(f"--flush-timeout-s={options.flush_timeout_s} must be above 0")
     gib = options.kv_buffer_gib_per_device
     if not 0 < gib < inf:
         raise InputError(f"--kv-buffer-gib-per-device={gib} must be above 0 and finite")
     model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
+    if options.max_model_len is not None:
+        model = replace(model, max_tokens=options.max_model_len)
     requests, notes = _requests(options, model)
+    device, profile = catalogue.accelerator(options.accelerator), Profile()
+    if options.profile is not None:
+        profile = read_profile_file(options.profile)
+        notes += _profile_notes(options.profile, device)
     return Asked(
         model=model,
-        device=catalogue.accelerator(options.accelerator),
+        device=device,
         num_devices=options.devices,
-        profile=read_profile_file(options.profile) if options.profile else Profile(),
+        profile=profile,
         limits=Limits(
             step_tokens=tuple(options.max_num_batched_tokens),
             max_requests=options.max_num_seqs,
@@ -178,10 +203,22 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
     if not isinstance(config, dict):
         raise ModelError(f"MODEL={path}: {file.name} must hold an object")
     name = given.resolve().name if given.is_dir() else given.stem
+    from seesaw_worker.planning.defaults import with_defaults
+
     try:
-        return describe_model(config, name=name, dtype=dtype, kv_dtype=kv_dtype)
+        return describe_model(with_defaults(config), name=name, dtype=dtype, kv_dtype=kv_dtype)
     except ModelError as error:
         raise ModelError(f"MODEL={path}: {error}") from error
+
+
+def _profile_notes(path: Path, device: Accelerator) -> list[str]:
+    """Whether a profile that `seesaw calibrate` wrote is of another device."""
+    found = json.loads(_text(path, "--profile"))
+    measured = found.get("accelerator") if isinstance(found, dict) else None
+    name = measured.get("name") if isinstance(measured, dict) else device.name
+    if name == device.name:
+        return []
+    return [f"--profile={path} was measured on {name!r}, not on {device.name}"]
 
 
 def read_profile_file(path: Path) -> Profile:
@@ -240,6 +277,11 @@ def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
 def _requests(options: argparse.Namespace, model: Model) -> tuple[list[Request], list[str]]:
     """The requests, and notes on them."""
     if options.trace is not None:
+        for flag, default in _SHAPE.items():
+            if getattr(options, flag) != default:
+                raise InputError(
+                    f"--trace and --{flag.replace('_', '-')} both say what comes; give one of them"
+                )
         requests = read_trace(_text(options.trace, "--trace"), source=f"--trace={options.trace}")
         longest = max(r.prompt_tokens + r.output_tokens for r in requests)
         if longest > model.max_tokens:
@@ -258,7 +300,8 @@ def _requests(options: argparse.Namespace, model: Model) -> tuple[list[Request],
     if wanted > model.max_tokens:
         raise InputError(
             f"--prompt-tokens={options.prompt_tokens:g} and --output-tokens="
-            f"{options.output_tokens:g} are more than the model's {model.max_tokens} tokens"
+            f"{options.output_tokens:g} are more than the model's {model.max_tokens:,} tokens "
+            "(--max-model-len sets others)"
         )
 
     def draw(longest: int | None) -> list[Request]:
@@ -285,4 +328,5 @@ def _text(path: Path, flag: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{flag}={path}: {error}") from error
+        what = getattr(error, "strerror", None) or error
+        raise InputError(f"{flag}={path}: {what}") from error

@@ -11,18 +11,22 @@ table; with --json standard output is JSON.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import Asked, add_flags, make_folder, read_flags, table
-from seesaw_core.errors import CapacityError, InputError
-from seesaw_core.layouts import LayoutPair, parse_layout
-from seesaw_core.planner import Plan, Question, make_plan
+from seesaw_core.errors import CapacityError, InputError, LayoutError
+from seesaw_core.estimates import Estimate
+from seesaw_core.layouts import LayoutPair, check_pair, parse_layout
+from seesaw_core.planner import Plan, Question, estimate, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request, summarise
@@ -30,6 +34,7 @@ from seesaw_sim.draws import arriving
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
+_USUAL_STEP = 2048
 _RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -44,7 +49,7 @@ def run(arguments: list[str]) -> int:
     requests = asked.requests
     if options.arrivals_per_s is not None:
         requests = arriving(requests, per_s=options.arrivals_per_s, seed=options.seed)
-    elif not asked.is_trace and options.replicas > 1:
+    elif not asked.is_trace and options.replicas > 1 and options.concurrency is None:
         _say(f"all {len(requests):,} requests come at once; --arrivals-per-s spreads them")
     reports: dict[str, Report] = {}
     scenarios: dict[str, Scenario] = {}
@@ -53,7 +58,7 @@ def run(arguments: list[str]) -> int:
     for name, scenario in scenarios.items():
         if scenario.num_devices != asked.num_devices:
             _say(f"{name} has {scenario.num_devices} devices, not --devices={asked.num_devices}")
-        reports[name] = _simulate(name, scenario, requests)
+        reports[name] = _simulate(name, scenario, requests, options.concurrency)
     swept = _sweep(asked, scenarios) if options.sweep else {}
     pictures = []
     if options.output is not None:
@@ -64,7 +69,10 @@ def run(arguments: list[str]) -> int:
         found = {name: as_json(report) for name, report in reports.items()}
         print(json.dumps({"systems": found, "sweep": swept, "pictures": pictures}, indent=2))
     else:
-        print(_text(reports, swept, Reshard(options.reshard)))
+        print(_text(reports, scenarios))
+        for name, points in swept.items():
+            at = ", ".join(f"{100 * ratio:g} %: {tokens:,.0f}" for ratio, tokens in points)
+            print(f"tokens/s of {name} by output/prompt: {at}")
         for picture in pictures:
             _say(f"drawn: {picture}")
     return 0
@@ -72,11 +80,7 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = argparse.ArgumentParser(
-        prog="seesaw simulate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = CommandParser(prog="seesaw simulate", description=__doc__)
     add_flags(made)
     system = made.add_argument_group("system")
     system.add_argument("--prefill", metavar="LAYOUT", help="such as P8 (default: the planner's)")
@@ -90,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
         help="also simulate engines of their own for each phase, such as D2T2:T4",
     )
     system.add_argument(
-        "--compare", action="store_true", help="also simulate the best static layout"
+        "--compare",
+        action="store_true",
+        help="also simulate the best static layout, or the best pair if the first is static",
     )
     system.add_argument(
         "--reshard",
@@ -110,6 +116,12 @@ def parser() -> argparse.ArgumentParser:
         help="requests come at random at this rate (default: all at once, or the trace's times)",
     )
     load.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="so many requests at a time, each when another has ended",
+    )
+    load.add_argument(
         "--sweep",
         action="store_true",
         help="also try outputs of 2 %% to 200 %% of the prompts, all that is compared side by side",
@@ -122,10 +134,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser().parse_args(arguments)
-    for flag in ("replicas", "arrivals_per_s", "max_wait_s"):
+    for flag in ("replicas", "arrivals_per_s", "max_wait_s", "concurrency"):
         value = getattr(options, flag)
-        if value is not None and not value > 0:
-            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0")
+        if value is not None and not 0 < value < inf:
+            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0 and finite")
+    if options.concurrency is not None and options.arrivals_per_s is not None:
+        raise InputError(
+            "--concurrency and --arrivals-per-s both say when requests come; give one of them"
+        )
     return options
 
 
@@ -135,13 +151,17 @@ class _System:
 
     pair: LayoutPair
     step_tokens: int
+    max_requests: int
     reshard: Reshard
     disaggregated: bool = False
 
     def __str__(self) -> str:
+        pair = self.pair
         if self.disaggregated:
-            return f"{self.pair.prefill}+{self.pair.decode}"
-        return str(self.pair)
+            return f"{pair.prefill}+{pair.decode}"
+        if pair.is_static and self.reshard is Reshard.ALWAYS:
+            return f"{pair.prefill}→{pair.decode}"
+        return str(pair)
 
 
 def _systems(asked: Asked, options: argparse.Namespace) -> Iterator[_System]:
@@ -149,25 +169,25 @@ def _systems(asked: Asked, options: argparse.Namespace) -> Iterator[_System]:
     if (options.prefill is None) != (options.decode is None):
         raise InputError("--prefill and --decode go together: give both or neither")
     reshard = Reshard(options.reshard)
-    plan = None
-    if options.prefill is None or options.compare:
-        plan = _plan(asked)
+    plan = _plan(asked) if options.prefill is None or options.compare else None
+    main: Estimate | None = None
     if options.prefill is None:
         assert plan is not None
-        best = plan.pairs[0] if plan.pairs else plan.best
-        _say(f"planned: {best}, with steps of {best.step_tokens} tokens ({plan.reason})")
-        yield _System(pair=best.pair, step_tokens=best.step_tokens, reshard=reshard)
+        main = plan.best
+        _say(f"planned: {main}, with steps of {main.step_tokens} tokens ({plan.reason})")
+        yield _planned(main, Reshard.NEVER if main.is_static else reshard)
     else:
         given = LayoutPair(
             prefill=parse_layout(options.prefill), decode=parse_layout(options.decode)
         )
-        yield _System(pair=given, step_tokens=_one_step(asked), reshard=reshard)
+        yield _given(asked, given, reshard)
     if options.compare:
         assert plan is not None
-        if not plan.static:
-            raise CapacityError("no static layout fits, so there is nothing to compare with")
-        static = plan.static[0]
-        yield _System(pair=static.pair, step_tokens=static.step_tokens, reshard=Reshard.NEVER)
+        other = plan.pairs if main is not None and main.is_static else plan.static
+        if not other:
+            kind = "pair" if other is plan.pairs else "static layout"
+            raise CapacityError(f"no {kind} fits, so there is nothing to compare with")
+        yield _planned(other[0], Reshard.NEVER if other[0].is_static else reshard)
     if options.disaggregate is not None:
         first, colon, second = options.disaggregate.partition(":")
         if not colon:
@@ -175,17 +195,33 @@ def _systems(asked: Asked, options: argparse.Namespace) -> Iterator[_System]:
                 f"--disaggregate={options.disaggregate}: write the prefill and the decode layout, "
                 "such as D2T2:T4"
             )
-        yield _System(
-            pair=LayoutPair(prefill=parse_layout(first), decode=parse_layout(second)),
-            step_tokens=_one_step(asked),
-            reshard=reshard,
-            disaggregated=True,
-        )
+        apart = LayoutPair(prefill=parse_layout(first), decode=parse_layout(second))
+        yield replace(_given(asked, apart, reshard), disaggregated=True)
 
 
-def _one_step(asked: Asked) -> int:
+def _planned(choice: Estimate, reshard: Reshard) -> _System:
+    return _System(
+        pair=choice.pair,
+        step_tokens=choice.step_tokens,
+        max_requests=choice.max_requests,
+        reshard=reshard,
+    )
+
+
+def _given(asked: Asked, pair: LayoutPair, reshard: Reshard) -> _System:
+    """With the step that the planner would take, or the usual one for what it cannot weigh."""
     steps = asked.limits.step_tokens
-    return 2048 if 2048 in steps else steps[0]
+    step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
+    question = _question(asked)
+    with contextlib.suppress(CapacityError, LayoutError):
+        check_pair(pair.prefill, pair.decode, asked.model.shape)
+        step_tokens = estimate(question, pair).step_tokens
+    return _System(
+        pair=pair,
+        step_tokens=step_tokens,
+        max_requests=asked.limits.max_requests,
+        reshard=reshard,
+    )
 
 
 def _scenario(asked: Asked, options: argparse.Namespace, system: _System) -> Scenario:
@@ -197,7 +233,7 @@ def _scenario(asked: Asked, options: argparse.Namespace, system: _System) -> Sce
         num_replicas=options.replicas,
         profile=asked.profile,
         step_tokens=system.step_tokens,
-        max_requests=asked.limits.max_requests,
+        max_requests=system.max_requests,
         buffer_bytes=asked.limits.buffer_bytes,
         policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
         waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
@@ -206,20 +242,24 @@ def _scenario(asked: Asked, options: argparse.Namespace, system: _System) -> Sce
 
 
 def _plan(asked: Asked) -> Plan:
-    return make_plan(
-        Question(
-            model=asked.model,
-            device=asked.device,
-            num_devices=asked.num_devices,
-            workload=summarise(asked.requests),
-            profile=asked.profile,
-            limits=asked.limits,
-            data_parallel=asked.data_parallel,
-        )
+    return make_plan(_question(asked))
+
+
+def _question(asked: Asked) -> Question:
+    return Question(
+        model=asked.model,
+        device=asked.device,
+        num_devices=asked.num_devices,
+        workload=summarise(asked.requests),
+        profile=asked.profile,
+        limits=asked.limits,
+        data_parallel=asked.data_parallel,
     )
 
 
-def _simulate(name: str, scenario: Scenario, requests: list[Request]) -> Report:
+def _simulate(
+    name: str, scenario: Scenario, requests: list[Request], concurrency: int | None = None
+) -> Report:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -227,7 +267,12 @@ def _simulate(name: str, scenario: Scenario, requests: list[Request]) -> Report:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=len(requests))
-        report = simulate(scenario, requests, lambda done, _: bar.update(task, completed=done))
+        report = simulate(
+            scenario,
+            requests,
+            lambda done, _: bar.update(task, completed=done),
+            concurrency=concurrency,
+        )
     _say(f"{name}: {report.duration_s:,.0f} s simulated in {time.monotonic() - began:.1f} s")
     return report
 
@@ -261,12 +306,11 @@ def as_json(report: Report) -> dict[str, Any]:
     return found
 
 
-def _text(
-    reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]], reshard: Reshard
-) -> str:
-    rows = [_row(name, report) for name, report in reports.items()]
+def _text(reports: dict[str, Report], scenarios: dict[str, Scenario]) -> str:
+    rows = [_row(name, scenarios[name].step_tokens, r) for name, r in reports.items()]
     lines = [table(("system", *_COLUMNS), rows)]
-    first = next(iter(reports.values()))
+    name, first = next(iter(reports.items()))
+    reshard = scenarios[name].policy.reshard
     if first.transitions:
         share = first.peak_stored_tokens / max(1, first.buffer_tokens)
         lines.append(
@@ -278,13 +322,11 @@ def _text(
             "no transitions: with --reshard=auto no wave would have paid, so prompts were "
             "prefilled in place, which counts as decode; --reshard=always shows the waves"
         )
-    for name, points in swept.items():
-        at = ", ".join(f"{100 * ratio:g} %: {tokens:,.0f}" for ratio, tokens in points)
-        lines.append(f"tokens/s of {name} by output/prompt: {at}")
     return "\n".join(lines)
 
 
 _COLUMNS = (
+    "step",
     "requests/s",
     "tokens/s",
     "TTFT p50 s",
@@ -299,7 +341,7 @@ _COLUMNS = (
 )
 
 
-def _row(name: str, report: Report) -> tuple[str, ...]:
+def _row(name: str, step_tokens: int, report: Report) -> tuple[str, ...]:
     seconds = report.seconds_by_phase
     total = sum(seconds.values()) or 1.0
     shares = [seconds.get(what, 0.0) / total for what in ("prefill", "decode", "transition")]
@@ -309,6 +351,7 @@ def _row(name: str, report: Report) -> tuple[str, ...]:
         phases = tuple(f"{100 * share:.1f} %" for share in shares)  # type: ignore[assignment]
     return (
         name,
+        f"{step_tokens}",
         f"{report.requests_per_s:.2f}",
         f"{report.total_tokens_per_s:,.0f}",
         f"{report.ttft.p50:,.1f}",

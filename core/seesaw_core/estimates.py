@@ -7,7 +7,7 @@ Source: Su et al., Seesaw (arXiv 2503.06433), appendix A and section 4.2.
 Deviation: chunked prefill, pipeline bubbles, the buffer's size, transitions and latency are added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -40,6 +40,7 @@ class Limits:
 class Estimate:
     """What one choice gives. Units in the names; ``prefill`` equals ``decode`` if it is static.
 
+    ``step_tokens`` and ``max_requests`` are what vLLM is to be told.
     ``shares`` are those of prefill, decode and transitions in the time, which static layouts mix;
     ``ttft_s`` needs a bounded concurrency, else requests just queue and it is None.
     """
@@ -47,6 +48,7 @@ class Estimate:
     prefill: Layout
     decode: Layout
     step_tokens: int
+    max_requests: int
     requests_per_s: float
     output_tokens_per_s: float
     total_tokens_per_s: float
@@ -73,7 +75,7 @@ def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Est
 
     Raises: CapacityError naming what does not fit, or which latency target is missed.
     """
-    found = [_static(costs, workload, limits, tokens) for tokens in limits.step_tokens]
+    found = [_static(costs, workload, each, n) for each, n in _settings(limits, workload)]
     return _best_step(found, workload)
 
 
@@ -84,8 +86,17 @@ def estimate_pair(
 
     Raises: CapacityError naming what does not fit, or which latency target is missed.
     """
-    found = [_pair(prefill, decode, workload, limits, tokens) for tokens in limits.step_tokens]
+    found = [_pair(prefill, decode, workload, each, n) for each, n in _settings(limits, workload)]
     return _best_step(found, workload)
+
+
+def _settings(limits: Limits, workload: Workload) -> Iterator[tuple[Limits, int]]:
+    """Batches and steps to try: smaller batches too where tokens must not take too long."""
+    requests = limits.max_requests
+    while requests:
+        for tokens in limits.step_tokens:
+            yield replace(limits, max_requests=requests), tokens
+        requests = requests // 2 if workload.tpot_target_s is not None else 0
 
 
 def _best_step(found: Sequence[Estimate | str], workload: Workload) -> Estimate:
@@ -140,7 +151,8 @@ def _static(
     costs: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
     room = costs.kv_capacity_tokens(step_tokens=step_tokens, max_requests=limits.max_requests)
-    lacking = _lacking(room, workload, costs)
+    taken = costs.activation_bytes(step_tokens, limits.max_requests)
+    lacking = _lacking(room, workload, costs, taken)
     if lacking:
         return lacking
     groups = costs.layout.pipeline
@@ -167,6 +179,7 @@ def _static(
         prefill=costs.layout,
         decode=costs.layout,
         step_tokens=step_tokens,
+        max_requests=limits.max_requests,
         requests_per_s=per_s,
         output_tokens_per_s=0.0,
         total_tokens_per_s=0.0,
@@ -182,7 +195,8 @@ def _pair(
     prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
     _, room = pool_tokens(prefill, decode, limits, step_tokens, workload.longest_tokens)
-    lacking = _lacking(room, workload, decode)
+    taken = decode.activation_bytes(step_tokens, limits.max_requests)
+    lacking = _lacking(room, workload, decode, taken)
     if lacking:
         return lacking
     buffer = buffer_tokens(decode, limits)
@@ -216,6 +230,7 @@ def _pair(
         prefill=prefill.layout,
         decode=decode.layout,
         step_tokens=step_tokens,
+        max_requests=limits.max_requests,
         requests_per_s=per_s,
         output_tokens_per_s=0.0,
         total_tokens_per_s=0.0,
@@ -288,12 +303,13 @@ def _share(workload: Workload, layout: Layout) -> float:
     return max(1.0, min(known) / layout.data) if known else inf
 
 
-def _lacking(room: int, workload: Workload, costs: StepCosts) -> str:
-    """Why the memory does not do; empty if it does."""
+def _lacking(room: int, workload: Workload, costs: StepCosts, activations: float) -> str:
+    """Why the memory does not do; empty if it does. ``activations`` in bytes a device."""
     if room <= 0:
         return (
-            f"{costs.weight_bytes / GIB:.1f} GiB of weights a device leave no memory for KV on "
-            f"{costs.device.name} ({costs.device.memory_bytes / GIB:.1f} GiB)"
+            f"{costs.weight_bytes / GIB:.1f} GiB of weights and {activations / GIB:.1f} GiB for a "
+            f"step's results leave no memory for KV on {costs.device.name} "
+            f"({costs.device.memory_bytes / GIB:.1f} GiB)"
         )
     if room < workload.longest_tokens:
         return (

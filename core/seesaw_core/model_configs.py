@@ -47,6 +47,8 @@ _TIED = {
     *("cohere", "cohere2", "smollm3", "ernie4_5"),
 }
 _FOUR_TIMES = {"gpt2", "gptj", "gpt_bigcode", "mpt", "falcon"}  # the width of an MLP
+# What models are made for that answer in one step.
+_ENCODERS = ("MaskedLM", "Classification", "QuestionAnswering", "Encoder", "Bert", "BertModel")
 # What only models have whose layers keep a state in place of keys and values, or some of them.
 _STATE_FIELDS = (
     *("ssm_cfg", "state_size", "ssm_state_size", "mamba_d_state", "mamba_expand"),
@@ -98,6 +100,13 @@ def describe_model(
         max_tokens=fields.count(*_MAX_TOKENS, default=4096),
         assumptions=tuple(_assumptions(fields, model_type)),
     )
+
+
+def leaves_fields_out(config: Mapping[str, Any]) -> bool:
+    """Whether a config relies on its type's defaults, which only transformers knows."""
+    fields = _Fields(config)
+    needed = (_LAYERS, _HIDDEN, _HEADS, _MAX_TOKENS)
+    return any(fields.optional(*names) is None for names in needed)
 
 
 class _Fields:
@@ -171,13 +180,19 @@ def _refuse_other_architectures(fields: _Fields) -> None:
         raise ModelError(
             "config.json: is_encoder_decoder=true: only decoders are described, such as Llama"
         )
+    for architecture in fields.strings("architectures"):
+        if architecture.endswith(_ENCODERS):
+            raise ModelError(
+                f"config.json: architectures={architecture!r}: only models that generate text are "
+                "described"
+            )
     found = next((name for name in _STATE_FIELDS if name in fields), None)
     for kind in fields.strings("layer_types"):
         if kind == "linear_attention" or not kind.endswith("attention"):
             found = "layer_types"
     if found:
         raise ModelError(
-            f"config.json: {found}={str(fields.optional(found))[:60]!r}: layers that keep a state "
+            f"config.json: {found}={str(fields.optional(found))[:60]}: layers that keep a state "
             "in place of keys and values (Mamba, linear attention) are not described yet"
         )
     if "block_configs" in fields:

@@ -98,6 +98,17 @@ def make_plan(question: Question) -> Plan:
     )
 
 
+def estimate(question: Question, pair: LayoutPair) -> Estimate:
+    """What one choice gives. Raises: CapacityError naming what does not fit."""
+    return _estimate(question, question.costs(pair.prefill), question.costs(pair.decode))
+
+
+def _estimate(question: Question, prefill: StepCosts, decode: StepCosts) -> Estimate:
+    if prefill.layout == decode.layout:
+        return estimate_static(decode, question.workload, question.limits)
+    return estimate_pair(prefill, decode, question.workload, question.limits)
+
+
 def layouts_of(num_devices: int, *, data_parallel: bool) -> Iterator[Layout]:
     """Every way to use exactly so many devices."""
     for data in divisors(num_devices) if data_parallel else (1,):
@@ -126,13 +137,10 @@ def _kept(
     """Estimates of the choices that fit and meet the targets, best first."""
     kept = []
     for prefill, decode in choices:
+        pair = LayoutPair(prefill=prefill.layout, decode=decode.layout)
         try:
-            if prefill is decode:
-                found = estimate_static(decode, question.workload, question.limits)
-            else:
-                found = estimate_pair(prefill, decode, question.workload, question.limits)
+            found = _estimate(question, prefill, decode)
         except CapacityError as error:
-            pair = LayoutPair(prefill=prefill.layout, decode=decode.layout)
             rejected.append(Rejected(layout=str(pair), reason=str(error)))
         else:
             kept.append(found)

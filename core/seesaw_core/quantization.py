@@ -33,6 +33,10 @@ def read_quantization(found: Any, dtype_bytes: int) -> tuple[float, Arithmetic]:
             return (bits + (0 if group < 0 else 20 / group)) / 8, Arithmetic.WIDE
         case "fp8" | "fbgemm_fp8":
             return 1.0, Arithmetic.FP8
+        case "modelopt" if found.get("quant_algo") == "FP8":
+            return 1.0, Arithmetic.FP8
+        case "modelopt" if found.get("quant_algo") == "NVFP4":
+            return 4.5 / 8, Arithmetic.WIDE
         case "mxfp4":
             return 4.25 / 8, Arithmetic.WIDE
         case "bitsandbytes":
@@ -42,7 +46,8 @@ def read_quantization(found: Any, dtype_bytes: int) -> tuple[float, Arithmetic]:
         case _:
             raise ModelError(
                 f"config.json: quantization_config.quant_method={method!r} is not described; "
-                "described are gptq, awq, fp8, mxfp4, bitsandbytes and compressed-tensors"
+                "described are gptq, awq, fp8, mxfp4, modelopt (FP8, NVFP4), bitsandbytes and "
+                "compressed-tensors"
             )
 
 

@@ -61,6 +61,7 @@ class Engine:
         self._groups = [Group() for _ in range(costs.layout.pipeline)]
         self._newest: list[Sequence] = []
         self._fresh: list[Sequence] = []
+        self._joining: list[Sequence] = []
         self._round = 0
         self._began_s = 0.0
         self._rounds = 0
@@ -95,10 +96,17 @@ class Engine:
 
     def join(self, sequence: Sequence) -> None:
         """Its KV has arrived: it decodes from the next round on. Requires: ``reserve``."""
-        sequence.prompt_left = 0
-        sequence.context = sequence.prompt_tokens
-        self._fresh.append(sequence)
-        self._decode(sequence)
+        self._joining.append(sequence)
+        if not self.is_busy:
+            self._take_joining()
+
+    def _take_joining(self) -> None:
+        for sequence in self._joining:
+            sequence.prompt_left = 0
+            sequence.context = sequence.prompt_tokens
+            self._fresh.append(sequence)
+            self._decode(sequence)
+        self._joining.clear()
 
     # ---- rounds ----
 
@@ -154,6 +162,7 @@ class Engine:
             self._hold(grown)
             self._end_decoding(group, outcome)
         self._end_chunks(outcome)
+        self._take_joining()
         return outcome
 
     def _end_decoding(self, group: Group, outcome: Outcome) -> None:

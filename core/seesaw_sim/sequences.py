@@ -1,5 +1,7 @@
 """One request on its way through the engines, and when it got where."""
 
+from collections.abc import Callable
+
 from seesaw_core.workloads import Request
 
 
@@ -20,6 +22,7 @@ class Sequence:
         "group",
         "is_running",
         "number",
+        "on_finished",
         "output_left",
         "prompt_left",
         "request",
@@ -39,6 +42,13 @@ class Sequence:
         self.ends_round = 0
         self.group = 0
         self.is_running = False
+        self.on_finished: Callable[[], None] | None = None
+
+    def finish(self, now_s: float) -> None:
+        """Its last token has come."""
+        self.finished_s = now_s
+        if self.on_finished is not None:
+            self.on_finished()
 
     @property
     def prompt_tokens(self) -> int:

@@ -1,5 +1,6 @@
 """One simulation: a system, some requests, and what came of them."""
 
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
@@ -76,9 +77,16 @@ class Scenario:
 
 
 def simulate(
-    scenario: Scenario, requests: Listed[Request], on_progress: OnProgress | None = None
+    scenario: Scenario,
+    requests: Listed[Request],
+    on_progress: OnProgress | None = None,
+    *,
+    concurrency: int | None = None,
 ) -> Report:
     """Run all requests to their ends. The same input gives the same report.
+
+    With ``concurrency`` each comes when another has ended, so many at a time, whatever their
+    times of arrival.
 
     Raises: CapacityError if weights or some request do not fit; InputError without requests.
     """
@@ -87,14 +95,37 @@ def simulate(
     clock, journal = Clock(), Journal()
     system = _System(scenario, clock, journal, longest=_longest(requests))
     sequences = [Sequence(number, r) for number, r in enumerate(requests)]
-    for sequence in sequences:
-        clock.at(sequence.arrival_s, partial(system.router.take, sequence))
+    if concurrency is None:
+        for sequence in sequences:
+            clock.at(sequence.arrival_s, partial(system.router.take, sequence))
+    else:
+        _ClosedLoop(clock, system.router, sequences).start(concurrency)
     if on_progress is not None:
         _report_progress(clock, sequences, on_progress)
     clock.run()
     unfinished = sum(s.finished_s is None for s in sequences)
     assert not unfinished, f"{unfinished} requests never finished"
     return _report(system, sequences, journal)
+
+
+class _ClosedLoop:
+    """Clients that ask again once they have their answer."""
+
+    def __init__(self, clock: Clock, router: Router, sequences: Listed[Sequence]) -> None:
+        self._clock, self._router = clock, router
+        self._waiting = deque(sequences)
+
+    def start(self, num_clients: int) -> None:
+        for _ in range(num_clients):
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self._waiting:
+            return
+        sequence = self._waiting.popleft()
+        sequence.arrival_s = self._clock.now_s
+        sequence.on_finished = self._ask
+        self._clock.at(self._clock.now_s, partial(self._router.take, sequence))
 
 
 class _System:

@@ -192,8 +192,8 @@ class DisaggregatedServer:
             if sequence.output_left:
                 self._prefilled.append((runner, sequence))
             else:
-                sequence.finished_s = self._clock.now_s
                 runner.engine.release(sequence)
+                sequence.finish(self._clock.now_s)
         self._move()
 
     def _decode_outcome(self, outcome: Outcome) -> None:
@@ -225,4 +225,4 @@ def note_outcome(outcome: Outcome, now_s: float) -> None:
         if sequence.first_token_s is None:
             sequence.first_token_s = now_s
     for sequence in outcome.finished:
-        sequence.finished_s = now_s
+        sequence.finish(now_s)

@@ -71,12 +71,12 @@ def test_every_layout_is_weighed_or_rejected_with_a_reason() -> None:
 
 
 def test_latency_targets_reject_what_misses_them() -> None:
-    asked = replace(EVEN, concurrency=16, tpot_target_s=0.15)
+    asked = replace(EVEN, concurrency=16, tpot_target_s=0.08)
     plan = make_plan(question("A100-PCIe-80", workload=asked))
     kept = (*plan.static, *plan.pairs)
     assert kept
-    assert all(e.tpot_s <= 0.15 for e in kept)
-    assert any("above the target of 150 ms" in r.reason for r in plan.rejected)
+    assert all(e.tpot_s <= 0.08 for e in kept)
+    assert any("above the target of 80 ms" in r.reason for r in plan.rejected)
 
 
 def test_a_smaller_step_is_taken_where_only_that_meets_a_target() -> None:
@@ -87,6 +87,16 @@ def test_a_smaller_step_is_taken_where_only_that_meets_a_target() -> None:
     plan = make_plan(question("A100-SXM-80", workload=replace(asked, tpot_target_s=target_s)))
     assert plan.static
     assert all(e.tpot_s <= target_s for e in plan.static)
+
+
+def test_batches_are_made_smaller_where_only_that_meets_a_target() -> None:
+    asked = replace(EVEN, prompt_tokens=300)
+    free = make_plan(question("A100-SXM-80", workload=asked)).best
+    target_s = free.tpot_s / 2
+    held = make_plan(question("A100-SXM-80", workload=replace(asked, tpot_target_s=target_s))).best
+    assert held.tpot_s <= target_s
+    assert held.max_requests < free.max_requests
+    assert held.requests_per_s < free.requests_per_s
 
 
 def test_a_model_that_fits_nowhere_is_refused_with_every_reason() -> None:

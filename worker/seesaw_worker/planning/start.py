@@ -17,6 +17,7 @@ from seesaw_core.planner import Question
 from seesaw_core.policy import Reshard
 from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Workload
+from seesaw_worker.planning.defaults import with_defaults
 from seesaw_worker.planning.settings import Planning
 from seesaw_worker.refusals import one_line, refusals
 from seesaw_worker.settings import WorkerSettings
@@ -162,7 +163,7 @@ def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> Limi
 def _model(args: Namespace) -> Model:
     """The model's description. A hub's config.json is fetched. Raises: ModelError."""
     return describe_model(
-        _config(args.model, args.revision),
+        with_defaults(_config(args.model, args.revision)),
         name=args.model,
         dtype=args.dtype,
         kv_dtype=args.kv_cache_dtype,

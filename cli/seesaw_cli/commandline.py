@@ -1,0 +1,28 @@
+"""What commands share: parsers that refuse in one line, and processes that end with them."""
+
+import argparse
+import signal
+from multiprocessing import Pool
+from multiprocessing.pool import Pool as WorkerPool
+from typing import NoReturn
+
+from seesaw_core.errors import InputError
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Its description keeps its lines. Raises: InputError in place of printing its usage."""
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def worker_processes() -> WorkerPool:
+    """One process a core, as a context: whatever ends it, Ctrl-C too, ends them."""
+    return Pool(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
