@@ -65,7 +65,7 @@ class Engine:
         self._round = 0
         self._began_s = 0.0
         self._rounds = 0
-        self._single_s = 0.0
+        self._ended_s = -1.0
 
     # ---- what comes in ----
 
@@ -121,14 +121,21 @@ class Engine:
         self._admit()
         if not self.num_running:
             return None
-        self._began_s = now_s
         if self._fill_chunks():
             self._rounds = 1
         else:
             self._rounds = self._plain_rounds()
             if not self._rounds:  # all of them are still on their way
                 return None
-        return now_s + self._duration_s(self._rounds)
+        self._began_s = now_s
+        if now_s > self._ended_s:
+            self._began_s += self._fill_s()
+        return self._began_s + self._duration_s(self._rounds)
+
+    def _fill_s(self) -> float:
+        """How much longer the first round takes: the last micro-batch waits for those before it."""
+        active = sum(bool(g.num_decoding or g.chunk) for g in self._groups)
+        return (active - 1) / len(self._groups) * self._duration_s(1)
 
     def cut(self, now_s: float) -> float:
         """End at the next round that ends, and no later: when that is."""
@@ -143,15 +150,10 @@ class Engine:
             self._rounds = low
         return self._began_s + self._duration_s(self._rounds)
 
-    def drain_s(self) -> float:
-        """How long the pipeline needs to run empty once its last round has begun to come out."""
-        groups = len(self._groups)
-        return self._single_s * (groups - 1) / groups
-
     def finish(self) -> Outcome:
         """The rounds have ended."""
+        self._ended_s = self._began_s + self._duration_s(self._rounds)
         rounds, self._rounds = self._rounds, 0
-        self._single_s = self._duration_s(1) if rounds else 0.0
         self._round += rounds
         outcome = Outcome(first=self._fresh)
         self._fresh = []

@@ -121,9 +121,7 @@ class Runner:
         self._on_outcome(self.engine.finish())
         if self._on_stop is not None:
             then, self._on_stop = self._on_stop, None
-            drained_s = self._clock.now_s + self.engine.drain_s()
-            self._journal(self._clock.now_s, drained_s)
-            self._clock.at(drained_s, then)
+            then()
         elif self.may_run:
             self._clock.settle(self.nudge)
 

@@ -13,8 +13,10 @@ import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
 from seesaw_core.errors import CapacityError, InputError, ModelError
 from seesaw_core.layouts import Layout
 from seesaw_core.messages import FinishedTotals, Proposal
+from seesaw_core.model_configs import describe_model
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.planning.defaults import with_defaults
 from seesaw_worker.planning.live import TELLING_REQUESTS, Replanner, Traffic
 from seesaw_worker.planning.settings import Parallelism, Planning
 from seesaw_worker.planning.start import Planned, find_accelerator, make_start_plan
@@ -279,3 +281,19 @@ def test_traffic_is_what_vllm_counts_of_answered_requests() -> None:
         prompts.labels(engine=engine).observe(prompt)
         answers.labels(engine=engine).observe(answer)
     assert traffic.totals() == FinishedTotals(requests=3, prompt_tokens=60, output_tokens=12)
+
+
+def test_fields_that_a_config_leaves_to_its_type_are_filled_in() -> None:
+    """As Gemma 3 4B's is on the hub."""
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+    }
+    given = {"model_type": "gemma3", "text_config": text, "torch_dtype": "bfloat16"}
+    model = describe_model(with_defaults(given), name="m")
+    assert (model.shape.num_heads, model.shape.num_kv_heads, model.shape.head_dim) == (8, 4, 256)
+    assert model.max_tokens == 131_072
+    assert model.num_params == pytest.approx(3.88e9, rel=0.01)
+    assert with_defaults({"model_type": "novel"}) == {"model_type": "novel"}
