@@ -105,7 +105,7 @@ class Engine:
             sequence.prompt_left = 0
             sequence.context = sequence.prompt_tokens
             self._fresh.append(sequence)
-            self._decode(sequence)
+            self._decode(sequence, min(self._groups, key=lambda g: g.num_decoding))
         self._joining.clear()
 
     # ---- rounds ----
@@ -129,13 +129,8 @@ class Engine:
                 return None
         self._began_s = now_s
         if now_s > self._ended_s:
-            self._began_s += self._fill_s()
+            self._began_s += self._fill_slots * self._slot_s(0.0)
         return self._began_s + self._duration_s(self._rounds)
-
-    def _fill_s(self) -> float:
-        """How much longer the first round takes: the last micro-batch waits for those before it."""
-        active = sum(bool(g.num_decoding or g.chunk) for g in self._groups)
-        return (active - 1) / len(self._groups) * self._duration_s(1)
 
     def cut(self, now_s: float) -> float:
         """End at the next round that ends, and no later: when that is."""
@@ -184,9 +179,9 @@ class Engine:
             for sequence, tokens in group.parts:
                 sequence.prompt_left -= tokens
                 if not sequence.prompt_left:
-                    ended.append(sequence)
+                    ended.append((sequence, group))
             group.chunk, group.chunk_pairs, group.parts = 0, 0.0, []
-        for sequence in ended:
+        for sequence, group in ended:
             del self._prefilling[sequence.number]
             if self.only_prefills:
                 outcome.prefilled.append(sequence)
@@ -200,7 +195,7 @@ class Engine:
             self._hold(1)
             sequence.context += 1
             if sequence.output_left:
-                self._decode(sequence)
+                self._decode(sequence, group)
             else:
                 outcome.finished.append(sequence)
                 self._leave(sequence)
@@ -250,8 +245,7 @@ class Engine:
 
     # ---- one round ----
 
-    def _decode(self, sequence: Sequence) -> None:
-        group = min(self._groups, key=lambda g: g.num_decoding)
+    def _decode(self, sequence: Sequence, group: Group) -> None:
         sequence.is_running = True
         self._newest.append(sequence)
         sequence.group = self._groups.index(group)
@@ -312,14 +306,33 @@ class Engine:
 
     def _duration_s(self, rounds: int) -> float:
         """Seconds of so many rounds. Contexts grow evenly, so the middle one stands for all."""
-        grown = (rounds - 1) / 2
+        slots = len(self._groups) if self._num_decoding else self._num_active
+        round_s = slots * self._slot_s((rounds - 1) / 2)
+        if self.only_prefills:
+            round_s = max(round_s, self.costs.kv_copy_s(sum(g.chunk for g in self._groups)))
+        return rounds * round_s
+
+    @property
+    def _fill_slots(self) -> int:
+        """How much longer than those that follow a round is that finds the pipeline empty.
+
+        The last of n micro-batches comes out of P stages after n + P - 1 slots. The next round may
+        follow n slots after the first, or P if tokens must come out before the next are computed.
+        """
+        return (self._num_active if self._num_decoding else len(self._groups)) - 1
+
+    @property
+    def _num_active(self) -> int:
+        """Micro-batches of a round."""
+        return sum(bool(g.num_decoding or g.chunk) for g in self._groups)
+
+    def _slot_s(self, grown: float) -> float:
+        """Seconds of the longest micro-batch in a stage, ``grown`` tokens of each request later."""
         longest_s = 0.0
-        chunk = 0
         for group in self._groups:
             num_decoding = group.num_decoding
             if not num_decoding and not group.chunk:
                 continue
-            chunk += group.chunk
             step_s = self.costs.step_s(
                 MicroBatch(
                     prefill_tokens=group.chunk,
@@ -330,7 +343,4 @@ class Engine:
                 )
             )
             longest_s = max(longest_s, step_s)
-        round_s = longest_s * len(self._groups)
-        if self.only_prefills:
-            round_s = max(round_s, self.costs.kv_copy_s(chunk))
-        return rounds * round_s
+        return longest_s

@@ -216,7 +216,7 @@ def test_near_saturation_taking_turns_needs_fewer_transitions_and_keeps_tokens_c
     )
     assert turns.transitions < 0.6 * at_once.transitions
     assert turns.tpot.mean < 0.6 * at_once.tpot.mean
-    assert turns.ttft.p99 < at_once.ttft.p99
+    assert turns.requests_per_s > 0.97 * at_once.requests_per_s
 
 
 def test_prompts_larger_than_the_buffer_go_in_place() -> None:
