@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from seesaw_core.errors import BrokenError, InputError
 
@@ -62,6 +63,9 @@ def main() -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"seesaw {version('seesaw')}")
+        return 0
     name, rest = arguments[0], arguments[1:]
     command = COMMANDS.get(name)
     if command is None:
@@ -87,7 +91,7 @@ def usage() -> str:
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: seesaw COMMAND [options]",
+            "usage: seesaw COMMAND [options] | --version",
             "",
             "LLM serving on vLLM that re-shards itself between prefill and decode.",
             "",

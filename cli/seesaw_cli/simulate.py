@@ -11,30 +11,24 @@ table; with --json standard output is JSON.
 """
 
 import argparse
-import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import Asked, add_flags, make_folder, read_flags, table
-from seesaw_core.errors import CapacityError, InputError, LayoutError
-from seesaw_core.estimates import Estimate
-from seesaw_core.layouts import LayoutPair, check_pair, parse_layout
-from seesaw_core.planner import Plan, Question, estimate, make_plan
-from seesaw_core.policy import PhasePolicy, Reshard
-from seesaw_core.waves import WavePolicy
-from seesaw_core.workloads import Request, summarise
+from seesaw_cli.simulate_systems import scenario_of, systems
+from seesaw_core.errors import InputError
+from seesaw_core.policy import Reshard
+from seesaw_core.workloads import Request
 from seesaw_sim.draws import arriving
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-_USUAL_STEP = 2048
 _RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -53,8 +47,8 @@ def run(arguments: list[str]) -> int:
         _say(f"all {len(requests):,} requests come at once; --arrivals-per-s spreads them")
     reports: dict[str, Report] = {}
     scenarios: dict[str, Scenario] = {}
-    for system in _systems(asked, options):
-        scenarios.setdefault(str(system), _scenario(asked, options, system))
+    for system in systems(asked, options, say=_say):
+        scenarios.setdefault(str(system), scenario_of(asked, options, system))
     for name, scenario in scenarios.items():
         if scenario.num_devices != asked.num_devices:
             _say(f"{name} has {scenario.num_devices} devices, not --devices={asked.num_devices}")
@@ -143,118 +137,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             "--concurrency and --arrivals-per-s both say when requests come; give one of them"
         )
     return options
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _System:
-    """One of those that are simulated side by side."""
-
-    pair: LayoutPair
-    step_tokens: int
-    max_requests: int
-    reshard: Reshard
-    disaggregated: bool = False
-
-    def __str__(self) -> str:
-        pair = self.pair
-        if self.disaggregated:
-            return f"{pair.prefill}+{pair.decode}"
-        if pair.is_static and self.reshard is Reshard.ALWAYS:
-            return f"{pair.prefill}→{pair.decode}"
-        return str(pair)
-
-
-def _systems(asked: Asked, options: argparse.Namespace) -> Iterator[_System]:
-    """What to simulate, what was asked for first."""
-    if (options.prefill is None) != (options.decode is None):
-        raise InputError("--prefill and --decode go together: give both or neither")
-    reshard = Reshard(options.reshard)
-    plan = _plan(asked) if options.prefill is None or options.compare else None
-    main: Estimate | None = None
-    if options.prefill is None:
-        assert plan is not None
-        main = plan.best
-        _say(f"planned: {main}, with steps of {main.step_tokens} tokens ({plan.reason})")
-        yield _planned(main, Reshard.NEVER if main.is_static else reshard)
-    else:
-        given = LayoutPair(
-            prefill=parse_layout(options.prefill), decode=parse_layout(options.decode)
-        )
-        yield _given(asked, given, reshard)
-    if options.compare:
-        assert plan is not None
-        other = plan.pairs if main is not None and main.is_static else plan.static
-        if not other:
-            kind = "pair" if other is plan.pairs else "static layout"
-            raise CapacityError(f"no {kind} fits, so there is nothing to compare with")
-        yield _planned(other[0], Reshard.NEVER if other[0].is_static else reshard)
-    if options.disaggregate is not None:
-        first, colon, second = options.disaggregate.partition(":")
-        if not colon:
-            raise InputError(
-                f"--disaggregate={options.disaggregate}: write the prefill and the decode layout, "
-                "such as D2T2:T4"
-            )
-        apart = LayoutPair(prefill=parse_layout(first), decode=parse_layout(second))
-        yield replace(_given(asked, apart, reshard), disaggregated=True)
-
-
-def _planned(choice: Estimate, reshard: Reshard) -> _System:
-    return _System(
-        pair=choice.pair,
-        step_tokens=choice.step_tokens,
-        max_requests=choice.max_requests,
-        reshard=reshard,
-    )
-
-
-def _given(asked: Asked, pair: LayoutPair, reshard: Reshard) -> _System:
-    """With the step that the planner would take, or the usual one for what it cannot weigh."""
-    steps = asked.limits.step_tokens
-    step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
-    question = _question(asked)
-    with contextlib.suppress(CapacityError, LayoutError):
-        check_pair(pair.prefill, pair.decode, asked.model.shape)
-        step_tokens = estimate(question, pair).step_tokens
-    return _System(
-        pair=pair,
-        step_tokens=step_tokens,
-        max_requests=asked.limits.max_requests,
-        reshard=reshard,
-    )
-
-
-def _scenario(asked: Asked, options: argparse.Namespace, system: _System) -> Scenario:
-    return Scenario(
-        model=asked.model,
-        device=asked.device,
-        prefill=system.pair.prefill,
-        decode=system.pair.decode,
-        num_replicas=options.replicas,
-        profile=asked.profile,
-        step_tokens=system.step_tokens,
-        max_requests=system.max_requests,
-        buffer_bytes=asked.limits.buffer_bytes,
-        policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
-        waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
-        disaggregated=system.disaggregated,
-    )
-
-
-def _plan(asked: Asked) -> Plan:
-    return make_plan(_question(asked))
-
-
-def _question(asked: Asked) -> Question:
-    return Question(
-        model=asked.model,
-        device=asked.device,
-        num_devices=asked.num_devices,
-        workload=summarise(asked.requests),
-        profile=asked.profile,
-        limits=asked.limits,
-        data_parallel=asked.data_parallel,
-    )
 
 
 def _simulate(

@@ -73,9 +73,13 @@ def _timeline(name: str, report: Report, path: Path) -> None:
             step = max(1, len(points) // 2000)
             times = [t for t, _ in points[::step]]
             shares = [100 * stored / report.buffer_tokens for _, stored in points[::step]]
-            bottom.plot(times, shares, drawstyle="steps-post", linewidth=1, label=f"{replica}")
+            bottom.plot(
+                times, shares, drawstyle="steps-post", linewidth=1, label=f"replica {replica}"
+            )
         bottom.set_ylabel("KV stored,\n% of the buffer")
         bottom.set_ylim(0, None)
+        if len(replicas) > 1:
+            bottom.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     axes[-1][0].set_xlabel("simulated seconds")
     figure.savefig(path, dpi=130)
     plt.close(figure)
