@@ -6,7 +6,7 @@ policies are run as they are; how long each step takes comes from the cost model
   seesaw simulate ./Llama-2-70b --accelerator L4 --devices 8 --compare
   seesaw simulate ./Llama-2-70b --accelerator L4 --prefill P8 --decode T4P2 --arrivals-per-s 0.3
 
-Without --prefill and --decode the planner's pair is simulated. People read standard error and the
+Without --prefill and --decode the planner's choice is simulated. People read standard error and the
 table; with --json standard output is JSON.
 """
 
