@@ -46,17 +46,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Medians of several repeats. ``transition_s`` is None if nothing was re-sharded."""
+    """Medians over repeats and workers. ``transition_s`` is None if nothing was re-sharded."""
 
     seconds: list[float]
     transition_s: float | None
 
 
-def measure(machine: Machine, system: LayoutPair, runs: list[Run]) -> Result:
-    """Start a worker, warm it up, and time each run. Raises: EngineDiedError."""
-    machine.log.unlink(missing_ok=True)
-    with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
-        return asyncio.run(_measure(worker, runs))
+def measure(machine: Machine, system: LayoutPair, runs: list[Run], *, starts: int = 1) -> Result:
+    """Start workers one after the other, and time each run under each, warmed up.
+
+    Two workers differ by more than the repeats of one: where its processes came to lie.
+    Raises: EngineDiedError; BrokenError if a request failed.
+    """
+    times: list[list[float]] = [[] for _ in runs]
+    transition_s = None
+    for _ in range(starts):
+        machine.log.unlink(missing_ok=True)
+        with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
+            found, transition_s = asyncio.run(_measure(worker, runs))
+        for pool, more in zip(times, found, strict=True):
+            pool += more
+    return Result(seconds=[median(each) for each in times], transition_s=transition_s)
 
 
 def _flags(machine: Machine, system: LayoutPair) -> list[str]:
@@ -87,25 +97,26 @@ def _flags(machine: Machine, system: LayoutPair) -> list[str]:
     ]
 
 
-async def _measure(worker: LocalWorker, runs: list[Run]) -> Result:
+async def _measure(worker: LocalWorker, runs: list[Run]) -> tuple[list[list[float]], float | None]:
+    """Seconds of each repeat of each run, and of a transition if there were any."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=600)
     # A connection each: the server may just be closing one that is used again.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-        seconds = []
+        found = []
         for run in runs:
             await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
             times = [await _send(http, worker, run.requests) for _ in range(_REPEATS)]
-            seconds.append(median(times))
+            found.append(times)
             print(
-                f"seesaw calibrate:   {run.name}: {seconds[-1]:.2f} s "
+                f"seesaw calibrate:   {run.name}: {median(times):.2f} s "
                 f"({min(times):.2f} to {max(times):.2f})",
                 file=sys.stderr,
                 flush=True,
             )
-        return Result(seconds=seconds, transition_s=await _transition_s(http, worker))
+        return found, await _transition_s(http, worker)
 
 
 async def _send(http: Any, worker: LocalWorker, requests: list[Request]) -> float:
