@@ -65,7 +65,7 @@ def measure(machine: Machine, system: LayoutPair, runs: list[Run], *, starts: in
         with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
             found, transition_s = asyncio.run(_measure(worker, runs))
         for pool, more in zip(times, found, strict=True):
-            pool += more
+            pool.extend(more)
     return Result(seconds=[median(each) for each in times], transition_s=transition_s)
 
 
