@@ -1,15 +1,17 @@
 """``seesaw calibrate``: measure the machine at hand, and write a profile of it.
 
 Starts the real worker under a tensor-parallel and a pipeline-parallel layout, sends each a short
-sweep of requests, and fits the cost model's constants to how long they took. ``plan`` and
-``simulate`` then read the profile with --profile. With --check it goes on to predict two other
-workloads under both static layouts and under the pair that re-shards, measures them, and prints
-both; it fails if a prediction is off by more than --tolerance.
+sweep of requests, fits the cost model's constants to how long they took, and times transitions
+between the two. ``plan`` and ``simulate`` then read the profile with --profile. With --check it
+goes on to predict two other workloads under both static layouts and under the pair that re-shards,
+measures them under two workers each, and prints both; it fails if a prediction is off by more than
+--tolerance. Takes three minutes, with --check eight.
 
   seesaw calibrate ./model --devices 2 --output profile.json --check
 
 People read standard error and the table; the profile goes to --output. The machine should have
-nothing else to do meanwhile. Exit codes: 0 done, 1 a prediction is off, 2 bad input.
+nothing else to do meanwhile. Exit codes: 0 done, 1 a prediction is off or a worker failed, 2 bad
+input.
 """
 
 import argparse

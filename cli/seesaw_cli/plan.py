@@ -17,7 +17,7 @@ from seesaw_cli.questions import Asked, add_flags, read_flags, table
 from seesaw_core.accelerators import GIB
 from seesaw_core.errors import InputError
 from seesaw_core.estimates import Estimate
-from seesaw_core.planner import Plan, Question, make_plan
+from seesaw_core.planner import Plan, make_plan
 from seesaw_core.workloads import summarise
 
 _SHOWN = 5
@@ -43,20 +43,11 @@ def run(arguments: list[str]) -> int:
         ttft_target_s=options.ttft_target_s,
         tpot_target_s=tpot_s,
     )
-    plan = make_plan(
-        Question(
-            model=asked.model,
-            device=asked.device,
-            num_devices=asked.num_devices,
-            workload=workload,
-            profile=asked.profile,
-            limits=asked.limits,
-            data_parallel=asked.data_parallel,
-        )
-    )
+    question = asked.question(workload)
+    plan = make_plan(question)
     if options.json:
         told = {
-            "question": _question_json(asked, options),
+            "question": asdict(question),
             "command": _command(asked, plan.best, options),
             "notes": asked.notes,
         }
@@ -96,17 +87,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "static": [estimate(e) for e in plan.static],
         "pairs": [estimate(e) for e in plan.pairs],
         "rejected": [asdict(r) for r in plan.rejected],
-    }
-
-
-def _question_json(asked: Asked, options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "model": asdict(asked.model),
-        "accelerator": asdict(asked.device),
-        "devices": asked.num_devices,
-        "profile": asdict(asked.profile),
-        "limits": asdict(asked.limits),
-        "workload": asdict(summarise(asked.requests, concurrency=options.concurrency)),
     }
 
 

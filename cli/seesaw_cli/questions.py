@@ -18,8 +18,9 @@ from seesaw_core.errors import InputError, ModelError
 from seesaw_core.estimates import Limits
 from seesaw_core.model_configs import describe_model
 from seesaw_core.models import Model
+from seesaw_core.planner import Question
 from seesaw_core.profiles import Profile, read_profile
-from seesaw_core.workloads import Request
+from seesaw_core.workloads import Request, Workload
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.traces import read_trace
 
@@ -41,6 +42,18 @@ class Asked:
     is_trace: bool
     data_parallel: bool
     notes: tuple[str, ...]
+
+    def question(self, workload: Workload) -> Question:
+        """For the planner."""
+        return Question(
+            model=self.model,
+            device=self.device,
+            num_devices=self.num_devices,
+            workload=workload,
+            profile=self.profile,
+            limits=self.limits,
+            data_parallel=self.data_parallel,
+        )
 
 
 class _List(argparse.Action):

@@ -9,7 +9,7 @@ from seesaw_cli.questions import Asked
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.estimates import Estimate
 from seesaw_core.layouts import LayoutPair, check_pair, parse_layout
-from seesaw_core.planner import Plan, Question, estimate, make_plan
+from seesaw_core.planner import Question, estimate, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import summarise
@@ -44,7 +44,8 @@ def systems(
     if (options.prefill is None) != (options.decode is None):
         raise InputError("--prefill and --decode go together: give both or neither")
     reshard = Reshard(options.reshard)
-    plan = _plan(asked) if options.prefill is None or options.compare else None
+    question = asked.question(summarise(asked.requests, concurrency=options.concurrency))
+    plan = make_plan(question) if options.prefill is None or options.compare else None
     main: Estimate | None = None
     if options.prefill is None:
         assert plan is not None
@@ -55,7 +56,7 @@ def systems(
         given = LayoutPair(
             prefill=parse_layout(options.prefill), decode=parse_layout(options.decode)
         )
-        yield _given(asked, given, reshard)
+        yield _given(question, given, reshard)
     if options.compare:
         assert plan is not None
         other = plan.pairs if main is not None and main.is_static else plan.static
@@ -71,7 +72,7 @@ def systems(
                 "such as D2T2:T4"
             )
         apart = LayoutPair(prefill=parse_layout(first), decode=parse_layout(second))
-        yield replace(_given(asked, apart, reshard), disaggregated=True)
+        yield replace(_given(question, apart, reshard), disaggregated=True)
 
 
 def _planned(choice: Estimate, reshard: Reshard) -> System:
@@ -83,18 +84,17 @@ def _planned(choice: Estimate, reshard: Reshard) -> System:
     )
 
 
-def _given(asked: Asked, pair: LayoutPair, reshard: Reshard) -> System:
+def _given(question: Question, pair: LayoutPair, reshard: Reshard) -> System:
     """With the step that the planner would take, or the usual one for what it cannot weigh."""
-    steps = asked.limits.step_tokens
+    steps = question.limits.step_tokens
     step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
-    question = _question(asked)
     with contextlib.suppress(CapacityError, LayoutError):
-        check_pair(pair.prefill, pair.decode, asked.model.shape)
+        check_pair(pair.prefill, pair.decode, question.model.shape)
         step_tokens = estimate(question, pair).step_tokens
     return System(
         pair=pair,
         step_tokens=step_tokens,
-        max_requests=asked.limits.max_requests,
+        max_requests=question.limits.max_requests,
         reshard=reshard,
     )
 
@@ -113,20 +113,4 @@ def scenario_of(asked: Asked, options: argparse.Namespace, system: System) -> Sc
         policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
         waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
         disaggregated=system.disaggregated,
-    )
-
-
-def _plan(asked: Asked) -> Plan:
-    return make_plan(_question(asked))
-
-
-def _question(asked: Asked) -> Question:
-    return Question(
-        model=asked.model,
-        device=asked.device,
-        num_devices=asked.num_devices,
-        workload=summarise(asked.requests),
-        profile=asked.profile,
-        limits=asked.limits,
-        data_parallel=asked.data_parallel,
     )

@@ -136,7 +136,7 @@ def _accelerator(entry: "_Entry", known: Mapping[str, Interconnect]) -> Accelera
         flops_8=entry.amount("tflops_8", default=flops_16 / 1e12) * 1e12,
         host_link=entry.link("host_link", known),
         peer_link=entry.link("peer_link", known),
-        has_fp8=entry.choice("fp8"),
+        has_fp8=entry.flag("fp8"),
         products=entry.names("products"),
     )
     entry.finish(optional={"sources"})
@@ -180,7 +180,7 @@ class _Entry:
             )
         return known[name]
 
-    def choice(self, field: str) -> bool:
+    def flag(self, field: str) -> bool:
         value = self._given(field, default=False)
         if not isinstance(value, bool):
             raise InputError(f"{self._at}: {field}={value!r} must be true or false")

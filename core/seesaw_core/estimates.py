@@ -151,8 +151,8 @@ def _static(
     costs: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
     room = costs.kv_capacity_tokens(step_tokens=step_tokens, max_requests=limits.max_requests)
-    taken = costs.activation_bytes(step_tokens, limits.max_requests)
-    lacking = _lacking(room, workload, costs, taken)
+    results = costs.activation_bytes(step_tokens, limits.max_requests)
+    lacking = _lacking(room, workload, costs, results)
     if lacking:
         return lacking
     groups = costs.layout.pipeline
@@ -195,8 +195,8 @@ def _pair(
     prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
     _, room = pool_tokens(prefill, decode, limits, step_tokens, workload.longest_tokens)
-    taken = decode.activation_bytes(step_tokens, limits.max_requests)
-    lacking = _lacking(room, workload, decode, taken)
+    results = decode.activation_bytes(step_tokens, limits.max_requests)
+    lacking = _lacking(room, workload, decode, results)
     if lacking:
         return lacking
     buffer = buffer_tokens(decode, limits)

@@ -13,7 +13,7 @@ from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import StepCosts
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.estimates import Estimate, Limits, estimate_pair, estimate_static
-from seesaw_core.layouts import Layout, LayoutPair, divisors, misfit
+from seesaw_core.layouts import Layout, LayoutPair, divisors, misfit, parse_pair
 from seesaw_core.models import Model
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Workload
@@ -119,7 +119,8 @@ def layouts_of(num_devices: int, *, data_parallel: bool) -> Iterator[Layout]:
 
 def _reasons(rejected: list[Rejected]) -> str:
     """Why not, of the layouts that come nearest: static, with all devices for one replica."""
-    nearest = [r for r in rejected if not r.layout.startswith("D") and "→" not in r.layout]
+    pairs = [parse_pair(r.layout) for r in rejected]
+    nearest = [r for r, pair in zip(rejected, pairs) if pair.is_static and pair.decode.data == 1]
     return "; ".join(f"{r.layout}: {r.reason}" for r in nearest or rejected)
 
 

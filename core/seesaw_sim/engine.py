@@ -145,9 +145,9 @@ class Engine:
             self._rounds = low
         return self._began_s + self._duration_s(self._rounds)
 
-    def finish(self) -> Outcome:
+    def finish(self, now_s: float) -> Outcome:
         """The rounds have ended."""
-        self._ended_s = self._began_s + self._duration_s(self._rounds)
+        self._ended_s = now_s
         rounds, self._rounds = self._rounds, 0
         self._round += rounds
         outcome = Outcome(first=self._fresh)

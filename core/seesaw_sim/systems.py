@@ -118,7 +118,7 @@ class Runner:
     def _end(self) -> None:
         self._timer = None
         self._journal(self._began_s, self._clock.now_s)
-        self._on_outcome(self.engine.finish())
+        self._on_outcome(self.engine.finish(self._clock.now_s))
         if self._on_stop is not None:
             then, self._on_stop = self._on_stop, None
             then()

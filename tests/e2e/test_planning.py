@@ -8,24 +8,10 @@ import pytest
 
 from cluster_client.kubectl import Json, Kubectl
 from cluster_client.models import FLAGS, LOADED_S, MAX_LEN, claim_models
+from toy_device.catalogue import TOY
 
 pytestmark = pytest.mark.e2e
 
-# For it the planner prefers tensor parallelism for long answers, and a pair for long prompts.
-TOY = """\
-[[interconnect]]
-name = "slow"
-kind = "pcie"
-gb_per_s = 0.2
-
-[[accelerator]]
-name = "Toy"
-memory_gib = 2
-memory_gb_per_s = 0.5
-tflops_16 = 0.5
-host_link = "pcie4x16"
-peer_link = "slow"
-"""
 SPEC: Json = {
     "model": {"uri": "pvc://models/llama", "name": "llama", "maxModelLen": MAX_LEN},
     "accelerator": {"resourceName": "cpu", "count": 2, "product": "Toy"},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from seesaw_cli.local import LocalWorker
+from toy_device.catalogue import TOY
 
 pytestmark = pytest.mark.engine
 
@@ -23,20 +24,6 @@ FLAGS = (
     "--kv-cache-memory-bytes=268435456",
     "--kv-buffer-gib=0.25",
 )
-TOY = """\
-[[interconnect]]
-name = "slow"
-kind = "pcie"
-gb_per_s = 0.5
-
-[[accelerator]]
-name = "Toy"
-memory_gib = 2
-memory_gb_per_s = 0.5
-tflops_16 = 0.5
-host_link = "pcie4x16"
-peer_link = "slow"
-"""
 
 
 def state(worker: LocalWorker) -> dict[str, Any]:
