@@ -36,7 +36,7 @@ from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import first_cause, keep_last_word
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.engine.watchdog import kill_children
+from seesaw_worker.engine.watchdog import await_clean_up, kill_children
 from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
     QuietServer,
@@ -106,6 +106,7 @@ class WorkerServer:
                 self._end_now(self._exit_code)
             await asyncio.to_thread(client.shutdown, 5.0)
         finally:
+            await_clean_up()
             if self._folder is not None:
                 self._folder.close()
         return self._exit_code

@@ -19,6 +19,8 @@ from seesaw_worker.supervisor import (
     remove_segments,
 )
 
+_ending = threading.RLock()  # held by the thread that ends what is here; all others wait for it
+
 
 def end_with(pid: int) -> None:
     """Kill this process when process ``pid`` has died, whatever it is doing then.
@@ -47,13 +49,14 @@ def clean_up_with_supervisor() -> None:
     adopt_orphans()
 
     def clean_up() -> None:
-        try:
-            segments = mapped_segments([psutil.Process()])
-            kill_children()
-            remove_segments(segments)
-            remove_folders(os.environ)
-        finally:
-            os._exit(1)
+        with _ending:
+            try:
+                segments = mapped_segments([psutil.Process()])
+                kill_children()
+                remove_segments(segments)
+                remove_folders(os.environ)
+            finally:
+                os._exit(1)
 
     _when_dead(int(supervisor_pid), clean_up)
 
@@ -61,11 +64,20 @@ def clean_up_with_supervisor() -> None:
 def kill_children() -> None:
     """End every process below this one, at once, and remove the shared memory that they mapped.
 
-    Resource trackers end with this process.
+    Resource trackers end with this process. Only one thread does it at a time: an engine that one
+    of them kills makes others end the server, and they would leave before the first has removed
+    what only it had found.
     """
-    segments = mapped_segments(descendants())
-    end_all(lambda: [p for p in descendants() if not is_tracker(p)])
-    remove_segments(segments)
+    with _ending:
+        segments = mapped_segments(descendants())
+        end_all(lambda: [p for p in descendants() if not is_tracker(p)])
+        remove_segments(segments)
+
+
+def await_clean_up() -> None:
+    """Return unless a thread is ending this process and what is below it: then, never."""
+    with _ending:
+        pass
 
 
 def _when_dead(pid: int, act: Callable[[], None]) -> None:

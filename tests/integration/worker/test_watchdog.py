@@ -1,0 +1,70 @@
+"""The thread that cleans up after a dead supervisor finishes, whoever else ends the server then."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+SHM = Path("/dev/shm")
+NUM_SEGMENTS = 1000  # so many that removing them takes longer than the main thread's end
+
+# A server with one engine. When its supervisor dies, the watchdog kills the engine; the main
+# thread sees that, as vLLM's front end does, and ends the server too.
+SERVER = """
+import os, subprocess, sys
+from seesaw_worker.engine.watchdog import clean_up_with_supervisor, kill_children
+
+clean_up_with_supervisor()
+engine = subprocess.Popen([sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
+engine.wait()
+kill_children()
+os._exit(1)
+"""
+ENGINE = """
+import mmap, sys, time
+maps = []
+for name in sys.argv[1:]:
+    with open(name, "r+b") as file:
+        maps.append(mmap.mmap(file.fileno(), 0))
+print("mapped", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def segments() -> Iterator[list[Path]]:
+    group = uuid.uuid4().hex
+    paths = [SHM / f"vllm_dist_{group}-tp:0-{index}" for index in range(NUM_SEGMENTS)]
+    for path in paths:
+        path.write_bytes(bytes(4096))
+    yield paths
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def test_the_end_of_the_server_waits_for_the_clean_up_after_its_supervisor(
+    segments: list[Path],
+) -> None:
+    supervisor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, ENGINE, *map(str, segments)],
+        env={"SEESAW_SUPERVISOR_PID": str(supervisor.pid)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "mapped\n"
+        (engine,) = psutil.Process(server.pid).children()
+        supervisor.kill()
+        assert server.wait(timeout=30) == 1
+        assert not engine.is_running()
+        assert [p.name for p in segments if p.exists()] == []
+    finally:
+        for process in (supervisor, server):
+            process.kill()
+            process.communicate()
