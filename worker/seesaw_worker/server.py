@@ -36,7 +36,7 @@ from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import first_cause, keep_last_word
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.engine.watchdog import await_clean_up, kill_children
+from seesaw_worker.engine.watchdog import await_clean_up, kill_children, note_what_is_mapped
 from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
     QuietServer,
@@ -241,6 +241,7 @@ class WorkerServer:
         ]
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
+        await asyncio.to_thread(note_what_is_mapped)
         self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
         await self._server.serve(sockets=[listener])
         for helper in helpers:

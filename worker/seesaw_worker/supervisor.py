@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -41,21 +41,21 @@ _SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
 _SOCKETS_PREFIX = "seesaw-sockets-"
 _CAUSES_PREFIX = "seesaw-causes-"
 _SEGMENTS_FILE = "segments"
+_BEFORE_FILE = "before"
 
 
 def supervise(command: Sequence[str]) -> int:
     """Run ``command`` to its end and clean up after it. Returns its exit code."""
     adopt_orphans()
     clean_up_after_the_dead()
-    before = set(_SHM.iterdir())
-    environment = dict(os.environ)
-    if _SOCKETS_VARIABLE not in environment:
-        environment[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
-    environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
+    if _SOCKETS_VARIABLE not in os.environ:
+        os.environ[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
+    os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
     folder = Path(tempfile.mkdtemp(prefix=_CAUSES_PREFIX))
     own(folder)
-    environment[CAUSES_VARIABLE] = str(folder / "causes")
-    child = subprocess.Popen(command, start_new_session=True, env=environment)
+    (folder / _BEFORE_FILE).write_text("\n".join(map(str, _SHM.iterdir())))
+    os.environ[CAUSES_VARIABLE] = str(folder / "causes")
+    child = subprocess.Popen(command, start_new_session=True)
     stopped = False
 
     def stop(_number: int, _frame: object) -> None:
@@ -68,19 +68,19 @@ def supervise(command: Sequence[str]) -> int:
         signal.signal(number, stop)
     seen: set[Path] = set()
     while True:
-        seen |= mapped_segments(descendants())
-        _note(folder, environment, (s for s in seen if s not in before))
+        seen |= mapped_segments(descendants()) | _noted(folder)
+        note_segments(seen)
         try:
             code = child.wait(timeout=_INVENTORY_EVERY_S)
             break
         except subprocess.TimeoutExpired:
             continue
-    seen |= mapped_segments(descendants())
+    seen |= mapped_segments(descendants()) | _noted(folder)
     end_all(descendants)
-    remove_segments(s for s in seen if s not in before)
+    remove_segments(seen)
     with contextlib.suppress(OSError):  # last, below whatever the dying said
         print((folder / BROKEN_FILE).read_text(), end="", file=sys.stderr, flush=True)
-    remove_folders(environment)
+    remove_folders()
     if code == -signal.SIGTERM and stopped:
         return 0  # it was told to stop before it could listen: while it was importing vLLM
     return code if code >= 0 else 1
@@ -122,7 +122,10 @@ def is_tracker(process: psutil.Process) -> bool:
 
 
 def mapped_segments(processes: Iterable[psutil.Process]) -> set[Path]:
-    """Shared-memory files that the processes have mapped: vLLM's and our own."""
+    """Shared-memory files that the processes have mapped: vLLM's and our own.
+
+    Those that were there before this worker are another's, such as a cache server's.
+    """
     found: set[str] = set()
     for process in processes:
         with contextlib.suppress(OSError):
@@ -130,7 +133,15 @@ def mapped_segments(processes: Iterable[psutil.Process]) -> set[Path]:
                 start = line.find("/")
                 if start >= 0 and ("/dev/shm/" in line or "/seesaw-" in line):
                     found.add(line[start:].removesuffix(" (deleted)"))
-    return {path for path in map(Path, found) if is_ours(path)}
+    return {path for path in map(Path, found) if is_ours(path)} - _there_before()
+
+
+def _there_before() -> set[Path]:
+    try:
+        told = Path(os.environ[CAUSES_VARIABLE]).with_name(_BEFORE_FILE).read_text()
+    except (KeyError, OSError):
+        return set()  # no supervisor
+    return set(map(Path, told.splitlines()))
 
 
 def is_ours(path: Path) -> bool:
@@ -156,11 +167,26 @@ def remove_segments(segments: Iterable[Path]) -> None:
             shutil.rmtree(segment.parent, ignore_errors=True)
 
 
-def _note(folder: Path, environment: Mapping[str, str], segments: Iterable[Path]) -> None:
-    """Write down what is to be removed, for the next start if nobody of this one is left."""
-    lines = [environment[_SOCKETS_VARIABLE], *sorted(map(str, segments))]
-    with contextlib.suppress(OSError):
-        (folder / _SEGMENTS_FILE).write_text("\n".join(lines))
+def note_segments(segments: Iterable[Path]) -> None:
+    """Write down what is to be removed, for the next start if nobody of this one is left.
+
+    Nothing happens without a supervisor.
+    """
+    lines = [os.environ.get(_SOCKETS_VARIABLE, ""), *sorted(map(str, segments))]
+    with contextlib.suppress(KeyError, OSError):
+        path = Path(os.environ[CAUSES_VARIABLE]).with_name(_SEGMENTS_FILE)
+        unfinished = path.with_name(f"{path.name}-{os.getpid()}")
+        unfinished.write_text("\n".join(lines))
+        unfinished.rename(path)
+
+
+def _noted(folder: Path) -> set[Path]:
+    """The segments that are written down in a supervisor's folder."""
+    try:
+        _, *segments = (folder / _SEGMENTS_FILE).read_text().split("\n")
+    except OSError:
+        return set()
+    return {s for s in map(Path, segments) if is_ours(s)}
 
 
 def clean_up_after_the_dead() -> None:
@@ -168,19 +194,19 @@ def clean_up_after_the_dead() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_CAUSES_PREFIX}*"):
         if not is_abandoned(folder):
             continue
+        remove_segments(_noted(folder))
         with contextlib.suppress(OSError):
-            sockets, *segments = (folder / _SEGMENTS_FILE).read_text().splitlines()
-            remove_segments(s for s in map(Path, segments) if is_ours(s))
-            if Path(sockets).name.startswith(_SOCKETS_PREFIX):
+            sockets = Path((folder / _SEGMENTS_FILE).read_text().split("\n")[0])
+            if sockets.name.startswith(_SOCKETS_PREFIX):
                 shutil.rmtree(sockets, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_folders(environment: Mapping[str, str]) -> None:
+def remove_folders() -> None:
     """Remove the folders that the supervisor made: of vLLM's sockets, and of causes."""
     for folder, prefix in (
-        (Path(environment.get(_SOCKETS_VARIABLE, "")), _SOCKETS_PREFIX),
-        (Path(environment.get(CAUSES_VARIABLE, "")).parent, _CAUSES_PREFIX),
+        (Path(os.environ.get(_SOCKETS_VARIABLE, "")), _SOCKETS_PREFIX),
+        (Path(os.environ.get(CAUSES_VARIABLE, "")).parent, _CAUSES_PREFIX),
     ):
         if folder.name.startswith(prefix):
             shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from seesaw_worker.supervisor import (
     end_all,
     is_tracker,
     mapped_segments,
+    note_segments,
     remove_folders,
     remove_segments,
 )
@@ -54,7 +55,7 @@ def clean_up_with_supervisor() -> None:
                 segments = mapped_segments([psutil.Process()])
                 kill_children()
                 remove_segments(segments)
-                remove_folders(os.environ)
+                remove_folders()
             finally:
                 os._exit(1)
 
@@ -72,6 +73,14 @@ def kill_children() -> None:
         segments = mapped_segments(descendants())
         end_all(lambda: [p for p in descendants() if not is_tracker(p)])
         remove_segments(segments)
+
+
+def note_what_is_mapped() -> None:
+    """Let the next start know what to remove if all of this worker is killed at once, now.
+
+    The supervisor looks every two seconds; this is for the moment when all has been mapped.
+    """
+    note_segments(mapped_segments([psutil.Process(), *descendants()]))
 
 
 def await_clean_up() -> None:
