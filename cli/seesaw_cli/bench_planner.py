@@ -14,7 +14,7 @@ from seesaw_cli.commandline import CommandParser, worker_processes
 from seesaw_cli.questions import table
 from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.errors import CapacityError
-from seesaw_core.estimates import Limits
+from seesaw_core.memory import Limits
 from seesaw_core.planner import Question
 from seesaw_core.workloads import summarise
 from seesaw_sim.draws import Lengths, draw_requests

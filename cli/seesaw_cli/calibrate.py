@@ -1,11 +1,12 @@
 """``seesaw calibrate``: measure the machine at hand, and write a profile of it.
 
-Starts the real worker under a tensor-parallel and a pipeline-parallel layout, sends each a short
-sweep of requests, fits the cost model's constants to how long they took, and times transitions
-between the two. ``plan`` and ``simulate`` then read the profile with --profile. With --check it
-goes on to predict two other workloads under both static layouts and under the pair that re-shards,
-measures them under two workers each, and prints both; it fails if a prediction is off by more than
---tolerance. Takes three minutes, with --check eight.
+Starts the real worker under a tensor-parallel layout, a pipeline-parallel one and the pair that
+re-shards between them, one after the other and all of them --rounds times. Each gets a short sweep
+of requests, to whose times the cost model's constants are fitted; of the pair only the transitions
+count. ``plan`` and ``simulate`` then read the profile with --profile. With --check each also
+gets two other workloads, which the fitted profile predicts without having seen them; both are
+printed, and it fails if a prediction is off by more than --tolerance. Takes five minutes, with
+--check eight.
 
   seesaw calibrate ./model --devices 2 --output profile.json --check
 
@@ -17,34 +18,28 @@ input.
 import argparse
 import json
 import os
-import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from seesaw_cli.calibrate_runs import Machine, Run, measure
+from seesaw_cli.calibrate_rounds import Bench, Measured
+from seesaw_cli.calibrate_runs import Machine, Run, say
 from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import read_model, table
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
-from seesaw_core.costs import StepCosts
-from seesaw_core.errors import BrokenError, InputError
-from seesaw_core.layouts import Layout, LayoutPair
-from seesaw_core.models import Model
-from seesaw_core.policy import PhasePolicy, Reshard
+from seesaw_core.errors import InputError
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Request
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.fitting import Measurement, fit
-from seesaw_sim.simulate import Scenario
 
 _BUFFER_GIB = 1.0
 _MAX_REQUESTS = 32
 _STEP_TOKENS = 512
 _FLUSH_S = 10.0
 _LONGEST = 1024
-_CHECK_STARTS = 2
+_UNREST = 0.2  # between rounds, of which a user should hear
 _POOL_REQUESTS = 12  # of the greatest length, at a time
 
 
@@ -68,24 +63,28 @@ def run(arguments: list[str]) -> int:
         log=Path(tempfile.gettempdir()) / "seesaw-calibrate.log",
     )
     bench = Bench(model=model, device=device, machine=machine, devices=options.devices)
-    sweep = bench.static_runs(_sweep(machine.longest))
-    found = fit(sweep, start)
-    _say(f"fitted in {found.rounds} rounds; the sweep is met to {100 * found.error:.1f} % (RMS)")
-    transition_s = bench.transition_s(_sweep(machine.longest)[:1])
+    checks = _checks(machine.longest) if options.check else []
+    measured = bench.measure(_sweep(machine.longest), checks, rounds=options.rounds)
+    found = fit(measured.sweep, start)
+    say(f"fitted in {found.rounds} steps; the sweep is met to {100 * found.error:.1f} % (RMS)")
     profile = replace(
         found.profile,
         name=f"measured on {options.devices} devices with {model.name}",
-        transition_overhead_ms=1e3 * bench.overhead_s(transition_s, found.profile),
+        transition_overhead_ms=1e3 * bench.overhead_s(measured.transition_s, found.profile),
     )
-    checks = bench.check_runs(_checks(machine.longest)) if options.check else []
-    options.output.write_text(json.dumps(_as_json(device, profile, sweep, transition_s), indent=2))
-    _say(f"written: {options.output}")
-    print(_text("sweep", sweep, profile))
+    options.output.write_text(json.dumps(_as_json(device, profile, measured), indent=2))
+    say(f"written: {options.output}")
+    print(_text("sweep", measured.sweep, profile))
+    if measured.unrest > _UNREST:
+        print(
+            f"note: {measured.restless} differed by {100 * measured.unrest:.0f} % between rounds; "
+            "did the machine have something else to do?"
+        )
     if not checks:
         return 0
     print()
-    print(_text("check", checks, profile))
-    worst = max(abs(m.seconds / m.predicted_s(profile) - 1) for m in checks)
+    print(_text("check", measured.checks, profile))
+    worst = max(abs(m.seconds / m.predicted_s(profile) - 1) for m in measured.checks)
     kept = worst <= options.tolerance / 100
     print(f"largest error {100 * worst:.1f} %, allowed {options.tolerance:g} %")
     return 0 if kept else 1
@@ -109,6 +108,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="default: profile.json",
     )
+    made.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        metavar="N",
+        help="workers of each layout, as two differ by more than the repeats of one (default: 2)",
+    )
     made.add_argument("--check", action="store_true", help="predict, measure and compare")
     made.add_argument(
         "--tolerance", type=float, default=15.0, metavar="PERCENT", help="default: 15"
@@ -120,6 +126,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser().parse_args(arguments)
     if options.devices < 2:
         raise InputError(f"--devices={options.devices} must be at least 2: layouts are compared")
+    if options.rounds < 1:
+        raise InputError(f"--rounds={options.rounds} must be at least 1")
     if not options.tolerance > 0:
         raise InputError(f"--tolerance={options.tolerance} must be above 0")
     cores = len(os.sched_getaffinity(0))
@@ -178,95 +186,13 @@ def _device(name: str | None) -> tuple[Accelerator, Profile]:
     return device, start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What is measured: one model on so many devices of this machine."""
-
-    model: Model
-    device: Accelerator
-    machine: Machine
-    devices: int
-
-    @property
-    def layouts(self) -> tuple[Layout, Layout]:
-        return Layout(tensor=self.devices), Layout(pipeline=self.devices)
-
-    def static_runs(self, work: list[Run]) -> list[Measurement]:
-        """The sweep under both layouts."""
-        found = []
-        for layout in self.layouts:
-            _say(f"measuring {layout}: {len(work)} runs")
-            system = LayoutPair(prefill=layout, decode=layout)
-            for one, seconds in zip(work, measure(self.machine, system, work).seconds, strict=True):
-                found.append(self._measurement(system, one, seconds))
-        return found
-
-    @property
-    def pair(self) -> LayoutPair:
-        tensor, pipeline = self.layouts
-        return LayoutPair(prefill=pipeline, decode=tensor)
-
-    def transition_s(self, work: list[Run]) -> float:
-        """Seconds of a transition of the pair, while it does some work."""
-        _say(f"measuring transitions of {self.pair}")
-        seconds = measure(self.machine, self.pair, work).transition_s
-        if seconds is None:
-            raise BrokenError(f"{self.pair} was told to re-shard always, and never did")
-        return seconds
-
-    def overhead_s(self, transition_s: float, profile: Profile) -> float:
-        """What a transition takes besides copying weights at the profile's share of the link."""
-        free = replace(profile, transition_overhead_ms=0.0)
-        copied = [
-            StepCosts(self.model, self.device, layout, free).transition_s()
-            for layout in self.layouts
-        ]
-        return max(0.0, transition_s - mean(copied))
-
-    def check_runs(self, work: list[Run]) -> list[Measurement]:
-        """Both static layouts and the pair."""
-        tensor, pipeline = self.layouts
-        systems = [
-            LayoutPair(prefill=tensor, decode=tensor),
-            LayoutPair(prefill=pipeline, decode=pipeline),
-            self.pair,
-        ]
-        found = []
-        for system in systems:
-            _say(f"checking {system}")
-            times = measure(self.machine, system, work, starts=_CHECK_STARTS).seconds
-            found += [self._measurement(system, one, s) for one, s in zip(work, times, strict=True)]
-        return found
-
-    def _measurement(self, system: LayoutPair, run: Run, seconds: float) -> Measurement:
-        scenario = Scenario(
-            model=self.model,
-            device=self.device,
-            prefill=system.prefill,
-            decode=system.decode,
-            step_tokens=self.machine.step_tokens,
-            max_requests=self.machine.max_requests,
-            buffer_bytes=self.machine.buffer_gib * GIB / self.devices,
-            policy=PhasePolicy(
-                reshard=Reshard.NEVER if system.is_static else Reshard.ALWAYS,
-                flush_timeout_s=_FLUSH_S,
-            ),
-        )
-        return Measurement(
-            name=f"{system} {run.name}",
-            scenario=scenario,
-            requests=tuple(run.requests),
-            seconds=seconds,
-        )
-
-
 def _sweep(longest: int) -> list[Run]:
     """Short runs, each of which one of the constants rules."""
 
     def even(name: str, count: int, prompt: int, output: int) -> Run:
         fitting = min(prompt, longest - output)
         request = Request(prompt_tokens=fitting, output_tokens=output)
-        return Run(name=name, requests=[request] * count)
+        return Run(name=name, requests=(request,) * count)
 
     return [
         even("short prompts", 32, 64, 1),
@@ -296,22 +222,24 @@ def _checks(longest: int) -> list[Run]:
         seed=2,
         longest=longest,
     )
-    return [Run(name="prompt-heavy", requests=prompts), Run(name="answer-heavy", requests=answers)]
+    return [
+        Run(name="prompt-heavy", requests=tuple(prompts)),
+        Run(name="answer-heavy", requests=tuple(answers)),
+    ]
 
 
 def _as_json(
     device: Accelerator,
     profile: Profile,
-    sweep: list[Measurement],
-    transition_s: float,
+    measured: Measured,
 ) -> dict[str, Any]:
     return {
         "profile": asdict(profile),
         "accelerator": asdict(device),
-        "transition_s": transition_s,
+        "transition_s": measured.transition_s,
         "measured": [
             {"run": m.name, "seconds": m.seconds, "predicted_s": m.predicted_s(profile)}
-            for m in sweep
+            for m in measured.sweep
         ],
     }
 
@@ -330,7 +258,3 @@ def _text(title: str, found: list[Measurement], profile: Profile) -> str:
             )
         )
     return table((title, "tokens/s measured", "predicted", "error"), rows)
-
-
-def _say(line: str) -> None:
-    print(f"seesaw calibrate: {line}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -41,32 +42,29 @@ class Run:
     """Requests that are sent at once."""
 
     name: str
-    requests: list[Request]
+    requests: tuple[Request, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Medians over repeats and workers. ``transition_s`` is None if nothing was re-sharded."""
+    """Of one worker: the repeats of each run, and the mean transition during its sweep.
 
-    seconds: list[float]
+    ``transition_s`` is None if nothing was re-sharded.
+    """
+
+    sweep: list[list[float]]
+    checks: list[list[float]]
     transition_s: float | None
 
 
-def measure(machine: Machine, system: LayoutPair, runs: list[Run], *, starts: int = 1) -> Result:
-    """Start workers one after the other, and time each run under each, warmed up.
+def measure(machine: Machine, system: LayoutPair, sweep: list[Run], checks: list[Run]) -> Result:
+    """Start a worker and time each run under it, warmed up; the checks after the sweep.
 
-    Two workers differ by more than the repeats of one: where its processes came to lie.
     Raises: EngineDiedError; BrokenError if a request failed.
     """
-    times: list[list[float]] = [[] for _ in runs]
-    transition_s = None
-    for _ in range(starts):
-        machine.log.unlink(missing_ok=True)
-        with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
-            found, transition_s = asyncio.run(_measure(worker, runs))
-        for pool, more in zip(times, found, strict=True):
-            pool.extend(more)
-    return Result(seconds=[median(each) for each in times], transition_s=transition_s)
+    machine.log.unlink(missing_ok=True)
+    with LocalWorker(machine.model, _flags(machine, system), log=machine.log) as worker:
+        return asyncio.run(_measure(worker, sweep, checks))
 
 
 def _flags(machine: Machine, system: LayoutPair) -> list[str]:
@@ -97,29 +95,33 @@ def _flags(machine: Machine, system: LayoutPair) -> list[str]:
     ]
 
 
-async def _measure(worker: LocalWorker, runs: list[Run]) -> tuple[list[list[float]], float | None]:
-    """Seconds of each repeat of each run, and of a transition if there were any."""
+async def _measure(worker: LocalWorker, sweep: list[Run], checks: list[Run]) -> Result:
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=600)
     # A connection each: the server may just be closing one that is used again.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-        found = []
-        for run in runs:
-            await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
-            times = [await _send(http, worker, run.requests) for _ in range(_REPEATS)]
-            found.append(times)
-            print(
-                f"seesaw calibrate:   {run.name}: {median(times):.2f} s "
-                f"({min(times):.2f} to {max(times):.2f})",
-                file=sys.stderr,
-                flush=True,
-            )
-        return found, await _transition_s(http, worker)
+        swept = await _repeat(http, worker, sweep)
+        transition_s = await _transition_s(http, worker)
+        checked = await _repeat(http, worker, checks)
+        return Result(sweep=swept, checks=checked, transition_s=transition_s)
 
 
-async def _send(http: Any, worker: LocalWorker, requests: list[Request]) -> float:
+async def _repeat(http: Any, worker: LocalWorker, runs: list[Run]) -> list[list[float]]:
+    """Seconds of each run's repeats. They take turns: the machine's pace changes with time."""
+    for run in runs:
+        await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
+    found: list[list[float]] = [[] for _ in runs]
+    for _ in range(_REPEATS):
+        for run, times in zip(runs, found, strict=True):
+            times.append(await _send(http, worker, run.requests))
+    for run, times in zip(runs, found, strict=True):
+        say(f"  {run.name}: {median(times):.2f} s ({min(times):.2f} to {max(times):.2f})")
+    return found
+
+
+async def _send(http: Any, worker: LocalWorker, requests: Sequence[Request]) -> float:
     """Seconds until all of them are answered."""
     rng = random.Random(time.monotonic_ns())  # no prompt twice: nothing is to be had from a cache
 
@@ -155,3 +157,8 @@ async def _transition_s(http: Any, worker: LocalWorker) -> float | None:
                     continue
                 sums[kind] += float(line.rsplit(" ", 1)[1])
     return sums["sum"] / sums["count"] if sums["count"] else None
+
+
+def say(line: str) -> None:
+    """Tell those who watch."""
+    print(f"seesaw calibrate: {line}", file=sys.stderr, flush=True)

@@ -1,6 +1,9 @@
 """``seesaw``: the command line, one sub-command per part."""
 
 import importlib
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +62,19 @@ COMMANDS = {
 
 def main() -> int:
     """Run a sub-command. Exit codes: 0 done, 1 failed, 2 bad input."""
-    arguments = sys.argv[1:]
+    try:
+        try:
+            return _run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_cut_off(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        return 128 + signal.SIGPIPE  # as of any command before `| head`
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if arguments else 2
@@ -83,6 +98,13 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f"seesaw {name}: interrupted", file=sys.stderr)
         return 130
+
+
+def _is_cut_off(pipe: int) -> bool:
+    """Whether nobody reads a pipe's other end any more."""
+    poller = select.poll()
+    poller.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poller.poll(0))
 
 
 def usage() -> str:

@@ -111,7 +111,7 @@ def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
         f"({plan.best.output_tokens_per_s:,.0f} of them output)"
     )
     notes = [f"note: {note}" for note in asked.notes]
-    lines = [size, place, work, *notes, "", best, f"  {plan.reason}"]
+    lines = [size, place, work, *notes, "", best, f"  {plan.reason}", f"  {_memory(plan.best)}"]
     for title, found in (("re-sharding", plan.pairs), ("static", plan.static)):
         if not found:
             lines += ["", f"{title}: none fits"]
@@ -140,6 +140,16 @@ def _row(found: Estimate) -> tuple[str, ...]:
         f"{found.num_running:,.0f}",
         f"{found.step_tokens}",
         *(f"{100 * share:.0f} %" for share in found.shares),
+    )
+
+
+def _memory(found: Estimate) -> str:
+    memory = found.memory
+    buffer = f", {memory.buffer_tokens:,} in the KV buffer" if memory.buffer_tokens else ""
+    return (
+        f"each device: {memory.weight_bytes / GIB:.1f} GiB of weights, "
+        f"{memory.activation_bytes / GIB:.1f} GiB for a step's results; "
+        f"each replica: {memory.kv_tokens:,} tokens of KV{buffer}"
     )
 
 

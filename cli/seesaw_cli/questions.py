@@ -15,7 +15,7 @@ from seesaw_core.accelerators import (
     read_catalogue,
 )
 from seesaw_core.errors import InputError, ModelError
-from seesaw_core.estimates import Limits
+from seesaw_core.memory import Limits
 from seesaw_core.model_configs import describe_model
 from seesaw_core.models import Model
 from seesaw_core.planner import Question
@@ -60,7 +60,8 @@ class _List(argparse.Action):
     """Prints the accelerators, and stops."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
-        parser.exit(message=list_accelerators(namespace) + "\n")
+        print(list_accelerators(namespace))
+        parser.exit()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

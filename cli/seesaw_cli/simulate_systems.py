@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from seesaw_cli.questions import Asked
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.estimates import Estimate
-from seesaw_core.layouts import LayoutPair, check_pair, parse_layout
+from seesaw_core.layouts import Layout, LayoutPair, check_pair, misfit, parse_layout
 from seesaw_core.planner import Question, estimate, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.waves import WavePolicy
@@ -54,7 +54,8 @@ def systems(
         yield _planned(main, Reshard.NEVER if main.is_static else reshard)
     else:
         given = LayoutPair(
-            prefill=parse_layout(options.prefill), decode=parse_layout(options.decode)
+            prefill=_layout(options.prefill, "--prefill", asked),
+            decode=_layout(options.decode, "--decode", asked),
         )
         yield _given(question, given, reshard)
     if options.compare:
@@ -71,8 +72,23 @@ def systems(
                 f"--disaggregate={options.disaggregate}: write the prefill and the decode layout, "
                 "such as D2T2:T4"
             )
-        apart = LayoutPair(prefill=parse_layout(first), decode=parse_layout(second))
+        apart = LayoutPair(
+            prefill=_layout(first, "--disaggregate", asked),
+            decode=_layout(second, "--disaggregate", asked),
+        )
         yield replace(_given(question, apart, reshard), disaggregated=True)
+
+
+def _layout(text: str, flag: str, asked: Asked) -> Layout:
+    """Raises: LayoutError naming the flag if it is none, or none that the model can take."""
+    try:
+        layout = parse_layout(text)
+    except LayoutError as error:
+        raise LayoutError(f"{flag}: {error}") from error
+    found = misfit(layout, asked.model.shape)
+    if found is not None:
+        raise LayoutError(f"{flag}={text}: {found.reason}; {found.hint}")
+    return layout
 
 
 def _planned(choice: Estimate, reshard: Reshard) -> System:

@@ -11,29 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from seesaw_core.accelerators import GIB
-from seesaw_core.costs import MicroBatch, StepCosts, prefill_pool_tokens
+from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, LayoutPair
+from seesaw_core.memory import Limits, Memory, no_room, pair_memory, static_memory
 from seesaw_core.policy import CATCH_UP
 from seesaw_core.workloads import Workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the engine is told. Units: tokens, counts, bytes.
-
-    ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
-    ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. No
-    phase lasts longer than ``flush_timeout_s`` while others wait for the next. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
-    """
-
-    step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
-    max_requests: int = 256
-    buffer_bytes: float = 32.0 * GIB
-    flush_timeout_s: float = inf
-    shares_pool: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +37,7 @@ class Estimate:
     total_tokens_per_s: float
     tpot_s: float
     ttft_s: float | None
+    memory: Memory
     num_running: float
     wave_requests: float = 0.0
     shares: tuple[float, float, float] = (0.0, 1.0, 0.0)
@@ -121,42 +105,14 @@ def _missed(found: Estimate, workload: Workload) -> str:
     return ""
 
 
-def pool_tokens(
-    prefill: StepCosts, decode: StepCosts, limits: Limits, step_tokens: int, longest_tokens: int
-) -> tuple[int, int]:
-    """KV tokens of the prefill engine's own pool, and of the decode pool beside it and the arena.
-
-    The first holds the prompts that are under way, none of which is longer than the buffer.
-    """
-    arena = max(prefill.weight_bytes, decode.weight_bytes)
-    room = decode.kv_capacity_tokens(
-        step_tokens=step_tokens, max_requests=limits.max_requests, weight_bytes=arena
-    )
-    longest = min(longest_tokens, int(buffer_tokens(decode, limits)) + 1)
-    under_way = prefill_pool_tokens(prefill.layout, longest, step_tokens)
-    if limits.shares_pool:
-        return under_way, room
-    taken = under_way * prefill.num_layers * prefill.kv_bytes_per_token_layer
-    left = room - taken / (decode.num_layers * decode.kv_bytes_per_token_layer)
-    return under_way, int(left)
-
-
-def buffer_tokens(costs: StepCosts, limits: Limits) -> float:
-    """Tokens whose KV the buffer of one replica holds."""
-    devices = costs.layout.tensor * costs.layout.pipeline
-    return limits.buffer_bytes * devices / costs.model.kv_bytes_per_token
-
-
 def _static(
     costs: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
-    room = costs.kv_capacity_tokens(step_tokens=step_tokens, max_requests=limits.max_requests)
-    results = costs.activation_bytes(step_tokens, limits.max_requests)
-    lacking = _lacking(room, workload, costs, results)
-    if lacking:
+    memory = static_memory(costs, limits, step_tokens)
+    if lacking := _lacking(memory, workload, costs):
         return lacking
     groups = costs.layout.pipeline
-    running = min(_num_running(room, workload, limits), _share(workload, costs.layout))
+    running = min(_num_running(memory, workload, limits), _share(workload, costs.layout))
     in_group = max(1.0, running / groups)
     ratio = workload.prompt_tokens / workload.output_tokens
     in_group = min(in_group, step_tokens / (1 + ratio))  # as many as prefill keeps up with
@@ -185,6 +141,7 @@ def _static(
         total_tokens_per_s=0.0,
         tpot_s=round_s,
         ttft_s=None,
+        memory=memory,
         num_running=running,
         shares=(prefill_share, 1 - prefill_share, 0.0),
     )
@@ -194,19 +151,17 @@ def _static(
 def _pair(
     prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
 ) -> Estimate | str:
-    _, room = pool_tokens(prefill, decode, limits, step_tokens, workload.longest_tokens)
-    results = decode.activation_bytes(step_tokens, limits.max_requests)
-    lacking = _lacking(room, workload, decode, results)
-    if lacking:
+    memory = pair_memory(prefill, decode, limits, step_tokens, workload.longest_tokens)
+    if lacking := _lacking(memory, workload, decode):
         return lacking
-    buffer = buffer_tokens(decode, limits)
+    buffer = memory.buffer_tokens
     if buffer < workload.prompt_tokens:  # longer ones go in place, if they are few
         return (
             f"the KV buffer holds {buffer:,.0f} tokens, fewer than the mean prompt's "
             f"{workload.prompt_tokens:,.0f}"
         )
     share = _share(workload, decode.layout)
-    running = min(_num_running(room, workload, limits), share)
+    running = min(_num_running(memory, workload, limits), share)
     wave = buffer / workload.prompt_tokens
     if workload.concurrency is not None:  # what runs and what waits are all there is
         wave = min(wave, max(share - running, share / 3))
@@ -236,6 +191,7 @@ def _pair(
         total_tokens_per_s=0.0,
         tpot_s=cycle_s / rounds,
         ttft_s=None,
+        memory=memory,
         num_running=running,
         wave_requests=wave,
         shares=(prefill_s / cycle_s, decode_s / cycle_s, transitions_s / cycle_s),
@@ -277,8 +233,8 @@ def _mean_context(workload: Workload) -> float:
     return workload.prompt_tokens + workload.output_squares / (2 * workload.output_tokens)
 
 
-def _num_running(room: int, workload: Workload, limits: Limits) -> float:
-    return min(float(limits.max_requests), max(1.0, room / _mean_context(workload)))
+def _num_running(memory: Memory, workload: Workload, limits: Limits) -> float:
+    return min(float(limits.max_requests), max(1.0, memory.kv_tokens / _mean_context(workload)))
 
 
 def _with_tail(
@@ -303,20 +259,15 @@ def _share(workload: Workload, layout: Layout) -> float:
     return max(1.0, min(known) / layout.data) if known else inf
 
 
-def _lacking(room: int, workload: Workload, costs: StepCosts, activations: float) -> str:
-    """Why the memory does not do; empty if it does. ``activations`` in bytes a device."""
-    if room <= 0:
-        return (
-            f"{costs.weight_bytes / GIB:.1f} GiB of weights and {activations / GIB:.1f} GiB for a "
-            f"step's results leave no memory for KV on {costs.device.name} "
-            f"({costs.device.memory_bytes / GIB:.1f} GiB)"
-        )
-    if room < workload.longest_tokens:
+def _lacking(memory: Memory, workload: Workload, costs: StepCosts) -> str:
+    """Why the memory does not do; empty if it does."""
+    room = memory.kv_tokens
+    if room > 0 and room < workload.longest_tokens:
         return (
             f"{room:,} tokens of KV fit, fewer than the longest request's "
             f"{workload.longest_tokens:,}"
         )
-    return ""
+    return no_room(memory, costs)
 
 
 def _whole(found: Estimate, workload: Workload, layout: Layout) -> Estimate:

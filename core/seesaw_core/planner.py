@@ -12,8 +12,9 @@ from itertools import permutations
 from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import StepCosts
 from seesaw_core.errors import CapacityError, InputError
-from seesaw_core.estimates import Estimate, Limits, estimate_pair, estimate_static
+from seesaw_core.estimates import Estimate, estimate_pair, estimate_static
 from seesaw_core.layouts import Layout, LayoutPair, divisors, misfit, parse_pair
+from seesaw_core.memory import Limits
 from seesaw_core.models import Model
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Workload

@@ -14,8 +14,9 @@ from math import exp, log
 
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.errors import CapacityError
-from seesaw_core.estimates import Estimate, Limits
+from seesaw_core.estimates import Estimate
 from seesaw_core.layouts import ModelShape, parse_pair
+from seesaw_core.memory import Limits
 from seesaw_core.models import Model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard

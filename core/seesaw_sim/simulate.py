@@ -9,8 +9,8 @@ from functools import partial
 from seesaw_core.accelerators import GIB, Accelerator
 from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError, InputError
-from seesaw_core.estimates import Limits, buffer_tokens, pool_tokens
 from seesaw_core.layouts import Layout, check_layout, check_pair
+from seesaw_core.memory import Limits, Memory, no_room, pair_memory, static_memory
 from seesaw_core.models import Model
 from seesaw_core.policy import Costs, PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
@@ -65,6 +65,14 @@ class Scenario:
     def is_static(self) -> bool:
         always = self.policy.reshard is Reshard.ALWAYS
         return self.prefill == self.decode and not self.disaggregated and not always
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_requests=self.max_requests,
+            buffer_bytes=self.buffer_bytes,
+            shares_pool=self.shares_pool,
+        )
 
     @property
     def num_devices(self) -> int:
@@ -128,6 +136,11 @@ class _ClosedLoop:
         self._clock.at(self._clock.now_s, partial(self._router.take, sequence))
 
 
+def _check_room(memory: Memory, costs: StepCosts) -> None:
+    if lacking := no_room(memory, costs):
+        raise CapacityError(f"{costs.model.name} under {costs.layout}: {lacking}")
+
+
 class _System:
     """Engines, servers and the router of a scenario."""
 
@@ -155,22 +168,19 @@ class _System:
 
     def _static(self, number: int) -> Server:
         costs = self.scenario.costs(self.scenario.decode)
-        engine = self._engine(costs, self._room(costs))
+        engine = self._engine(costs, self._own_tokens(costs))
         return StaticServer(self._clock, engine, number, self._journal)
 
     def _seesaw(self, number: int, waves: Waves) -> SeesawServer:
         scenario = self.scenario
         costs, decode_costs = scenario.costs(scenario.prefill), scenario.costs(scenario.decode)
-        limits = Limits(
-            max_requests=scenario.max_requests,
-            buffer_bytes=scenario.buffer_bytes,
-            shares_pool=scenario.shares_pool,
+        memory = pair_memory(
+            costs, decode_costs, scenario.limits, scenario.step_tokens, self._longest
         )
-        own, room = pool_tokens(costs, decode_costs, limits, scenario.step_tokens, self._longest)
-        self._check_room(decode_costs, room)
-        self.buffer_tokens = int(buffer_tokens(decode_costs, limits))
-        prefill = self._engine(costs, own, only_prefills=True)
-        decode = self._engine(decode_costs, room)
+        _check_room(memory, decode_costs)
+        self.buffer_tokens = memory.buffer_tokens
+        prefill = self._engine(costs, memory.prefill_tokens, only_prefills=True)
+        decode = self._engine(decode_costs, memory.kv_tokens)
         return SeesawServer(
             self._clock,
             Pair(
@@ -191,26 +201,18 @@ class _System:
         for _ in range(scenario.prefill.data):
             costs = scenario.costs(scenario.prefill)
             prefills.append(
-                self._engine(costs, self._room(costs), only_prefills=True, keeps_kv=True)
+                self._engine(costs, self._own_tokens(costs), only_prefills=True, keeps_kv=True)
             )
         for _ in range(scenario.decode.data):
             costs = scenario.costs(scenario.decode)
-            decodes.append(self._engine(costs, self._room(costs)))
+            decodes.append(self._engine(costs, self._own_tokens(costs)))
         return DisaggregatedServer(self._clock, prefills, decodes, number, self._journal)
 
-    def _room(self, costs: StepCosts) -> int:
-        room = costs.kv_capacity_tokens(
-            step_tokens=self.scenario.step_tokens, max_requests=self.scenario.max_requests
-        )
-        self._check_room(costs, room)
-        return room
-
-    def _check_room(self, costs: StepCosts, room: int) -> None:
-        if room <= 0:
-            raise CapacityError(
-                f"{costs.model.name} under {costs.layout}: {costs.weight_bytes / GIB:.1f} "
-                f"GiB of weights a device leave no memory for KV on {costs.device.name}"
-            )
+    def _own_tokens(self, costs: StepCosts) -> int:
+        """The pool of an engine that has its devices for itself."""
+        memory = static_memory(costs, self.scenario.limits, self.scenario.step_tokens)
+        _check_room(memory, costs)
+        return memory.kv_tokens
 
     def _engine(
         self,

@@ -3,7 +3,7 @@
 import pytest
 
 from seesaw_core.accelerators import builtin_catalogue
-from seesaw_core.estimates import Limits
+from seesaw_core.memory import Limits
 from seesaw_core.planner import Question
 from seesaw_core.workloads import summarise
 from seesaw_sim.draws import Lengths, draw_requests

@@ -1,6 +1,9 @@
 """``seesaw plan`` and ``seesaw simulate`` as users type them."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,7 @@ def test_a_plan_names_the_best_pair_its_gain_and_the_command(
     assert "Llama-70b: 69.0 B parameters" in shown
     assert "Best: P8→T4P2" in shown
     assert "over the best static layout" in shown
+    assert "each device: 16." in shown, "GiB of weights: an eighth"
     assert f"seesaw worker {model} --decode-tensor-parallel-size 4" in shown
     assert "--kv-buffer-gib 256 --flush-timeout-s 10" in shown, "that of all eight devices"
 
@@ -48,6 +52,10 @@ def test_the_same_plan_as_json(model: str, capsys: pytest.CaptureFixture[str]) -
         found["pairs"][0]["requests_per_s"] / found["static"][0]["requests_per_s"]
     )
     assert {"layout", "reason"} == set(found["rejected"][0])
+    pair, static = found["best"]["memory"], found["static"][0]["memory"]
+    assert pair["buffer_tokens"] == 8 * 32 * 2**30 // (80 * 2 * 8 * 128 * 2), "32 GiB a device"
+    assert static["weight_bytes"] <= pair["weight_bytes"], "the arena takes the larger shard"
+    assert 0 < pair["kv_tokens"] < static["kv_tokens"], "the prefill engine's pool is taken off"
 
 
 def test_a_simulation_compares_and_draws(
@@ -179,3 +187,13 @@ def test_a_layout_on_other_devices_than_said_is_told(
     asked = [model, *ASKED, "--requests", "20", "--prefill", "P16", "--decode", "T8P2"]
     assert simulate.run(asked) == 0
     assert "P16→T8P2 has 16 devices, not --devices=8" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_left_sees_no_traceback(model: str) -> None:
+    asked = [sys.executable, "-m", "seesaw_cli.main", "plan", model, *ASKED]
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as planning:
+        assert planning.stdout is not None
+        assert planning.stderr is not None
+        planning.stdout.close()  # as `| head` does
+        assert planning.stderr.read() == b""
+        assert planning.wait() == 128 + signal.SIGPIPE

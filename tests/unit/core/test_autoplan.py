@@ -9,8 +9,8 @@ import pytest
 from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.autoplan import look_ahead, plan_pair, unpredicted
 from seesaw_core.errors import CapacityError
-from seesaw_core.estimates import Limits
 from seesaw_core.layouts import LayoutPair, ModelShape, parse_layout
+from seesaw_core.memory import Limits
 from seesaw_core.model_configs import describe_model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.workloads import Workload

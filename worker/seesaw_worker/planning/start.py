@@ -8,8 +8,8 @@ from typing import Any
 from seesaw_core.accelerators import GIB, Accelerator, Catalogue, builtin_catalogue, read_catalogue
 from seesaw_core.autoplan import plan_pair, unpredicted
 from seesaw_core.errors import InputError, ModelError
-from seesaw_core.estimates import Limits
 from seesaw_core.layouts import LayoutPair
+from seesaw_core.memory import Limits
 from seesaw_core.messages import PlanSummary
 from seesaw_core.model_configs import describe_model
 from seesaw_core.models import Model
