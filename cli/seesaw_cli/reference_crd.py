@@ -71,6 +71,8 @@ def _kind(field: Schema) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if "items" in field:
         return f"list of {field['items']['type']}s"
+    if "additionalProperties" in field:
+        return f"map of {field['additionalProperties']['type']}s"
     bounds = [str(field.get(bound, "")) for bound in ("minimum", "maximum")]
     return str(field["type"]) + (f", {bounds[0]} to {bounds[1]}".rstrip() if any(bounds) else "")
 

@@ -22,7 +22,7 @@ _NEXT = {
     "ImagePullFailed": "Check engine.image (router.image), and that the node may pull it.",
     "ContainerConfigError": "Check engine.env and the Secrets and ConfigMaps that it names.",
     "Unschedulable": "Free or add devices, or lower accelerator.count, replicas or "
-    "engine.resources.",
+    "engine.resources; engine.nodeSelector and engine.tolerations say which nodes may be used.",
     "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas.",
     "VolumeMissing": "Check model.uri: pvc://CLAIM/PATH names a claim of this namespace, and the "
     "claim must be bound.",

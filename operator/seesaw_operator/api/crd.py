@@ -162,6 +162,13 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
         }
     if origin is Literal:
         return {"type": "string", "description": description, "enum": list(get_args(annotation))}
+    if origin is dict:
+        values = _value(get_args(annotation)[1], (), "")
+        return {
+            "type": "object",
+            "description": description,
+            "additionalProperties": {k: v for k, v in values.items() if k != "description"},
+        }
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _object(annotation, description or (annotation.__doc__ or "").strip())
     kinds = {bool: "boolean", int: "integer", str: "string"}

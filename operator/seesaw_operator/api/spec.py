@@ -136,6 +136,40 @@ class Resources(ApiModel):
     )
 
 
+@rules(
+    Rule(
+        cel="has(self.key) || self.operator == 'Exists'",
+        message="a toleration without key tolerates every taint: its operator must be Exists",
+    ),
+    Rule(
+        cel="!has(self.value) || self.operator == 'Equal'",
+        message="operator Exists takes no value",
+    ),
+    Rule(
+        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        message="tolerationSeconds goes with effect NoExecute only",
+    ),
+)
+class Toleration(ApiModel):
+    """A taint of nodes that the workers put up with."""
+
+    key: Annotated[str, Field(min_length=1, max_length=317)] | None = Field(
+        default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."
+    )
+    operator: Literal["Equal", "Exists"] = Field(
+        default="Equal", description="'Equal' compares the value, 'Exists' takes any."
+    )
+    value: Annotated[str, Field(max_length=63)] | None = Field(
+        default=None, description="The taint's value."
+    )
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="The taint's effect. Default: any."
+    )
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How long a NoExecute taint is put up with. Default: for good."
+    )
+
+
 _OPERATORS = (
     "--host",
     "--port",
@@ -188,6 +222,17 @@ class Engine(ApiModel):
     )
     resources: Resources = Field(
         default=Resources(), description="Memory and processor cores of a pod."
+    )
+    node_selector: dict[str, str] | None = Field(
+        default=None,
+        description="Labels that a worker's node must have, such as 'nvidia.com/gpu.product: "
+        "NVIDIA-L4' where a cluster has several kinds of GPU.",
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Taints of nodes that the workers put up with, such as those that keep other "
+        "pods away from GPUs.",
     )
 
 

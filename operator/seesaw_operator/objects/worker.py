@@ -157,6 +157,8 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
         ],
         "volumes": _volumes(spec),
     }
+    engine = spec.engine.model_dump(by_alias=True, exclude_none=True)
+    pod |= {name: engine[name] for name in ("nodeSelector", "tolerations") if engine.get(name)}
     if images.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in images.pull_secrets]
     return pod

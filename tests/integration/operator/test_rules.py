@@ -74,6 +74,18 @@ BREAKING: dict[str, tuple[str, Json]] = {
             }
         },
     ),
+    "a toleration without key tolerates every taint": (
+        "llama",
+        {"engine": {"tolerations": [{"value": "x"}]}},
+    ),
+    "operator Exists takes no value": (
+        "llama",
+        {"engine": {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "x"}]}},
+    ),
+    "tolerationSeconds goes with effect NoExecute": (
+        "llama",
+        {"engine": {"tolerations": [{"key": "gpu", "tolerationSeconds": 5}]}},
+    ),
     "metadata.name must have at most 40 characters": ("x" * 41, {}),
     "metadata.name must not contain dots": ("a.b", {}),
 }

@@ -33,6 +33,8 @@ FULL: dict[str, Any] = {
             {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}},
         ],
         "resources": {"cpu": "16", "memory": "200Gi"},
+        "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     },
     "router": {"replicas": 3, "image": "mine-router:2"},
 }
@@ -69,6 +71,8 @@ CHANGED: dict[str, Any] = {
     "engine.env": [{"name": "A", "value": "2"}],
     "engine.resources.cpu": "8",
     "engine.resources.memory": "100Gi",
+    "engine.nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A10"},
+    "engine.tolerations": [{"key": "team", "value": "search"}],
     "router.replicas": 1,
     "router.image": "mine-router:3",
 }
