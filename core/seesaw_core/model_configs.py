@@ -47,6 +47,17 @@ _TIED = {
     *("cohere", "cohere2", "smollm3", "ernie4_5"),
 }
 _FOUR_TIMES = {"gpt2", "gptj", "gpt_bigcode", "mpt", "falcon"}  # the width of an MLP
+# What the checkpoints of a type leave to transformers' defaults, as far as that is usual: asking
+# transformers takes seconds.
+LEFT_OUT: Mapping[str, Mapping[str, int]] = {
+    "gemma3": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 262_208,
+        "max_position_embeddings": 131_072,
+    }
+}
 # What models are made for that answer in one step.
 _ENCODERS = ("MaskedLM", "Classification", "QuestionAnswering", "Encoder", "Bert", "BertModel")
 # What only models have whose layers keep a state in place of keys and values, or some of them.
@@ -81,7 +92,7 @@ def describe_model(
     weight_bytes, arithmetic = read_quantization(
         fields.optional("quantization_config", "compression_config"), dtype_bytes
     )
-    model_type = str(fields.optional("model_type") or "").removesuffix("_text")
+    model_type = fields.model_type
     dense = (_LLAMA4_DENSE,) if _LLAMA4_DENSE in fields else _INTERMEDIATE
     usual = 4 * hidden if model_type in _FOUR_TIMES else None
     return Model(
@@ -117,7 +128,9 @@ class _Fields:
             (c for n in ("text_config", "llm_config") if isinstance(c := config.get(n), Mapping)),
             {},
         )
-        self._all: dict[str, Any] = {**config, **inner}
+        told = {**config, **inner}
+        self.model_type = str(told.get("model_type") or "").removesuffix("_text")
+        self._all: dict[str, Any] = {**LEFT_OUT.get(self.model_type, {}), **told}
 
     def __contains__(self, name: str) -> bool:
         return self._all.get(name) is not None

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from seesaw_core.errors import ModelError
-from seesaw_core.model_configs import GATED, UNGATED, describe_model
+from seesaw_core.model_configs import GATED, LEFT_OUT, UNGATED, describe_model
 
 LLAMA_70B: dict[str, Any] = {
     "num_hidden_layers": 80,
@@ -103,6 +103,12 @@ def test_every_type_that_is_called_checked_counts_what_transformers_builds(
     model = describe_model(fields, name="m")
     assert model.num_params == pytest.approx(matrices, rel=1e-3)
     assert not any("model_type" in assumed for assumed in model.assumptions)
+
+
+@pytest.mark.parametrize("model_type", LEFT_OUT)
+def test_what_checkpoints_leave_out_is_what_transformers_fills_in(model_type: str) -> None:
+    defaults = CONFIG_MAPPING[f"{model_type}_text"]().to_dict()
+    assert {name: defaults[name] for name in LEFT_OUT[model_type]} == LEFT_OUT[model_type]
 
 
 def is_counted(name: str, parameter: torch.Tensor) -> bool:

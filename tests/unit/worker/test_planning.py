@@ -292,8 +292,14 @@ def test_fields_that_a_config_leaves_to_its_type_are_filled_in() -> None:
         "num_hidden_layers": 34,
     }
     given = {"model_type": "gemma3", "text_config": text, "torch_dtype": "bfloat16"}
-    model = describe_model(with_defaults(given), name="m")
+    model = describe_model(given, name="m")
     assert (model.shape.num_heads, model.shape.num_kv_heads, model.shape.head_dim) == (8, 4, 256)
     assert model.max_tokens == 131_072
     assert model.num_params == pytest.approx(3.88e9, rel=0.01)
+
+
+def test_fields_that_are_not_known_to_be_left_out_come_from_transformers() -> None:
+    given = {"model_type": "olmo2", "num_hidden_layers": 16}
+    model = describe_model(with_defaults(given), name="m")
+    assert (model.shape.num_layers, model.shape.num_heads, model.max_tokens) == (16, 32, 2048)
     assert with_defaults({"model_type": "novel"}) == {"model_type": "novel"}
