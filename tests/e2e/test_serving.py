@@ -21,7 +21,12 @@ SPEC: Json = {
     "reshard": "always",
     "kvBuffer": {"size": "32Mi"},
     "waves": {"maxWait": "1s"},
-    "engine": {"extraArgs": FLAGS, "resources": {"cpu": "50m", "memory": "8Gi"}},
+    "engine": {
+        "extraArgs": FLAGS,
+        "resources": {"cpu": "50m", "memory": "8Gi"},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    },
 }
 
 
@@ -101,6 +106,11 @@ BAD: dict[str, tuple[Json, str, list[str]]] = {
         {"accelerator": {"resourceName": "example.com/gpu", "count": 2}},
         "Unschedulable",
         ["example.com/gpu", "accelerator.count"],
+    ),
+    "node": (
+        {"engine": SPEC["engine"] | {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}}},
+        "Unschedulable",
+        ["selector", "engine.nodeSelector"],
     ),
     "buffer": (
         {
