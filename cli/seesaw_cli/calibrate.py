@@ -1,12 +1,12 @@
 """``seesaw calibrate``: measure the machine at hand, and write a profile of it.
 
 Starts the real worker under a tensor-parallel layout, a pipeline-parallel one and the pair that
-re-shards between them, one after the other and all of them --rounds times. Each gets a short sweep
-of requests, to whose times the cost model's constants are fitted; of the pair only the transitions
-count. ``plan`` and ``simulate`` then read the profile with --profile. With --check each also
-gets two other workloads, which the fitted profile predicts without having seen them; both are
-printed, and it fails if a prediction is off by more than --tolerance. Takes five minutes, with
---check eight.
+re-shards between them, one after the other and all of them --rounds times. The static ones get a
+short sweep of requests, to whose times the cost model's constants are fitted; of the pair only the
+transitions count. ``plan`` and ``simulate`` then read the profile with --profile. With --check
+each also gets two other workloads, which the fitted profile predicts without having seen them;
+both are printed, and it fails if a prediction is off by more than --tolerance. Takes five minutes,
+with --check eight.
 
   seesaw calibrate ./model --devices 2 --output profile.json --check
 
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=2,
         metavar="N",
-        help="workers of each layout, as two differ by more than the repeats of one (default: 2)",
+        help="how often to measure each system, under a new worker every time (default: 2)",
     )
     made.add_argument("--check", action="store_true", help="predict, measure and compare")
     made.add_argument(

@@ -5,12 +5,12 @@ rounds both meet all systems, the sweep and the checks alike.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import mean, median
 
-from seesaw_cli.calibrate_runs import Machine, Run, measure, say
+from seesaw_cli.calibrate_runs import Machine, Result, Run, measure, say
 from seesaw_core.accelerators import GIB, Accelerator
 from seesaw_core.costs import StepCosts
 from seesaw_core.errors import BrokenError
@@ -27,7 +27,7 @@ _Times = dict[_Key, list[list[float]]]  # of each round the repeats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Medians over all rounds and repeats. Units: seconds.
+    """Medians over all rounds and repeats; of transitions the mean. Units: seconds.
 
     ``unrest`` is the largest share by which one run's medians of two rounds differ, and
     ``restless`` the name of that run.
@@ -62,27 +62,31 @@ class Bench:
 
     def measure(self, sweep: list[Run], checks: list[Run], *, rounds: int) -> Measured:
         """Raises: EngineDiedError; BrokenError if a request failed or nothing re-sharded."""
-        swept: _Times = defaultdict(list)
-        checked: _Times = defaultdict(list)
-        transitions_s = []
+        results = []
         for number in range(rounds):
             for system in self.systems:
                 say(f"round {number + 1} of {rounds}: {system}")
                 first = sweep if system.is_static else sweep[:1]  # for its transitions alone
-                found = measure(self.machine, system, first, checks)
-                for run, times in zip(first, found.sweep, strict=True):
+                results.append((system, measure(self.machine, system, first, checks)))
+        return self.fold(results)
+
+    def fold(self, results: Sequence[tuple[LayoutPair, Result]]) -> Measured:
+        """All rounds as one. Raises: BrokenError if nothing re-sharded."""
+        swept: _Times = defaultdict(list)
+        checked: _Times = defaultdict(list)
+        for system, found in results:
+            for run, times in found.sweep.items():
+                if system.is_static:
                     swept[system, run].append(times)
-                for run, times in zip(checks, found.checks, strict=True):
-                    checked[system, run].append(times)
-                if found.transition_s is not None:
-                    transitions_s.append(found.transition_s)
+            for run, times in found.checks.items():
+                checked[system, run].append(times)
+        transitions_s = [r.transition_s for _, r in results if r.transition_s is not None]
         if not transitions_s:
             raise BrokenError(f"{self.systems[-1]} was told to re-shard always, and never did")
         unrest = {key: _unrest(times) for key, times in {**swept, **checked}.items()}
         system, run = max(unrest, key=unrest.__getitem__)
-        static = {key: times for key, times in swept.items() if key[0].is_static}
         return Measured(
-            sweep=self._measurements(static),
+            sweep=self._measurements(swept),
             checks=self._measurements(checked),
             transition_s=mean(transitions_s),
             unrest=unrest[system, run],

@@ -52,8 +52,8 @@ class Result:
     ``transition_s`` is None if nothing was re-sharded.
     """
 
-    sweep: list[list[float]]
-    checks: list[list[float]]
+    sweep: dict[Run, list[float]]
+    checks: dict[Run, list[float]]
     transition_s: float | None
 
 
@@ -108,15 +108,15 @@ async def _measure(worker: LocalWorker, sweep: list[Run], checks: list[Run]) -> 
         return Result(sweep=swept, checks=checked, transition_s=transition_s)
 
 
-async def _repeat(http: Any, worker: LocalWorker, runs: list[Run]) -> list[list[float]]:
+async def _repeat(http: Any, worker: LocalWorker, runs: list[Run]) -> dict[Run, list[float]]:
     """Seconds of each run's repeats. They take turns: the machine's pace changes with time."""
     for run in runs:
         await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
-    found: list[list[float]] = [[] for _ in runs]
+    found: dict[Run, list[float]] = {run: [] for run in runs}
     for _ in range(_REPEATS):
-        for run, times in zip(runs, found, strict=True):
+        for run, times in found.items():
             times.append(await _send(http, worker, run.requests))
-    for run, times in zip(runs, found, strict=True):
+    for run, times in found.items():
         say(f"  {run.name}: {median(times):.2f} s ({min(times):.2f} to {max(times):.2f})")
     return found
 

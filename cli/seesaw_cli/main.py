@@ -61,17 +61,28 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Run a sub-command. Exit codes: 0 done, 1 failed, 2 bad input."""
+    """Run a sub-command.
+
+    Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads any more.
+    """
     try:
         try:
-            return _run(sys.argv[1:])
-        finally:
-            sys.stdout.flush()
+            code = _run(sys.argv[1:])
+        except SystemExit:  # argparse, after --help
+            _flush()
+            raise
+        _flush()
+        return code
     except BrokenPipeError:
-        if not _is_cut_off(sys.stdout.fileno()):
+        if sys.stdout is None or not _is_cut_off(sys.stdout.fileno()):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return 128 + signal.SIGPIPE  # as of any command before `| head`
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _run(arguments: list[str]) -> int:
@@ -101,10 +112,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _is_cut_off(pipe: int) -> bool:
-    """Whether nobody reads a pipe's other end any more."""
+    """Whether nobody reads a pipe's or socket's other end any more."""
     poller = select.poll()
     poller.register(pipe, 0)
-    return any(event & select.POLLERR for _, event in poller.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 def usage() -> str:

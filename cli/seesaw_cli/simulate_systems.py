@@ -73,8 +73,8 @@ def systems(
                 "such as D2T2:T4"
             )
         apart = LayoutPair(
-            prefill=_layout(first, "--disaggregate", asked),
-            decode=_layout(second, "--disaggregate", asked),
+            prefill=_layout(first, f"--disaggregate={options.disaggregate}: prefill", asked),
+            decode=_layout(second, f"--disaggregate={options.disaggregate}: decode", asked),
         )
         yield replace(_given(question, apart, reshard), disaggregated=True)
 

@@ -1,7 +1,7 @@
 """What a device's memory holds, and how many tokens of KV that leaves room for."""
 
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
 from seesaw_core.accelerators import GIB
 from seesaw_core.costs import StepCosts, prefill_pool_tokens
@@ -68,7 +68,7 @@ def pair_memory(
     under_way = prefill_pool_tokens(prefill.layout, min(longest_tokens, buffer + 1), step_tokens)
     if not limits.shares_pool:
         taken = under_way * prefill.num_layers * prefill.kv_bytes_per_token_layer
-        room -= -int(-taken // (decode.num_layers * decode.kv_bytes_per_token_layer))
+        room -= ceil(taken / (decode.num_layers * decode.kv_bytes_per_token_layer))
     return Memory(
         weight_bytes=arena,
         activation_bytes=decode.activation_bytes(step_tokens, limits.max_requests),

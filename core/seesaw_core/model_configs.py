@@ -114,7 +114,7 @@ def describe_model(
 
 
 def leaves_fields_out(config: Mapping[str, Any]) -> bool:
-    """Whether a config relies on its type's defaults, which only transformers knows."""
+    """Whether a config relies on defaults of its type that only transformers knows."""
     fields = _Fields(config)
     needed = (_LAYERS, _HIDDEN, _HEADS, _MAX_TOKENS)
     return any(fields.optional(*names) is None for names in needed)
@@ -128,15 +128,15 @@ class _Fields:
             (c for n in ("text_config", "llm_config") if isinstance(c := config.get(n), Mapping)),
             {},
         )
-        told = {**config, **inner}
+        told = {n: value for n, value in {**config, **inner}.items() if value is not None}
         self.model_type = str(told.get("model_type") or "").removesuffix("_text")
         self._all: dict[str, Any] = {**LEFT_OUT.get(self.model_type, {}), **told}
 
     def __contains__(self, name: str) -> bool:
-        return self._all.get(name) is not None
+        return name in self._all
 
     def optional(self, *names: str) -> Any:
-        return next((self._all[n] for n in names if self._all.get(n) is not None), None)
+        return next((self._all[n] for n in names if n in self._all), None)
 
     def strings(self, name: str) -> list[str]:
         """A list of strings; empty if there is none. Raises: ModelError."""
@@ -166,7 +166,7 @@ class _Fields:
 
     def count(self, *names: str, default: int | None = None, least: int = 1) -> int:
         """A whole number of at least ``least``. Raises: ModelError."""
-        found = next((n for n in names if self._all.get(n) is not None), None)
+        found = next((n for n in names if n in self._all), None)
         if found is None:
             if default is not None:
                 return default

@@ -138,7 +138,10 @@ class _ClosedLoop:
 
 def _check_room(memory: Memory, costs: StepCosts) -> None:
     if lacking := no_room(memory, costs):
-        raise CapacityError(f"{costs.model.name} under {costs.layout}: {lacking}")
+        raise CapacityError(
+            f"{costs.model.name} under {costs.layout}: {lacking}; use more or larger devices, a "
+            "quantized model, or smaller steps"
+        )
 
 
 class _System:

@@ -36,7 +36,7 @@ from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import first_cause, keep_last_word
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.engine.watchdog import await_clean_up, kill_children, note_what_is_mapped
+from seesaw_worker.engine.watchdog import ENDING, kill_children, note_what_is_mapped
 from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
     QuietServer,
@@ -106,19 +106,20 @@ class WorkerServer:
                 self._end_now(self._exit_code)
             await asyncio.to_thread(client.shutdown, 5.0)
         finally:
-            await_clean_up()
-            if self._folder is not None:
-                self._folder.close()
+            with ENDING:
+                if self._folder is not None:
+                    self._folder.close()
         return self._exit_code
 
     def _end_now(self, code: int) -> NoReturn:
         """End without waiting for anything: threads may hang on processes that are dead."""
-        kill_children()
-        if self._folder is not None:
-            self._folder.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        with ENDING:
+            kill_children()
+            if self._folder is not None:
+                self._folder.close()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
     async def _fetch(self) -> None:
         """Download what the checks look at, which may take long. Ends the process if told to."""

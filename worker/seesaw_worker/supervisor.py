@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -40,8 +41,9 @@ SUPERVISOR_PID_VARIABLE = "SEESAW_SUPERVISOR_PID"
 _SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
 _SOCKETS_PREFIX = "seesaw-sockets-"
 _CAUSES_PREFIX = "seesaw-causes-"
-_SEGMENTS_FILE = "segments"
+_SEGMENTS_PREFIX = "segments-"
 _BEFORE_FILE = "before"
+_SOCKETS_FILE = "sockets"
 
 
 def supervise(command: Sequence[str]) -> int:
@@ -53,7 +55,8 @@ def supervise(command: Sequence[str]) -> int:
     os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
     folder = Path(tempfile.mkdtemp(prefix=_CAUSES_PREFIX))
     own(folder)
-    (folder / _BEFORE_FILE).write_text("\n".join(map(str, _SHM.iterdir())))
+    _write(folder / _BEFORE_FILE, filter(is_ours, _SHM.iterdir()))
+    _write(folder / _SOCKETS_FILE, [Path(os.environ[_SOCKETS_VARIABLE])])
     os.environ[CAUSES_VARIABLE] = str(folder / "causes")
     child = subprocess.Popen(command, start_new_session=True)
     stopped = False
@@ -68,7 +71,7 @@ def supervise(command: Sequence[str]) -> int:
         signal.signal(number, stop)
     seen: set[Path] = set()
     while True:
-        seen |= mapped_segments(descendants()) | _noted(folder)
+        seen |= mapped_segments(descendants())
         note_segments(seen)
         try:
             code = child.wait(timeout=_INVENTORY_EVERY_S)
@@ -122,26 +125,34 @@ def is_tracker(process: psutil.Process) -> bool:
 
 
 def mapped_segments(processes: Iterable[psutil.Process]) -> set[Path]:
-    """Shared-memory files that the processes have mapped: vLLM's and our own.
-
-    Those that were there before this worker are another's, such as a cache server's.
-    """
+    """Shared-memory files that the processes have mapped: vLLM's and our own."""
     found: set[str] = set()
     for process in processes:
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines():
+            for line in _lines(Path(f"/proc/{process.pid}/maps")):
                 start = line.find("/")
                 if start >= 0 and ("/dev/shm/" in line or "/seesaw-" in line):
                     found.add(line[start:].removesuffix(" (deleted)"))
-    return {path for path in map(Path, found) if is_ours(path)} - _there_before()
+    ours = {path for path in map(Path, found) if is_ours(path)}
+    foreign = _there_before()
+    if foreign is None:
+        return {path for path in ours if path.parent != _SHM}
+    return ours - foreign
 
 
-def _there_before() -> set[Path]:
+@cache
+def _there_before() -> frozenset[Path] | None:
+    """Segments that are another's, such as a cache server's: they were there before this worker.
+
+    None if that is not known any more, and empty without a supervisor.
+    """
+    told = os.environ.get(CAUSES_VARIABLE)
+    if told is None:
+        return frozenset()
     try:
-        told = Path(os.environ[CAUSES_VARIABLE]).with_name(_BEFORE_FILE).read_text()
-    except (KeyError, OSError):
-        return set()  # no supervisor
-    return set(map(Path, told.splitlines()))
+        return frozenset(map(Path, _lines(Path(told).with_name(_BEFORE_FILE))))
+    except OSError:
+        return None
 
 
 def is_ours(path: Path) -> bool:
@@ -170,23 +181,32 @@ def remove_segments(segments: Iterable[Path]) -> None:
 def note_segments(segments: Iterable[Path]) -> None:
     """Write down what is to be removed, for the next start if nobody of this one is left.
 
-    Nothing happens without a supervisor.
+    Each process has a note of its own. Nothing happens without a supervisor.
     """
-    lines = [os.environ.get(_SOCKETS_VARIABLE, ""), *sorted(map(str, segments))]
     with contextlib.suppress(KeyError, OSError):
-        path = Path(os.environ[CAUSES_VARIABLE]).with_name(_SEGMENTS_FILE)
-        unfinished = path.with_name(f"{path.name}-{os.getpid()}")
-        unfinished.write_text("\n".join(lines))
-        unfinished.rename(path)
+        folder = Path(os.environ[CAUSES_VARIABLE]).parent
+        _write(folder / f"{_SEGMENTS_PREFIX}{os.getpid()}", segments)
 
 
 def _noted(folder: Path) -> set[Path]:
     """The segments that are written down in a supervisor's folder."""
-    try:
-        _, *segments = (folder / _SEGMENTS_FILE).read_text().split("\n")
-    except OSError:
-        return set()
-    return {s for s in map(Path, segments) if is_ours(s)}
+    lines: set[str] = set()
+    for note in folder.glob(f"{_SEGMENTS_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lines.update(_lines(note))
+    return {path for path in map(Path, lines) if is_ours(path)}
+
+
+def _write(file: Path, paths: Iterable[Path]) -> None:
+    """Write paths a line each, all at once, whatever bytes are in them."""
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_bytes(b"\n".join(map(os.fsencode, paths)))
+    unfinished.rename(file)
+
+
+def _lines(file: Path) -> list[str]:
+    """Raises: OSError."""
+    return os.fsdecode(file.read_bytes()).splitlines()
 
 
 def clean_up_after_the_dead() -> None:
@@ -196,9 +216,9 @@ def clean_up_after_the_dead() -> None:
             continue
         remove_segments(_noted(folder))
         with contextlib.suppress(OSError):
-            sockets = Path((folder / _SEGMENTS_FILE).read_text().split("\n")[0])
-            if sockets.name.startswith(_SOCKETS_PREFIX):
-                shutil.rmtree(sockets, ignore_errors=True)
+            for sockets in map(Path, _lines(folder / _SOCKETS_FILE)):
+                if sockets.name.startswith(_SOCKETS_PREFIX):
+                    shutil.rmtree(sockets, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

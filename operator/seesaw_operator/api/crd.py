@@ -163,6 +163,7 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     if origin is Literal:
         return {"type": "string", "description": description, "enum": list(get_args(annotation))}
     if origin is dict:
+        assert not _bounds(metadata, _BOUNDS), "bounds of maps are not written yet"
         values = _value(get_args(annotation)[1], (), "")
         return {
             "type": "object",

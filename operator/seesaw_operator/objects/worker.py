@@ -157,8 +157,12 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
         ],
         "volumes": _volumes(spec),
     }
-    engine = spec.engine.model_dump(by_alias=True, exclude_none=True)
-    pod |= {name: engine[name] for name in ("nodeSelector", "tolerations") if engine.get(name)}
+    if spec.engine.node_selector:
+        pod["nodeSelector"] = spec.engine.node_selector
+    if spec.engine.tolerations:
+        pod["tolerations"] = [
+            t.model_dump(by_alias=True, exclude_none=True) for t in spec.engine.tolerations
+        ]
     if images.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in images.pull_secrets]
     return pod

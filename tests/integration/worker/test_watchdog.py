@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 SHM = Path("/dev/shm")
-NUM_SEGMENTS = 1000  # so many that removing them takes longer than the main thread's end
+NUM_SEGMENTS = 300  # so many that removing them takes longer than the main thread's end
 
 # A server with one engine. When its supervisor dies, the watchdog kills the engine; the main
 # thread sees that, as vLLM's front end does, and ends the server too.
@@ -37,8 +37,7 @@ time.sleep(60)
 
 @pytest.fixture
 def segments() -> Iterator[list[Path]]:
-    group = uuid.uuid4().hex
-    paths = [SHM / f"vllm_dist_{group}-tp:0-{index}" for index in range(NUM_SEGMENTS)]
+    paths = [SHM / f"vllm_dist_{uuid.uuid4().hex}-tp:0" for _ in range(NUM_SEGMENTS)]
     for path in paths:
         path.write_bytes(bytes(4096))
     yield paths

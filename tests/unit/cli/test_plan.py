@@ -189,6 +189,31 @@ def test_a_layout_on_other_devices_than_said_is_told(
     assert "P16→T8P2 has 16 devices, not --devices=8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--prefill", "T3", "--decode", "P8"], "--prefill=T3: the model's 64 attention heads"),
+        (["--prefill", "P8", "--decode", "P99"], "--decode=P99: the model has only 80 layers"),
+        (["--prefill", "P8", "--decode", "8"], "--decode: layout '8' is not understood"),
+        (["--disaggregate", "T4:T3"], "--disaggregate=T4:T3: decode=T3: the model's 64"),
+    ],
+)
+def test_a_layout_that_cannot_be_simulated_is_refused_naming_its_flag(
+    model: str, flags: list[str], message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        simulate.run([model, *ASKED, *flags])
+    assert message in str(refused.value)
+
+
+def test_a_command_without_standard_output_ends_like_any_other() -> None:
+    asked = [sys.executable, "-m", "seesaw_cli.main", "--version"]
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *asked], capture_output=True, check=False
+    )
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
 def test_a_reader_that_has_left_sees_no_traceback(model: str) -> None:
     asked = [sys.executable, "-m", "seesaw_cli.main", "plan", model, *ASKED]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as planning:

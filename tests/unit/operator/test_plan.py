@@ -158,6 +158,14 @@ def test_the_users_environment_replaces_ours_by_name() -> None:
     assert env == [{"name": "HOME", "value": "/data"}, {"name": "USER", "value": "seesaw"}]
 
 
+def test_workers_go_to_the_nodes_that_the_user_names() -> None:
+    pod = worker_pod(FULL)
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}
+    assert pod["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    ]
+
+
 def test_what_the_user_adds_comes_last_and_so_wins() -> None:
     assert worker_pod(FULL)["containers"][0]["args"][-1] == "--dtype=bfloat16"
 

@@ -20,7 +20,12 @@ from seesaw_worker.supervisor import (
     remove_segments,
 )
 
-_ending = threading.RLock()  # held by the thread that ends what is here; all others wait for it
+ENDING = threading.RLock()
+"""Held by the thread that ends this process and what is below it; all others wait, and so end.
+
+An engine that one thread kills makes others end the server, and they would leave before the first
+has removed what only it had found.
+"""
 
 
 def end_with(pid: int) -> None:
@@ -50,7 +55,7 @@ def clean_up_with_supervisor() -> None:
     adopt_orphans()
 
     def clean_up() -> None:
-        with _ending:
+        with ENDING:
             try:
                 segments = mapped_segments([psutil.Process()])
                 kill_children()
@@ -65,11 +70,9 @@ def clean_up_with_supervisor() -> None:
 def kill_children() -> None:
     """End every process below this one, at once, and remove the shared memory that they mapped.
 
-    Resource trackers end with this process. Only one thread does it at a time: an engine that one
-    of them kills makes others end the server, and they would leave before the first has removed
-    what only it had found.
+    Resource trackers end with this process.
     """
-    with _ending:
+    with ENDING:
         segments = mapped_segments(descendants())
         end_all(lambda: [p for p in descendants() if not is_tracker(p)])
         remove_segments(segments)
@@ -81,12 +84,6 @@ def note_what_is_mapped() -> None:
     The supervisor looks every two seconds; this is for the moment when all has been mapped.
     """
     note_segments(mapped_segments([psutil.Process(), *descendants()]))
-
-
-def await_clean_up() -> None:
-    """Return unless a thread is ending this process and what is below it: then, never."""
-    with _ending:
-        pass
 
 
 def _when_dead(pid: int, act: Callable[[], None]) -> None:
