@@ -1,7 +1,8 @@
 """Rounds of ``seesaw calibrate``: each system in turn, and all of them again.
 
 A machine's pace drifts, and two workers of one layout differ by more than the repeats of one; in
-rounds both meet all systems, the sweep and the checks alike.
+rounds both meet all systems, the sweep and the checks alike. Every other round goes backwards, so
+that a machine that slows down evenly slows down all systems alike.
 """
 
 from collections import defaultdict
@@ -64,7 +65,7 @@ class Bench:
         """Raises: EngineDiedError; BrokenError if a request failed or nothing re-sharded."""
         results = []
         for number in range(rounds):
-            for system in self.systems:
+            for system in reversed(self.systems) if number % 2 else self.systems:
                 say(f"round {number + 1} of {rounds}: {system}")
                 first = sweep if system.is_static else sweep[:1]  # for its transitions alone
                 results.append((system, measure(self.machine, system, first, checks)))

@@ -58,7 +58,7 @@ class Result:
 
 
 def measure(machine: Machine, system: LayoutPair, sweep: list[Run], checks: list[Run]) -> Result:
-    """Start a worker and time each run under it, warmed up; the checks after the sweep.
+    """Start a worker and time each run under it, warmed up, all of them in turn.
 
     Raises: EngineDiedError; BrokenError if a request failed.
     """
@@ -102,23 +102,22 @@ async def _measure(worker: LocalWorker, sweep: list[Run], checks: list[Run]) -> 
     # A connection each: the server may just be closing one that is used again.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-        swept = await _repeat(http, worker, sweep)
-        transition_s = await _transition_s(http, worker)
-        checked = await _repeat(http, worker, checks)
-        return Result(sweep=swept, checks=checked, transition_s=transition_s)
-
-
-async def _repeat(http: Any, worker: LocalWorker, runs: list[Run]) -> dict[Run, list[float]]:
-    """Seconds of each run's repeats. They take turns: the machine's pace changes with time."""
-    for run in runs:
-        await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
-    found: dict[Run, list[float]] = {run: [] for run in runs}
-    for _ in range(_REPEATS):
-        for run, times in found.items():
-            times.append(await _send(http, worker, run.requests))
-    for run, times in found.items():
+        for run in (*sweep, *checks):
+            await _send(http, worker, run.requests[: len(run.requests) // 4 + 1])
+        swept: dict[Run, list[float]] = {run: [] for run in sweep}
+        checked: dict[Run, list[float]] = {run: [] for run in checks}
+        seconds, count = 0.0, 0.0
+        for _ in range(_REPEATS):  # all in turn: the machine's pace changes with time
+            before = await _transitions(http, worker)
+            for run, times in swept.items():
+                times.append(await _send(http, worker, run.requests))
+            after = await _transitions(http, worker)
+            seconds, count = seconds + after[0] - before[0], count + after[1] - before[1]
+            for run, times in checked.items():
+                times.append(await _send(http, worker, run.requests))
+    for run, times in (*swept.items(), *checked.items()):
         say(f"  {run.name}: {median(times):.2f} s ({min(times):.2f} to {max(times):.2f})")
-    return found
+    return Result(sweep=swept, checks=checked, transition_s=seconds / count if count else None)
 
 
 async def _send(http: Any, worker: LocalWorker, requests: Sequence[Request]) -> float:
@@ -143,8 +142,8 @@ async def _send(http: Any, worker: LocalWorker, requests: Sequence[Request]) -> 
     return time.monotonic() - began
 
 
-async def _transition_s(http: Any, worker: LocalWorker) -> float | None:
-    """The mean time in which neither engine can work, from the worker's metrics."""
+async def _transitions(http: Any, worker: LocalWorker) -> tuple[float, float]:
+    """Seconds in which neither engine could work, and transitions so far: the worker's metrics."""
     async with http.get(f"{worker.url}/metrics") as response:
         text = await response.text()
     sums = {"sum": 0.0, "count": 0.0}
@@ -156,7 +155,7 @@ async def _transition_s(http: Any, worker: LocalWorker) -> float | None:
                 if kind == "count" and 'part="resume"' in line:
                     continue
                 sums[kind] += float(line.rsplit(" ", 1)[1])
-    return sums["sum"] / sums["count"] if sums["count"] else None
+    return sums["sum"], sums["count"]
 
 
 def say(line: str) -> None:
