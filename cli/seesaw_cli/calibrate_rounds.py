@@ -6,7 +6,7 @@ that a machine that slows down evenly slows down all systems alike.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import mean, median
@@ -64,12 +64,17 @@ class Bench:
     def measure(self, sweep: list[Run], checks: list[Run], *, rounds: int) -> Measured:
         """Raises: EngineDiedError; BrokenError if a request failed or nothing re-sharded."""
         results = []
-        for number in range(rounds):
-            for system in reversed(self.systems) if number % 2 else self.systems:
-                say(f"round {number + 1} of {rounds}: {system}")
-                first = sweep if system.is_static else sweep[:1]  # for its transitions alone
-                results.append((system, measure(self.machine, system, first, checks)))
+        for number, system in self.turns(rounds):
+            say(f"round {number} of {rounds}: {system}")
+            first = sweep if system.is_static else sweep[:1]  # for its transitions alone
+            results.append((system, measure(self.machine, system, first, checks)))
         return self.fold(results)
+
+    def turns(self, rounds: int) -> Iterator[tuple[int, LayoutPair]]:
+        """Whose turn it is, and in which round, from 1."""
+        for number in range(1, rounds + 1):
+            for system in self.systems if number % 2 else reversed(self.systems):
+                yield number, system
 
     def fold(self, results: Sequence[tuple[LayoutPair, Result]]) -> Measured:
         """All rounds as one. Raises: BrokenError if nothing re-sharded."""

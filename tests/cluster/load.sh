@@ -11,9 +11,10 @@ volumes=(--volume /etc/ssl/certs:/etc/ssl/certs:ro)
 buildah bud --isolation chroot --network host --format oci --layers -q "${volumes[@]}" \
     --build-arg BASE=localhost/base:1 -t "localhost/$name" -f "$dockerfile" "$@" "$ROOT" >/dev/null
 # Through a pipe and uncompressed: images may be of gigabytes.
-fifo=$(mktemp -u "$CACHE/load.XXXXXX")
+folder=$(mktemp -d -p "$CACHE")
+trap 'rm -rf "$folder"' EXIT
+fifo=$folder/image
 mkfifo "$fifo"
-trap 'rm -f "$fifo"' EXIT
 buildah push -q "localhost/$name" "docker-archive:$fifo:localhost/$name" &
 "$HERE/node-exec.sh" ctr -a /run/containerd/containerd.sock -n k8s.io images import - <"$fifo" >/dev/null
 wait $!

@@ -1,12 +1,13 @@
 """What the tests of whole workers share: a small model, and workers that never outlive a test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from seesaw_cli.local import LocalWorker
 from seesaw_worker.synthetic import TINY, write_checkpoint
+from watched.machine import Machine, StartWorker
 
 FLAGS = (
     "-tp=2",
@@ -18,8 +19,6 @@ FLAGS = (
     "--generation-config=vllm",
     "--kv-cache-memory-bytes=268435456",
 )
-
-StartWorker = Callable[..., LocalWorker]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +45,8 @@ def start_worker(tiny_model: Path, tmp_path: Path) -> Iterator[StartWorker]:
     yield start
     for worker in workers:
         worker.stop()
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()

@@ -3,16 +3,15 @@
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from seesaw_cli.local import LocalWorker
+from watched.machine import StartWorker
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-StartWorker = Callable[..., LocalWorker]
 WITHIN_S = 60.0
 
 

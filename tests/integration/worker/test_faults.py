@@ -1,20 +1,11 @@
-"""``kill -9`` of any process of a worker: clients hear of it, and nothing of it is left.
-
-Each test watches the whole machine from outside: processes by their pidfds, shared memory by its
-directory. A segment is this worker's if one of its processes ever had it mapped, so that other
-engines may run, and leak, on the same machine.
-"""
+"""``kill -9`` of any process of a serving worker: clients hear of it, and nothing of it is left."""
 
 import asyncio
 import json
 import random
-import re
 import signal
-import struct
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -22,115 +13,12 @@ import psutil
 import pytest
 
 from seesaw_cli.local import LocalWorker
-from seesaw_worker.shm import RUN_FOLDER
-from seesaw_worker.supervisor import mapped_segments
-from seesaw_worker.synthetic import TINY, write_checkpoint
+from watched.machine import GONE_WITHIN_S, Machine, StartWorker, find, living, role_of, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-SHM = Path("/dev/shm")
 CLIENTS_HEAR_WITHIN_S = 5.0
-GONE_WITHIN_S = 10.0
-LOADED_WITHIN_S = 300.0  # on a busy machine
 MAX_TOKENS = 400
-
-StartWorker = Callable[..., LocalWorker]
-
-
-# ---- what is there, seen from outside
-
-
-def tree(worker: LocalWorker) -> list[psutil.Process]:
-    """Every process of a worker, the supervisor first."""
-    supervisor = psutil.Process(worker.process.pid)
-    return [supervisor, *supervisor.children(recursive=True)]
-
-
-def living(worker: LocalWorker) -> Iterator[psutil.Process]:
-    for process in tree(worker):
-        if is_alive(process):
-            yield process
-
-
-def role_of(process: psutil.Process) -> str:
-    """``supervisor``, ``server``, ``fork server``, ``EngineCore``, ``Worker_TP0``, …"""
-    try:
-        words = " ".join(process.cmdline()).strip()
-    except psutil.Error:
-        words = ""
-    if not words:
-        return "ended"
-    for sign, role in (
-        ("resource_tracker", "resource tracker"),
-        ("forkserver", "fork server"),
-        ("--as-server", "server"),
-        ("seesaw_cli.main worker", "supervisor"),
-    ):
-        if sign in words:
-            return role
-    return words.split()[0].removeprefix("VLLM::")
-
-
-def find(worker: LocalWorker, role: str, index: int = 0) -> psutil.Process:
-    found = [p for p in living(worker) if role_of(p) == role]
-    assert index < len(found), f"no {role} {index} among {[role_of(p) for p in living(worker)]}"
-    return found[index]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> float:
-    """Wait until a condition holds. Returns the seconds it took; infinite if it never did."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > timeout_s:
-            return float("inf")
-        time.sleep(0.02)
-    return time.monotonic() - began
-
-
-@dataclass(kw_only=True)
-class Machine:
-    """Everything that a worker was seen to have."""
-
-    processes: list[psutil.Process] = field(default_factory=list)
-    segments: set[Path] = field(default_factory=set)
-
-    def watch(self, worker: LocalWorker) -> None:
-        now = tree(worker)
-        self.processes += [p for p in now if p not in self.processes]
-        self.segments |= mapped_segments(now)
-
-    def alive(self) -> list[str]:
-        return [f"{p.pid} {role_of(p)}" for p in self.processes if is_alive(p)]
-
-    def left(self) -> list[Path]:
-        """Shared memory and run folders of this worker that are still there."""
-        pids = {p.pid for p in self.processes}
-        folders = [p for p in SHM.glob("*seesaw-*-*") if owner_pid(p) in pids]
-        return folders + [s for s in self.segments if s.exists()]
-
-    def assert_nothing_left(self) -> None:
-        assert wait_for(lambda: not self.alive(), GONE_WITHIN_S) < GONE_WITHIN_S, self.alive()
-        assert self.left() == []
-
-
-def owner_pid(folder: Path) -> int | None:
-    found = RUN_FOLDER.fullmatch(folder.name.removeprefix("."))
-    return int(found[0].split("-")[1]) if found else None
-
-
-@pytest.fixture
-def machine() -> Machine:
-    return Machine()
-
-
-# ---- load
 
 
 @dataclass
@@ -215,8 +103,6 @@ async def kill_under_load(
     return clients, killed_s
 
 
-# ---- the tests
-
 VICTIMS = [
     ("supervisor", 0),
     ("server", 0),
@@ -253,87 +139,6 @@ def test_a_killed_process_ends_the_worker_and_its_clients_hear_of_it(
     machine.assert_nothing_left()
     assert gone_s < GONE_WITHIN_S
     assert worker.process.wait(timeout=1) != 0
-
-
-@pytest.mark.parametrize(
-    ("victim", "once_there", "after_s"),
-    [
-        ("supervisor", "server", 1.0),
-        ("supervisor", "EngineCore", 0.5),
-        ("server", "server", 1.0),
-        ("server", "Worker_TP0", 0.3),
-        ("EngineCore", "EngineCore", 0.4),
-        ("Worker_PP1", "Worker_PP1", 0.5),
-        ("Worker_TP0", "Worker_TP0", 0.1),
-    ],
-)
-def test_a_process_killed_while_loading_leaves_nothing(
-    victim: str, once_there: str, after_s: float, start_worker: StartWorker, machine: Machine
-) -> None:
-    worker = start_worker("--kv-buffer-gib=0.05", wait=False)
-    watch_loading(worker, machine, once_there, after_s)
-    find(worker, victim).kill()
-    machine.assert_nothing_left()
-    assert worker.process.wait(timeout=1) != 0
-
-
-@pytest.mark.parametrize(
-    ("once_there", "after_s"), [("server", 0.5), ("EngineCore", 0.3), ("Worker_TP0", 0.3)]
-)
-def test_sigterm_while_loading_ends_the_worker_soon_and_leaves_nothing(
-    once_there: str, after_s: float, start_worker: StartWorker, machine: Machine
-) -> None:
-    worker = start_worker("--kv-buffer-gib=0.05", wait=False)
-    watch_loading(worker, machine, once_there, after_s)
-    worker.process.send_signal(signal.SIGTERM)
-    assert worker.process.wait(timeout=GONE_WITHIN_S) == 0
-    machine.assert_nothing_left()
-
-
-def watch_loading(worker: LocalWorker, machine: Machine, role: str, after_s: float) -> None:
-    """Follow a worker while it loads, until ``after_s`` after a process has come up."""
-    assert wait_for(lambda: role in map(role_of, living(worker)), LOADED_WITHIN_S) < LOADED_WITHIN_S
-    until = time.monotonic() + after_s
-    while time.monotonic() < until:
-        machine.watch(worker)
-        time.sleep(0.02)
-    assert not worker.is_healthy(), "it was to end before it serves"
-    machine.watch(worker)
-
-
-def test_an_engine_that_cannot_start_ends_the_worker_with_the_cause(
-    start_worker: StartWorker, machine: Machine, tmp_path: Path
-) -> None:
-    """Only the second prefill stage meets the bad tensor, and the decode engine waits for it."""
-    model = tmp_path / "broken"
-    write_checkpoint(model, TINY)
-    swap_shape(model, "model.layers.3.mlp.down_proj.weight")
-    worker = start_worker("--kv-buffer-gib=0.05", model=model, wait=False)
-    failed = "WorkerProc failed to start"
-    assert wait_for(lambda: failed in worker.log.read_text(), LOADED_WITHIN_S) < LOADED_WITHIN_S
-    code = worker.process.wait(timeout=GONE_WITHIN_S)
-    log = worker.log.read_text()
-    machine.assert_nothing_left()
-    assert code == 1, log
-    last = log.splitlines()[-1]
-    assert re.search(r"broken: (an engine could not start|VLLM::Worker.* has died)", last), log
-    assert "RuntimeError: start (0) + length" in last, log
-    assert "exceeds dimension size (256)" in last, log
-
-
-def swap_shape(model: Path, name: str) -> None:
-    """Let a checkpoint's header claim the transposed shape of a tensor."""
-    for path in model.glob("*.safetensors"):
-        data = path.read_bytes()
-        (length,) = struct.unpack("<Q", data[:8])
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
-        if name in header:
-            header[name]["shape"].reverse()
-            text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
-            assert len(text) == length
-            path.write_bytes(data[:8] + text + data[8 + length :])
-            return
-    raise AssertionError(f"no tensor {name}")
 
 
 def test_a_start_removes_what_a_worker_left_that_was_killed_as_a_whole_and_serves(

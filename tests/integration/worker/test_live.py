@@ -10,7 +10,6 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 
 from seesaw_cli.local import LocalWorker
 from seesaw_worker.supervisor import mapped_segments
+from watched.machine import StartWorker
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -40,8 +40,6 @@ KINDS = {  # and their shares
     "one-token": 1,
     "oversize": 1,
 }
-
-StartWorker = Callable[..., LocalWorker]
 
 
 @dataclass

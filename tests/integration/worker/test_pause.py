@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +11,10 @@ import aiohttp
 import pytest
 
 from seesaw_cli.local import LocalWorker
+from watched.machine import StartWorker
 
 pytestmark = [pytest.mark.engine]
 
-StartWorker = Callable[..., LocalWorker]
 LONG, SHORT = 700, 40  # output tokens
 ABORTED_WITHIN_S = 10.0
 

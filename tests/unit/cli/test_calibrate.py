@@ -43,6 +43,13 @@ BENCH = Bench(
 TENSOR, PIPELINE, PAIR = BENCH.systems
 
 
+def test_a_machine_that_slows_down_evenly_slows_down_all_systems_alike() -> None:
+    moments: dict[str, list[int]] = {}
+    for moment, (_, system) in enumerate(BENCH.turns(2)):
+        moments.setdefault(str(system), []).append(moment)
+    assert {name: sum(each) for name, each in moments.items()} == {"T2": 5, "P2": 5, "P2→T2": 5}
+
+
 def result(swept_s: list[float], checked_s: list[float], transition_s: float | None) -> Result:
     return Result(sweep={SWEPT: swept_s}, checks={CHECKED: checked_s}, transition_s=transition_s)
 
