@@ -14,8 +14,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from seesaw_router.backends import Backends, Target
 from seesaw_router.discovery import follow_service
 from seesaw_router.dispatcher import Dispatcher
+from seesaw_router.exchange import App
 from seesaw_router.metrics import Metrics
-from seesaw_router.proxy import App, Proxy
+from seesaw_router.proxy import Proxy
 from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
