@@ -14,6 +14,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import NotFoundError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
+from seesaw_operator.encoding import CONTENT_TYPE, apply_body
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import DEPLOYMENT_LABEL, MANAGER
@@ -52,13 +53,9 @@ class Cluster:
             api_version=manifest["apiVersion"], kind=manifest["kind"]
         )
         try:
-            applied = await self._dynamic.server_side_apply(
-                resource, manifest, field_manager=MANAGER, force_conflicts=True
-            )
+            body = await self._send(resource, manifest)
         except client.exceptions.ApiException as error:
             raise RefusedError(f"{_title(manifest)}: {_words(error)}") from error
-        self._metrics.writes.labels(kind=manifest["kind"]).inc()
-        body: Object = applied.to_dict()
         return body
 
     async def find(self, manifest: Object) -> Object | None:
@@ -84,13 +81,26 @@ class Cluster:
         }
         resource = await self._dynamic.resources.get(api_version=body["apiVersion"], kind=KIND)
         try:
-            await self._dynamic.server_side_apply(
-                resource.status, body, field_manager=MANAGER, force_conflicts=True
-            )
+            await self._send(resource.status, body)
         except NotFoundError:
             return False
-        self._metrics.writes.labels(kind=KIND).inc()
         return True
+
+    async def _send(self, resource: Any, manifest: Object) -> Object:
+        """One server-side apply, to an object or a part of it. Returns what it is then."""
+        metadata = manifest["metadata"]
+        path = resource.path(name=metadata["name"], namespace=metadata["namespace"])
+        applied = await self._dynamic.request(
+            "patch",
+            path,
+            body=apply_body(manifest),
+            content_type=CONTENT_TYPE,
+            field_manager=MANAGER,
+            force_conflicts=True,
+        )
+        self._metrics.writes.labels(kind=manifest["kind"]).inc()
+        body: Object = applied.to_dict()
+        return body
 
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
         """Record an Event about a resource. ``kind`` is Normal or Warning.

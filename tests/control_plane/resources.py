@@ -66,6 +66,23 @@ async def objects(server: ApiServer, namespace: str) -> dict[str, Json]:
     return found
 
 
+async def put_pod(server: ApiServer, namespace: str, template: Json) -> None:
+    """Make the first worker pod, as the StatefulSet's controller would, which does not run here."""
+    pod = {"metadata": {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}}
+    made = await server.create(f"/api/v1/namespaces/{namespace}/pods", pod | {"spec": template["spec"]})
+    assert made["kind"] == "Pod", made
+
+
+async def set_container_state(server: ApiServer, namespace: str, state: Json) -> None:
+    """Say what its container does, as a kubelet would."""
+    status = {"name": "engine-0", "state": state, "image": "x", "imageID": ""}
+    statuses = [status | {"ready": False, "restartCount": 0}]
+    await server.patch(
+        f"/api/v1/namespaces/{namespace}/pods/llama-worker-0/status",
+        {"status": {"containerStatuses": statuses}},
+    )
+
+
 def versions(found: dict[str, Json]) -> dict[str, str]:
     return {name: body["metadata"]["resourceVersion"] for name, body in found.items()}
 

@@ -20,7 +20,9 @@ from control_plane.resources import (
     objects,
     operated,
     path,
+    put_pod,
     resource,
+    set_container_state,
     versions,
 )
 
@@ -126,18 +128,9 @@ async def test_a_pods_trouble_is_told_with_the_next_step(
         await deploy(apiserver, "sick", SPEC)
         found = await converged(apiserver, "sick", operator)
         template = found["statefulsets/llama-worker"]["spec"]["template"]
-        pod = {"metadata": {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}}
-        made = await apiserver.create(
-            "/api/v1/namespaces/sick/pods", pod | {"spec": template["spec"]}
-        )
-        assert made["kind"] == "Pod", made
+        await put_pod(apiserver, "sick", template)
         waiting = {"reason": "ImagePullBackOff", "message": "no such tag"}
-        status = {"name": "engine-0", "state": {"waiting": waiting}, "image": "x", "imageID": ""}
-        statuses = [status | {"ready": False, "restartCount": 0}]
-        await apiserver.patch(
-            "/api/v1/namespaces/sick/pods/llama-worker-0/status",
-            {"status": {"containerStatuses": statuses}},
-        )
+        await set_container_state(apiserver, "sick", {"waiting": waiting})
 
         async def is_told() -> bool:
             ready = (await conditions(apiserver, "sick"))["Ready"]
@@ -255,6 +248,27 @@ async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
         async def is_told() -> bool:
             accepted = (await conditions(apiserver, "refused")).get("Accepted", {})
             return accepted.get("reason") == "NotApplied" and "a=b" in accepted["message"]
+
+        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+async def test_any_character_of_a_spec_or_a_log_gets_through(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    odd = "naïve 🚀 𝒳 \u0085\u2028\ufeff"
+    await make_namespace(apiserver, "odd")
+    async with operated(apiserver, "odd", tmp_path) as (_, operator):
+        await deploy(apiserver, "odd", SPEC | {"engine": {"env": [{"name": "A", "value": odd}]}})
+        found = await converged(apiserver, "odd", operator)
+        template = found["statefulsets/llama-worker"]["spec"]["template"]
+        assert {"name": "A", "value": odd} in template["spec"]["containers"][0]["env"]
+        await put_pod(apiserver, "odd", template)
+        ended = {"exitCode": 1, "message": f"it broke: {odd.split()[1]}"}
+        await set_container_state(apiserver, "odd", {"terminated": ended})
+
+        async def is_told() -> bool:
+            degraded = (await conditions(apiserver, "odd"))["Degraded"]
+            return "it broke: 🚀" in degraded["message"]
 
         await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
 
