@@ -1,10 +1,11 @@
 """The only code that talks to Kubernetes; but the watch on our own resource is kopf's."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from kubernetes.aio.dynamic.exceptions import NotFoundError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.encoding import CONTENT_TYPE, apply_body
-from seesaw_operator.errors import RefusedError
+from seesaw_operator.errors import RefusedError, UnavailableError
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import DEPLOYMENT_LABEL, MANAGER
 from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
@@ -33,7 +34,7 @@ WATCHED = (
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
 )
 _RETRY_S = 2.0
-_FORBIDDEN = 403
+_FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
 _UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -47,44 +48,49 @@ class Cluster:
     async def apply(self, manifest: Object) -> Object:
         """Create an object or make it as the manifest says, and return it. Idempotent.
 
-        Raises: RefusedError with the apiserver's words.
+        Raises: RefusedError with the apiserver's words; UnavailableError.
         """
-        resource = await self._dynamic.resources.get(
-            api_version=manifest["apiVersion"], kind=manifest["kind"]
-        )
-        try:
-            body = await self._send(resource, manifest)
-        except client.exceptions.ApiException as error:
-            raise RefusedError(f"{_title(manifest)}: {_words(error)}") from error
-        return body
+        with _translated(manifest):
+            return await self._send(await self._resource(manifest), manifest)
 
     async def find(self, manifest: Object) -> Object | None:
-        """The object of that kind and name, whoever made it; None if there is none."""
-        resource = await self._dynamic.resources.get(
-            api_version=manifest["apiVersion"], kind=manifest["kind"]
-        )
+        """The object of that kind and name, whoever made it; None if there is none.
+
+        Raises: RefusedError, UnavailableError.
+        """
         metadata = manifest["metadata"]
-        try:
-            found = await resource.get(name=metadata["name"], namespace=metadata["namespace"])
-        except NotFoundError:
-            return None
+        with _translated(manifest):
+            resource = await self._resource(manifest)
+            try:
+                found = await resource.get(name=metadata["name"], namespace=metadata["namespace"])
+            except NotFoundError:
+                return None
         body: Object = found.to_dict()
         return body
 
     async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool:
-        """Make a resource's status as given. False if the resource is gone."""
+        """Make a resource's status as given. False if the resource is gone.
+
+        Raises: RefusedError, UnavailableError.
+        """
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
             "metadata": {"name": name, "namespace": namespace},
             "status": status,
         }
-        resource = await self._dynamic.resources.get(api_version=body["apiVersion"], kind=KIND)
-        try:
-            await self._send(resource.status, body)
-        except NotFoundError:
-            return False
+        with _translated(body):
+            resource = await self._resource(body)
+            try:
+                await self._send(resource.status, body)
+            except NotFoundError:
+                return False
         return True
+
+    async def _resource(self, manifest: Object) -> Any:
+        return await self._dynamic.resources.get(
+            api_version=manifest["apiVersion"], kind=manifest["kind"]
+        )
 
     async def _send(self, resource: Any, manifest: Object) -> Object:
         """One server-side apply, to an object or a part of it. Returns what it is then."""
@@ -228,6 +234,20 @@ class _Follower:
         self.store.drop_child(ref)
         if body is not None:
             self.on_change(body)
+
+
+@contextlib.contextmanager
+def _translated(manifest: Object) -> Iterator[None]:
+    """Turn a client's errors into ours: who must change something, or that it may work later."""
+    try:
+        yield
+    except client.exceptions.ApiException as error:
+        said = f"{_title(manifest)}: {_words(error)}"
+        if not error.status or error.status == _TOO_MANY or error.status >= _SERVER_ERROR:
+            raise UnavailableError(said) from error
+        raise RefusedError(said) from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise UnavailableError(f"{_title(manifest)}: {error!r}") from error
 
 
 def _title(manifest: Object) -> str:

@@ -123,7 +123,7 @@ async def _lead(
         )
         tasks.create_task(_follow_resources(registry, settings, stop))
         tasks.create_task(meter.run(settings.measure_every_s))
-        tasks.create_task(_resync(store, queue, reconciler, settings.resync_s))
+        tasks.create_task(_resync(store, queue, settings.resync_s))
         try:
             await asyncio.Event().wait()
         finally:
@@ -147,9 +147,8 @@ async def _follow_resources(
     stop.set()  # kopf takes the signals for itself, and returns when one comes
 
 
-async def _resync(store: Store, queue: WorkQueue, reconciler: Reconciler, every_s: float) -> None:
+async def _resync(store: Store, queue: WorkQueue, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        reconciler.forget_applied()
         for key in store.resources():
             queue.add(key)

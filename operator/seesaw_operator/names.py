@@ -8,6 +8,7 @@ from seesaw_operator.api.crd import GROUP, KIND, VERSION
 MANAGER = "seesaw-operator"
 DEPLOYMENT_LABEL = f"{GROUP}/deployment"
 COMPONENT_LABEL = "app.kubernetes.io/component"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 WORKER_PORT = 8000
 ROUTER_PORT = 8000
@@ -37,15 +38,20 @@ class Owner:
         """What an OpenAI client in the cluster takes as its base URL."""
         return f"http://{self.name}.{self.namespace}.svc/v1"
 
+    @property
+    def marks(self) -> dict[str, str]:
+        """Labels by which an object is known as this resource's, whatever it is for."""
+        return {DEPLOYMENT_LABEL: self.name, MANAGED_BY_LABEL: MANAGER}
+
     def selector(self, component: str) -> dict[str, str]:
         return {DEPLOYMENT_LABEL: self.name, COMPONENT_LABEL: component}
 
     def labels(self, component: str) -> dict[str, str]:
-        return self.selector(component) | {
-            "app.kubernetes.io/name": "seesaw",
-            "app.kubernetes.io/instance": self.name,
-            "app.kubernetes.io/managed-by": MANAGER,
-        }
+        return (
+            self.selector(component)
+            | self.marks
+            | {"app.kubernetes.io/name": "seesaw", "app.kubernetes.io/instance": self.name}
+        )
 
     def metadata(self, name: str, component: str) -> Manifest:
         """Metadata of an object that goes when its owner goes."""

@@ -34,8 +34,17 @@ def num_millicores(quantity: str) -> int:
 
 
 def quantity(size_bytes: int) -> str:
-    """The shortest exact quantity, in MiB where it can be."""
-    return f"{size_bytes // MIB}Mi" if size_bytes % MIB == 0 else str(size_bytes)
+    """A size as Kubernetes itself spells it: in the largest binary unit that divides it."""
+    for suffix in ("Ti", "Gi", "Mi", "Ki"):
+        if size_bytes % _SUFFIXES[suffix] == 0:
+            return f"{size_bytes // _SUFFIXES[suffix]}{suffix}"
+    return str(size_bytes)
+
+
+def cores(num_millicores: int) -> str:
+    """Processor cores as Kubernetes itself spells them."""
+    whole, rest = divmod(num_millicores, 1000)
+    return f"{num_millicores}m" if rest else str(whole)
 
 
 def seconds(duration: str) -> float:

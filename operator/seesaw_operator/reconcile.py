@@ -6,16 +6,15 @@ away. It may be stopped after any call and run again from the start.
 
 import dataclasses
 import datetime as dt
-import hashlib
-import json
 import logging
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from seesaw_operator import planning
+from seesaw_operator import applying, planning
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
+from seesaw_operator.applying import Applier
 from seesaw_operator.conditions import Observed, is_settled, rejected, status_of
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import COMPONENT_LABEL, Owner
@@ -23,16 +22,14 @@ from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.plan import plan
 from seesaw_operator.settings import OperatorSettings
-from seesaw_operator.store import Key, Object, Ref, Store, ref_of
+from seesaw_operator.store import Key, Object, Ref, Store
 
 logger = logging.getLogger(__name__)
 
 
-class Writes(Protocol):
+class Writes(applying.Writes, Protocol):
     """What reconciling does to a cluster."""
 
-    async def apply(self, manifest: Object) -> Object: ...
-    async def find(self, manifest: Object) -> Object | None: ...
     async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool: ...
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None: ...
 
@@ -59,7 +56,7 @@ class Reconciler:
         self._store = store
         self._measurements = measurements
         self._settings = settings
-        self._applied: dict[Ref, tuple[str, str]] = {}
+        self._applier = Applier(cluster, store)
 
     async def reconcile(self, key: Key) -> None:
         """Make the cluster match the spec. Safe to run any number of times."""
@@ -88,8 +85,7 @@ class Reconciler:
         made = plan(planning.with_workload(spec, applied), owner, settings.images, settings.timing)
         planning.remember(made, applied)
         try:
-            for manifest in made:
-                await self._ensure(manifest, owner)
+            await self._applier.make(made, owner)
         except RefusedError as error:
             status = rejected("NotApplied", f"{error}.", generation, old, now)
             await self._tell(resource, old, status)
@@ -99,32 +95,6 @@ class Reconciler:
         )
         status = status_of(spec, owner, generation, seen, old, now)
         await self._tell(resource, old, status)
-
-    def forget_applied(self) -> None:
-        """Apply everything again, whatever the watches have told."""
-        self._applied.clear()
-
-    async def _ensure(self, manifest: Object, owner: Owner) -> None:
-        """Apply, unless it was applied as it is and nobody has changed it since.
-
-        Raises: RefusedError, also if an object of that name is somebody else's.
-        """
-        ref = ref_of(manifest)
-        text = json.dumps(manifest, sort_keys=True).encode()
-        digest = hashlib.sha256(text).hexdigest()
-        here = self._store.child(ref)
-        if here is not None and self._applied.get(ref) == (digest, _version(here)):
-            return
-        there = here if here is not None else await self._cluster.find(manifest)
-        if there is not None and not _belongs_to(there, owner):
-            raise RefusedError(
-                f"{ref.kind} {ref.name} is there and is not this resource's: delete or rename "
-                "one of the two"
-            )
-        applied = await self._cluster.apply(manifest)
-        self._applied[ref] = digest, _version(applied)
-        if self._store.child(ref) is here:  # or the watch has told of a later one
-            self._store.put_child(applied)
 
     def _observed(self, key: Key, owner: Owner) -> Observed:
         pods: dict[str, list[Object]] = {WORKER: [], ROUTER: []}
@@ -188,21 +158,6 @@ def _is_bad(condition: Condition) -> bool:
 
 def _is_cause(condition: Condition) -> bool:
     return condition.type is not ConditionType.READY and _is_bad(condition)
-
-
-def _version(body: Object) -> str:
-    """What changes when somebody changes what we apply, but not when a status changes."""
-    metadata = body["metadata"]
-    if "generation" in metadata:
-        rest = [metadata.get(part) for part in ("labels", "ownerReferences")]
-        return f"{metadata['uid']} {metadata['generation']} {json.dumps(rest, sort_keys=True)}"
-    return f"{metadata['uid']} {metadata['resourceVersion']}"
-
-
-def _belongs_to(body: Object, owner: Owner) -> bool:
-    """Whether an object is one of this very resource's, not of an earlier one of its name."""
-    owners = body["metadata"].get("ownerReferences") or ()
-    return any(o.get("controller") and o["uid"] == owner.uid for o in owners)
 
 
 def _old_status(resource: Object) -> Status:

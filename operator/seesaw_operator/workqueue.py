@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from seesaw_core.errors import InputError
+from seesaw_core.errors import SeesawError
 from seesaw_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class WorkQueue:
                     logger.warning(
                         "%s/%s: %s; again in %.0f s",
                         *(key.namespace, key.name, error, delay_s),
-                        exc_info=not isinstance(error, InputError),
+                        exc_info=not isinstance(error, SeesawError),
                     )
                     self.add_later(key, delay_s)
         finally:

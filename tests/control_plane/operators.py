@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -36,14 +37,24 @@ def write_kubeconfig(proxy: Proxy, folder: Path) -> Path:
 class Operator:
     """One operator process that looks after one namespace through a proxy."""
 
-    def __init__(self, proxy: Proxy, namespace: str, folder: Path, *, lease: str = "") -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        namespace: str,
+        folder: Path,
+        *,
+        lease: str = "",
+        flags: Sequence[str] = (),
+    ) -> None:
         config = write_kubeconfig(proxy, folder)
         self.log = folder / f"{namespace}.log"
         # A Lease of its own, or that of an operator which was killed would have to run out first.
         self._lease = lease or f"operator-{secrets.token_hex(4)}"
-        self._process = self._start(config, namespace)
+        self._process = self._start(config, namespace, flags)
 
-    def _start(self, config: Path, namespace: str) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, config: Path, namespace: str, flags: Sequence[str]
+    ) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
@@ -56,6 +67,7 @@ class Operator:
                     f"--lease-name={self._lease}",
                     "--measure-every-s=1",
                     f"--port={free_port()}",
+                    *flags,
                 ],
                 env=os.environ | {"KUBECONFIG": str(config)},
                 stdout=log,

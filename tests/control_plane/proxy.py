@@ -18,13 +18,15 @@ class Proxy:
     """Between an operator and the apiserver: counts calls, and may end the operator after one.
 
     ``on_write`` hears the number of each write once it has taken effect, before its answer is
-    passed on: the worst moment for the one that waits for it.
+    passed on: the worst moment for the one that waits for it. ``refuse`` may give a status with
+    which a call is answered without being passed on.
     """
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self.calls: list[Call] = []
         self.on_write: Callable[[int], None] = lambda _: None
+        self.refuse: Callable[[Call], int | None] = lambda _: None
         self.url = ""
         self._open: list[web.Request] = []
 
@@ -58,6 +60,10 @@ class Proxy:
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         self.calls.append((request.method, request.path_qs))
+        refused = self.refuse(self.calls[-1])
+        if refused is not None:
+            await request.read()
+            return web.json_response({"message": "by the test"}, status=refused)
         headers = {n: request.headers[n] for n in HEADERS if n in request.headers}
         headers["Authorization"] = f"Bearer {self._server.token}"
         data = await request.read()

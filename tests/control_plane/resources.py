@@ -67,9 +67,10 @@ async def objects(server: ApiServer, namespace: str) -> dict[str, Json]:
 
 
 async def put_pod(server: ApiServer, namespace: str, template: Json) -> None:
-    """Make the first worker pod, as the StatefulSet's controller would, which does not run here."""
-    pod = {"metadata": {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}}
-    made = await server.create(f"/api/v1/namespaces/{namespace}/pods", pod | {"spec": template["spec"]})
+    """Make the first worker pod: the StatefulSet's controller does not run here."""
+    metadata = {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}
+    pod = {"metadata": metadata, "spec": template["spec"]}
+    made = await server.create(f"/api/v1/namespaces/{namespace}/pods", pod)
     assert made["kind"] == "Pod", made
 
 
@@ -105,10 +106,10 @@ def as_asked_for(body: Json, namespace: str) -> Json:
 
 @contextlib.asynccontextmanager
 async def operated(
-    server: ApiServer, namespace: str, folder: Path, **more: str
+    server: ApiServer, namespace: str, folder: Path, *flags: str, lease: str = ""
 ) -> AsyncIterator[tuple[Proxy, Operator]]:
     async with Proxy(server).running() as proxy:
-        operator = Operator(proxy, namespace, folder, **more)
+        operator = Operator(proxy, namespace, folder, lease=lease, flags=flags)
         try:
             yield proxy, operator
         finally:

@@ -9,7 +9,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import layouts_of, num_engines
 from seesaw_operator.names import WORKER_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
-from seesaw_operator.quantities import GIB, num_bytes, num_millicores, quantity, seconds
+from seesaw_operator.quantities import GIB, cores, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
 COMPONENT = "worker"
@@ -224,7 +224,7 @@ def _resources(spec: Spec) -> Manifest:
         requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // parts)
     devices = accelerator.count // parts
     if wanted.cpu is not None:
-        requests["cpu"] = f"{-(-num_millicores(wanted.cpu) // parts)}m"
+        requests["cpu"] = cores(-(-num_millicores(wanted.cpu) // parts))
     if accelerator.resource_name == CPU:
         requests.setdefault("cpu", str(devices))
     else:

@@ -21,6 +21,7 @@ from control_plane.resources import (
     resource,
 )
 from seesaw_core.messages import PlanSummary, Proposal
+from seesaw_operator.planning import ANNOTATION
 from stand_in.engine import Engine, application
 
 PLAN = PlanSummary(
@@ -208,4 +209,4 @@ async def test_with_automatic_approval_a_proposal_is_applied_once_and_survives_t
             await apiserver.patch(resource("trusted"), {"spec": {"planning": {"promptTokens": 7}}})
             await converged(apiserver, "trusted", operator)
             assert await plan_args(apiserver, "trusted") == ["--plan-prompt-tokens=7"]
-            assert "annotations" not in (await apiserver.get(workers))["metadata"]
+            assert ANNOTATION not in (await apiserver.get(workers))["metadata"]["annotations"]

@@ -70,13 +70,14 @@ async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
         await deploy(apiserver, "quiet", SPEC)
         before = versions(await converged(apiserver, "quiet", operator))
         itself = (await apiserver.get(resource("quiet")))["metadata"]["resourceVersion"]
-    async with operated(apiserver, "quiet", tmp_path) as (proxy, operator):
+    async with operated(apiserver, "quiet", tmp_path, "--resync-s=2") as (proxy, operator):
         await until(
-            lambda: asyncio.sleep(0, len(proxy.writes) >= len(OBJECTS)),
+            lambda: asyncio.sleep(0, any("watch=true" in path for _, path in proxy.calls)),
             CONVERGE_S,
-            lambda: f"a new operator applies everything once: {proxy.writes}",
+            lambda: operator.log.read_text()[-3000:],
         )
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(6.0)  # several resyncs
+        assert proxy.writes == []
         assert versions(await objects(apiserver, "quiet")) == before
         assert (await apiserver.get(resource("quiet")))["metadata"]["resourceVersion"] == itself
         count = len(proxy.calls)
@@ -230,6 +231,7 @@ async def test_somebody_elses_object_is_left_alone_and_told(
         found = await apiserver.get(path("taken", "services", "llama"))
         assert found["spec"]["selector"] == {"app": "x"}
         assert "ownerReferences" not in found["metadata"]
+        assert await objects(apiserver, "taken") == {}  # no device is taken for nothing
         await apiserver.ask("DELETE", path("taken", "services", "llama"))
 
         async def is_accepted() -> bool:
@@ -250,6 +252,52 @@ async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
             return accepted.get("reason") == "NotApplied" and "a=b" in accepted["message"]
 
         await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+async def test_what_an_orphaning_deletion_left_is_adopted_by_the_next_of_that_name(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "orphans")
+    async with operated(apiserver, "orphans", tmp_path) as (_, operator):
+        await deploy(apiserver, "orphans", SPEC)
+        before = await converged(apiserver, "orphans", operator)
+        orphan = {"propagationPolicy": "Orphan"}
+        await apiserver.ask("DELETE", resource("orphans"), orphan)
+        for name in before:  # as the garbage collector would, which does not run here
+            await apiserver.patch(
+                path("orphans", *name.split("/")), {"metadata": {"ownerReferences": None}}
+            )
+        await apiserver.patch(resource("orphans"), {"metadata": {"finalizers": None}})
+        made = await deploy(apiserver, "orphans", SPEC | {"replicas": 2})
+        after = await converged(apiserver, "orphans", operator)
+        assert {n: b["metadata"]["uid"] for n, b in after.items()} == {
+            n: b["metadata"]["uid"] for n, b in before.items()
+        }
+        for body in after.values():
+            (owner,) = body["metadata"]["ownerReferences"]
+            assert owner["uid"] == made["metadata"]["uid"]
+        assert after["statefulsets/llama-worker"]["spec"]["replicas"] == 2
+
+
+async def test_an_apiserver_in_trouble_is_not_told_as_a_users_mistake(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "busy")
+    async with operated(apiserver, "busy", tmp_path) as (proxy, operator):
+        refused: list[tuple[str, str]] = []
+
+        def refuse(call: tuple[str, str]) -> int | None:
+            if call[0] == "PATCH" and "/statefulsets/" in call[1] and len(refused) < 3:
+                refused.append(call)
+                return (429, 503, 500)[len(refused) - 1]
+            return None
+
+        proxy.refuse = refuse
+        await deploy(apiserver, "busy", SPEC)
+        await converged(apiserver, "busy", operator)
+        assert len(refused) == 3
+        events = (await apiserver.get("/api/v1/namespaces/busy/events"))["items"]
+        assert not [e for e in events if e["reason"] == "NotApplied"]
 
 
 async def test_any_character_of_a_spec_or_a_log_gets_through(

@@ -147,8 +147,8 @@ def test_a_replica_with_data_parallelism_has_an_engine_a_part() -> None:
 
 def test_a_pods_memory_and_cores_are_shared_by_its_engines() -> None:
     for container in worker_pod(FULL)["containers"]:
-        assert container["resources"]["requests"]["cpu"] == "8000m"
-        assert container["resources"]["requests"]["memory"] == f"{100 * 1024}Mi"
+        assert container["resources"]["requests"]["cpu"] == "8"
+        assert container["resources"]["requests"]["memory"] == "100Gi"
 
 
 def test_the_users_environment_replaces_ours_by_name() -> None:
@@ -205,8 +205,8 @@ def test_layouts_that_are_given_are_taken_as_they_are() -> None:
 def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:
     pod = worker_pod({"model": {"uri": "org/m"}, "kvBuffer": {"size": "64Gi"}})
     (container,) = pod["containers"]
-    assert container["resources"]["requests"]["memory"] == f"{(64 + 8) * 1024}Mi"
-    assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": f"{66 * 1024}Mi"}
+    assert container["resources"]["requests"]["memory"] == "72Gi"
+    assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "66Gi"}
 
 
 def test_a_pod_has_time_to_drain_and_is_never_killed_while_it_loads() -> None:

@@ -1,0 +1,87 @@
+"""Makes objects as their manifests say, with as few calls as can be."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+from seesaw_operator.drift import is_as_asked_for, with_digest
+from seesaw_operator.errors import RefusedError
+from seesaw_operator.names import Manifest, Owner
+from seesaw_operator.store import Object, Ref, Store, ref_of
+
+
+class Writes(Protocol):
+    """What applying does to a cluster."""
+
+    async def apply(self, manifest: Object) -> Object: ...
+    async def find(self, manifest: Object) -> Object | None: ...
+
+
+class Applier:
+    """Applies manifests; nothing at all if one of their names is somebody else's."""
+
+    def __init__(self, cluster: Writes, store: Store) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._applied: dict[Ref, tuple[str, Manifest]] = {}
+
+    async def make(self, manifests: Iterable[Manifest], owner: Owner) -> None:
+        """Apply what is not there as it should be, in the order given. Idempotent.
+
+        Raises: RefusedError if an object is somebody else's or the apiserver does not take one;
+        UnavailableError.
+        """
+        wanted = [with_digest(manifest) for manifest in manifests]
+        there = await asyncio.gather(*(self._find(each) for each in wanted))
+        foreign = [
+            f"{each['kind']} {each['metadata']['name']}"
+            for each, found in zip(wanted, there, strict=True)
+            if found is not None and not _belongs_to(found, owner)
+        ]
+        if foreign:
+            is_one = len(foreign) == 1
+            raise RefusedError(
+                f"{', '.join(foreign)} {'is' if is_one else 'are'} there and "
+                f"{'is' if is_one else 'are'} not this resource's: delete or rename one of the two"
+            )
+        for each, found in zip(wanted, there, strict=True):
+            await self._ensure(each, found)
+
+    async def _find(self, manifest: Manifest) -> Object | None:
+        here = self._store.child(ref_of(manifest))
+        return here if here is not None else await self._cluster.find(manifest)
+
+    async def _ensure(self, manifest: Manifest, there: Object | None) -> None:
+        ref = ref_of(manifest)
+        if there is not None and (
+            is_as_asked_for(there, manifest)
+            or self._applied.get(ref) == (_version(there), manifest)  # in the apiserver's spelling
+        ):
+            return
+        applied = await self._cluster.apply(manifest)
+        self._applied[ref] = _version(applied), manifest
+        if self._store.child(ref) in (None, there):  # or the watch has reported a later one
+            self._store.put_child(applied)
+
+
+def _version(body: Object) -> str:
+    """What changes when somebody changes what we apply, but not when a status changes."""
+    metadata = body["metadata"]
+    if "generation" in metadata:
+        rest = [metadata.get(part) for part in ("labels", "annotations", "ownerReferences")]
+        return f"{metadata['uid']} {metadata['generation']} {rest}"
+    return f"{metadata['uid']} {metadata['resourceVersion']}"
+
+
+def _belongs_to(body: Object, owner: Owner) -> bool:
+    """Whether an object is this very resource's, or was left by an earlier one of its name.
+
+    What an earlier one left, deleted with its children orphaned, has our labels and nobody who
+    controls it. It is adopted by being applied.
+    """
+    metadata = body["metadata"]
+    controllers = [o["uid"] for o in metadata.get("ownerReferences") or () if o.get("controller")]
+    if controllers:
+        return controllers == [owner.uid]
+    labels = metadata.get("labels") or {}
+    return all(labels.get(key) == value for key, value in owner.marks.items())
