@@ -34,6 +34,7 @@ WATCHED = (
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
 )
 _RETRY_S = 2.0
+_MOST_EVENTS = 200
 _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
 _UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
@@ -107,6 +108,18 @@ class Cluster:
         self._metrics.writes.labels(kind=manifest["kind"]).inc()
         body: Object = applied.to_dict()
         return body
+
+    async def warning(self, namespace: str, kind: str, name: str) -> str | None:
+        """The latest warning recorded about an object; None if there is none to be had."""
+        events = await self._dynamic.resources.get(api_version="v1", kind="Event")
+        about = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
+        try:
+            found = await events.get(namespace=namespace, field_selector=about, limit=_MOST_EVENTS)
+        except _UNREACHABLE as error:
+            logger.warning("the events of %s %s cannot be read: %s", kind, name, error)
+            return None
+        latest = max(found.to_dict()["items"], key=_last_seen, default=None)
+        return None if latest is None else str(latest.get("message") or latest.get("reason"))
 
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
         """Record an Event about a resource. ``kind`` is Normal or Warning.
@@ -248,6 +261,12 @@ def _translated(manifest: Object) -> Iterator[None]:
         raise RefusedError(said) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise UnavailableError(f"{_title(manifest)}: {error!r}") from error
+
+
+def _last_seen(event: Object) -> str:
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return max(time or "" for time in times)
 
 
 def _title(manifest: Object) -> str:

@@ -1,36 +1,26 @@
 """What a SeesawDeployment's status says, from what there is in the cluster. Pure."""
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from seesaw_operator import pods
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import (
     Condition,
     ConditionType,
     LayoutsInForce,
-    Measured,
     Plan,
     Status,
 )
 from seesaw_operator.layouts import layouts_of
 from seesaw_operator.names import Owner
+from seesaw_operator.objects.router import num_routers
 from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.observed import TIME, Observed
+from seesaw_operator.troubles import troubles
 
 Truth = Literal["True", "False", "Unknown"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What there is in the cluster for one resource, and what its workers report."""
-
-    stateful_set: dict[str, Any] | None
-    router: dict[str, Any] | None
-    worker_pods: tuple[pods.Pod, ...]
-    router_pods: tuple[pods.Pod, ...]
-    measured: Measured | None
-    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,31 +33,49 @@ class Outlook:
     message: str
 
 
-def status_of(
-    spec: Spec, owner: Owner, generation: int, seen: Observed, old: Status, now: str
-) -> Status:
-    """The whole status. ``now`` goes into conditions that have changed since ``old``."""
-    selector = owner.selector(WORKER)
-    counts = (seen.stateful_set or {}).get("status", {})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """The status as it was, and the time at which it is looked at again."""
+
+    status: Status
+    now: str
+    progress_deadline_s: float
+
+
+def status_of(spec: Spec, owner: Owner, generation: int, seen: Observed, before: Before) -> Status:
+    """The whole status."""
+    old, now = before.status, before.now
+    counts = {
+        "replicas": seen.num_workers,
+        "ready_replicas": seen.num_serving,
+        "updated_replicas": seen.num_updated,
+        "router_replicas": seen.num_routers,
+    }
+    has_moved = generation != old.observed_generation or any(
+        count > getattr(old, name) for name, count in counts.items()
+    )
+    progress_time = now if has_moved else old.last_progress_time or now
+    waited_s = (_parsed(now) - _parsed(progress_time)).total_seconds()
+    is_late = waited_s > before.progress_deadline_s
     return Status(
         observed_generation=generation,
         url=owner.url,
-        replicas=counts.get("replicas", 0),
-        ready_replicas=sum(pods.is_ready(p) for p in seen.worker_pods),
-        updated_replicas=counts.get("updatedReplicas", 0),
-        router_replicas=sum(pods.is_ready(p) for p in seen.router_pods),
-        selector=",".join(f"{k}={v}" for k, v in sorted(selector.items())),
+        workers=f"{seen.num_serving}/{spec.replicas}",
+        **counts,
+        last_progress_time=progress_time,
+        selector=",".join(f"{k}={v}" for k, v in sorted(owner.selector(WORKER).items())),
         layouts=_layouts(spec, seen.plan),
         plan=seen.plan,
         measured=seen.measured,
-        conditions=stamped(outlooks(spec, owner, seen), generation, old.conditions, now),
+        conditions=stamped(
+            outlooks(spec, owner, seen, is_late=is_late), generation, old.conditions, now
+        ),
     )
 
 
 def is_settled(spec: Spec, seen: Observed) -> bool:
     """Whether all workers that are wanted serve, and are as the latest spec wants them."""
-    ready = sum(map(pods.is_ready, seen.worker_pods))
-    return ready == spec.replicas and _progressing(spec, seen).status == "False"
+    return _reconciling(spec, seen).status == "False"
 
 
 def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
@@ -85,118 +93,149 @@ def rejected(reason: str, message: str, generation: int, old: Status, now: str) 
 
     What serves goes on as it was, so what is known of it stays.
     """
-    accepted = Outlook(type=ConditionType.ACCEPTED, status="False", reason=reason, message=message)
-    changed = [accepted]
-    if not any(c.type is ConditionType.READY and c.status == "True" for c in old.conditions):
-        ready = Outlook(type=ConditionType.READY, status="False", reason=reason, message=message)
-        changed.append(ready)
+    changed = [
+        Outlook(type=ConditionType.ACCEPTED, status="False", reason=reason, message=message),
+        Outlook(type=ConditionType.READY, status="False", reason=reason, message=message),
+        Outlook(type=ConditionType.STALLED, status="True", reason=reason, message=message),
+    ]
     types = {c.type for c in changed}
     kept = tuple(c for c in old.conditions if c.type not in types)
     conditions = stamped(changed, generation, old.conditions, now) + kept
     return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
-def outlooks(spec: Spec, owner: Owner, seen: Observed) -> list[Outlook]:
-    """All conditions, from what is seen."""
-    workers, router = _workers(spec, seen), _router(owner, seen)
-    progressing, degraded = _progressing(spec, seen), _degraded(seen)
-    ready = _ready(owner, seen, degraded, workers, router)
+def outlooks(spec: Spec, owner: Owner, seen: Observed, *, is_late: bool) -> list[Outlook]:
+    """All conditions, from what is seen. ``is_late``: nothing has moved for too long."""
     accepted = Outlook(
         type=ConditionType.ACCEPTED,
         status="True",
         reason="Valid",
         message="The spec is understood and its objects are applied.",
     )
-    return [accepted, workers, router, progressing, ready, degraded]
+    workers, router, degraded = _workers(spec, seen), _router(owner, seen), _degraded(spec, seen)
+    reconciling = _reconciling(spec, seen)
+    return [
+        accepted,
+        workers,
+        router,
+        _available(spec, owner, seen, (degraded, workers, router)),
+        _ready(spec, owner, degraded, reconciling),
+        reconciling,
+        _stalled(degraded, reconciling, is_late=is_late),
+        degraded,
+    ]
 
 
-def _ready(
-    owner: Owner, seen: Observed, degraded: Outlook, workers: Outlook, router: Outlook
+def _available(
+    spec: Spec, owner: Owner, seen: Observed, others: tuple[Outlook, Outlook, Outlook]
 ) -> Outlook:
     """The endpoint serves as long as one router and one worker do; if not, the worst says why."""
-    if any(map(pods.is_ready, seen.worker_pods)) and any(map(pods.is_ready, seen.router_pods)):
+    if seen.num_serving and seen.num_routers:
         return Outlook(
-            type=ConditionType.READY,
+            type=ConditionType.AVAILABLE,
             status="True",
             reason="Serving",
             message=f"Serving at {owner.url}.",
         )
-    waits = next(c for c in (degraded, workers, router) if (c.status == "True") == (c is degraded))
+    degraded, workers, _ = others
+    waits = workers
+    if spec.replicas:
+        waits = next(c for c in others if (c.status == "True") == (c is degraded))
     return Outlook(
-        type=ConditionType.READY, status="False", reason=waits.reason, message=waits.message
+        type=ConditionType.AVAILABLE, status="False", reason=waits.reason, message=waits.message
+    )
+
+
+def _ready(spec: Spec, owner: Owner, degraded: Outlook, reconciling: Outlook) -> Outlook:
+    """Whether all is as the latest spec says and serves; if not, trouble says why, or what is
+    under way."""
+    if reconciling.status == "True":
+        waits = degraded if degraded.status == "True" else reconciling
+        return Outlook(
+            type=ConditionType.READY, status="False", reason=waits.reason, message=waits.message
+        )
+    if spec.replicas == 0:
+        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
+    else:
+        reason, message = "Serving", f"Serving at {owner.url}."
+    return Outlook(type=ConditionType.READY, status="True", reason=reason, message=message)
+
+
+def _stalled(degraded: Outlook, reconciling: Outlook, *, is_late: bool) -> Outlook:
+    if reconciling.status == "False" or not is_late:
+        return Outlook(
+            type=ConditionType.STALLED,
+            status="False",
+            reason="NotStalled",
+            message="Nothing is to be done, or it is under way.",
+        )
+    waits = degraded if degraded.status == "True" else reconciling
+    return Outlook(
+        type=ConditionType.STALLED,
+        status="True",
+        reason="ProgressDeadlineExceeded",
+        message=f"Nothing has moved for longer than the progress deadline: {waits.message}",
     )
 
 
 def _workers(spec: Spec, seen: Observed) -> Outlook:
-    ready, wanted = sum(map(pods.is_ready, seen.worker_pods)), spec.replicas
+    serving, wanted = seen.num_serving, spec.replicas
     status: Truth = "True"
     if wanted == 0:
-        status, reason = "False", "ScaledToZero"
-        message = "No worker is wanted. Set spec.replicas to serve."
-    elif ready >= wanted:
-        reason, message = "AllServe", f"{ready} of {wanted} workers serve."
+        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
+    elif serving >= wanted:
+        reason, message = "AllServe", f"{serving} of {wanted} workers serve."
     else:
         status, reason = "False", "NotAllServe"
-        message = f"{ready} of {wanted} workers serve; the others start, load or drain."
+        message = f"{serving} of {wanted} workers serve; the others start, load or drain."
     return Outlook(type=ConditionType.WORKERS_READY, status=status, reason=reason, message=message)
 
 
 def _router(owner: Owner, seen: Observed) -> Outlook:
-    ready = sum(map(pods.is_ready, seen.router_pods))
+    serving = seen.num_routers
     return Outlook(
         type=ConditionType.ROUTER_READY,
-        status="True" if ready else "False",
-        reason="Serving" if ready else "NoneServes",
-        message=f"{_counted(ready, 'router serves', 'routers serve')} {owner.url}."
-        if ready
+        status="True" if serving else "False",
+        reason="Serving" if serving else "NoneServes",
+        message=f"{_counted(serving, 'router serves', 'routers serve')} {owner.url}."
+        if serving
         else "No router serves yet; routers start within seconds.",
     )
 
 
-def _progressing(spec: Spec, seen: Observed) -> Outlook:
-    counts = (seen.stateful_set or {}).get("status", {})
-    current = (seen.stateful_set or {}).get("metadata", {}).get("generation")
-    is_known = current is not None and counts.get("observedGeneration") == current
-    replicas, updated = counts.get("replicas", 0), counts.get("updatedReplicas", 0)
-    if not is_known or replicas != spec.replicas:
+def _reconciling(spec: Spec, seen: Observed) -> Outlook:
+    if not seen.is_counted or seen.num_workers != spec.replicas:
         reason = "Scaling"
-        message = f"{replicas} of {spec.replicas} worker pods exist."
-    elif updated < spec.replicas:
+        message = f"{seen.num_workers} of {spec.replicas} worker pods exist."
+    elif seen.num_updated < spec.replicas:
         reason = "RollingOut"
-        message = f"{updated} of {spec.replicas} worker pods match the spec; one at a time goes."
-    elif (ready := sum(map(pods.is_ready, seen.worker_pods))) < spec.replicas:
-        reason, message = "Starting", f"{ready} of {spec.replicas} worker pods serve."
-    elif not _is_rolled_out(seen.router, spec.router.replicas):
+        message = (
+            f"{seen.num_updated} of {spec.replicas} worker pods match the spec; one at a time goes."
+        )
+    elif seen.num_serving < spec.replicas:
+        reason, message = "Starting", f"{seen.num_serving} of {spec.replicas} worker pods serve."
+    elif not seen.is_router_rolled_out(num_routers(spec)):
         reason, message = "RollingOut", "The routers are being replaced, one at a time."
     else:
         return Outlook(
-            type=ConditionType.PROGRESSING,
+            type=ConditionType.RECONCILING,
             status="False",
             reason="UpToDate",
             message="All pods match the spec and serve.",
         )
-    return Outlook(type=ConditionType.PROGRESSING, status="True", reason=reason, message=message)
+    return Outlook(type=ConditionType.RECONCILING, status="True", reason=reason, message=message)
 
 
-def _is_rolled_out(deployment: dict[str, Any] | None, replicas: int) -> bool:
-    if deployment is None:
-        return False
-    status = deployment.get("status", {})
-    counts = [status.get(f"{kind}Replicas", 0) for kind in ("updated", "available")]
-    is_known = status.get("observedGeneration") == deployment["metadata"].get("generation")
-    return is_known and counts == [replicas, replicas] and status.get("replicas") == replicas
-
-
-def _degraded(seen: Observed) -> Outlook:
-    troubles = [*_troubles(seen.worker_pods), *_troubles(seen.router_pods)]  # the larger first
-    if not troubles:
+def _degraded(spec: Spec, seen: Observed) -> Outlook:
+    found = troubles(spec, seen)
+    if not found:
         return Outlook(
             type=ConditionType.DEGRADED,
             status="False",
             reason="NoTrouble",
-            message="No pod is in trouble.",
+            message="Nothing that keeps a pod from serving is known.",
         )
-    first, more = troubles[0], len(troubles) - 1
+    first, more = found[0], len(found) - 1
     return Outlook(
         type=ConditionType.DEGRADED,
         status="True",
@@ -208,11 +247,6 @@ def _degraded(seen: Observed) -> Outlook:
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
-
-
-def _troubles(all_pods: Iterable[pods.Pod]) -> list[pods.Trouble]:
-    in_order = sorted(all_pods, key=lambda p: str(p["metadata"]["name"]))
-    return [t for p in in_order if (t := pods.trouble(p)) is not None]
 
 
 def stamped(
@@ -237,3 +271,7 @@ def stamped(
             )
         )
     return tuple(made)
+
+
+def _parsed(time: str) -> dt.datetime:
+    return dt.datetime.strptime(time, TIME).replace(tzinfo=dt.UTC)

@@ -49,8 +49,14 @@ def parser() -> argparse.ArgumentParser:
             600,
             "How long a worker may take until it answers; not until it serves.",
         ),
+        (
+            "--progress-s",
+            int,
+            1800,
+            "How long nothing may move while something is to be done, before it counts as stalled.",
+        ),
         ("--measure-every-s", float, 5.0, "How often workers are asked what they do."),
-        ("--resync-s", float, 300.0, "How often everything is applied again."),
+        ("--resync-s", float, 300.0, "How often everything is compared again."),
     ):
         timing.add_argument(name, type=kind, default=default, help=f"{meaning} Default: {default}.")
     made.add_argument(
@@ -70,7 +76,12 @@ def settings_of(arguments: Sequence[str]) -> OperatorSettings:
             pull_policy=args.image_pull_policy,
             pull_secrets=tuple(args.image_pull_secret),
         ),
-        timing=Timing(pre_stop_s=args.pre_stop_s, drain_s=args.drain_s, start_s=args.start_s),
+        timing=Timing(
+            pre_stop_s=args.pre_stop_s,
+            drain_s=args.drain_s,
+            start_s=args.start_s,
+            progress_s=args.progress_s,
+        ),
         namespaces=tuple(args.namespace),
         lease_namespace=args.lease_namespace,
         lease_name=args.lease_name,

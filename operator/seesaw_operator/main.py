@@ -100,8 +100,10 @@ async def _lead(
             await is_listed.wait()  # or objects that are there would be applied again
             began, result = time.monotonic(), "failed"
             try:
-                await reconciler.reconcile(key)
+                again_s = await reconciler.reconcile(key)
                 result = "done"
+                if again_s is not None:
+                    queue.add_later(key, again_s)
             finally:
                 seconds = time.monotonic() - began
                 metrics.reconciles.labels(result=result).observe(seconds)

@@ -1,6 +1,8 @@
 """What is wrong with a pod, in a reason, a sentence and the next step."""
 
+import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,9 @@ _NEXT = {
     "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas.",
     "VolumeMissing": "Check model.uri: pvc://CLAIM/PATH names a claim of this namespace, and the "
     "claim must be bound.",
+    "ContainerCreating": "Look at the pod's events: kubectl describe pod {pod}",
+    "Evicted": "Give the pods what their node ran out of: engine.resources, or more disk.",
+    "Failed": "Look at the pod: kubectl describe pod {pod}",
     "OutOfMemory": "Raise engine.resources.memory, or lower kvBuffer.size.",
     "InvalidInput": "Change what the message names.",
     "Crashing": "Look at the log: kubectl logs {pod} --previous",
@@ -50,7 +55,8 @@ _FIELDS = {
 }
 _BAD_INPUT_EXIT = 2
 _OUR_ERROR = re.compile(r"^seesaw (?:worker|router): (.+)$", re.MULTILINE)
-_MESSAGE_LIMIT = 1000
+MESSAGE_LIMIT = 1000
+_CREATING_S = 20  # a pod that takes longer may be waiting for something that never comes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,24 +76,62 @@ def is_going(pod: Pod) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
+def has_failed(pod: Pod) -> bool:
+    """Whether it will not run again; its controller makes another one."""
+    return bool(pod.get("status", {}).get("phase") == "Failed")
+
+
 def ip(pod: Pod) -> str | None:
     address: str | None = pod.get("status", {}).get("podIP")
     return address
 
 
-def trouble(pod: Pod) -> Trouble | None:
+def is_being_created(pod: Pod, now: dt.datetime) -> bool:
+    """Whether a pod has a node, and its containers have not been made for a while."""
+    status = pod.get("status", {})
+    states = [c.get("state", {}).get("waiting", {}) for c in _containers(pod)]
+    began = status.get("startTime")
+    if is_going(pod) or began is None or not any(map(_is_creating, states)):
+        return False
+    return (now - dt.datetime.fromisoformat(began)).total_seconds() > _CREATING_S
+
+
+def trouble(pod: Pod, warnings: Mapping[tuple[str, str], str]) -> Trouble | None:
     """The first thing that keeps a pod from serving, if it is more than that it still starts."""
     if is_ready(pod) or is_going(pod):
         return None
+    if has_failed(pod):
+        return _failed(pod)
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         message = scheduled.get("message", "")
         return _trouble(pod, "Unschedulable", message, next_step=_to_schedule(pod, message))
-    for status in pod.get("status", {}).get("containerStatuses", ()):
+    for status in _containers(pod):
         found = _container_trouble(pod, status)
         if found is not None:
             return found
-    return None
+    warning = warnings.get(("Pod", pod["metadata"]["name"]))
+    return None if warning is None else _trouble(pod, "ContainerCreating", warning)
+
+
+def _failed(pod: Pod) -> Trouble | None:
+    """Of a pod that will not run again, such as one that its node has evicted."""
+    status = pod["status"]
+    said = status.get("message") or status.get("reason")
+    if not said:
+        return next(
+            (t for c in _containers(pod) if (t := _container_trouble(pod, c)) is not None), None
+        )
+    return _trouble(pod, "Evicted" if status.get("reason") == "Evicted" else "Failed", said)
+
+
+def _containers(pod: Pod) -> list[dict[str, Any]]:
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+
+
+def _is_creating(waiting: dict[str, Any]) -> bool:
+    return waiting.get("reason") in ("ContainerCreating", "PodInitializing")
 
 
 def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
@@ -125,7 +169,7 @@ def _to_schedule(pod: Pod, message: str) -> str:
 
 def _trouble(pod: Pod, reason: str, message: str, next_step: str | None = None) -> Trouble:
     name = pod["metadata"]["name"]
-    text = message.strip()[:_MESSAGE_LIMIT].rstrip(".")
+    text = message.strip()[:MESSAGE_LIMIT].rstrip(".")
     then = _NEXT[next_step or reason].format(pod=name)
     return Trouble(reason=reason, message=f"Pod {name}: {text}. {then}")
 

@@ -15,11 +15,12 @@ from seesaw_operator import applying, planning
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
 from seesaw_operator.applying import Applier
-from seesaw_operator.conditions import Observed, is_settled, rejected, status_of
+from seesaw_operator.conditions import Before, is_settled, rejected, status_of
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import COMPONENT_LABEL, Owner
 from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.observed import TIME, Observed, lacking
 from seesaw_operator.plan import plan
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Ref, Store
@@ -27,10 +28,22 @@ from seesaw_operator.store import Key, Object, Ref, Store
 logger = logging.getLogger(__name__)
 
 
-class Writes(applying.Writes, Protocol):
-    """What reconciling does to a cluster."""
+_TOLD = (
+    ConditionType.ACCEPTED,
+    ConditionType.AVAILABLE,
+    ConditionType.STALLED,
+    ConditionType.DEGRADED,
+)
+_LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not watched
+_WAITED_S = 5.0
+_MOST_LOOKED_AT = 4
+
+
+class Calls(applying.Writes, Protocol):
+    """What reconciling does to a cluster, and asks it."""
 
     async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool: ...
+    async def warning(self, namespace: str, kind: str, name: str) -> str | None: ...
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None: ...
 
 
@@ -47,7 +60,7 @@ class Reconciler:
     def __init__(
         self,
         *,
-        cluster: Writes,
+        cluster: Calls,
         store: Store,
         measurements: Measurements,
         settings: OperatorSettings,
@@ -58,20 +71,24 @@ class Reconciler:
         self._settings = settings
         self._applier = Applier(cluster, store)
 
-    async def reconcile(self, key: Key) -> None:
-        """Make the cluster match the spec. Safe to run any number of times."""
+    async def reconcile(self, key: Key) -> float | None:
+        """Make the cluster match the spec. Safe to run any number of times.
+
+        Returns after how many seconds to look again, whatever happens; None if there is no need.
+        """
         resource = self._store.resource(key)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
-            return  # Kubernetes deletes what it owns
+            return None  # Kubernetes deletes what it owns
         old = _old_status(resource)
         generation = resource["metadata"]["generation"]
-        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        clock = dt.datetime.now(dt.UTC)
+        now = clock.strftime(TIME)
         try:
             spec = Spec.model_validate(resource["spec"])
         except ValidationError as error:
             status = rejected("InvalidSpec", _told(error), generation, old, now)
             await self._tell(resource, old, status)
-            return
+            return None
         owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
         seen = self._observed(key, owner)
         told = self._measurements.plan_of(key)
@@ -93,8 +110,23 @@ class Reconciler:
         seen = dataclasses.replace(
             self._observed(key, owner), plan=planning.plan_status(spec, told, applied, old)
         )
-        status = status_of(spec, owner, generation, seen, old, now)
+        if _waits(old, clock):
+            seen = dataclasses.replace(seen, warnings=await self._warnings(key, spec, seen, clock))
+        before = Before(status=old, now=now, progress_deadline_s=settings.timing.progress_s)
+        status = status_of(spec, owner, generation, seen, before)
         await self._tell(resource, old, status)
+        return None if is_settled(spec, seen) else _LOOK_AGAIN_S
+
+    async def _warnings(
+        self, key: Key, spec: Spec, seen: Observed, now: dt.datetime
+    ) -> dict[tuple[str, str], str]:
+        """What Kubernetes has recorded about objects that should have come further."""
+        found = {}
+        for about in lacking(spec, seen, now)[:_MOST_LOOKED_AT]:
+            warning = await self._cluster.warning(key.namespace, *about)
+            if warning is not None:
+                found[about] = warning
+        return found
 
     def _observed(self, key: Key, owner: Owner) -> Observed:
         pods: dict[str, list[Object]] = {WORKER: [], ROUTER: []}
@@ -123,41 +155,40 @@ class Reconciler:
         if self._store.resource(Key(namespace, name)) is resource:
             self._store.put_resource(resource | {"status": outside})
         before = {c.type: c for c in old.conditions}
-        blamed = {c.reason for c in status.conditions if _is_cause(c)}
+        told: set[str] = set()
         for condition in status.conditions:
-            if condition.type is ConditionType.READY and condition.reason in blamed:
-                continue  # told already, with the same words
-            if _is_news(condition, before.get(condition.type)):
+            if condition.message not in told and _is_news(condition, before.get(condition.type)):
                 kind = "Warning" if _is_bad(condition) else "Normal"
                 await self._cluster.record(
                     resource, kind, condition.reason, condition.message or condition.reason
                 )
+                told.add(condition.message)
         for reason, message in planning.news(old, status, resource):
             await self._cluster.record(resource, "Normal", reason, message)
 
 
+def _waits(old: Status, now: dt.datetime) -> bool:
+    """Whether nothing has come further since a while: what was made a moment ago takes one."""
+    if old.last_progress_time is None:
+        return False
+    since = dt.datetime.fromisoformat(old.last_progress_time)
+    return (now - since).total_seconds() > _WAITED_S
+
+
 def _is_news(condition: Condition, before: Condition | None) -> bool:
-    """Whether people would want to read of it: a change of Ready, Accepted or Degraded."""
-    if condition.type not in (
-        ConditionType.READY,
-        ConditionType.ACCEPTED,
-        ConditionType.DEGRADED,
-    ):
+    """Whether people would want to read of it. Ready follows from the others."""
+    if condition.type not in _TOLD:
         return False
     if before is None:
-        is_bad = _is_bad(condition) and condition.type is not ConditionType.READY
-        return is_bad or condition.type is ConditionType.ACCEPTED
+        return condition.type is ConditionType.ACCEPTED or (
+            _is_bad(condition) and condition.type is not ConditionType.AVAILABLE
+        )
     return (before.status, before.reason) != (condition.status, condition.reason)
 
 
 def _is_bad(condition: Condition) -> bool:
-    if condition.type is ConditionType.DEGRADED:
-        return condition.status == "True"
-    return condition.status == "False"
-
-
-def _is_cause(condition: Condition) -> bool:
-    return condition.type is not ConditionType.READY and _is_bad(condition)
+    is_abnormal = condition.type in (ConditionType.DEGRADED, ConditionType.STALLED)
+    return condition.status == ("True" if is_abnormal else "False")
 
 
 def _old_status(resource: Object) -> Status:

@@ -30,14 +30,16 @@ class Timing:
     pre_stop_s: how long a pod that is to go keeps serving, while routers and proxies learn of it.
     drain_s: how long it then may finish what it has begun.
     start_s: how long a worker may take until it answers at all; loading is not counted.
+    progress_s: how long nothing may move while something is to be done, before it is ``Stalled``.
     """
 
     pre_stop_s: int = 5
     drain_s: int = 600
     start_s: int = 600
+    progress_s: int = 1800
 
     def __post_init__(self) -> None:
-        for name in ("pre_stop_s", "drain_s", "start_s"):
+        for name in ("pre_stop_s", "drain_s", "start_s", "progress_s"):
             _check(name, getattr(self, name), at_least=1)
 
 

@@ -124,7 +124,7 @@ async def converged(server: ApiServer, namespace: str, operator: Operator) -> di
         status = found.get("status", {})
         return bool(
             status.get("observedGeneration") == found["metadata"]["generation"]
-            and len(status.get("conditions", ())) == 6
+            and len(status.get("conditions", ())) == 8
         )
 
     await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])

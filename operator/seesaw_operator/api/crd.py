@@ -75,11 +75,18 @@ def definition() -> Schema:
 def _columns() -> Iterable[Schema]:
     ready = '.status.conditions[?(@.type=="Ready")]'
     yield {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status"}
-    yield {"name": "Replicas", "type": "integer", "jsonPath": ".status.readyReplicas"}
+    yield {"name": "Replicas", "type": "string", "jsonPath": ".status.workers"}
     yield {"name": "Prefill", "type": "string", "jsonPath": ".status.layouts.prefill"}
     yield {"name": "Decode", "type": "string", "jsonPath": ".status.layouts.decode"}
     yield {"name": "Tok/s", "type": "integer", "jsonPath": ".status.measured.tokensPerSecond"}
     yield {"name": "URL", "type": "string", "jsonPath": ".status.url"}
+    available = '.status.conditions[?(@.type=="Available")]'
+    yield {
+        "name": "Available",
+        "type": "string",
+        "jsonPath": f"{available}.status",
+        "priority": 1,
+    }
     yield {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason", "priority": 1}
     yield {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 

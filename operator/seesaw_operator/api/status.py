@@ -9,13 +9,19 @@ from seesaw_operator.api.model import ApiModel
 
 
 class ConditionType(StrEnum):
-    """What a condition is about. ``Ready`` sums up."""
+    """What a condition is about.
+
+    ``Ready``: all is as the latest spec says, and serves. ``Available``: something serves.
+    ``Reconciling`` and ``Stalled`` are those of kstatus, by which tools know a rollout's end.
+    """
 
     ACCEPTED = "Accepted"
     WORKERS_READY = "WorkersReady"
     ROUTER_READY = "RouterReady"
-    PROGRESSING = "Progressing"
+    AVAILABLE = "Available"
     READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
     DEGRADED = "Degraded"
 
 
@@ -123,17 +129,26 @@ class Status(ApiModel):
         default=None, description="The generation of the spec that this status is about."
     )
     url: str | None = Field(default=None, description="The endpoint, inside the cluster.")
+    workers: str | None = Field(
+        default=None, description="Workers that serve, and how many are wanted, such as 1/2."
+    )
     replicas: int = Field(default=0, description="Worker pods that exist.")
     ready_replicas: int = Field(default=0, description="Worker pods that serve.")
     updated_replicas: int = Field(default=0, description="Worker pods that match the spec.")
     router_replicas: int = Field(default=0, description="Routers that serve.")
+    last_progress_time: str | None = Field(
+        default=None,
+        description="When more pods last existed, matched the spec or served, or the spec changed.",
+        json_schema_extra={"format": "date-time"},
+    )
     selector: str | None = Field(default=None, description="Selects the worker pods.")
     layouts: LayoutsInForce | None = Field(default=None, description="The layouts in force.")
     plan: Plan | None = Field(default=None, description="What the planner chose, where it chooses.")
     measured: Measured | None = Field(default=None, description="What the workers report.")
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        description="Accepted, WorkersReady, RouterReady, Progressing, Ready and Degraded.",
+        description="Accepted, WorkersReady, RouterReady, Available, Ready, Reconciling, Stalled "
+        "and Degraded.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],

@@ -68,6 +68,11 @@ def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
     ]
 
 
+def num_routers(spec: Spec) -> int:
+    """Routers that are wanted: none where no worker is."""
+    return spec.router.replicas if spec.replicas else 0
+
+
 def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
     """The command line of a router."""
     return [
@@ -86,7 +91,7 @@ def _deployment(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Man
         "kind": "Deployment",
         "metadata": owner.metadata(owner.router, COMPONENT),
         "spec": {
-            "replicas": spec.router.replicas,
+            "replicas": num_routers(spec),
             "revisionHistoryLimit": 3,
             "strategy": {
                 "type": "RollingUpdate",

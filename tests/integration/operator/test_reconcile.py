@@ -41,8 +41,10 @@ async def test_a_resource_gets_its_objects_and_a_status(
             "Accepted": "True",
             "WorkersReady": "False",
             "RouterReady": "False",
-            "Progressing": "True",
+            "Available": "False",
             "Ready": "False",
+            "Reconciling": "True",
+            "Stalled": "False",
             "Degraded": "False",
         }
         status = (await apiserver.get(resource("first")))["status"]
@@ -67,8 +69,17 @@ async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
 ) -> None:
     await make_namespace(apiserver, "quiet")
     async with operated(apiserver, "quiet", tmp_path) as (_, operator):
-        await deploy(apiserver, "quiet", SPEC)
-        before = versions(await converged(apiserver, "quiet", operator))
+        await deploy(apiserver, "quiet", SPEC | {"replicas": 0})
+        found = await converged(apiserver, "quiet", operator)
+        for name in ("statefulsets/llama-worker", "deployments/llama-router"):  # as controllers do
+            counted = {"observedGeneration": found[name]["metadata"]["generation"], "replicas": 0}
+            await apiserver.patch(f"{path('quiet', *name.split('/'))}/status", {"status": counted})
+
+        async def is_settled() -> bool:
+            return (await conditions(apiserver, "quiet"))["Reconciling"]["status"] == "False"
+
+        await until(is_settled, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        before = versions(await objects(apiserver, "quiet"))
         itself = (await apiserver.get(resource("quiet")))["metadata"]["resourceVersion"]
     async with operated(apiserver, "quiet", tmp_path, "--resync-s=2") as (proxy, operator):
         await until(
@@ -277,6 +288,38 @@ async def test_what_an_orphaning_deletion_left_is_adopted_by_the_next_of_that_na
             (owner,) = body["metadata"]["ownerReferences"]
             assert owner["uid"] == made["metadata"]["uid"]
         assert after["statefulsets/llama-worker"]["spec"]["replicas"] == 2
+
+
+async def test_pods_that_are_refused_are_told_with_the_words_of_their_controllers_event(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "quota")
+    async with operated(apiserver, "quota", tmp_path) as (_, operator):
+        await deploy(apiserver, "quota", SPEC)
+        found = await converged(apiserver, "quota", operator)
+        workers = found["statefulsets/llama-worker"]["metadata"]
+        said = "create Pod llama-worker-0 failed error: exceeded quota: gpus, used: 8, limited: 8"
+        event = {
+            "metadata": {"generateName": "llama-worker-"},
+            "involvedObject": {
+                "kind": "StatefulSet",
+                "name": "llama-worker",
+                "namespace": "quota",
+                "uid": workers["uid"],
+            },
+            "type": "Warning",
+            "reason": "FailedCreate",
+            "message": said,
+            "lastTimestamp": "2026-01-01T00:00:00Z",
+        }
+        made = await apiserver.create("/api/v1/namespaces/quota/events", event)
+        assert made["kind"] == "Event", made
+
+        async def is_told() -> bool:
+            degraded = (await conditions(apiserver, "quota"))["Degraded"]
+            return degraded["reason"] == "PodsRefused" and "limited: 8" in degraded["message"]
+
+        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
 
 
 async def test_an_apiserver_in_trouble_is_not_told_as_a_users_mistake(

@@ -1,14 +1,16 @@
 """What a status says: conditions with reasons, messages and next steps, from what is seen."""
 
 import dataclasses
+import datetime as dt
 from typing import Any
 
 import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Observed, rejected, status_of
+from seesaw_operator.conditions import Before, rejected, status_of
 from seesaw_operator.names import Owner
+from seesaw_operator.observed import Observed, lacking
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
 SPEC = Spec.model_validate({"model": {"uri": "org/m"}, "accelerator": {"count": 2}, "replicas": 2})
@@ -49,8 +51,15 @@ def observed(*workers: dict[str, Any], routers: tuple[Any, ...] = (ready("r"),))
 
 
 def conditions(seen: Observed, spec: Spec = SPEC, old: Status | None = None) -> dict[str, Any]:
-    status = status_of(spec, OWNER, 7, seen, old or Status(), "2026-01-01T00:00:00Z")
+    status = told(seen, spec, old)
     return {c.type.value: c for c in status.conditions}
+
+
+def told(
+    seen: Observed, spec: Spec = SPEC, old: Status | None = None, now: str = "2026-01-01T00:00:00Z"
+) -> Status:
+    before = Before(status=old or Status(), now=now, progress_deadline_s=600)
+    return status_of(spec, OWNER, 7, seen, before)
 
 
 def test_all_is_well_when_all_pods_serve() -> None:
@@ -60,19 +69,97 @@ def test_all_is_well_when_all_pods_serve() -> None:
         "Accepted": "True",
         "WorkersReady": "True",
         "RouterReady": "True",
-        "Progressing": "False",
+        "Available": "True",
         "Ready": "True",
+        "Reconciling": "False",
+        "Stalled": "False",
         "Degraded": "False",
     }
     assert found["Ready"].message == "Serving at http://llama.team.svc/v1."
     assert {c.observed_generation for c in found.values()} == {7}
 
 
-def test_it_is_ready_as_long_as_one_worker_and_one_router_serve() -> None:
+def test_it_is_available_as_long_as_one_worker_and_one_router_serve() -> None:
     found = conditions(observed(ready("a"), crashed("b", 1, "boom")))
-    assert found["Ready"].status == "True"
+    assert found["Available"].status == "True"
     assert found["WorkersReady"].status == "False"
     assert found["Degraded"].status == "True"
+
+
+def test_it_is_not_ready_before_every_pod_is_as_the_latest_spec_says() -> None:
+    broken = {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}
+    rolling = dataclasses.replace(
+        observed(ready("a"), pod("b", containerStatuses=[{"state": broken}])),
+        stateful_set=stateful_set(updated=1),
+    )
+    found = conditions(rolling)
+    assert found["Available"].status == "True"
+    assert (found["Ready"].status, found["Ready"].reason) == ("False", "ImagePullFailed")
+    assert found["Reconciling"].status == "True"
+
+
+def test_it_is_stalled_once_nothing_has_moved_for_the_progress_deadline() -> None:
+    seen = observed(ready("a"), crashed("b", 1, "boom"))
+    first = told(seen, now="2026-01-01T00:00:00Z")
+    assert truth(first, "Stalled") == "False"
+    assert truth(told(seen, old=first, now="2026-01-01T00:10:00Z"), "Stalled") == "False"
+    late = told(seen, old=first, now="2026-01-01T00:10:01Z")
+    assert truth(late, "Stalled") == "True"
+    assert "boom" in next(c.message for c in late.conditions if c.type == "Stalled")
+    more = told(observed(ready("a"), ready("b")), old=late, now="2026-01-01T00:20:00Z")
+    assert truth(more, "Stalled") == "False"
+
+
+def truth(status: Status, name: str) -> str:
+    return next(c.status for c in status.conditions if c.type == name)
+
+
+def test_pods_that_a_quota_refuses_are_trouble_with_the_quotas_words() -> None:
+    said = 'pods "llama-worker-0" is forbidden: exceeded quota: gpus'
+    named = stateful_set(replicas=0, updated=0)
+    named["metadata"]["name"] = "llama-worker"
+    seen = dataclasses.replace(
+        observed(), stateful_set=named, warnings={("StatefulSet", "llama-worker"): said}
+    )
+    found = conditions(seen)
+    for name in ("Degraded", "Ready", "Available"):
+        assert (found[name].reason, said in found[name].message) == ("PodsRefused", True)
+
+
+def test_routers_that_a_quota_refuses_are_trouble_too() -> None:
+    router = deployment(updated=0)
+    router["metadata"]["name"] = "llama-router"
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
+    router["status"] |= {"conditions": [failure], "replicas": 0}
+    seen = dataclasses.replace(observed(ready("a"), ready("b"), routers=()), router=router)
+    assert conditions(seen)["Degraded"].reason == "PodsRefused"
+
+
+def test_an_evicted_pod_says_what_its_node_ran_out_of() -> None:
+    evicted = pod("a", phase="Failed", reason="Evicted", message="The node was low on memory")
+    found = conditions(observed(evicted, ready("b")))
+    assert found["Degraded"].reason == "Evicted"
+    assert "low on memory" in found["Degraded"].message
+    replaced = observed(ready("a"), ready("b"), routers=(evicted, ready("r")))
+    assert conditions(replaced)["Degraded"].status == "False"
+
+
+@pytest.mark.parametrize(("age_s", "is_looked_at"), [(10, False), (40, True)])
+def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
+    age_s: int, is_looked_at: bool
+) -> None:
+    creating = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+    began = "2026-01-01T00:00:00Z"
+    seen = observed(pod("a", startTime=began, containerStatuses=creating), ready("b"))
+    now = dt.datetime(2026, 1, 1, 0, 0, age_s, tzinfo=dt.UTC)
+    assert lacking(SPEC, seen, now) == ([("Pod", "a")] if is_looked_at else [])
+    if is_looked_at:
+        said = 'MountVolume.SetUp failed: configmap "x" not found'
+        found = conditions(dataclasses.replace(seen, warnings={("Pod", "a"): said}))
+        assert (found["Degraded"].reason, said in found["Degraded"].message) == (
+            "ContainerCreating",
+            True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -144,40 +231,44 @@ def test_a_loading_worker_is_no_trouble() -> None:
     loading = pod("a", containerStatuses=[{"state": {"running": {}}}])
     found = conditions(observed(loading, routers=()))
     assert found["Degraded"].status == "False"
-    assert found["Ready"].reason == "NotAllServe"
+    assert found["Available"].reason == "NotAllServe"
 
 
 def test_it_progresses_while_routers_are_replaced() -> None:
     seen = observed(ready("a"), ready("b"))
     rolling = dataclasses.replace(seen, router=deployment(updated=0))
-    assert conditions(seen)["Progressing"].status == "False"
-    assert conditions(rolling)["Progressing"].reason == "RollingOut"
+    assert conditions(seen)["Reconciling"].status == "False"
+    assert conditions(rolling)["Reconciling"].reason == "RollingOut"
 
 
 @pytest.mark.parametrize("served", [True, False])
 def test_what_is_not_accepted_leaves_what_serves_as_it_was(served: bool) -> None:
     seen = observed(ready("a"), ready("b")) if served else observed(routers=())
-    old = status_of(SPEC, OWNER, 6, seen, Status(), "2025-01-01T00:00:00Z")
+    old = told(seen, now="2025-01-01T00:00:00Z")
     new = rejected("NotApplied", "quota", 7, old, "2026-01-01T00:00:00Z")
     found = {c.type.value: c for c in new.conditions}
-    assert len(found) == len(new.conditions) == 6
-    assert (found["Accepted"].status, found["Accepted"].message) == ("False", "quota")
-    assert found["Ready"].reason == ("Serving" if served else "NotApplied")
+    assert len(found) == len(new.conditions) == 8
+    for name in ("Accepted", "Ready", "Stalled"):
+        assert (found[name].reason, found[name].message) == ("NotApplied", "quota")
+    assert found["Available"].status == ("True" if served else "False")
     assert new.observed_generation == 7
 
 
-def test_scaled_to_zero_is_not_ready_and_says_so() -> None:
+def test_scaled_to_zero_is_healthy_and_says_so() -> None:
     spec = SPEC.model_copy(update={"replicas": 0})
-    found = conditions(observed(routers=()), spec)
-    assert (found["Ready"].status, found["Ready"].reason) == ("False", "ScaledToZero")
+    none = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}
+    seen = dataclasses.replace(observed(routers=()), stateful_set=none, router=none)
+    found = conditions(seen, spec)
+    assert (found["Ready"].status, found["Ready"].reason) == ("True", "ScaledToZero")
+    assert (found["Available"].status, found["Available"].reason) == ("False", "ScaledToZero")
+    assert found["Degraded"].status == "False"
+    assert told(seen, spec).workers == "0/0"
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    old = status_of(
-        SPEC, OWNER, 6, observed(ready("a"), ready("b")), Status(), "2025-01-01T00:00:00Z"
-    )
+    old = told(observed(ready("a"), ready("b")), now="2025-01-01T00:00:00Z")
     found = conditions(observed(ready("a")), old=old)
-    assert found["Ready"].last_transition_time == "2025-01-01T00:00:00Z"
+    assert found["Available"].last_transition_time == "2025-01-01T00:00:00Z"
     assert found["WorkersReady"].last_transition_time == "2026-01-01T00:00:00Z"
 
 
@@ -205,5 +296,5 @@ def test_a_workers_trouble_is_told_before_a_routers_each_with_its_own_advice() -
 
 def test_it_progresses_until_every_worker_serves() -> None:
     found = conditions(observed(ready("a"), pod("b")))
-    assert (found["Progressing"].status, found["Progressing"].reason) == ("True", "Starting")
-    assert found["Progressing"].message == "1 of 2 worker pods serve."
+    assert (found["Reconciling"].status, found["Reconciling"].reason) == ("True", "Starting")
+    assert found["Reconciling"].message == "1 of 2 worker pods serve."

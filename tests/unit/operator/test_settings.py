@@ -17,6 +17,7 @@ CHANGES = {
     "--lease-name=n": "lease_name",
     "--pre-stop-s=9": "timing.pre_stop_s",
     "--drain-s=9": "timing.drain_s",
+    "--progress-s=9": "timing.progress_s",
     "--start-s=9": "timing.start_s",
     "--measure-every-s=9": "measure_every_s",
     "--resync-s=9": "resync_s",

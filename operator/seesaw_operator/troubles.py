@@ -1,0 +1,55 @@
+"""All that keeps a resource's pods from serving, the worst first. Pure."""
+
+from collections.abc import Iterable
+
+from seesaw_operator import pods
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.objects.router import num_routers
+from seesaw_operator.observed import Observed
+from seesaw_operator.pods import Trouble
+
+_REFUSED = (
+    "Raise the quota or change the limit range that the message names, or lower replicas, "
+    "accelerator.count, engine.resources or kvBuffer.size."
+)
+
+
+def troubles(spec: Spec, seen: Observed) -> list[Trouble]:
+    """Pods that cannot be made, then pods in trouble; workers before routers."""
+    routers = seen.router_pods
+    if seen.is_router_rolled_out(num_routers(spec)):  # one that was evicted has been replaced
+        routers = tuple(p for p in routers if not pods.has_failed(p))
+    return [
+        *_unmade_workers(spec, seen),
+        *_of(seen.worker_pods, seen),
+        *_unmade_routers(seen),
+        *_of(routers, seen),
+    ]
+
+
+def _of(all_pods: Iterable[pods.Pod], seen: Observed) -> list[Trouble]:
+    in_order = sorted(all_pods, key=lambda p: str(p["metadata"]["name"]))
+    return [t for p in in_order if (t := pods.trouble(p, seen.warnings)) is not None]
+
+
+def _unmade_workers(spec: Spec, seen: Observed) -> list[Trouble]:
+    """A StatefulSet has no condition for it: only its events say why a pod is missing."""
+    if seen.stateful_set is None or seen.num_workers >= spec.replicas:
+        return []
+    name = seen.stateful_set["metadata"]["name"]
+    warning = seen.warnings.get(("StatefulSet", name))
+    return [] if warning is None else [_unmade("StatefulSet", name, warning)]
+
+
+def _unmade_routers(seen: Observed) -> list[Trouble]:
+    found = (seen.router or {}).get("status", {}).get("conditions", ())
+    return [
+        _unmade("Deployment", (seen.router or {})["metadata"]["name"], c.get("message", ""))
+        for c in found
+        if c.get("type") == "ReplicaFailure" and c.get("status") == "True"
+    ]
+
+
+def _unmade(kind: str, name: str, said: str) -> Trouble:
+    text = said.strip()[: pods.MESSAGE_LIMIT].rstrip(".")
+    return Trouble(reason="PodsRefused", message=f"{kind} {name}: {text}. {_REFUSED}")
