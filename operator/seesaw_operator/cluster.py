@@ -1,41 +1,29 @@
 """The only code that talks to Kubernetes; but the watch on our own resource is kopf's."""
 
-import asyncio
 import contextlib
 import datetime as dt
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
-from kubernetes.aio import client, watch
+from kubernetes.aio import client
 from kubernetes.aio.dynamic import DynamicClient
-from kubernetes.aio.dynamic.exceptions import NotFoundError
+from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.encoding import CONTENT_TYPE, apply_body
 from seesaw_operator.errors import RefusedError, UnavailableError
 from seesaw_operator.health import Metrics
-from seesaw_operator.names import DEPLOYMENT_LABEL, MANAGER
-from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
+from seesaw_operator.names import MANAGER
+from seesaw_operator.store import Object
 
 logger = logging.getLogger(__name__)
 
-WATCHED = (
-    ("v1", "Pod"),
-    ("v1", "Service"),
-    ("v1", "ServiceAccount"),
-    ("apps/v1", "StatefulSet"),
-    ("apps/v1", "Deployment"),
-    ("policy/v1", "PodDisruptionBudget"),
-    ("rbac.authorization.k8s.io/v1", "Role"),
-    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
-)
-_RETRY_S = 2.0
 _MOST_EVENTS = 200
-_FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
+_LEASES = 4
+_TOO_MANY, _SERVER_ERROR = 429, 500
 _UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -109,6 +97,41 @@ class Cluster:
         body: Object = applied.to_dict()
         return body
 
+    async def claim(self, resource: Object, operator: str) -> bool:
+        """Write down who looks after a resource, as long as nobody has changed it meanwhile.
+
+        Raises: RefusedError, UnavailableError.
+        """
+        metadata = resource["metadata"]
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": {key: metadata[key] for key in ("name", "namespace", "resourceVersion")},
+            "status": (resource.get("status") or {}) | {"managedBy": operator},
+        }
+        with _translated(body):
+            sub = (await self._resource(body)).status
+            try:
+                await self._send(sub, body)
+            except (NotFoundError, ConflictError):
+                return False
+        return True
+
+    async def is_operator_alive(self, operator: str) -> bool:
+        """Whether the Lease ``NAMESPACE/NAME`` is held. Yes, if that cannot be found out."""
+        namespace, _, name = operator.partition("/")
+        leases = await self._dynamic.resources.get(
+            api_version="coordination.k8s.io/v1", kind="Lease"
+        )
+        try:
+            found = (await leases.get(namespace=namespace, name=name)).to_dict()
+        except NotFoundError:
+            return False
+        except _UNREACHABLE as error:
+            logger.warning("the Lease %s cannot be read: %s", operator, error)
+            return True
+        return _is_held(found.get("spec") or {}, dt.datetime.now(dt.UTC))
+
     async def warning(self, namespace: str, kind: str, name: str) -> str | None:
         """The latest warning recorded about an object; None if there is none to be had."""
         events = await self._dynamic.resources.get(api_version="v1", kind="Event")
@@ -156,98 +179,6 @@ class Cluster:
         except _UNREACHABLE as error:
             logger.warning("the event %s was not recorded: %s", reason, error)
 
-    async def follow(
-        self,
-        store: Store,
-        on_change: Callable[[Object], None],
-        namespaces: Iterable[str],
-        is_ready: Callable[[], None],
-    ) -> None:
-        """Keep the store's children up to date for ever; ``is_ready`` after the first lists."""
-        places: list[str | None] = [*namespaces] or [None]
-        listed = [asyncio.Event() for _ in WATCHED for _ in places]
-        async with asyncio.TaskGroup() as tasks:
-            events = iter(listed)
-            for api_version, kind in WATCHED:
-                for place in places:
-                    one = _Follower(
-                        dynamic=self._dynamic,
-                        api_version=api_version,
-                        kind=kind,
-                        namespace=place,
-                        store=store,
-                        on_change=on_change,
-                    )
-                    tasks.create_task(one.run(next(events)))
-            for event in listed:
-                await event.wait()
-            is_ready()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Follower:
-    """Lists and watches one kind in one place."""
-
-    dynamic: DynamicClient
-    api_version: str
-    kind: str
-    namespace: str | None
-    store: Store
-    on_change: Callable[[Object], None]
-
-    async def run(self, listed: asyncio.Event) -> None:
-        while True:
-            try:
-                await self._once(listed)
-            except _UNREACHABLE as error:
-                if getattr(error, "status", None) == _FORBIDDEN:
-                    listed.set()  # a namespace that is gone must not keep the others waiting
-                logger.warning("watching %s: %s; again in %.0f s", self.kind, error, _RETRY_S)
-                await asyncio.sleep(_RETRY_S)
-
-    async def _once(self, listed: asyncio.Event) -> None:
-        resource = await self.dynamic.resources.get(api_version=self.api_version, kind=self.kind)
-        found = (
-            await resource.get(namespace=self.namespace, label_selector=DEPLOYMENT_LABEL)
-        ).to_dict()
-        self._replace(found["items"])
-        listed.set()
-        watcher = watch.Watch()
-        async for event in watcher.stream(
-            resource.get,
-            namespace=self.namespace,
-            label_selector=DEPLOYMENT_LABEL,
-            resource_version=found["metadata"]["resourceVersion"],
-            serialize=False,
-        ):
-            if not isinstance(event, dict):  # the library hands on what is no JSON
-                raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
-            self._take(event["type"], event["raw_object"])
-
-    def _replace(self, items: list[Object]) -> None:
-        seen = set()
-        for item in items:
-            body = {"apiVersion": self.api_version, "kind": self.kind} | item
-            seen.add(ref_of(body))
-            self._take("ADDED", body)
-        for ref in self.store.refs(self.kind) - seen:
-            if self.namespace in (None, ref.namespace):
-                self._gone(ref)
-
-    def _take(self, kind: str, body: Object) -> None:
-        if kind == "DELETED":
-            self._gone(ref_of(body))
-        elif kind in ("ADDED", "MODIFIED"):
-            self.store.put_child(body)
-            if owner_of(body) is not None:
-                self.on_change(body)
-
-    def _gone(self, ref: Ref) -> None:
-        body = self.store.child(ref)
-        self.store.drop_child(ref)
-        if body is not None:
-            self.on_change(body)
-
 
 @contextlib.contextmanager
 def _translated(manifest: Object) -> Iterator[None]:
@@ -261,6 +192,14 @@ def _translated(manifest: Object) -> Iterator[None]:
         raise RefusedError(said) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise UnavailableError(f"{_title(manifest)}: {error!r}") from error
+
+
+def _is_held(lease: Object, now: dt.datetime) -> bool:
+    renewed, lasts_s = lease.get("renewTime"), lease.get("leaseDurationSeconds")
+    if not lease.get("holderIdentity") or renewed is None or lasts_s is None:
+        return False
+    age = now - dt.datetime.fromisoformat(renewed)
+    return age.total_seconds() < _LEASES * float(lasts_s)  # clocks differ, operators restart
 
 
 def _last_seen(event: Object) -> str:

@@ -59,6 +59,7 @@ def status_of(spec: Spec, owner: Owner, generation: int, seen: Observed, before:
     is_late = waited_s > before.progress_deadline_s
     return Status(
         observed_generation=generation,
+        managed_by=old.managed_by,
         url=owner.url,
         workers=f"{seen.num_serving}/{spec.replicas}",
         **counts,

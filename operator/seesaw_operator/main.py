@@ -20,6 +20,7 @@ from seesaw_operator.measure import Meter
 from seesaw_operator.reconcile import Reconciler
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Store, owner_of
+from seesaw_operator.watching import follow
 from seesaw_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ async def _lead(
         registry = kopf.OperatorRegistry()
         register(registry, store, queue)
         tasks.create_task(
-            cluster.follow(store, changed, settings.namespaces, is_ready=is_listed.set)
+            follow(dynamic, store, changed, settings.namespaces, is_ready=is_listed.set)
         )
         tasks.create_task(_follow_resources(registry, settings, stop))
         tasks.create_task(meter.run(settings.measure_every_s))

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from seesaw_operator import applying, planning
+from seesaw_operator import applying, claims, planning
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
 from seesaw_operator.applying import Applier
+from seesaw_operator.claims import Claims
 from seesaw_operator.conditions import Before, is_settled, rejected, status_of
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import COMPONENT_LABEL, Owner
@@ -36,15 +37,15 @@ _TOLD = (
 )
 _LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not watched
 _WAITED_S = 5.0
+_CLAIM_AGAIN_S = 60.0
 _MOST_LOOKED_AT = 4
 
 
-class Calls(applying.Writes, Protocol):
+class Calls(applying.Writes, claims.Claiming, Protocol):
     """What reconciling does to a cluster, and asks it."""
 
     async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool: ...
     async def warning(self, namespace: str, kind: str, name: str) -> str | None: ...
-    async def record(self, resource: Object, kind: str, reason: str, message: str) -> None: ...
 
 
 class Measurements(Protocol):
@@ -70,6 +71,7 @@ class Reconciler:
         self._measurements = measurements
         self._settings = settings
         self._applier = Applier(cluster, store)
+        self._claims = Claims(cluster, settings.operator)
 
     async def reconcile(self, key: Key) -> float | None:
         """Make the cluster match the spec. Safe to run any number of times.
@@ -79,7 +81,9 @@ class Reconciler:
         resource = self._store.resource(key)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             return None  # Kubernetes deletes what it owns
-        old = _old_status(resource)
+        if not await self._claims.hold(resource):
+            return _CLAIM_AGAIN_S
+        old = _old_status(resource).model_copy(update={"managed_by": self._settings.operator})
         generation = resource["metadata"]["generation"]
         clock = dt.datetime.now(dt.UTC)
         now = clock.strftime(TIME)

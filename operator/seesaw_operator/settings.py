@@ -66,6 +66,11 @@ class OperatorSettings:
     resync_s: float = 300.0
     port: int = 8080
 
+    @property
+    def operator(self) -> str:
+        """This operator's name in the cluster."""
+        return f"{self.lease_namespace}/{self.lease_name}"
+
     def __post_init__(self) -> None:
         _check("measure_every_s", self.measure_every_s, at_least=0.1)
         _check("resync_s", self.resync_s, at_least=1)

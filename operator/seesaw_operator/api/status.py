@@ -128,6 +128,11 @@ class Status(ApiModel):
     observed_generation: int | None = Field(
         default=None, description="The generation of the spec that this status is about."
     )
+    managed_by: str | None = Field(
+        default=None,
+        description="The operator that looks after the resource, by the NAMESPACE/NAME of its "
+        "Lease. Another one leaves it alone as long as that Lease is held.",
+    )
     url: str | None = Field(default=None, description="The endpoint, inside the cluster.")
     workers: str | None = Field(
         default=None, description="Workers that serve, and how many are wanted, such as 1/2."

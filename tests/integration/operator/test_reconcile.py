@@ -76,7 +76,7 @@ async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
             await apiserver.patch(f"{path('quiet', *name.split('/'))}/status", {"status": counted})
 
         async def is_settled() -> bool:
-            return (await conditions(apiserver, "quiet"))["Reconciling"]["status"] == "False"
+            return bool((await conditions(apiserver, "quiet"))["Reconciling"]["status"] == "False")
 
         await until(is_settled, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
         before = versions(await objects(apiserver, "quiet"))
@@ -220,6 +220,42 @@ async def test_two_operators_never_act_at_once(apiserver: ApiServer, tmp_path: P
             await until(
                 lambda: asyncio.sleep(0, bool(proxy.writes)), 12.0, lambda: "nobody took over"
             )
+        finally:
+            second.end()
+
+
+async def test_of_two_releases_one_looks_after_a_resource_and_the_other_says_so(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "fought")
+    async with (
+        operated(apiserver, "fought", tmp_path, "--drain-s=7", lease="one") as (_, first),
+        Proxy(apiserver).running() as proxy,
+    ):
+        await deploy(apiserver, "fought", SPEC)
+        before = versions(await converged(apiserver, "fought", first))
+        second = Operator(proxy, "fought", tmp_path, lease="two", flags=("--drain-s=8",))
+        try:
+
+            async def is_told() -> bool:
+                events = await apiserver.get("/api/v1/namespaces/fought/events")
+                return any(
+                    e["reason"] == "ManagedElsewhere" and "fought/one" in e["message"]
+                    for e in events["items"]
+                )
+
+            await until(is_told, CONVERGE_S, lambda: second.log.read_text()[-3000:])
+            await asyncio.sleep(5.0)
+            assert versions(await objects(apiserver, "fought")) == before
+            assert {w for w in proxy.writes if "/events" not in w[1]} == set()
+            assert await first.stop() == 0  # and so gives its Lease back
+            await apiserver.patch(resource("fought"), {"spec": {"replicas": 2}})
+
+            async def is_taken_over() -> bool:
+                found = await apiserver.get(path("fought", "statefulsets", "llama-worker"))
+                return "--drain-timeout-s=8" in str(found["spec"]["template"])
+
+            await until(is_taken_over, CONVERGE_S, lambda: second.log.read_text()[-3000:])
         finally:
             second.end()
 
