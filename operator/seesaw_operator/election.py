@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,11 +19,18 @@ logger = logging.getLogger(__name__)
 
 _LEASE_S, _RENEW_S, _RETRY_S = 15, 10, 2
 _CALL_S = 4.0  # so that a leader knows before its Lease runs out
+_MARGIN_S = 3.0  # so that it has ended by then
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class _Lock(LeaseLock):
-    """A lock that an apiserver which cannot be reached only delays."""
+    """A lock that an apiserver which cannot be reached only delays.
+
+    ``ends_s`` is until when it is certainly ours, by the monotonic clock: a Lease counts from when
+    its renewal was sent, whenever the answer came.
+    """
+
+    ends_s = 0.0
 
     async def get(self, name: str, namespace: str) -> Any:
         try:
@@ -33,6 +41,7 @@ class _Lock(LeaseLock):
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
         # The library's own passes a value that the library's own client refuses.
+        asked_s = time.monotonic()
         body = client.V1Lease(
             metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record)
         )
@@ -42,14 +51,24 @@ class _Lock(LeaseLock):
         except (client.exceptions.ApiException, *_UNREACHABLE) as error:
             logger.warning("the Lease cannot be made: %s", error)
             return False
+        self.ends_s = asked_s + _LEASE_S - _MARGIN_S
         return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
+        asked_s = time.monotonic()
         try:
             async with asyncio.timeout(_CALL_S):
-                return bool(await super().update(name, namespace, updated_record))
+                if not await super().update(name, namespace, updated_record):
+                    return False
         except _UNREACHABLE:
             return False
+        self.ends_s = asked_s + _LEASE_S - _MARGIN_S
+        return True
+
+    async def expired(self) -> None:
+        """Wait until it is not certainly ours any more. Requires: it was won."""
+        while (left_s := self.ends_s - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
 
 
 class Lease:
@@ -68,9 +87,10 @@ class Lease:
             won.set()
             await lost.wait()
 
+        lock = _Lock(self._name, self._namespace, self._identity, self._api)
         election = LeaderElection(
             Config(
-                _Lock(self._name, self._namespace, self._identity, self._api),
+                lock,
                 lease_duration=_LEASE_S,
                 renew_deadline=_RENEW_S,
                 retry_period=_RETRY_S,
@@ -82,14 +102,19 @@ class Lease:
         electing = asyncio.create_task(election.run())
         electing.add_done_callback(lambda _: lost.set())
         waiting = asyncio.create_task(won.wait())
+        expiring: asyncio.Task[None] | None = None
         try:
             await asyncio.wait((electing, waiting), return_when=asyncio.FIRST_COMPLETED)
             if electing.done():
                 await electing  # its error says why
+            expiring = asyncio.create_task(lock.expired())
+            expiring.add_done_callback(lambda _: lost.set())
             yield lost
         finally:
             waiting.cancel()
             electing.cancel()
+            if expiring is not None:
+                expiring.cancel()
             if won.is_set() and not lost.is_set():
                 await self._give_back()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import time
 
@@ -24,6 +25,8 @@ from seesaw_operator.watching import follow
 from seesaw_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
+
+_END_S = 2.5
 
 
 async def run(settings: OperatorSettings) -> int:
@@ -82,7 +85,11 @@ async def _lead_while_elected(
             metrics.leads.set(0)
             for task in (leading, losing):
                 task.cancel()
-            await asyncio.gather(leading, losing, return_exceptions=True)
+            left_s = _END_S if lost.is_set() else None
+            _, running = await asyncio.wait((leading, losing), timeout=left_s)
+            if running:  # a library that does not let go must not keep a former leader alive
+                logger.error("cannot end in order within %.0f s", _END_S)
+                os._exit(1)
 
 
 async def _lead(

@@ -1,5 +1,6 @@
 """A proxy between an operator and the apiserver, which counts calls."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
@@ -27,6 +28,7 @@ class Proxy:
         self.calls: list[Call] = []
         self.on_write: Callable[[int], None] = lambda _: None
         self.refuse: Callable[[Call], int | None] = lambda _: None
+        self.hang = False  # answer nothing any more
         self.url = ""
         self._open: list[web.Request] = []
 
@@ -60,6 +62,8 @@ class Proxy:
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         self.calls.append((request.method, request.path_qs))
+        if self.hang:
+            await asyncio.Event().wait()
         refused = self.refuse(self.calls[-1])
         if refused is not None:
             await request.read()

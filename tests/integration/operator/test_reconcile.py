@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from control_plane.apiserver import ApiServer, Json
 from control_plane.operators import Operator
 from control_plane.processes import until
@@ -27,6 +29,7 @@ from control_plane.resources import (
 )
 
 QUIET_S = 8.0
+LEASE_S = 15.0
 
 
 async def test_a_resource_gets_its_objects_and_a_status(
@@ -222,6 +225,29 @@ async def test_two_operators_never_act_at_once(apiserver: ApiServer, tmp_path: P
             )
         finally:
             second.end()
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["refused", "unanswered"])
+async def test_an_operator_that_cannot_renew_its_lease_ends_before_another_may_act(
+    apiserver: ApiServer, tmp_path: Path, answers: bool
+) -> None:
+    namespace = f"lost-{answers}".lower()
+    await make_namespace(apiserver, namespace)
+    async with operated(apiserver, namespace, tmp_path) as (proxy, operator):
+        await deploy(apiserver, namespace, SPEC)
+        await converged(apiserver, namespace, operator)
+        began = asyncio.get_running_loop().time()
+        if answers:
+            proxy.refuse = lambda call: 503 if "/leases" in call[1] else None
+        else:
+            proxy.hang = True
+        await until(
+            lambda: asyncio.sleep(0, not operator.is_alive),
+            LEASE_S + 3.0,
+            lambda: operator.log.read_text()[-3000:],
+        )
+        assert asyncio.get_running_loop().time() - began > 2.0, "one failure is not the end"
+        assert await operator.stop() == 1
 
 
 async def test_of_two_releases_one_looks_after_a_resource_and_the_other_says_so(
