@@ -73,6 +73,8 @@ def _kind(field: Schema) -> str:
         return f"list of {field['items']['type']}s"
     if "additionalProperties" in field:
         return f"map of {field['additionalProperties']['type']}s"
+    if "type" not in field:
+        return "number or string"
     bounds = [str(field.get(bound, "")) for bound in ("minimum", "maximum")]
     return str(field["type"]) + (f", {bounds[0]} to {bounds[1]}".rstrip() if any(bounds) else "")
 

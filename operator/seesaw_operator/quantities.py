@@ -12,12 +12,14 @@ _SUFFIXES = {
     "M": 10**6,
     "G": 10**9,
     "T": 10**12,
+    "P": 10**15,
     "Ki": 1 << 10,
     "Mi": MIB,
     "Gi": GIB,
     "Ti": 1 << 40,
+    "Pi": 1 << 50,
 }
-_DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def num_bytes(quantity: str) -> int:
@@ -48,7 +50,7 @@ def cores(num_millicores: int) -> str:
 
 
 def seconds(duration: str) -> float:
-    """Seconds of a duration such as ``500ms``. Requires: the CRD's pattern has accepted it."""
-    match = re.fullmatch(r"([0-9]+)(ms|s|m)", duration)
-    assert match is not None, duration
-    return int(match[1]) * _DURATION_S[match[2]]
+    """Seconds of a duration such as ``1m30s``. Requires: the CRD's pattern has accepted it."""
+    parts = re.findall(r"([0-9.]+)(ms|s|m|h)", duration)
+    assert parts, duration
+    return sum(float(number) * _DURATION_S[unit] for number, unit in parts)

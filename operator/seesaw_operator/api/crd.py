@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from seesaw_operator.api.kinds import INT_OR_STRING
 from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
@@ -31,6 +32,7 @@ _BOUNDS = {
     "max_length": "maxLength",
     "pattern": "pattern",
 }
+_MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
 _ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
 
 
@@ -140,7 +142,7 @@ def _outside(name: str, field: FieldInfo) -> str:
 
 def _field(field: FieldInfo) -> Schema:
     assert field.description, f"{field} has no description"
-    schema = _value(field.annotation, field.metadata, field.description)
+    schema = _value(field.annotation, [*field.metadata, field], field.description)
     default = field.default
     if default not in (PydanticUndefined, None) and default != ():
         plain = isinstance(default, BaseModel)
@@ -170,12 +172,12 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     if origin is Literal:
         return {"type": "string", "description": description, "enum": list(get_args(annotation))}
     if origin is dict:
-        assert not _bounds(metadata, _BOUNDS), "bounds of maps are not written yet"
         values = _value(get_args(annotation)[1], (), "")
         return {
             "type": "object",
             "description": description,
             "additionalProperties": {k: v for k, v in values.items() if k != "description"},
+            **_bounds(metadata, _MAP_BOUNDS),
         }
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _object(annotation, description or (annotation.__doc__ or "").strip())
@@ -184,7 +186,18 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     schema: Schema = {"type": kind, "description": description}
     if kind == "integer":
         schema["format"] = "int32"
+    if _is_int_or_string(metadata):  # whose pattern is about the string
+        del schema["type"]
+        either = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+        schema |= either | INT_OR_STRING
+        return schema | {k: v for k, v in _bounds(metadata, _BOUNDS).items() if k == "pattern"}
     return schema | _bounds(metadata, _BOUNDS)
+
+
+def _is_int_or_string(metadata: Iterable[Any]) -> bool:
+    return any(
+        isinstance(part, FieldInfo) and part.json_schema_extra == INT_OR_STRING for part in metadata
+    )
 
 
 def _bounds(metadata: Iterable[Any], names: dict[str, str]) -> Schema:

@@ -18,6 +18,7 @@ SHM_DIR = "/dev/shm"
 SCRATCH = "/scratch"  # the home folder: caches and downloads
 MODEL_MOUNT = "/models"
 _PVC = "pvc://"
+_HUB = "hf://"
 _QUEUES_BYTES = 2 * GIB  # message queues of vLLM and torch, an engine pair
 _PROCESSES_BYTES = 8 * GIB  # processes of an engine pair, without the weights
 _MARGIN_S = 30
@@ -81,7 +82,7 @@ def model_path(spec: Spec) -> str:
     """Where the worker finds the model."""
     uri = spec.model.uri
     if not uri.startswith(_PVC):
-        return uri
+        return uri.removeprefix(_HUB)
     _, _, path = uri.removeprefix(_PVC).partition("/")
     return f"{MODEL_MOUNT}/{path}".rstrip("/")
 

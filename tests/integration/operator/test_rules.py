@@ -9,9 +9,13 @@ import pytest
 import yaml
 
 from control_plane.apiserver import ApiServer, Json
+from control_plane.resources import path
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
+from seesaw_operator.names import Owner
+from seesaw_operator.plan import plan as objects_of
+from seesaw_operator.settings import Images, Timing
 
 FOLDER = Path(__file__).parents[3] / "manifests/examples"
 EXAMPLES: dict[str, Json] = {
@@ -56,7 +60,16 @@ BREAKING: dict[str, tuple[str, Json]] = {
         "llama",
         {"kvBuffer": {"size": "8Gi"}, "engine": {"resources": {"memory": "8192Mi"}}},
     ),
-    "give exactly one of secretKeyRef and configMapKeyRef": (
+    "model.uri must name its folder without": ("llama", {"model": {"uri": "pvc://c/../../etc"}}),
+    "accelerator.resourceName must be": (
+        "llama",
+        {"accelerator": {"resourceName": "requests.kubernetes.io/gpu"}},
+    ),
+    "kvBuffer.size must be at least": ("llama", {"kvBuffer": {"size": 4}}),
+    "waves.maxWait must be above 0": ("llama", {"waves": {"maxWait": "0s"}}),
+    "engine.resources.cpu must be above 0": ("llama", {"engine": {"resources": {"cpu": "0"}}}),
+    "engine.nodeSelector takes labels": ("llama", {"engine": {"nodeSelector": {"a b": "c"}}}),
+    "give exactly one of secretKeyRef, configMapKeyRef and fieldRef": (
         "llama",
         {"engine": {"env": [{"name": "A", "valueFrom": {}}]}},
     ),
@@ -97,6 +110,27 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ({"replicas": -1}, ["spec.replicas", "greater than or equal to 0"]),
     ({"accelerator": {"count": 0}}, ["spec.accelerator.count"]),
     ({"kvBuffer": {"size": "lots"}}, ["spec.kvBuffer.size", "lots"]),
+    ({"kvBuffer": {"size": "1.5"}}, ["spec.kvBuffer.size"]),
+    ({"model": {"uri": "org/model\n--port=1"}}, ["spec.model.uri"]),
+    ({"model": {"uri": "x", "name": "-x"}}, ["spec.model.name"]),
+    ({"model": {"uri": "x", "name": "a\nb"}}, ["spec.model.name"]),
+    ({"accelerator": {"resourceName": "memory"}}, ["spec.accelerator.resourceName"]),
+    ({"accelerator": {"resourceName": "a..b/c"}}, ["spec.accelerator.resourceName"]),
+    ({"engine": {"image": "my image"}}, ["spec.engine.image"]),
+    ({"router": {"image": "img\n"}}, ["spec.router.image"]),
+    ({"engine": {"env": [{"name": "A B"}]}}, ["spec.engine.env[0].name"]),
+    (
+        {
+            "engine": {
+                "env": [
+                    {"name": "A", "valueFrom": {"secretKeyRef": {"name": "Bad_Name", "key": "k"}}}
+                ]
+            }
+        },
+        ["secretKeyRef.name"],
+    ),
+    ({"engine": {"nodeSelector": {"a": "b c"}}}, ["spec.engine.nodeSelector"]),
+    ({"engine": {"tolerations": [{"key": "a b"}]}}, ["tolerations[0].key"]),
     ({"reshard": "sometimes"}, ["spec.reshard", '"auto", "always", "never"']),
     ({"waves": {"maxWait": "soon"}}, ["spec.waves.maxWait", "soon"]),
     ({"parallelism": {"prefill": {"tensor": "two"}, "decode": {}}}, ["prefill.tensor", "integer"]),
@@ -158,6 +192,66 @@ async def test_a_value_out_of_bounds_is_refused_by_name(
     assert answer["kind"] == "Status", answer
     for part in says:
         assert part in answer["message"], answer["message"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--kv_buffer_gib=8"],
+        ["-tp4"],
+        ["-pp", "2"],
+        ["--served-model-name=x"],
+        ["--max_model_len", "9"],
+        ["--config=/etc/x.yaml"],
+    ],
+    ids=str,
+)
+async def test_no_spelling_gets_a_flag_past_the_operator(
+    flags: list[str], apiserver: ApiServer
+) -> None:
+    answer = await try_to_create(apiserver, SPEC | {"engine": {"extraArgs": flags}})
+    assert "extraArgs must not set" in answer.get("message", ""), answer
+
+
+async def test_one_mistake_is_told_once(apiserver: ApiServer) -> None:
+    answer = await try_to_create(apiserver, SPEC | {"engine": {"resources": {"memory": "64GB"}}})
+    assert "64GB" in answer["message"]
+    assert "compose" not in answer["message"], answer["message"]
+    assert len(answer["details"]["causes"]) == 1, answer["details"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"engine": {"resources": {"cpu": 2, "memory": "12.5Gi"}}},
+        {"engine": {"resources": {"cpu": "0.5", "memory": 17179869184}}},
+        {"kvBuffer": {"size": "0.5Gi"}},
+        {"kvBuffer": {"size": "2Pi"}},
+        {"waves": {"maxWait": "1h"}},
+        {"waves": {"maxWait": "1m30s"}},
+        {"model": {"uri": "hf://org/model"}},
+        {"model": {"uri": "org/model", "name": "mödel-🚀"}},
+        {
+            "engine": {
+                "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]
+            }
+        },
+        {"engine": {"image": "localhost:5000/a/b@sha256:" + "0" * 64}},
+        {"engine": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4", "zone": ""}}},
+    ],
+    ids=str,
+)
+async def test_ordinary_spellings_are_taken(more: Json, apiserver: ApiServer) -> None:
+    answer = await try_to_create(apiserver, SPEC | copy.deepcopy(more))
+    assert answer["kind"] == "SeesawDeployment", answer
+    spec = Spec.model_validate(answer["spec"])
+    images = Images(worker="w:1", worker_cpu="c:1", router="r:1")
+    owner = Owner(name="llama", namespace="default", uid="1")
+    for manifest in objects_of(spec, owner, images, Timing()):  # which Kubernetes takes as well
+        kind = manifest["kind"].lower() + "s"
+        manifest["metadata"].pop("ownerReferences")
+        made = await apiserver.create(f"{path('default', kind)}?dryRun=All", manifest)
+        assert made["kind"] == manifest["kind"], made
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""``spec.engine``: the worker's container."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from seesaw_operator.api.kinds import (
+    LABEL_KEY,
+    LABEL_VALUE,
+    Cores,
+    DataKey,
+    EnvName,
+    Image,
+    LabelKey,
+    LabelValue,
+    ObjectName,
+    Quantity,
+    cel_quantity,
+)
+from seesaw_operator.api.model import ApiModel
+from seesaw_operator.api.rules import Rule, rules
+
+
+class KeyRef(ApiModel):
+    """A key of a Secret or ConfigMap of this namespace."""
+
+    name: ObjectName = Field(description="The object.")
+    key: DataKey = Field(description="The key in it.")
+    optional: bool = Field(default=False, description="Whether it may be missing.")
+
+
+class FieldRef(ApiModel):
+    """A field of the pod."""
+
+    field_path: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=r"^[a-z][A-Za-z.]*(\['[^'\pC]+'\])?$")
+    ] = Field(description="Such as 'status.hostIP' or \"metadata.labels['team']\".")
+
+
+@rules(
+    Rule(
+        cel="(has(self.secretKeyRef) ? 1 : 0) + (has(self.configMapKeyRef) ? 1 : 0) + "
+        "(has(self.fieldRef) ? 1 : 0) == 1",
+        message="give exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+    )
+)
+class EnvSource(ApiModel):
+    """Where a variable's value comes from."""
+
+    secret_key_ref: KeyRef | None = Field(default=None, description="A Secret's key.")
+    config_map_key_ref: KeyRef | None = Field(default=None, description="A ConfigMap's key.")
+    field_ref: FieldRef | None = Field(default=None, description="A field of the pod.")
+
+
+@rules(
+    Rule(
+        cel="!(has(self.value) && has(self.valueFrom))",
+        message="give value or valueFrom, not both",
+    )
+)
+class EnvVar(ApiModel):
+    """One environment variable of the engine."""
+
+    name: EnvName = Field(description="Its name.")
+    value: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None, description="Its value."
+    )
+    value_from: EnvSource | None = Field(
+        default=None, description="Where its value comes from, instead of 'value'."
+    )
+
+
+@rules(
+    Rule(
+        cel=f"!has(self.cpu) || {cel_quantity('self.cpu')}.isGreaterThan(quantity('0'))",
+        message="engine.resources.cpu must be above 0",
+    )
+)
+class Resources(ApiModel):
+    """What a pod asks for beside its devices, over all its engines."""
+
+    cpu: Cores | None = Field(default=None, description="Processor cores, such as '8' or '500m'.")
+    memory: Quantity | None = Field(
+        default=None,
+        description="The pod's whole memory: processes, the KV buffer, and on the CPU the "
+        "weights. It must be larger than the KV buffer.",
+    )
+
+
+@rules(
+    Rule(
+        cel="has(self.key) || self.operator == 'Exists'",
+        message="a toleration without key tolerates every taint: its operator must be Exists",
+    ),
+    Rule(
+        cel="!has(self.value) || self.operator == 'Equal'",
+        message="operator Exists takes no value",
+    ),
+    Rule(
+        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        message="tolerationSeconds goes with effect NoExecute only",
+    ),
+)
+class Toleration(ApiModel):
+    """A taint of nodes that the workers put up with."""
+
+    key: LabelKey | None = Field(
+        default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."
+    )
+    operator: Literal["Equal", "Exists"] = Field(
+        default="Equal", description="'Equal' compares the value, 'Exists' takes any."
+    )
+    value: LabelValue | None = Field(default=None, description="The taint's value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="The taint's effect. Default: any."
+    )
+    toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
+        default=None, description="How long a NoExecute taint is put up with. Default: for good."
+    )
+
+
+# By flag, the field that sets it.
+_OPERATORS = {
+    "--host": "",
+    "--port": "",
+    "--shm-dir": "",
+    "--drain-timeout-s": "",
+    "--kv-buffer-gib": "kvBuffer.size",
+    "--reshard": "reshard",
+    "--flush-timeout-s": "waves.maxWait",
+    "--served-model-name": "model.name",
+    "--max-model-len": "model.maxModelLen",
+    "--model": "model.uri",
+    "--config": "extraArgs itself, since a file may set anything",
+    "--parallelism": "parallelism.mode",
+    "--devices": "accelerator.count",
+    "--accelerator": "accelerator.product",
+    "--plan-prompt-tokens": "planning.promptTokens",
+    "--plan-output-tokens": "planning.outputTokens",
+    "--plan-concurrency": "planning.concurrency",
+    **dict.fromkeys(
+        (
+            "--tensor-parallel-size",
+            "--pipeline-parallel-size",
+            "--data-parallel-size",
+            "--prefill-tensor-parallel-size",
+            "--prefill-pipeline-parallel-size",
+            "--decode-tensor-parallel-size",
+            "--decode-pipeline-parallel-size",
+            "-tp",
+            "-pp",
+            "-dp",
+        ),
+        "parallelism",
+    ),
+}
+_FLAG = "flag.split('=')[0].replace('_', '-')"  # vLLM takes either spelling
+_SHORT = "^-(tp|pp|dp)[0-9].*"  # and these without a space
+
+
+@rules(
+    Rule(
+        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {_FLAG} in {list(_OPERATORS)} "
+        f"|| flag.matches(r'{_SHORT}'))",
+        message="extraArgs must not set what the operator sets from other fields: the layouts "
+        "(parallelism), --kv-buffer-gib (kvBuffer.size), --reshard (reshard), --flush-timeout-s "
+        "(waves.maxWait), --served-model-name (model.name), --max-model-len (model.maxModelLen), "
+        "what the planner is told (planning, accelerator), --config, --host, --port, --shm-dir and "
+        "--drain-timeout-s",
+    ),
+    Rule(
+        cel="!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
+        f"key.matches(r'{LABEL_KEY}') && self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
+        message="engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4",
+    ),
+)
+class Engine(ApiModel):
+    """The worker's container."""
+
+    image: Image | None = Field(
+        default=None, description="Default: the worker image that the operator was installed with."
+    )
+    extra_args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
+        default=(),
+        max_length=128,
+        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'.",
+    )
+    env: tuple[EnvVar, ...] = Field(
+        default=(),
+        max_length=128,
+        description="Environment variables, such as HF_TOKEN.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    resources: Resources = Field(
+        default=Resources(), description="Memory and processor cores of a pod."
+    )
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=64)] | None = Field(
+        default=None,
+        description="Labels that a worker's node must have, such as 'nvidia.com/gpu.product: "
+        "NVIDIA-L4' where a cluster has several kinds of GPU.",
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Taints of nodes that the workers put up with, such as those that keep other "
+        "pods away from GPUs.",
+    )
