@@ -50,7 +50,7 @@ class StandInCore:
         self.requests: dict[str, EngineCoreRequest] = {}
         self.seen: list[str] = []
         self._loading: set[str] = set()
-        self._outputs: asyncio.Queue[EngineCoreOutputs] = asyncio.Queue()
+        self.outputs_queue: asyncio.Queue[EngineCoreOutputs] = asyncio.Queue()
         self._running = asyncio.Event()
         self._running.set()
         self._step_done = asyncio.Event()
@@ -71,7 +71,7 @@ class StandInCore:
                 self._release(request)
 
     async def get_output_async(self) -> EngineCoreOutputs:
-        return await self._outputs.get()
+        return await self.outputs_queue.get()
 
     async def pause_scheduler_async(self, mode: Any, clear_cache: bool) -> None:
         self._running.clear()
@@ -119,7 +119,7 @@ class StandInCore:
         if self.controller is not None and not self._is_prefill:
             asyncio.get_running_loop().call_soon(self.controller.observe_outputs, [output])
         else:
-            self._outputs.put_nowait(EngineCoreOutputs(outputs=[output]))
+            self.outputs_queue.put_nowait(EngineCoreOutputs(outputs=[output]))
 
     def _release(self, request: EngineCoreRequest) -> None:
         if not self._is_prefill:

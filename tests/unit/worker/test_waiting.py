@@ -40,23 +40,23 @@ def test_the_most_urgent_prompts_go_first_where_engines_schedule_by_priority() -
 
 def test_an_urgent_request_hurries_the_equal_prompt_that_it_joins() -> None:
     waiting = queue(by_priority=True)
-    assert waiting.join(Asked("late", [2] * 30, -7), 30)
+    assert waiting.add("new", Asked("late", [2] * 30, -7), 30, 9.0).key == "c"
     assert [p.key for p in waiting] == ["c", "d", "b", "a"]
     assert set(waiting.first(1)[0].readers) == {"c", "late"}
 
 
 def test_a_reader_that_gave_up_hurries_nobody() -> None:
     waiting = queue(by_priority=True)
-    assert waiting.join(Asked("late", [2] * 30, -7), 30)
-    del waiting.first(1)[0].readers["late"]
+    assert waiting.add("new", Asked("late", [2] * 30, -7), 30, 9.0).key == "c"
+    assert waiting.leave("late") is not None
     assert [p.key for p in waiting] == ["d", "b", "a", "c"]
 
 
 def test_only_the_very_same_prompt_is_joined() -> None:
     waiting = queue(by_priority=False)
-    assert not waiting.join(Asked("x", [3] * 30), 30)
-    assert not waiting.join(Asked("x", [2] * 30, cache_salt="mine"), 30)
-    assert waiting.join(Asked("x", [2] * 30), 30)
+    assert waiting.add("e", Asked("x", [3] * 30), 30, 9.0).key == "e"
+    assert waiting.add("f", Asked("y", [2] * 30, cache_salt="mine"), 30, 9.0).key == "f"
+    assert waiting.add("g", Asked("z", [2] * 30), 30, 9.0).key == "c"
 
 
 def test_a_removed_prompt_waits_no_more() -> None:

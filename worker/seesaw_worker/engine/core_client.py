@@ -69,6 +69,9 @@ class TwoEngineClient:
     async def get_output_async(self) -> Any:
         outputs = await self.decode.get_output_async()
         self.controller.observe_outputs(outputs.outputs)
+        if outputs.scheduler_stats is not None:
+            # The buffer is no cache: what comes from it was computed for the request that loads it.
+            outputs.scheduler_stats.connector_prefix_cache_stats = None
         return outputs
 
     async def pause_scheduler_async(self, mode: Any = "abort", clear_cache: bool = True) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 from vllm.config import VllmConfig
+from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
 from vllm.v1.executor import Executor
@@ -26,6 +27,7 @@ from seesaw_worker.plugin import SERVER_PID_VARIABLE, register
 
 _WARM_UP_TOKENS = 512
 _QUEUED_STEPS = 2  # so that the step after this one is full as well
+_LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
 
 DeathCallback = Callable[[EngineDiedError], None]
 
@@ -72,6 +74,14 @@ class SeesawLLM(AsyncLLM):
             "decode": await self.cores.decode.collective_rpc_async("seesaw_info"),
         }
 
+    async def _add_request(self, request: EngineCoreRequest, *args: Any, **kwargs: Any) -> None:
+        """Leave nothing of a request that cannot be sent; vLLM would keep count of it for ever."""
+        try:
+            await super()._add_request(request, *args, **kwargs)
+        except BaseException:
+            self.output_processor.abort_requests([request.request_id], internal=True)
+            raise
+
     async def notify_kv_transfer_request_rejected(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is pinned elsewhere, and a request aborted at birth would leave no output."""
 
@@ -115,7 +125,9 @@ async def start_llm(
     controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_unix_server(
-        lambda reader, _: _follow_progress(reader, controllers, failed), settings.socket_path
+        lambda reader, _: _follow_progress(reader, controllers, failed),
+        settings.socket_path,
+        limit=_LONGEST_LINE,
     )
     prefill, llm = await _start_engines(configs, log_requests=log_requests, log_stats=log_stats)
     decode = llm.engine_core

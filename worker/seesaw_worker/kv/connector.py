@@ -59,7 +59,8 @@ class SeesawConnector(KVConnectorBase_V1):
         elif settings.role is Role.PREFILL:
             self._plans = SavePlans(settings)
         else:
-            self._plans = LoadPlans(settings)
+            prefix_caching = bool(vllm_config.cache_config.enable_prefix_caching)
+            self._plans = LoadPlans(settings, prefix_caching=prefix_caching)
 
     # ---- the scheduler's half
 
