@@ -86,6 +86,7 @@ class InDecode:
             self._loading.add(request_id)
             self._ledger.load(key)
         else:
+            self._loading.discard(request_id)
             self._release(request_id, key)
 
     def _release_unread(self, request_id: str) -> None:
@@ -101,4 +102,3 @@ class InDecode:
     def _release(self, request_id: str, key: str) -> None:
         self._ledger.release(key)
         del self._claims[request_id]
-        self._loading.discard(request_id)
