@@ -91,10 +91,10 @@ def test_what_a_request_costs_does_not_depend_on_how_many_wait(by_priority: bool
     def costs(num_waiting: int) -> tuple[int, int, int]:
         waiting = WaitingPrompts(by_priority=by_priority)
         for number in range(num_waiting):
-            prompt = [Token(1)] * 50 + [Token(number)]
+            prompt: list[int] = [*[Token(1)] * 50, Token(number)]
             waiting.add(f"k{number}", Asked(f"r{number}", prompt, number % 3), 50, float(number))
         Token.num_compared = 0
-        late = Asked("late", [Token(1)] * 50 + [Token(5)], -1)
+        late = Asked("late", [*[Token(1)] * 50, Token(5)], -1)
         joining = num_calls(lambda: waiting.add("late", late, 50, 1e6))
         leaving = num_calls(lambda: waiting.leave("late"))
         looking = num_calls(lambda: (waiting.tokens, waiting.oldest_wait_s(1e6), waiting.first(2)))

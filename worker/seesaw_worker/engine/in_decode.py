@@ -24,6 +24,7 @@ class InDecode:
         self._ledger, self._room, self._meter, self._now = ledger, room, meter, clock
         self._ids: set[str] = set()
         self._not_begun: dict[str, int] = {}  # prompt tokens of those in place without output yet
+        self._queued_tokens = 0  # all of theirs
         self._claims: dict[str, str] = {}  # buffer entries by the request that will load them
         self._loading: set[str] = set()
 
@@ -33,7 +34,7 @@ class InDecode:
     @property
     def has_room(self) -> bool:
         """Whether the engine could begin another prompt soon."""
-        return self._room.is_left(len(self._ids), sum(self._not_begun.values()))
+        return self._room.is_left(len(self._ids), self._queued_tokens)
 
     def expect_loading(self, request_id: str, key: str) -> None:
         """A request comes that loads entry ``key``, and owes its release."""
@@ -44,7 +45,9 @@ class InDecode:
         """A request comes with its prompt to prefill; ``measured`` if the engine may begin."""
         tokens = requests.num_prompt_tokens(request)
         self._ids.add(request.request_id)
+        self._begun(request.request_id)
         self._not_begun[request.request_id] = tokens
+        self._queued_tokens += tokens
         if measured:
             self._meter.sent(request.request_id, tokens, self._now())
 
@@ -53,7 +56,7 @@ class InDecode:
         if request_id not in self._ids:
             return False
         self._ids.discard(request_id)
-        self._not_begun.pop(request_id, None)
+        self._begun(request_id)
         self._meter.forget({request_id})
         return True
 
@@ -70,10 +73,10 @@ class InDecode:
             self._release_unread(request_id)
         if requests.is_cut_short(output):
             self._meter.forget({request_id})
-            self._not_begun.pop(request_id, None)
+            self._begun(request_id)
         elif output.new_token_ids or output.finish_reason is not None:
             self._meter.first_output(request_id, self._now())
-            self._not_begun.pop(request_id, None)
+            self._begun(request_id)
         if output.finish_reason is not None:
             self._ids.discard(request_id)
 
@@ -88,6 +91,9 @@ class InDecode:
         else:
             self._loading.discard(request_id)
             self._release(request_id, key)
+
+    def _begun(self, request_id: str) -> None:
+        self._queued_tokens -= self._not_begun.pop(request_id, 0)
 
     def _release_unread(self, request_id: str) -> None:
         """Release for a request that ended in an error, unless the engine is loading its KV.
