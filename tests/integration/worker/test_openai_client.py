@@ -420,7 +420,12 @@ def test_a_request_that_cannot_be_sent_gets_an_error_and_all_others_are_served(
     next(iter(stream))
     body = json.dumps({"model": worker.model, "max_tokens": 4} | poison)
     for _ in range(3):
-        answer = httpx.post(f"{worker.url}/v1/completions", content=body, timeout=60)
+        answer = httpx.post(
+            f"{worker.url}/v1/completions",
+            content=body,
+            headers={"content-type": "application/json"},
+            timeout=60,
+        )
         assert answer.status_code in (400, 500), answer.text
     assert len(list(stream)) > 10
     assert complete(client, worker).usage.completion_tokens == 12
