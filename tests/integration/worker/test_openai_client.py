@@ -407,9 +407,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "huge", "schema": HUGE}
         pytest.param({"prompt": PROMPT, "response_format": SCHEMA}, id="256 bits in a schema"),
         pytest.param({"prompt": [7], "top_k": 2**70}, id="one token and more than 64 bits"),
         pytest.param({"prompt": PROMPT, "top_k": 2**70, "n": 3}, id="several samples"),
-        pytest.param({"prompt": PROMPT, "priority": 2**70}, id="a priority"),
         pytest.param({"prompt": PROMPT, "request_id": "\ud800"}, id="half a name"),
-        pytest.param({"prompt": PROMPT, "cache_salt": "\ud800"}, id="half a salt"),
         pytest.param({"prompt": PROMPT, "vllm_xargs": {"a": "\ud800"}}, id="half an argument"),
     ],
 )
@@ -426,7 +424,7 @@ def test_a_request_that_cannot_be_sent_gets_an_error_and_all_others_are_served(
             headers={"content-type": "application/json"},
             timeout=60,
         )
-        assert answer.status_code in (400, 500), answer.text
+        assert answer.status_code == 500, answer.text
     assert len(list(stream)) > 10
     assert complete(client, worker).usage.completion_tokens == 12
 
