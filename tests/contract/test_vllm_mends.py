@@ -21,6 +21,7 @@ from vllm.v1.executor import multiproc_executor, uniproc_executor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from seesaw_worker.engine import mends
+from seesaw_worker.traces import Traces
 
 only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
 
@@ -50,14 +51,16 @@ def test_mend_ranks_meet_in_a_file_of_the_temporary_directory_that_stays() -> No
     assert place.startswith(f"file://{tempfile.gettempdir()}/vllm_dist_"), "drop the mend"
 
 
-def test_mend_ranks_meet_in_a_folder_that_goes(
+def test_mend_ranks_meet_in_a_file_that_names_their_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for module in (multiproc_executor, uniproc_executor):
         monkeypatch.setattr(module, "get_file_store_init_method", get_file_store_init_method)
-    mends.keep_rendezvous_in(tmp_path)
-    for module in (multiproc_executor, uniproc_executor):
-        assert module.get_file_store_init_method().startswith(f"file://{tmp_path}/vllm_dist_")
+    mends.name_rendezvous(Traces(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
+    names = {m.get_file_store_init_method() for m in (multiproc_executor, uniproc_executor)}
+    assert len(names) == 2
+    start = f"file://{tmp_path}/seesaw-0123456789abcdef/seesaw.0123456789abcdef."
+    assert all(name.startswith(start) for name in names)
 
 
 @only_cpu

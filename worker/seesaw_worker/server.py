@@ -36,7 +36,7 @@ from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import first_cause, keep_last_word
 from seesaw_worker.engine.llm import start_llm
 from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.engine.watchdog import ENDING, kill_children, note_what_is_mapped
+from seesaw_worker.engine.watchdog import ENDING, kill_children
 from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
     QuietServer,
@@ -52,6 +52,7 @@ from seesaw_worker.planning.start import Planned, make_start_plan
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
+from seesaw_worker.traces import Traces
 
 _ERROR_GRACE_S = 2.0
 _FORCED_END_S = 6.0
@@ -114,12 +115,15 @@ class WorkerServer:
     def _end_now(self, code: int) -> NoReturn:
         """End without waiting for anything: threads may hang on processes that are dead."""
         with ENDING:
-            kill_children()
-            if self._folder is not None:
-                self._folder.close()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                kill_children()
+                if self._folder is not None:
+                    self._folder.close()
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(OSError):
+                        stream.flush()
+            finally:
+                os._exit(code)
 
     async def _fetch(self) -> None:
         """Download what the checks look at, which may take long. Ends the process if told to."""
@@ -155,7 +159,9 @@ class WorkerServer:
                 f"warning: --shm-dir={self._settings.shm_dir} is on {kind or 'a disk'}, not in "
                 "memory: re-sharding will be slow; mount a tmpfs or memory-backed emptyDir there",
             )
-        folder = RunFolder.create(self._settings.shm_dir)
+        traces = Traces.current()
+        before = traces.link_run_folder if traces is not None else lambda _: None
+        folder = RunFolder.create(self._settings.shm_dir, before)
         try:
             made = configs.engine_configs(
                 engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
@@ -186,7 +192,7 @@ class WorkerServer:
         # The other engine may be waiting for the one that failed, and its thread here for it.
         error = starting.exception()
         if isinstance(error, InputError):
-            print(f"seesaw worker: {error}", file=sys.stderr)
+            _print(f"seesaw worker: {error}")
             self._end_now(2)
         if error is not None:
             self._report(Stage.BROKEN, _because(f"an engine could not start ({error})"))
@@ -242,7 +248,6 @@ class WorkerServer:
         ]
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
-        await asyncio.to_thread(note_what_is_mapped)
         self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
         await self._server.serve(sockets=[listener])
         for helper in helpers:
@@ -284,19 +289,19 @@ class WorkerServer:
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            self._report(Stage.DRAINING, "stopping now")
             if self._server is not None:
                 self._server.force_exit = True
+            self._report(Stage.DRAINING, "stopping now")
             return
-        self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
         self._stop.set()
+        self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
 
     def _on_death(self, error: EngineDiedError) -> None:
         if self._breaking is not None:
             return
         self._exit_code = 1
-        self._report(Stage.BROKEN, _because(str(error)))
         self._breaking = asyncio.create_task(self._break())
+        self._report(Stage.BROKEN, _because(str(error)))
 
     async def _break(self) -> None:
         """Let clients hear of the error, then end, whatever may hang."""
@@ -321,7 +326,7 @@ class WorkerServer:
 
     def _say(self, text: str) -> str:
         line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"
-        print(line, file=sys.stderr, flush=True)
+        _print(line)
         return line
 
 
@@ -339,6 +344,12 @@ def serve(args: Namespace) -> int:
         return await WorkerServer(args, settings, planned).run()
 
     return int(uvloop.run(run()))
+
+
+def _print(line: str) -> None:
+    """Write to the log. Nothing that acts may depend on whether it can be written."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _because(what: str) -> str:

@@ -4,7 +4,7 @@ Every one has a contract test that fails once vLLM has mended it itself, so that
 its reason. All are made inside Seesaw's own processes only.
 """
 
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,16 @@ def spin_when_idle(wanted: bool) -> None:
     _spin_s = _SPIN_S if wanted else 0.0
 
 
-def keep_rendezvous_in(folder: Path) -> None:
-    """Let the files by which ranks first meet lie in ``folder``, and so go with it.
+def name_rendezvous(new: Callable[[], Path]) -> None:
+    """Let ``new`` name the files by which ranks first meet, and so vLLM's collectives' memory.
 
-    Upstream they stay in the temporary directory for ever, one an engine.
+    Upstream both stay for ever, one file in the temporary directory and several segments in
+    ``/dev/shm`` for each engine, under names that nobody knows once its processes are gone.
     """
     from vllm.v1.executor import multiproc_executor, uniproc_executor
 
     def rendezvous() -> str:
-        return f"file://{folder}/vllm_dist_{uuid.uuid4().hex}"
+        return f"file://{new()}"
 
     for module in (multiproc_executor, uniproc_executor):
         module.get_file_store_init_method = rendezvous
