@@ -22,10 +22,8 @@ import psutil
 import uvicorn
 from prometheus_client import REGISTRY
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from seesaw_core.errors import EngineDiedError, InputError
 from seesaw_core.messages import Proposal, Stage
@@ -34,8 +32,10 @@ from seesaw_worker import preflight
 from seesaw_worker.commandline import listen
 from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import first_cause, keep_last_word
-from seesaw_worker.engine.llm import start_llm
+from seesaw_worker.engine.liveness import Liveness
+from seesaw_worker.engine.llm import WatchedLLM, start_llm
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.engine.stalls import Verdict
 from seesaw_worker.engine.watchdog import ENDING, kill_children
 from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
@@ -105,12 +105,19 @@ class WorkerServer:
             await self._serve(client, listener)
             if self._exit_code:
                 self._end_now(self._exit_code)
+            self._end_whatever_hangs(0)
             await asyncio.to_thread(client.shutdown, 5.0)
         finally:
             with ENDING:
                 if self._folder is not None:
                     self._folder.close()
         return self._exit_code
+
+    def _end_whatever_hangs(self, code: int) -> None:
+        """End in a few seconds, unless all has ended by then."""
+        backstop = threading.Timer(_FORCED_END_S, self._end_now, (code,))
+        backstop.daemon = True
+        backstop.start()
 
     def _end_now(self, code: int) -> NoReturn:
         """End without waiting for anything: threads may hang on processes that are dead."""
@@ -171,7 +178,7 @@ class WorkerServer:
             raise
         return folder, made
 
-    async def _start(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
+    async def _start(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
         """Load the engines. Ends the process if a signal comes first or one cannot start."""
         starting = asyncio.create_task(self._load(engine_configs))
         stopping = asyncio.create_task(self._stop.wait())
@@ -199,7 +206,7 @@ class WorkerServer:
             self._end_now(1)
         return starting.result()
 
-    async def _load(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
+    async def _load(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
         args, telemetry = self._args, self._telemetry
         what = f"plain vLLM in layout {self._settings.decode}"
         progress: LoadingProgress | None = None
@@ -211,12 +218,13 @@ class WorkerServer:
         try:
             if engine_configs is None:
                 config = configs.plain_config(AsyncEngineArgs.from_cli_args(args), self._settings)
-                return await asyncio.to_thread(
-                    AsyncLLM.from_vllm_config,
+                plain: WatchedLLM = await asyncio.to_thread(
+                    WatchedLLM.from_vllm_config,
                     config,
                     enable_log_requests=args.enable_log_requests,
                     disable_log_stats=args.disable_log_stats,
                 )
+                return plain
             llm = await start_llm(
                 engine_configs,
                 policy=self._settings.policy,
@@ -230,7 +238,7 @@ class WorkerServer:
         finally:
             ticker.cancel()
 
-    async def _serve(self, client: EngineClient, listener: socket.socket) -> None:
+    async def _serve(self, client: WatchedLLM, listener: socket.socket) -> None:
         args = self._args
         tasks = await client.get_supported_tasks()
         app = build_app(args, tasks, client.model_config)
@@ -245,6 +253,7 @@ class WorkerServer:
         helpers = [
             asyncio.create_task(self._stop_server()),
             asyncio.create_task(self._watch_front_end(client)),
+            asyncio.create_task(self._watch_liveness(client)),
         ]
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
@@ -262,11 +271,35 @@ class WorkerServer:
         assert self._server is not None
         self._server.should_exit = True
 
-    async def _watch_front_end(self, client: EngineClient) -> None:
+    async def _watch_front_end(self, client: WatchedLLM) -> None:
         """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
         while not client.errored:
             await asyncio.sleep(_FRONT_END_POLL_S)
         self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
+
+    async def _watch_liveness(self, client: WatchedLLM) -> None:
+        """Notice engines that live but stand still: unhealthy at first, then the end."""
+
+        def judged(verdict: Verdict, what: str) -> None:
+            client.is_stalled = verdict >= Verdict.UNHEALTHY
+            if verdict is Verdict.HOPELESS:
+                self._on_death(EngineDiedError(f"{what} (--stall-exit-s)"))
+                client.fail()
+            elif self._stop.is_set():
+                self._say(f"{what}, while draining")
+            elif verdict is Verdict.FINE:
+                self._report(Stage.SERVING, "the engines go on")
+            elif verdict is Verdict.SLOW:
+                self._report(Stage.SERVING, f"{what}, far longer than any before")
+            else:
+                self._report(Stage.STALLED, f"{what}; unhealthy until it goes on")
+
+        liveness = Liveness(
+            client.watched_cores(), self._settings.stall, judged, hand_over=client.hand_over
+        )
+        liveness.watch.expect(client.expected_step_s())
+        self._telemetry.attach_liveness(liveness)
+        await liveness.run()
 
     @contextlib.asynccontextmanager
     async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
@@ -305,9 +338,7 @@ class WorkerServer:
 
     async def _break(self) -> None:
         """Let clients hear of the error, then end, whatever may hang."""
-        backstop = threading.Timer(_FORCED_END_S, self._end_now, (1,))
-        backstop.daemon = True
-        backstop.start()
+        self._end_whatever_hangs(1)
         await asyncio.sleep(_ERROR_GRACE_S)
         if self._server is not None:
             self._server.force_exit = True
