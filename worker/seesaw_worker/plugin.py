@@ -30,6 +30,7 @@ def _register(server_pid: str) -> None:
         end_with(int(server_pid))
         causes.keep_causes()
     mends.calm_idle_readers()
+    mends.reserve_message_queues()
     if (traces := Traces.current()) is not None:
         name_what_is_made()
         mends.name_rendezvous(traces.new_rendezvous)

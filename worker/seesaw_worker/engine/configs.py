@@ -27,10 +27,12 @@ from seesaw_worker.engine.sizes import (
     at_least_gib,
     divide_memory,
     kv_item_bytes,
+    queue_bytes,
 )
 from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import GIB, check_room
+from seesaw_worker.traces import SHM
 from seesaw_worker.weights.loader import LOAD_FORMAT
 
 _ARENA_SLACK = 1.02
@@ -103,12 +105,8 @@ def engine_configs(
         if settings.weights is WeightsMode.SHARED
         else (0,) * settings.decode.num_devices
     )
-    check_room(
-        settings.shm_dir,
-        num_blocks * block_bytes + sum(arenas),
-        for_what="the KV buffer and the weights arenas",
-        flag="--kv-buffer-gib",
-    )
+    queues = queue_bytes(settings.prefill) + queue_bytes(settings.decode)
+    check_shared_memory(settings.shm_dir, num_blocks * block_bytes + sum(arenas), queues)
     model_len = probe_config.model_config.max_model_len
     prefill_len = min(model_len, num_blocks * block_size + 1)
     sizes = divide_memory(
@@ -157,6 +155,20 @@ def engine_configs(
         settings=common,
         sizes=sizes,
     )
+
+
+def check_shared_memory(shm_dir: Path, own_bytes: int, vllm_bytes: int) -> None:
+    """Refuse what shared memory cannot hold: ours in ``shm_dir``, vLLM's always in /dev/shm.
+
+    Raises: CapacityError.
+    """
+    ours = "the KV buffer and the weights arenas"
+    if SHM.exists() and shm_dir.stat().st_dev != SHM.stat().st_dev:
+        check_room(SHM, vllm_bytes, for_what="vLLM's message queues", flag="the number of devices")
+    else:
+        own_bytes += vllm_bytes
+        ours = "the KV buffer, the weights arenas and vLLM's message queues"
+    check_room(shm_dir, own_bytes, for_what=ours, flag="--kv-buffer-gib")
 
 
 def _cores(num_devices: int) -> tuple[str, ...]:

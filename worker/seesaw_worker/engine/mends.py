@@ -8,6 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seesaw_worker.shm import reserve
+from seesaw_worker.traces import SHM
+
+QUEUE_CHUNK_BYTES = 2 << 20
 _SPIN_S = 0.01
 _POLL_CAP_MS = 20
 _spin_s = _SPIN_S
@@ -53,6 +57,32 @@ def name_rendezvous(new: Callable[[], Path]) -> None:
 
     for module in (multiproc_executor, uniproc_executor):
         module.get_file_store_init_method = rendezvous
+
+
+def reserve_message_queues() -> None:
+    """Let vLLM's message queues in shared memory be small, and have all of it from the start.
+
+    Upstream a queue is a sparse file of 24 to 240 MiB that fills as messages come: whoever fills
+    ``/dev/shm`` later ends the worker by SIGBUS. What a chunk cannot hold goes by vLLM's sockets,
+    as messages larger than a chunk always have.
+    """
+    from vllm.distributed.device_communicators.shm_broadcast import ShmRingBuffer
+
+    if getattr(ShmRingBuffer, "_seesaw_reserves", False):
+        return
+    make = ShmRingBuffer.__init__
+
+    def make_reserved(
+        self: Any, n_reader: int, max_chunk_bytes: int, max_chunks: int, name: str | None = None
+    ) -> None:
+        make(self, n_reader, min(max_chunk_bytes, QUEUE_CHUNK_BYTES), max_chunks, name)
+        if name is None:
+            memory = self.shared_memory
+            path = SHM / memory.name
+            reserve(memory._fd, memory.size, path=path, flag="--kv-buffer-gib")
+
+    ShmRingBuffer.__init__ = make_reserved
+    ShmRingBuffer._seesaw_reserves = True
 
 
 def keep_plain_weights() -> None:
