@@ -97,8 +97,13 @@ def test_a_supervisor_ends_with_its_server_however_much_that_said(log: str) -> N
 
 
 @pytest.mark.parametrize("log", LOGS)
-@pytest.mark.parametrize("arguments", [["router"], ["worker", "/no/such/model"]])
-def test_bad_input_exits_with_2_even_if_nobody_can_be_told(log: str, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["router"], ["worker", "/no/such"], ["serve", "/no/such"], ["operator"], ["plan"]]
+)
+def test_bad_input_exits_with_2_even_if_nobody_can_be_told(
+    log: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/no/such")
     with log_that_is(log) as descriptor:
         process = start([sys.executable, "-m", "seesaw_cli.main", *arguments], descriptor)
         assert process.wait(timeout=30) == 2

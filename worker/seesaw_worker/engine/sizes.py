@@ -18,6 +18,7 @@ from seesaw_worker.shm import GIB
 _PROCESS_BYTES = 700 << 20
 _QUEUE_CHUNKS = 10
 _GROUP_CHUNKS = 6
+_COLLECTIVE_BYTES = (4 << 20) + 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +90,20 @@ def divide_memory(
     )
 
 
-def queue_bytes(layout: Layout) -> int:
+def vllm_shared_bytes(layout: Layout) -> int:
     """Shared memory of vLLM's own that one engine takes in ``/dev/shm``, reserved at the start.
 
-    A queue from the core to all ranks and one back from each, and one in each tensor-parallel
-    group. Source: ``MultiprocExecutor`` and ``GroupCoordinator`` of vLLM 0.32.
+    A queue from the core to all ranks and one back from each, one in each tensor-parallel group,
+    and on the CPU what the collectives of a group copy through, for each rank.
+    Source: ``MultiprocExecutor``, ``GroupCoordinator`` and ``csrc/cpu/shm.cpp`` of vLLM 0.32.
     """
     ranks = layout.num_devices
     num_chunks = _QUEUE_CHUNKS * (1 + ranks)
     if layout.tensor > 1:
         num_chunks += _GROUP_CHUNKS * layout.pipeline
-    return num_chunks * (QUEUE_CHUNK_BYTES + 1 + ranks)
+    num_groups = (layout.tensor > 1) + (layout.pipeline > 1) if current_platform.is_cpu() else 0
+    queues = num_chunks * (QUEUE_CHUNK_BYTES + 1 + ranks)
+    return queues + num_groups * ranks * _COLLECTIVE_BYTES
 
 
 def at_least_gib(num_bytes: int) -> str:
