@@ -8,11 +8,8 @@ the process exits with 1.
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
@@ -30,13 +27,14 @@ from seesaw_core.messages import Proposal, Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
 from seesaw_worker.commandline import listen
+from seesaw_worker.ending import end_now, end_whatever_hangs, say
 from seesaw_worker.engine import configs, sizes
-from seesaw_worker.engine.causes import first_cause, keep_last_word
+from seesaw_worker.engine.causes import keep_last_word, with_cause
 from seesaw_worker.engine.liveness import Liveness
 from seesaw_worker.engine.llm import WatchedLLM, start_llm
 from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.engine.stalls import Verdict
-from seesaw_worker.engine.watchdog import ENDING, kill_children
+from seesaw_worker.engine.stalls import Verdict, explain
+from seesaw_worker.engine.watchdog import ENDING
 from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
     QuietServer,
@@ -52,14 +50,12 @@ from seesaw_worker.planning.start import Planned, make_start_plan
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
-from seesaw_worker.traces import Traces
+from seesaw_worker.traces import create_run_folder
 
 _ERROR_GRACE_S = 2.0
-_FORCED_END_S = 6.0
 _FRONT_END_POLL_S = 0.5
 _TICK_S = 5.0
 _LOSS_GRACE_S = 3.0
-_CAUSE_S = 30.0  # an older cause is about something that this worker has survived
 
 
 class WorkerServer:
@@ -105,7 +101,7 @@ class WorkerServer:
             await self._serve(client, listener)
             if self._exit_code:
                 self._end_now(self._exit_code)
-            self._end_whatever_hangs(0)
+            end_whatever_hangs(0, self._folder)
             await asyncio.to_thread(client.shutdown, 5.0)
         finally:
             with ENDING:
@@ -113,24 +109,8 @@ class WorkerServer:
                     self._folder.close()
         return self._exit_code
 
-    def _end_whatever_hangs(self, code: int) -> None:
-        """End in a few seconds, unless all has ended by then."""
-        backstop = threading.Timer(_FORCED_END_S, self._end_now, (code,))
-        backstop.daemon = True
-        backstop.start()
-
     def _end_now(self, code: int) -> NoReturn:
-        """End without waiting for anything: threads may hang on processes that are dead."""
-        with ENDING:
-            try:
-                kill_children()
-                if self._folder is not None:
-                    self._folder.close()
-                for stream in (sys.stdout, sys.stderr):
-                    with contextlib.suppress(OSError):
-                        stream.flush()
-            finally:
-                os._exit(code)
+        end_now(code, self._folder)
 
     async def _fetch(self) -> None:
         """Download what the checks look at, which may take long. Ends the process if told to."""
@@ -166,9 +146,7 @@ class WorkerServer:
                 f"warning: --shm-dir={self._settings.shm_dir} is on {kind or 'a disk'}, not in "
                 "memory: re-sharding will be slow; mount a tmpfs or memory-backed emptyDir there",
             )
-        traces = Traces.current()
-        before = traces.link_run_folder if traces is not None else lambda _: None
-        folder = RunFolder.create(self._settings.shm_dir, before)
+        folder = create_run_folder(self._settings.shm_dir)
         try:
             made = configs.engine_configs(
                 engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
@@ -193,16 +171,16 @@ class WorkerServer:
             self._end_now(0)
         stopping.cancel()
         if losing.done() and not starting.done():
-            self._report(Stage.BROKEN, _because(f"{losing.result()} has died while loading"))
+            self._report(Stage.BROKEN, with_cause(f"{losing.result()} has died while loading"))
             self._end_now(1)
         losing.cancel()
         # The other engine may be waiting for the one that failed, and its thread here for it.
         error = starting.exception()
         if isinstance(error, InputError):
-            _print(f"seesaw worker: {error}")
+            say(f"seesaw worker: {error}")
             self._end_now(2)
         if error is not None:
-            self._report(Stage.BROKEN, _because(f"an engine could not start ({error})"))
+            self._report(Stage.BROKEN, with_cause(f"an engine could not start ({error})"))
             self._end_now(1)
         return starting.result()
 
@@ -287,17 +265,11 @@ class WorkerServer:
                 client.fail()
             elif self._stop.is_set():
                 self._say(f"{what}, while draining")
-            elif verdict is Verdict.FINE:
-                self._report(Stage.SERVING, "the engines go on")
-            elif verdict is Verdict.SLOW:
-                self._report(Stage.SERVING, f"{what}, far longer than any before")
             else:
-                self._report(Stage.STALLED, f"{what}; unhealthy until it goes on")
+                stage = Stage.STALLED if client.is_stalled else Stage.SERVING
+                self._report(stage, explain(verdict, what))
 
-        liveness = Liveness(
-            client.watched_cores(), self._settings.stall, judged, hand_over=client.hand_over
-        )
-        liveness.watch.expect(client.expected_step_s())
+        liveness = Liveness(client, self._settings.stall, judged)
         self._telemetry.attach_liveness(liveness)
         await liveness.run()
 
@@ -334,11 +306,11 @@ class WorkerServer:
             return
         self._exit_code = 1
         self._breaking = asyncio.create_task(self._break())
-        self._report(Stage.BROKEN, _because(str(error)))
+        self._report(Stage.BROKEN, with_cause(str(error)))
 
     async def _break(self) -> None:
         """Let clients hear of the error, then end, whatever may hang."""
-        self._end_whatever_hangs(1)
+        end_whatever_hangs(1, self._folder)
         await asyncio.sleep(_ERROR_GRACE_S)
         if self._server is not None:
             self._server.force_exit = True
@@ -357,7 +329,7 @@ class WorkerServer:
 
     def _say(self, text: str) -> str:
         line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"
-        _print(line)
+        say(line)
         return line
 
 
@@ -375,15 +347,3 @@ def serve(args: Namespace) -> int:
         return await WorkerServer(args, settings, planned).run()
 
     return int(uvloop.run(run()))
-
-
-def _print(line: str) -> None:
-    """Write to the log. Nothing that acts may depend on whether it can be written."""
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
-
-
-def _because(what: str) -> str:
-    """What happened, with the exception that began it, if an engine's process told."""
-    cause = first_cause(within_s=_CAUSE_S)
-    return f"{what}: {cause}" if cause else what

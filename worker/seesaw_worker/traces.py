@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from seesaw_core.errors import CapacityError
-from seesaw_worker.shm import is_abandoned, is_unfinished, make_owned, remove_run_folder
+from seesaw_worker.shm import (
+    RunFolder,
+    is_abandoned,
+    is_unfinished,
+    make_owned,
+    remove_run_folder,
+)
 
 FOLDER_VARIABLE = "SEESAW_FOLDER"
 SHM = Path("/dev/shm")
@@ -102,6 +108,14 @@ class Traces:
         """Remove everything."""
         self.remove_memory()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def create_run_folder(shm_dir: Path) -> RunFolder:
+    """Make a run folder that goes with the worker. Raises: CapacityError."""
+    traces = Traces.current()
+    if traces is None:
+        return RunFolder.create(shm_dir)
+    return RunFolder.create(shm_dir, before=traces.link_run_folder)
 
 
 def remove_memory() -> None:

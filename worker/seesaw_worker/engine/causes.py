@@ -22,6 +22,7 @@ FATAL = (
 """How vLLM's log messages begin that come with the exception an engine's process ends with."""
 
 _LONGEST = 600
+_RECENT_S = 30.0  # an older cause is about something that this worker has survived
 
 
 class _Keeper(logging.Handler):
@@ -68,3 +69,9 @@ def first_cause(within_s: float) -> str | None:
             if time.monotonic() - float(at_s) <= within_s:
                 return cause
     return None
+
+
+def with_cause(what: str) -> str:
+    """What happened, with the exception that began it, if an engine's process told."""
+    cause = first_cause(within_s=_RECENT_S)
+    return f"{what}: {cause}" if cause else what

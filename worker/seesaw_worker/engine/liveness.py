@@ -24,24 +24,28 @@ class Core(Protocol):
     async def collective_rpc_async(self, method: str) -> Any: ...
 
 
+class Client(Protocol):
+    """Whose engines are watched."""
+
+    def watched_cores(self) -> Mapping[str, Core]: ...
+    def hand_over(self) -> int | None: ...
+    def expected_step_s(self) -> float: ...
+
+
 class Liveness:
     """Watches engines and hand-overs, and tells of each change of the verdict.
 
-    Call order: :meth:`run` as a task, once. ``hand_over`` returns the number of the one under
-    way, or None.
+    Call order: :meth:`run` as a task, once.
     """
 
     def __init__(
-        self,
-        cores: Mapping[str, Core],
-        bounds: StallBounds,
-        tell: Callable[[Verdict, str], None],
-        hand_over: Callable[[], int | None] = lambda: None,
+        self, client: Client, bounds: StallBounds, tell: Callable[[Verdict, str], None]
     ) -> None:
         self.watch = StallWatch(bounds)
-        self._cores = cores
+        self.watch.expect(client.expected_step_s())
+        self._cores = client.watched_cores()
+        self._hand_over = client.hand_over
         self._tell = tell
-        self._hand_over = hand_over
         self._seen_hand_over: int | None = None
         self._pace = min(1.0, bounds.slow_s) if bounds.is_on else 1.0
 

@@ -99,3 +99,12 @@ class StallWatch:
             if bound_s and age_s > max(bound_s, at_least_s):
                 return verdict
         return Verdict.FINE
+
+
+def explain(verdict: Verdict, what: str) -> str:
+    """A verdict in words for the log and the state; ``what`` says who is at one step."""
+    if verdict is Verdict.FINE:
+        return "the engines go on"
+    if verdict is Verdict.SLOW:
+        return f"{what}, far longer than any before"
+    return f"{what}; unhealthy until it goes on"
