@@ -8,8 +8,6 @@ time in which nobody could have noticed an end.
 from dataclasses import dataclass
 from enum import IntEnum
 
-from seesaw_core.errors import InputError
-
 _SLOW_SHARE = 0.25
 _TIMES_LONGEST = 3.0
 
@@ -25,20 +23,10 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallBounds:
-    """When a step that does not end counts as what. Units: seconds; 0 stands for never.
-
-    Raises: InputError if a worker would end before it is unhealthy.
-    """
+    """When a step that does not end counts as what. Units: seconds; 0 stands for never."""
 
     unhealthy_s: float = 60.0
     exit_s: float = 300.0
-
-    def __post_init__(self) -> None:
-        if self.exit_s and self.exit_s < self.unhealthy_s:
-            raise InputError(
-                f"--stall-exit-s={self.exit_s} is below --stall-unhealthy-s={self.unhealthy_s}: "
-                "give a longer one, or 0 never to end"
-            )
 
     @property
     def is_on(self) -> bool:
@@ -46,7 +34,7 @@ class StallBounds:
 
     @property
     def slow_s(self) -> float:
-        return _SLOW_SHARE * (self.unhealthy_s or self.exit_s)
+        return _SLOW_SHARE * min(s for s in (self.unhealthy_s, self.exit_s) if s)
 
 
 class StallWatch:
@@ -90,11 +78,13 @@ class StallWatch:
 
     def _judge(self, age_s: float) -> Verdict:
         bounds, least_s = self.bounds, _TIMES_LONGEST * self._longest_s
-        grace_s = bounds.exit_s - bounds.unhealthy_s  # unhealthy as long before the end as ever
+        grace_s = max(
+            0.0, bounds.exit_s - bounds.unhealthy_s
+        )  # unhealthy as long before the end as ever
         for verdict, bound_s, at_least_s in (
             (Verdict.HOPELESS, bounds.exit_s, least_s + grace_s),
             (Verdict.UNHEALTHY, bounds.unhealthy_s, least_s),
-            (Verdict.SLOW, bounds.slow_s, least_s),
+            (Verdict.SLOW, bounds.slow_s if bounds.is_on else 0.0, least_s),
         ):
             if bound_s and age_s > max(bound_s, at_least_s):
                 return verdict
