@@ -1,6 +1,6 @@
 """``seesaw serve MODEL``: a router and one worker on this machine, without Kubernetes."""
 
-import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -8,8 +8,6 @@ import threading
 from collections.abc import Sequence
 
 from seesaw_core.errors import InputError
-
-_PR_SET_PDEATHSIG = 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -20,6 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     from seesaw_cli.local import free_port
     from seesaw_router.flags import parser, settings_from
     from seesaw_router.server import Server
+    from seesaw_worker.supervisor import PARENT_PID_VARIABLE
 
     made = parser()
     made.prog = "seesaw serve MODEL"
@@ -38,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
     worker = subprocess.Popen(
         [*command, "--host=127.0.0.1", f"--port={port}"],
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
+        env=os.environ | {PARENT_PID_VARIABLE: str(os.getpid())},
     )
     server = Server(settings_from(args))
 
@@ -55,11 +54,6 @@ def run(arguments: Sequence[str]) -> int:
             worker.send_signal(signal.SIGTERM)
             lost = _ended(worker)
     return code or lost
-
-
-def _end_with_parent() -> None:
-    """In the worker's first process: SIGTERM comes when ``seesaw serve`` is gone, however."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _ended(worker: "subprocess.Popen[bytes]") -> int:

@@ -3,13 +3,13 @@
 import os
 import sys
 
-_SERVER = "--as-server"
+from seesaw_cli.commandline import AS_SERVER
 
 
 def run(arguments: list[str]) -> int:
     """Serve a model. Raises: InputError for input that cannot work."""
-    if _SERVER in arguments:
-        return _serve([a for a in arguments if a != _SERVER])
+    if AS_SERVER in arguments:
+        return _serve([a for a in arguments if a != AS_SERVER])
     if any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments):
         return _serve(arguments)
     from seesaw_worker.model_path import check_model_path
@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> int:
 
     if arguments and not arguments[0].startswith("-"):
         check_model_path(arguments[0])
-    return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", _SERVER, *arguments])
+    return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", AS_SERVER, *arguments])
 
 
 def _serve(arguments: list[str]) -> int:
@@ -44,7 +44,8 @@ def _serve(arguments: list[str]) -> int:
 
 def set_defaults() -> None:
     """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
-    import seesaw_worker.quiet  # noqa: F401 - works by being imported
+    import seesaw_worker.quiet
+    import seesaw_worker.traces  # noqa: F401 - both work by being imported
 
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",

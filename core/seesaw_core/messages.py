@@ -17,6 +17,7 @@ class Stage(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     SERVING = "serving"
+    STALLED = "stalled"
     DRAINING = "draining"
     BROKEN = "broken"
 
@@ -99,7 +100,7 @@ class PlanSummary:
 class WorkerState:
     """One worker at one moment: what ``/seesaw/state`` returns."""
 
-    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `draining` or `broken`."]
+    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `stalled`, `draining` or `broken`."]
     detail: Annotated[str, "The stage in words: what is being loaded, or why it broke."]
     phase: Annotated[str, "`prefill` or `decode`: whose turn on the devices it is."]
     phase_age_s: Annotated[float, "Seconds since this phase began."]

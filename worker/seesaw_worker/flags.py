@@ -12,6 +12,7 @@ from seesaw_core.errors import InputError, LayoutError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.engine.stalls import StallBounds
 from seesaw_worker.flag import Flag, count, number
 from seesaw_worker.planning import flags as planning_flags
 from seesaw_worker.settings import WorkerSettings
@@ -125,6 +126,23 @@ FLAGS = (
         default=600.0,
         help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
     ),
+    Flag(
+        name="--stall-unhealthy-s",
+        sets="stall.unhealthy_s",
+        parse=_not_negative,
+        default=60.0,
+        help="How long, in seconds, an engine may be at one step before /health is 503: until it "
+        "goes on, and never before three times the longest step so far. A quarter of it is told "
+        "in the log. 0 for never.",
+    ),
+    Flag(
+        name="--stall-exit-s",
+        sets="stall.exit_s",
+        parse=_not_negative,
+        default=300.0,
+        help="How long, in seconds, an engine may be at one step before the worker ends with exit "
+        "code 1, and never before three times the longest step so far. 0 for never.",
+    ),
     *planning_flags.FLAGS,
 )
 
@@ -191,6 +209,7 @@ def settings_of(args: Namespace) -> WorkerSettings:
         weights=WeightsMode(args.weights),
         drain_timeout_s=args.drain_timeout_s,
         verify_kv=args.verify_kv,
+        stall=StallBounds(unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s),
         planning=planning,
     )
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from seesaw_core.layouts import Layout
-from seesaw_worker.supervisor import descendants, mapped_segments, remove_segments
+from seesaw_worker.segments import mapped_segments, remove_segments
+from seesaw_worker.supervisor import descendants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

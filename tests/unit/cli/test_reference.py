@@ -32,6 +32,8 @@ OTHER_VALUES = {
     "--shm-dir": "/tmp",
     "--verify-kv": None,
     "--drain-timeout-s": "7",
+    "--stall-unhealthy-s": "7",
+    "--stall-exit-s": "700",
     "--parallelism": "manual",
     "--accelerator": "L4",
     "--plan-accelerators": "mine.toml",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -27,14 +28,17 @@ from seesaw_worker.engine.sizes import (
     at_least_gib,
     divide_memory,
     kv_item_bytes,
+    vllm_shared_bytes,
 )
 from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import GIB, check_room
+from seesaw_worker.traces import SHM, Traces
 from seesaw_worker.weights.loader import LOAD_FORMAT
 
 _ARENA_SLACK = 1.02
 _ARENA_SLACK_BYTES = 8 << 20
+_GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 
 
@@ -54,7 +58,12 @@ def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
         os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
         if settings.decode.num_devices > 1 and args.worker_cls == "auto":
             args.worker_cls = "seesaw_worker.engine.plain_worker.PlainCpuWorker"
-    return _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
+    config = _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
+    traces = Traces.current()
+    for transfer in (config.kv_transfer_config, config.ec_transfer_config):
+        if traces is not None and transfer is not None and _GIVEN_AT_RANDOM(transfer.engine_id):
+            transfer.engine_id = f"{traces.mark}{transfer.engine_id}"  # it names shared memory
+    return config
 
 
 def probe(args: AsyncEngineArgs) -> VllmConfig:
@@ -103,11 +112,10 @@ def engine_configs(
         if settings.weights is WeightsMode.SHARED
         else (0,) * settings.decode.num_devices
     )
-    check_room(
+    check_shared_memory(
         settings.shm_dir,
         num_blocks * block_bytes + sum(arenas),
-        for_what="the KV buffer and the weights arenas",
-        flag="--kv-buffer-gib",
+        vllm_shared_bytes(settings.prefill) + vllm_shared_bytes(settings.decode),
     )
     model_len = probe_config.model_config.max_model_len
     prefill_len = min(model_len, num_blocks * block_size + 1)
@@ -157,6 +165,20 @@ def engine_configs(
         settings=common,
         sizes=sizes,
     )
+
+
+def check_shared_memory(shm_dir: Path, own_bytes: int, vllm_bytes: int) -> None:
+    """Refuse what shared memory cannot hold: ours in ``shm_dir``, vLLM's always in /dev/shm.
+
+    Raises: CapacityError.
+    """
+    ours = "the KV buffer and the weights arenas"
+    if SHM.exists() and shm_dir.stat().st_dev != SHM.stat().st_dev:
+        check_room(SHM, vllm_bytes, for_what="vLLM's message queues", flag="the number of devices")
+    else:
+        own_bytes += vllm_bytes
+        ours = "the KV buffer, the weights arenas and vLLM's message queues"
+    check_room(shm_dir, own_bytes, for_what=ours, flag="--kv-buffer-gib")
 
 
 def _cores(num_devices: int) -> tuple[str, ...]:

@@ -139,6 +139,11 @@ class Controller:
         return self._handover.count
 
     @property
+    def transition_under_way(self) -> int | None:
+        """The number of the transition that runs now."""
+        return self._handover.under_way
+
+    @property
     def num_decoding(self) -> int:
         return len(self._paths.decoding)
 

@@ -31,6 +31,12 @@ _REWRITES = frozenset(
 )
 
 
+def fail(core: AsyncMPClient) -> None:
+    """Let every request that waits for an engine's outputs end with an error, now."""
+    core.resources.engine_dead = True
+    core.outputs_queue.put_nowait(EngineDeadError())
+
+
 class TwoEngineClient:
     """Stands in for the ``engine_core`` of vLLM's ``AsyncLLM``."""
 
@@ -128,8 +134,7 @@ class TwoEngineClient:
     def fail(self) -> None:
         """Let every request that waits for outputs end with an error, now."""
         for core in (self.prefill, self.decode):
-            core.resources.engine_dead = True
-            core.outputs_queue.put_nowait(EngineDeadError())
+            fail(core)
 
     def shutdown(self, timeout: float | None = None) -> None:
         for core in (self.prefill, self.decode):

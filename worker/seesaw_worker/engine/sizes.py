@@ -11,10 +11,14 @@ from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape
+from seesaw_worker.engine.mends import QUEUE_CHUNK_BYTES
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import GIB
 
 _PROCESS_BYTES = 700 << 20
+_QUEUE_CHUNKS = 10
+_GROUP_CHUNKS = 6
+_COLLECTIVE_BYTES = (4 << 20) + 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,22 @@ def divide_memory(
         prefill_pool_bytes=prefill_pool,
         decode_pool_bytes=decode_pool,
     )
+
+
+def vllm_shared_bytes(layout: Layout) -> int:
+    """Shared memory of vLLM's own that one engine takes in ``/dev/shm``, reserved at the start.
+
+    A queue from the core to all ranks and one back from each, one in each tensor-parallel group,
+    and on the CPU what the collectives of a group copy through, for each rank.
+    Source: ``MultiprocExecutor``, ``GroupCoordinator`` and ``csrc/cpu/shm.cpp`` of vLLM 0.32.
+    """
+    ranks = layout.num_devices
+    num_chunks = _QUEUE_CHUNKS * (1 + ranks)
+    if layout.tensor > 1:
+        num_chunks += _GROUP_CHUNKS * layout.pipeline
+    num_groups = (layout.tensor > 1) + (layout.pipeline > 1) if current_platform.is_cpu() else 0
+    queues = num_chunks * (QUEUE_CHUNK_BYTES + 1 + ranks)
+    return queues + num_groups * ranks * _COLLECTIVE_BYTES
 
 
 def at_least_gib(num_bytes: int) -> str:
