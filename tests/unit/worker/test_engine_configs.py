@@ -72,7 +72,7 @@ def made(
 
 @pytest.mark.usefixtures("gpus")
 def test_each_engine_gets_its_pool_its_share_and_the_same_blocks(model: Path) -> None:
-    both = made(model)
+    both = made(model, block_size=None)  # so that the attention decides, once
     prefill, decode = both.prefill.cache_config, both.decode.cache_config
     assert prefill.block_size == decode.block_size == both.settings.block_size == 32
     assert prefill.user_specified_block_size
