@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.platforms import current_platform
+from vllm.platforms import current_platform, interface
 
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout
@@ -85,6 +86,29 @@ def test_each_engine_gets_its_pool_its_share_and_the_same_blocks(model: Path) ->
     assert 0 < prefill.gpu_memory_utilization < 0.2
     assert prefill.gpu_memory_utilization + decode.gpu_memory_utilization < 0.92
     assert os.environ["VLLM_USE_V2_MODEL_RUNNER"] == "0"
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        pytest.param(None, (24 * GIB, 1), id="as they are visible"),
+        pytest.param([3, 1], (12 * GIB, 1), id="the smallest of those chosen"),
+        pytest.param([3, 3], (48 * GIB, 2), id="two ranks on one"),
+    ],
+)
+def test_the_devices_that_are_used_are_those_that_count(
+    ids: list[int] | None, found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = {0: 24 * GIB, 1: 12 * GIB, 3: 48 * GIB} | ({1: 80 * GIB} if ids is None else {})
+
+    def total(cls: Any, device_id: int = 0) -> int:
+        return memory[cls.device_id_to_physical_device_id(device_id)]
+
+    monkeypatch.setattr(interface, "_assigned_physical_gpu_ids", None)
+    monkeypatch.setattr(type(current_platform), "get_device_total_memory", classmethod(total))
+    config: Any = SimpleNamespace(parallel_config=SimpleNamespace(assigned_physical_gpu_ids=ids))
+    assert sizes._device_bytes(config, num_devices=2) == found
 
 
 @pytest.mark.usefixtures("gpus")

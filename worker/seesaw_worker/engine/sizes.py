@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
+from vllm.platforms.interface import set_assigned_physical_gpu_ids
 from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 
 from seesaw_core.errors import CapacityError
@@ -69,7 +70,9 @@ def divide_memory(settings: WorkerSettings, config: VllmConfig, parts: Parts) ->
     """Divide the memory, and refuse what does not fit. Raises: CapacityError."""
     if current_platform.is_cpu():
         return _divide_main_memory(settings, config, parts)
-    return _divide_devices(settings, config, parts, _device_bytes(config, settings))
+    return _divide_devices(
+        settings, config, parts, _device_bytes(config, settings.decode.num_devices)
+    )
 
 
 def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Parts) -> Sizes:
@@ -171,12 +174,14 @@ def reserve_of(layout: Layout, config: VllmConfig, *, has_graphs: bool) -> Engin
     )
 
 
-def _device_bytes(config: VllmConfig, settings: WorkerSettings) -> tuple[int, int]:
+def _device_bytes(config: VllmConfig, num_devices: int) -> tuple[int, int]:
     """Memory of the smallest device, and how many ranks of one engine share the fullest."""
     ids = config.parallel_config.assigned_physical_gpu_ids
+    if ids:
+        set_assigned_physical_gpu_ids(ids)  # else devices are counted as they are visible
     sharers = max(Counter(ids).values()) if ids else 1
-    ranks = range(settings.decode.num_devices)
-    return min(int(current_platform.get_device_total_memory(rank)) for rank in ranks), sharers
+    totals = [int(current_platform.get_device_total_memory(rank)) for rank in range(num_devices)]
+    return min(totals), sharers
 
 
 def at_least_gib(num_bytes: int) -> str:
