@@ -15,6 +15,7 @@ pytest does not collect it, by its name.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -122,6 +123,7 @@ def run_apart(step: Step, options: Options, folder: Path) -> dict[str, Any]:
             stdout=log,
             stderr=log,
             env=environment(options),
+            start_new_session=True,  # by which its processes are known, whoever starts them
         )
         try:
             process.wait(timeout=step.limit_s)
@@ -131,7 +133,7 @@ def run_apart(step: Step, options: Options, folder: Path) -> dict[str, Any]:
         except (OSError, ValueError):
             result = {"error": f"ended with {process.returncode} and no result"}
         finally:
-            end_tree(process)
+            end_session(process)
     result |= {
         "step": step.name,
         "passed": "error" not in result,
@@ -154,20 +156,15 @@ def environment(options: Options) -> dict[str, str]:
     return os.environ | chosen
 
 
-def end_tree(process: "subprocess.Popen[bytes]") -> None:
-    """Kill whatever a step has left behind of its own."""
-    try:
-        found = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        found = []
-    for child in found:
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
+def end_session(process: "subprocess.Popen[bytes]") -> None:
+    """Kill whatever a step has left behind, also of a step that has ended."""
     if process.poll() is None:
         process.kill()
     process.wait()
+    for left in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getsid(left.pid) == process.pid:
+                left.kill()
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

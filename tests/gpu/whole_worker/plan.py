@@ -59,7 +59,7 @@ class Step:
 
 def steps_of(options: Options) -> list[Step]:
     """In the order in which a failure tells most."""
-    steps = [Step(name="versions", limit_s=60), Step(name="contract", limit_s=600)]
+    steps = [Step(name="versions", limit_s=180), Step(name="contract", limit_s=600)]
     if options.gpus:
         steps.append(Step(name="device", limit_s=300))
     steps += [Step(name=f"plain:{dtype}", limit_s=400) for dtype in options.dtypes]
