@@ -130,6 +130,17 @@ def test_two_copies_of_the_weights_want_a_decode_pool_in_figures(model: Path) ->
     assert both.decode.cache_config.kv_cache_memory_bytes == GIB
 
 
+@pytest.mark.usefixtures("gpus")
+def test_a_pool_asked_for_in_blocks_counts_as_one_asked_for_in_bytes(model: Path) -> None:
+    both = made(model, num_gpu_blocks_override=100)
+    # 4 layers, one head a rank, 32 tokens, keys and values of 64 floats
+    assert both.sizes.decode_pool_bytes == 100 * 4 * 32 * 2 * 64 * 4
+    with pytest.raises(CapacityError, match=r"lower .* or --num-gpu-blocks-override"):
+        made(model, num_gpu_blocks_override=10_000_000)
+    with pytest.raises(CapacityError, match=r"--num-gpu-blocks-override=3 .*--max-model-len"):
+        made(model, num_gpu_blocks_override=3)
+
+
 def test_on_the_cpu_arenas_still_count_as_shared_memory(model: Path) -> None:
     if not current_platform.is_cpu():
         pytest.skip("needs vLLM's CPU build")

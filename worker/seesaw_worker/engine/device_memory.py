@@ -38,7 +38,7 @@ class DeviceNeeds:
 
     ``utilization`` is the part of the device that the worker may take, ``num_sharers`` how many
     ranks of one engine share the device (1 but in tests). ``decode_pool_bytes`` is what the user
-    asked for; None leaves it to what is over.
+    asked for, by the flag and value ``asked_by``; None leaves it to what is over.
     """
 
     device_bytes: int
@@ -49,6 +49,7 @@ class DeviceNeeds:
     prefill_pool_bytes: int
     least_decode_pool_bytes: int
     decode_pool_bytes: int | None = None
+    asked_by: str = "--kv-cache-memory-bytes"
     num_sharers: int = 1
 
     @property
@@ -81,8 +82,8 @@ def divide_device(needs: DeviceNeeds) -> DeviceShares:
     least = needs.least_decode_pool_bytes
     if asked is not None and asked < least:
         raise CapacityError(
-            f"--kv-cache-memory-bytes={asked} cannot hold one request of --max-model-len tokens, "
-            f"which takes {least} bytes on a device; raise the one or lower the other"
+            f"{needs.asked_by} cannot hold one request of --max-model-len tokens, which takes "
+            f"{least} bytes on a device; raise the one or lower the other"
         )
     left = needs.budget_bytes - needs.fixed_bytes
     pool = left if asked is None else asked
@@ -117,6 +118,6 @@ def _explain(needs: DeviceNeeds, *, pool_bytes: int) -> str:
         f"{needs.device_bytes / GIB:.2f} GiB{sharers} gives the worker "
         f"{needs.budget_bytes / GIB:.2f} GiB, but it takes at least "
         f"{(needs.fixed_bytes + pool_bytes) / GIB:.2f} GiB ({listed}); lower --max-model-len, "
-        "--max-num-batched-tokens, --max-num-seqs or --kv-cache-memory-bytes, raise "
+        f"--max-num-batched-tokens, --max-num-seqs or {needs.asked_by}, raise "
         "--gpu-memory-utilization, or lay the model over more or larger devices"
     )

@@ -79,7 +79,8 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
     num_devices = settings.decode.num_devices
     shape = shape_of(config)
     prefill_pool = parts.prefill_pool_bytes(settings.prefill, shape)
-    decode_pool = config.cache_config.kv_cache_memory_bytes
+    asked, asked_by = asked_pool(settings, config, parts)
+    decode_pool = asked
     taken = parts.buffer_bytes + sum(parts.arenas) + num_devices * prefill_pool
     taken += (2 * num_devices + 3) * _PROCESS_BYTES
     left = available_bytes() - taken
@@ -92,9 +93,9 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
         )
         decode_pool = min(most, int(left * 0.6) // num_devices)
     least = parts.pool_bytes_for(settings.decode, shape, model_len)
-    if config.cache_config.kv_cache_memory_bytes is not None and decode_pool < least:
+    if asked is not None and decode_pool < least:
         raise CapacityError(
-            f"--kv-cache-memory-bytes={decode_pool} cannot hold one request of --max-model-len="
+            f"{asked_by} cannot hold one request of --max-model-len="
             f"{model_len} tokens, which takes {least} bytes on a device; "
             "raise the one or lower the other"
         )
@@ -120,7 +121,7 @@ def _divide_devices(
 ) -> Sizes:
     """On devices with memory of their own. ``device``: its bytes, and the ranks that share it."""
     shape = shape_of(config)
-    asked = config.cache_config.kv_cache_memory_bytes
+    asked, asked_by = asked_pool(settings, config, parts)
     if settings.weights is WeightsMode.RESIDENT and asked is None:
         raise CapacityError(
             "--weights=resident: how much two copies of the weights take is known only once both "
@@ -141,6 +142,7 @@ def _divide_devices(
                 settings.decode, shape, config.model_config.max_model_len + parts.block_size
             ),
             decode_pool_bytes=asked,
+            asked_by=asked_by,
         )
     )
     return Sizes(
@@ -151,6 +153,20 @@ def _divide_devices(
         prefill_share=shares.prefill_share,
         decode_share=shares.decode_share,
     )
+
+
+def asked_pool(
+    settings: WorkerSettings, config: VllmConfig, parts: Parts
+) -> tuple[int | None, str]:
+    """The decode pool's bytes on a device as the user set them, if so, and by what."""
+    blocks, pool = (
+        config.cache_config.num_gpu_blocks_override,
+        config.cache_config.kv_cache_memory_bytes,
+    )
+    if blocks is not None:
+        pool = _device_share(settings.decode, shape_of(config), blocks, parts.block_bytes)
+        return pool, f"--num-gpu-blocks-override={blocks}"
+    return pool, "--kv-cache-memory-bytes" + ("" if pool is None else f"={pool}")
 
 
 def reserve_of(layout: Layout, config: VllmConfig, *, has_graphs: bool) -> EngineReserve:
