@@ -120,6 +120,14 @@ FLAGS = (
         "computed, and stop if not. Costs some throughput; for new hardware and bug reports.",
     ),
     Flag(
+        name="--always-replay-weights",
+        sets="always_replay",
+        parse=bool,
+        default=False,
+        help="Fill the weights arenas at every transition, even where both layouts keep the same "
+        "bytes on a device and nothing need be copied; for new hardware and timings.",
+    ),
+    Flag(
         name="--drain-timeout-s",
         sets="drain_timeout_s",
         parse=_not_negative,
@@ -210,6 +218,7 @@ def settings_of(args: Namespace) -> WorkerSettings:
         drain_timeout_s=args.drain_timeout_s,
         verify_kv=args.verify_kv,
         stall=StallBounds(unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s),
+        always_replay=args.always_replay_weights,
         planning=planning,
     )
 

@@ -22,6 +22,7 @@ class WorkerSettings:
     policy: when to re-shard.
     weights: one arena per device for both engines, or each engine's own copy.
     verify_kv: check every page of KV on arrival against what was computed.
+    always_replay: fill the arenas at each transition even if their bytes stay the same.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
     stall: when a step that does not end makes the worker unhealthy, and when it ends it.
     planning: whether the worker chooses the layouts itself, and for which workload.
@@ -38,6 +39,7 @@ class WorkerSettings:
     drain_timeout_s: float
     verify_kv: bool = False
     stall: StallBounds = field(default_factory=StallBounds)
+    always_replay: bool = False
     planning: Planning = field(default_factory=Planning)
 
     def __post_init__(self) -> None:

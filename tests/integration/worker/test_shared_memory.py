@@ -11,7 +11,7 @@ import pytest
 
 from seesaw_cli.local import LocalWorker
 from seesaw_core.layouts import Layout
-from seesaw_worker.engine.sizes import vllm_shared_bytes
+from seesaw_worker.engine.shared_memory import vllm_shared_bytes
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

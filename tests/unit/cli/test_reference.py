@@ -31,6 +31,7 @@ OTHER_VALUES = {
     "--dwell-transitions": "5",
     "--shm-dir": "/tmp",
     "--verify-kv": None,
+    "--always-replay-weights": None,
     "--drain-timeout-s": "7",
     "--stall-unhealthy-s": "7",
     "--stall-exit-s": "700",

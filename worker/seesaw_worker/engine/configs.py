@@ -15,6 +15,7 @@ from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape, check_pair
 from seesaw_core.weights import TensorInfo, arena_bytes
 from seesaw_worker.control import Role
+from seesaw_worker.engine.attention import choose_block_size
 from seesaw_worker.engine.limits import (
     refuse_cache_settings,
     refuse_flags,
@@ -23,23 +24,25 @@ from seesaw_worker.engine.limits import (
 )
 from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
 from seesaw_worker.engine.settings import EngineSettings, WeightsMode
+from seesaw_worker.engine.shared_memory import check_shared_memory
 from seesaw_worker.engine.sizes import (
+    Parts,
     Sizes,
     at_least_gib,
     divide_memory,
     kv_item_bytes,
-    vllm_shared_bytes,
 )
 from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import GIB, check_room
-from seesaw_worker.traces import SHM, Traces
+from seesaw_worker.shm import GIB
+from seesaw_worker.traces import Traces
 from seesaw_worker.weights.loader import LOAD_FORMAT
 
 _ARENA_SLACK = 1.02
 _ARENA_SLACK_BYTES = 8 << 20
 _GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+_RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,16 @@ def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
     return config
 
 
+def choose_model_runner() -> None:
+    """Take vLLM's first model runner on devices of their own, unless the user names one.
+
+    vLLM's default wherever Triton works is the second, which no test of re-sharding has run: it
+    needs Triton, which the CPU build lacks.
+    """
+    if not current_platform.is_cpu():
+        os.environ.setdefault(_RUNNER_VARIABLE, "0")
+
+
 def probe(args: AsyncEngineArgs) -> VllmConfig:
     """A configuration on one device, to learn the model's shape before any layout is tried.
 
@@ -73,6 +86,7 @@ def probe(args: AsyncEngineArgs) -> VllmConfig:
     that re-sharding does not go with.
     """
     refuse_flags(args)
+    choose_model_runner()
     return _create(_with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
 
 
@@ -95,7 +109,7 @@ def engine_configs(
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
     refuse_models(probe_config)
     refuse_cache_settings(probe_config)
-    block_size = probe_config.cache_config.block_size
+    block_size = choose_block_size(probe_config)
     page_bytes = 2 * block_size * shape.head_dim * kv_item_bytes(probe_config)
     block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes
     num_blocks = int(settings.kv_buffer_gib * GIB) // block_bytes
@@ -112,24 +126,23 @@ def engine_configs(
         if settings.weights is WeightsMode.SHARED
         else (0,) * settings.decode.num_devices
     )
-    check_shared_memory(
-        settings.shm_dir,
-        num_blocks * block_bytes + sum(arenas),
-        vllm_shared_bytes(settings.prefill) + vllm_shared_bytes(settings.decode),
-    )
+    check_shared_memory(settings, num_blocks * block_bytes, sum(arenas))
     model_len = probe_config.model_config.max_model_len
     prefill_len = min(model_len, num_blocks * block_size + 1)
     sizes = divide_memory(
         settings,
         probe_config,
-        buffer_bytes=num_blocks * block_bytes,
-        arenas=arenas,
-        prefill_tokens=prefill_pool_tokens(
-            settings.prefill,
-            prefill_len,
-            int(probe_config.scheduler_config.max_num_batched_tokens),
+        Parts(
+            buffer_bytes=num_blocks * block_bytes,
+            arenas=arenas,
+            prefill_tokens=prefill_pool_tokens(
+                settings.prefill,
+                prefill_len,
+                int(probe_config.scheduler_config.max_num_batched_tokens),
+            ),
+            block_bytes=block_bytes,
+            block_size=block_size,
         ),
-        block_bytes=block_bytes,
     )
     common = EngineSettings(
         role=Role.DECODE,
@@ -145,15 +158,15 @@ def engine_configs(
         num_buffer_blocks=num_blocks,
         cores=_cores(settings.decode.num_devices),
         verify_kv=settings.verify_kv,
+        always_replay=settings.always_replay,
     )
     decode_args = _seesaw_args(decode_args, common)
-    decode_args.kv_cache_memory_bytes = sizes.decode_pool_bytes
+    _give_memory(decode_args, sizes.decode_pool_bytes, sizes.decode_share)
     prefill_args = _seesaw_args(
         _with_layout(args, settings.prefill), dataclasses.replace(common, role=Role.PREFILL)
     )
-    prefill_args.kv_cache_memory_bytes = sizes.prefill_pool_bytes
+    _give_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
     prefill_args.max_model_len = prefill_len
-    prefill_args.block_size = block_size
     prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
     prefill_args.disable_log_stats = True
     prefill_args.enable_lora = False
@@ -167,22 +180,14 @@ def engine_configs(
     )
 
 
-def check_shared_memory(shm_dir: Path, own_bytes: int, vllm_bytes: int) -> None:
-    """Refuse what shared memory cannot hold: ours in ``shm_dir``, vLLM's always in /dev/shm.
-
-    Raises: CapacityError.
-    """
-    ours = "the KV buffer and the weights arenas"
-    if SHM.exists() and shm_dir.stat().st_dev != SHM.stat().st_dev:
-        check_room(SHM, vllm_bytes, for_what="vLLM's message queues", flag="the number of devices")
-    else:
-        own_bytes += vllm_bytes
-        ours = "the KV buffer, the weights arenas and vLLM's message queues"
-    check_room(shm_dir, own_bytes, for_what=ours, flag="--kv-buffer-gib")
-
-
 def _cores(num_devices: int) -> tuple[str, ...]:
     return divide_cores(num_devices) if current_platform.is_cpu() else ("",) * num_devices
+
+
+def _give_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) -> None:
+    args.kv_cache_memory_bytes = pool_bytes
+    if share is not None:
+        args.gpu_memory_utilization = share
 
 
 def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
@@ -205,6 +210,7 @@ def _seesaw_args(args: AsyncEngineArgs, settings: EngineSettings) -> AsyncEngine
     return dataclasses.replace(
         args,
         worker_cls="seesaw_worker.engine.worker.SeesawWorker",
+        block_size=settings.block_size,
         load_format=LOAD_FORMAT if shared else args.load_format,
         additional_config=dict(args.additional_config or {}) | settings.to_additional_config(),
         kv_transfer_config=KVTransferConfig(
