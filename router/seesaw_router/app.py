@@ -4,25 +4,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
-import aiohttp
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from seesaw_router.backends import Backends, Target
+from seesaw_router.connections import open_connections
 from seesaw_router.discovery import follow_service
 from seesaw_router.dispatcher import Dispatcher
 from seesaw_router.exchange import App
+from seesaw_router.following import follow
 from seesaw_router.metrics import Metrics
 from seesaw_router.proxy import Proxy
 from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
-
-_CONNECT_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 1 << 16
 
 
 class Router:
@@ -76,13 +75,12 @@ class Router:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-            auto_decompress=False,
-            read_bufsize=_CHUNK_BYTES,
-        ) as http:
-            backends = self._running = Backends(http, self.dispatcher.kick)
+        async with open_connections() as connections:
+            backends = self._running = Backends(
+                connections,
+                follow=partial(follow, pace=self._settings.pace),
+                on_change=self.dispatcher.kick,
+            )
             self._helpers = [asyncio.create_task(self.dispatcher.run())]
             if self._settings.service is None:
                 backends.become(Target(name=url, url=url) for url in self._settings.workers)
@@ -115,9 +113,11 @@ class Router:
                 "name": b.target.name,
                 "url": b.target.url,
                 "serving": b.is_serving,
+                "reason": b.why_not_serving,
+                "kind": "static" if b.is_static else "seesaw",
                 "going": b.target.is_going,
                 "running": b.num_running,
-                "phase": b.state["phase"] if b.state else None,
+                "phase": b.state.phase if b.state else None,
             }
             for b in self._backends().all()
         ]

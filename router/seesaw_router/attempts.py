@@ -85,7 +85,7 @@ class Attempts:
         try:
             async with (
                 backend.asked(),
-                backend.http.request(
+                backend.connections.requests.request(
                     exchange.method,
                     backend.target.url + exchange.target,
                     data=exchange.body or None,
@@ -94,12 +94,12 @@ class Attempts:
                 ) as response,
             ):
                 if may_retry and await self._is_lost(response, backend):
-                    backend.lost()
+                    backend.doubt()
                     raise WorkerLostError(f"{backend.target.name} answered {response.status}")
                 await self._pass_back(exchange, response)
         except _LOST as error:
             if not exchange.has_begun:
-                backend.lost()
+                backend.doubt()
                 if may_retry:
                     raise WorkerLostError(f"{backend.target.name}: {error!r}") from error
                 exchange.status = 502
@@ -119,7 +119,7 @@ class Attempts:
         """Whether an error is the request's own, or the worker's end."""
         timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
         with contextlib.suppress(*_LOST, TimeoutError):
-            async with backend.http.get(
+            async with backend.connections.control.get(
                 f"{backend.target.url}/health", timeout=timeout
             ) as response:
                 return response.status == 200

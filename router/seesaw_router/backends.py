@@ -1,25 +1,22 @@
-"""The workers behind a router: what each is doing, as its event stream tells."""
+"""The workers behind a router: what each is doing, as its follower keeps it up to date."""
 
 import asyncio
 import contextlib
-import json
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
-
+from seesaw_core.messages import Stage, TransitionEvent, WorkerState
 from seesaw_core.policy import Phase
 from seesaw_core.rates import Mean
 from seesaw_core.waves import Replica
+from seesaw_router.connections import Connections
 
 logger = logging.getLogger(__name__)
 
-_RETRY_S = 0.5
-_SILENCE_S = 5.0  # the stream tells the state each second
-_DEAD_S = 30.0  # no busy worker is silent for so long; a vanished node says nothing at all
+_SAME_NEWS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +29,27 @@ class Target:
 
 
 class Backend:
-    """One worker, followed through its ``/seesaw/events``.
+    """One worker: what it said last, and what runs there. It reads nothing from the network.
 
-    Requests to a worker that has vanished without a word, with its node, are broken off, so that
-    they can go elsewhere.
-
-    Call order: :meth:`follow` as a task; the rest from the same event loop.
+    Call order: any, from one event loop. Its follower calls :meth:`take`, :meth:`be_static`,
+    :meth:`heard` and :meth:`lose`, the dispatcher :meth:`sent` and :meth:`ended`.
     """
 
     def __init__(
         self,
         target: Target,
-        http: aiohttp.ClientSession,
+        connections: Connections,
         on_change: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target = target
-        self.http = http
+        self.connections = connections
         self.num_running = 0
-        self.state: dict[str, Any] | None = None
+        self.state: WorkerState | None = None
+        self.is_static = False
+        self.doubt: Callable[[], None] = lambda: None
+        self._trouble = "it has not answered yet"
+        self._told: dict[str, float] = {}
         self._on_change = on_change
         self._now = clock
         self._heard_s = clock()
@@ -61,9 +60,23 @@ class Backend:
 
     @property
     def is_serving(self) -> bool:
-        return (
-            not self.target.is_going and self.state is not None and self.state["stage"] == "serving"
-        )
+        return not self.why_not_serving
+
+    @property
+    def why_not_serving(self) -> str:
+        """Why it takes no requests; empty if it does."""
+        if self.target.is_going:
+            return "it is going"
+        if self._trouble or self.state is None:
+            return self._trouble
+        if self.state.stage is not Stage.SERVING:
+            return f"its stage is {self.state.stage}: {self.state.detail[:200]!a}"
+        return ""
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing at all has come from it."""
+        return self._now() - self._heard_s
 
     def sent(self, number: int, tokens: int) -> None:
         """A request goes there."""
@@ -75,44 +88,62 @@ class Backend:
         self.num_running -= 1
         self._pending.pop(number, None)
 
-    def lost(self) -> None:
-        """A connection there failed: nothing more goes there until it tells its state again."""
-        self.state = None
-        self._on_change()
+    def heard(self) -> None:
+        """Something came from it."""
+        self._heard_s = self._now()
+
+    def take(self, event: WorkerState | TransitionEvent) -> None:
+        """It told its state, or a transition."""
+        before = self.why_not_serving
+        if isinstance(event, WorkerState):
+            self.state, self.is_static, self._trouble = event, False, ""
+            self._pending.clear()
+        elif self.state is not None:
+            self.state = dataclasses.replace(self.state, phase=event.to)
+            if event.to is Phase.PREFILL:
+                now = self._now()
+                if self._window_began_s is not None:
+                    self._cycle.observe(now - self._window_began_s)
+                self._window_began_s = now
+        self._changed(before)
+
+    def be_static(self) -> None:
+        """It is healthy, and has no phases to tell of."""
+        before = self.why_not_serving
+        self.state, self.is_static, self._trouble = None, True, ""
+        self._pending.clear()
+        self._changed(before)
+
+    def lose(self, trouble: str) -> None:
+        """Nothing more goes there until it tells its state again."""
+        before = self.why_not_serving
+        self.state, self.is_static, self._trouble = None, False, trouble
+        self._changed(before)
 
     def replica(self) -> Replica:
-        """It as the wave policy sees it. Requires: it serves."""
-        assert self.state is not None
-        buffer = self.state["buffer"]
-        blocks = buffer["blocks"] if buffer else {"free": 0, "capacity": 0}
-        block_size = buffer["block_size"] if buffer else 0
-        free = blocks["free"] * block_size - self.state["waiting_tokens"]
-        began = self._window_began_s
+        """Snapshot of this worker for the wave policy."""
+        state, began = self.state, self._window_began_s
+        if state is None or state.buffer is None:
+            return Replica(
+                name=self.target.name,
+                phase=Phase.DECODE,
+                num_running=self.num_running,
+                free_tokens=0,
+                capacity_tokens=0,
+                has_windows=False,
+            )
+        buffer = state.buffer
+        free = buffer.blocks.free * buffer.block_size - state.waiting_tokens
         return Replica(
             name=self.target.name,
-            phase=Phase(self.state["phase"]),
+            phase=state.phase,
             num_running=self.num_running,
             free_tokens=max(0, free),
-            capacity_tokens=blocks["capacity"] * block_size,
+            capacity_tokens=buffer.blocks.capacity * buffer.block_size,
             pending_tokens=sum(self._pending.values()),
             window_age_s=None if began is None else self._now() - began,
             cycle_s=self._cycle.seconds,
         )
-
-    async def follow(self) -> None:
-        """Keep the state up to date for ever."""
-        while True:
-            try:
-                await self._follow_once()
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                logger.debug("worker %s: %r", self.target.name, error)
-            if self.state is not None:
-                logger.info("worker %s does not answer", self.target.name)
-            self.lost()
-            if self.num_running and self._now() - self._heard_s > _DEAD_S:
-                logger.warning("worker %s is gone: breaking off its requests", self.target.name)
-                self.break_off()
-            await asyncio.sleep(_RETRY_S)
 
     @contextlib.asynccontextmanager
     async def asked(self) -> AsyncIterator[None]:
@@ -135,41 +166,40 @@ class Backend:
         for scope in list(self._asking):
             scope.reschedule(asyncio.get_running_loop().time())
 
-    async def _follow_once(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=_SILENCE_S)
-        url = f"{self.target.url}/seesaw/events"
-        async with self.http.get(url, timeout=timeout) as response:
-            response.raise_for_status()
-            kind = ""
-            async for line in response.content:
-                self._heard_s = self._now()
-                if line.startswith(b"event: "):
-                    kind = line[7:].decode().strip()
-                elif line.startswith(b"data: "):
-                    self._take(kind, json.loads(line[6:]))
-
-    def _take(self, kind: str, data: dict[str, Any]) -> None:
-        if kind == "state":
-            self.state = data
-            self._pending.clear()
-        elif kind == "transition" and self.state is not None:
-            self.state["phase"] = data["to"]
-            if data["to"] == Phase.PREFILL:
-                now = self._now()
-                if self._window_began_s is not None:
-                    self._cycle.observe(now - self._window_began_s)
-                self._window_began_s = now
+    def _changed(self, before: str) -> None:
+        reason = self.why_not_serving
+        if reason != before and self._is_news(reason):
+            if reason:
+                logger.warning("worker %s does not serve: %s", self.target.name, reason)
+            else:
+                logger.info("worker %s serves", self.target.name)
         self._on_change()
+
+    def _is_news(self, reason: str) -> bool:
+        """Whether to log it: a worker that comes and goes each second is told of once a minute."""
+        now = self._now()
+        self._told = {r: at for r, at in self._told.items() if now - at < _SAME_NEWS_S}
+        is_news = reason not in self._told
+        self._told.setdefault(reason, now)
+        return is_news
 
 
 class Backends:
     """All workers that are known.
 
     Call order: :meth:`become` whenever they change; :meth:`close` at the end.
+    follow: keeps a worker's state up to date for ever.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, on_change: Callable[[], None]) -> None:
-        self._http = http
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        follow: Callable[[Backend], "asyncio.Task[None]"],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._connections = connections
+        self._follow = follow
         self._on_change = on_change
         self._known: dict[str, Backend] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -186,9 +216,9 @@ class Backends:
                 continue
             if known is not None:
                 self._forget(name)
-            backend = Backend(target, self._http, self._on_change)
+            backend = Backend(target, self._connections, self._on_change)
             self._known[name] = backend
-            self._tasks[name] = asyncio.create_task(backend.follow())
+            self._tasks[name] = self._follow(backend)
         self._on_change()
 
     def serving(self) -> list[Backend]:

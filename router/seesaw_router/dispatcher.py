@@ -1,7 +1,9 @@
 """The queue of prompts, and the loop that carries out the wave policy's steps."""
 
 import asyncio
+import contextlib
 import itertools
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +14,10 @@ from seesaw_core.errors import RetryError
 from seesaw_core.waves import Hold, Queue, Release, WavePolicy
 from seesaw_router.backends import Backend, Backends
 from seesaw_router.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_AFTER_FAILURE_S = 1.0
 
 
 class QueueFullError(RetryError):
@@ -95,6 +101,18 @@ class Dispatcher:
         """Carry out steps for ever."""
         while True:
             self._kick.clear()
+            try:
+                hold_s = self._step()
+            except Exception:  # a bug of ours; without this loop no request is ever placed again
+                logger.exception("a step of the dispatcher failed")
+                hold_s = _AFTER_FAILURE_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(hold_s):
+                    await self._kick.wait()
+
+    def _step(self) -> float | None:
+        """Release whatever may go now. Returns how long to wait at most for something new."""
+        while True:
             self._retry_elsewhere()
             step = self._policy.next_step(self._view(), [b.replica() for b in self._serving()])
             match step:
@@ -102,11 +120,7 @@ class Dispatcher:
                     self._release(name, count, reason)
                 case Hold(at_most_s=at_most_s, reason=reason):
                     self.last_reason = reason
-                    try:
-                        async with asyncio.timeout(at_most_s):
-                            await self._kick.wait()
-                    except TimeoutError:
-                        pass
+                    return at_most_s
 
     def _serving(self) -> list[Backend]:
         return self._backends().serving()

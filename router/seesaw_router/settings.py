@@ -1,9 +1,10 @@
 """The router's settings: read once from the command line, then only passed down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from seesaw_core.errors import InputError
 from seesaw_core.waves import WavePolicy
+from seesaw_router.following import Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class RouterSettings:
     max_body_bytes: the largest request.
     max_attempts: how many workers a request is tried on before its error goes to the client.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+    pace: how workers are followed.
 
     Raises: InputError if a figure is out of range.
     """
@@ -30,6 +32,7 @@ class RouterSettings:
     max_body_bytes: int = 64 << 20
     max_attempts: int = 4
     drain_timeout_s: float = 600.0
+    pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:
         if bool(self.workers) == (self.service is not None):
