@@ -1,191 +1,21 @@
-"""The workers behind a router: what each is doing, as its follower keeps it up to date."""
+"""All workers behind a router: who they are, and which of them are trusted with requests."""
 
 import asyncio
-import contextlib
-import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
-from seesaw_core.messages import Stage, TransitionEvent, WorkerState
-from seesaw_core.policy import Phase
-from seesaw_core.rates import Mean
-from seesaw_core.waves import Replica
+from seesaw_core.ejection import Ejection, EjectionPolicy, Ejector, Outcome, Standing
+from seesaw_router.backend import Backend, Target
 from seesaw_router.connections import Connections
 
 logger = logging.getLogger(__name__)
 
-_SAME_NEWS_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A worker's address. ``is_going``: it finishes what it has and takes nothing new."""
-
-    name: str
-    url: str
-    is_going: bool = False
-
-
-class Backend:
-    """One worker: what it said last, and what runs there. It reads nothing from the network.
-
-    Call order: any, from one event loop. Its follower calls :meth:`take`, :meth:`be_static`,
-    :meth:`heard` and :meth:`lose`, the dispatcher :meth:`sent` and :meth:`ended`.
-    """
-
-    def __init__(
-        self,
-        target: Target,
-        connections: Connections,
-        on_change: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.target = target
-        self.connections = connections
-        self.num_running = 0
-        self.state: WorkerState | None = None
-        self.is_static = False
-        self.doubt: Callable[[], None] = lambda: None
-        self._trouble = "it has not answered yet"
-        self._told: dict[str, float] = {}
-        self._on_change = on_change
-        self._now = clock
-        self._heard_s = clock()
-        self._asking: set[asyncio.Timeout] = set()
-        self._pending: dict[int, int] = {}  # prompt tokens sent and not yet in any state
-        self._window_began_s: float | None = None
-        self._cycle = Mean()
-
-    @property
-    def is_serving(self) -> bool:
-        return not self.why_not_serving
-
-    @property
-    def why_not_serving(self) -> str:
-        """Why it takes no requests; empty if it does."""
-        if self.target.is_going:
-            return "it is going"
-        if self._trouble or self.state is None:
-            return self._trouble
-        if self.state.stage is not Stage.SERVING:
-            return f"its stage is {self.state.stage}: {self.state.detail[:200]!a}"
-        return ""
-
-    @property
-    def silent_s(self) -> float:
-        """How long nothing at all has come from it."""
-        return self._now() - self._heard_s
-
-    def sent(self, number: int, tokens: int) -> None:
-        """A request goes there."""
-        self.num_running += 1
-        self._pending[number] = tokens
-
-    def ended(self, number: int) -> None:
-        """A request has ended, however."""
-        self.num_running -= 1
-        self._pending.pop(number, None)
-
-    def heard(self) -> None:
-        """Something came from it."""
-        self._heard_s = self._now()
-
-    def take(self, event: WorkerState | TransitionEvent) -> None:
-        """It told its state, or a transition."""
-        before = self.why_not_serving
-        if isinstance(event, WorkerState):
-            self.state, self.is_static, self._trouble = event, False, ""
-            self._pending.clear()
-        elif self.state is not None:
-            self.state = dataclasses.replace(self.state, phase=event.to)
-            if event.to is Phase.PREFILL:
-                now = self._now()
-                if self._window_began_s is not None:
-                    self._cycle.observe(now - self._window_began_s)
-                self._window_began_s = now
-        self._changed(before)
-
-    def be_static(self) -> None:
-        """It is healthy, and has no phases to tell of."""
-        before = self.why_not_serving
-        self.state, self.is_static, self._trouble = None, True, ""
-        self._pending.clear()
-        self._changed(before)
-
-    def lose(self, trouble: str) -> None:
-        """Nothing more goes there until it tells its state again."""
-        before = self.why_not_serving
-        self.state, self.is_static, self._trouble = None, False, trouble
-        self._changed(before)
-
-    def replica(self) -> Replica:
-        """Snapshot of this worker for the wave policy."""
-        state, began = self.state, self._window_began_s
-        if state is None or state.buffer is None:
-            return Replica(
-                name=self.target.name,
-                phase=Phase.DECODE,
-                num_running=self.num_running,
-                free_tokens=0,
-                capacity_tokens=0,
-                has_windows=False,
-            )
-        buffer = state.buffer
-        free = buffer.blocks.free * buffer.block_size - state.waiting_tokens
-        return Replica(
-            name=self.target.name,
-            phase=state.phase,
-            num_running=self.num_running,
-            free_tokens=max(0, free),
-            capacity_tokens=buffer.blocks.capacity * buffer.block_size,
-            pending_tokens=sum(self._pending.values()),
-            window_age_s=None if began is None else self._now() - began,
-            cycle_s=self._cycle.seconds,
-        )
-
-    @contextlib.asynccontextmanager
-    async def asked(self) -> AsyncIterator[None]:
-        """Inside, something is asked of it. Raises: ConnectionError once it is broken off."""
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._asking.add(scope)
-                try:
-                    yield
-                finally:
-                    self._asking.discard(scope)
-        except TimeoutError as error:
-            if scope.expired():
-                raise ConnectionResetError(f"{self.target.name} has vanished") from error
-            raise
-
-    def break_off(self) -> None:
-        """End whatever is asked of it, now."""
-        for scope in list(self._asking):
-            scope.reschedule(asyncio.get_running_loop().time())
-
-    def _changed(self, before: str) -> None:
-        reason = self.why_not_serving
-        if reason != before and self._is_news(reason):
-            if reason:
-                logger.warning("worker %s does not serve: %s", self.target.name, reason)
-            else:
-                logger.info("worker %s serves", self.target.name)
-        self._on_change()
-
-    def _is_news(self, reason: str) -> bool:
-        """Whether to log it: a worker that comes and goes each second is told of once a minute."""
-        now = self._now()
-        self._told = {r: at for r, at in self._told.items() if now - at < _SAME_NEWS_S}
-        is_news = reason not in self._told
-        self._told.setdefault(reason, now)
-        return is_news
+_MOST_SHOWN = 8
 
 
 class Backends:
-    """All workers that are known.
+    """All workers that are known, and which of them are trusted with requests.
 
     Call order: :meth:`become` whenever they change; :meth:`close` at the end.
     follow: keeps a worker's state up to date for ever.
@@ -197,10 +27,14 @@ class Backends:
         *,
         follow: Callable[[Backend], "asyncio.Task[None]"],
         on_change: Callable[[], None],
+        ejection: EjectionPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
         self._follow = follow
         self._on_change = on_change
+        self._now = clock
+        self._ejector = Ejector(ejection or EjectionPolicy())
         self._known: dict[str, Backend] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -216,19 +50,83 @@ class Backends:
                 continue
             if known is not None:
                 self._forget(name)
-            backend = Backend(target, self._connections, self._on_change)
+            backend = Backend(target, self._connections, self._on_change, self._now)
             self._known[name] = backend
             self._tasks[name] = self._follow(backend)
         self._on_change()
 
-    def serving(self) -> list[Backend]:
-        return [b for b in self._known.values() if b.is_serving]
+    def all(self) -> list[Backend]:
+        return list(self._known.values())
 
     def named(self, name: str) -> Backend:
         return self._known[name]
 
-    def all(self) -> list[Backend]:
-        return list(self._known.values())
+    def serving(self) -> list[Backend]:
+        return [b for b in self._known.values() if b.is_serving]
+
+    def trusted(self) -> list[Backend]:
+        """Those that get requests: all that serve, but for the ejected ones.
+
+        If more are ejected than may be, since others have gone since, all that serve are.
+        """
+        serving = self.serving()
+        trusted = []
+        for backend in serving:
+            if self.standing(backend) in (Standing.FULL, Standing.RETURNING):
+                backend.share = self._ejector.share(backend.target.name, self._now())
+                trusted.append(backend)
+        num_ejected = len(serving) - len(trusted)
+        if num_ejected > self._ejector.policy.max_ejected(len(serving)):
+            return serving
+        return trusted
+
+    def to_try(self) -> Backend | None:
+        """An ejected one whose time has come for one request."""
+        for backend in self.serving():
+            if self.standing(backend) is Standing.PROBING:
+                return backend
+        return None
+
+    def standing(self, backend: Backend) -> Standing:
+        return self._ejector.standing(backend.target.name, self._now())
+
+    def ejection(self, backend: Backend) -> Ejection | None:
+        """Why it has less than its full share; None if it has it."""
+        if self.standing(backend) is Standing.FULL:
+            return None
+        return self._ejector.ejection(backend.target.name)
+
+    def observe(self, backend: Backend, outcome: Outcome) -> Ejection | None:
+        """What a request there has come to. Returns the ejection that it leads to."""
+        if outcome is not Outcome.ANSWERED:
+            backend.linger(self._ejector.typical_s)
+        name = backend.target.name
+        if self._known.get(name) is not backend:
+            return None  # it has been replaced since
+        among = [b.target.name for b in self.serving()]
+        ejection = self._ejector.observe(name, outcome, now_s=self._now(), among=among)
+        if ejection is not None:
+            logger.warning("worker %s gets nothing for %g s: %s", name, ejection.for_s, ejection)
+        return ejection
+
+    def took(self, seconds: float) -> None:
+        """So long took a request from its worker's choice to its whole answer."""
+        self._ejector.took(seconds)
+
+    def trial_begins(self, backend: Backend) -> None:
+        self._ejector.try_begins(backend.target.name)
+
+    def trial_ends(self, backend: Backend) -> None:
+        """Requires: what came of it has been observed, if anything did."""
+        self._ejector.try_ends(backend.target.name)
+
+    def why_none_serves(self) -> str:
+        """Each worker with its reason, for people."""
+        shown = [f"{b.target.name}: {b.why_not_serving}" for b in self.all()[:_MOST_SHOWN]]
+        more = len(self._known) - len(shown)
+        if not shown:
+            return "no worker is known"
+        return "; ".join(shown) + (f"; and {more} more" if more else "")
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())
@@ -239,3 +137,4 @@ class Backends:
     def _forget(self, name: str) -> None:
         self._tasks.pop(name).cancel()
         self._known.pop(name).break_off()
+        self._ejector.forget(name)

@@ -7,11 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import AddrInfoType
 
-_CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _IDLE_S = 3.0
 _MOST_PER_WORKER = 4096
@@ -36,6 +37,13 @@ class Connections:
     control: aiohttp.ClientSession
 
 
+@dataclass(slots=True, kw_only=True)
+class Sending:
+    """What is known of one request's connection."""
+
+    is_reused: bool = False
+
+
 @asynccontextmanager
 async def open_connections() -> AsyncIterator[Connections]:
     """The pools, until the context ends."""
@@ -55,13 +63,25 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
         keepalive_timeout=_IDLE_S if keeps else None,
         socket_factory=_socket,
     )
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
+        trace_configs=[tracing] if keeps else None,
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         auto_decompress=False,
         read_bufsize=_CHUNK_BYTES,
     )
+
+
+async def _note_reuse(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceConnectionReuseconnParams,
+) -> None:
+    if isinstance(context.trace_request_ctx, Sending):
+        context.trace_request_ctx.is_reused = True
 
 
 def _socket(address: AddrInfoType) -> socket.socket:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from seesaw_core.errors import InputError, MessageError
-from seesaw_router.backends import Target
+from seesaw_router.backend import Target
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from seesaw_core.errors import MessageError
 from seesaw_core.event_stream import EventParser
 from seesaw_core.messages import WaveEvent
 from seesaw_core.reading import read_event
-from seesaw_router.backends import Backend
+from seesaw_router.backend import Backend
 
 logger = logging.getLogger(__name__)
 

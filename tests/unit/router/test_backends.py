@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 from aiohttp.test_utils import TestServer
 
-from seesaw_router.backends import Backend, Backends, Target
+from seesaw_router.backend import Backend, Target
+from seesaw_router.backends import Backends
 from seesaw_router.connections import Connections, open_connections
 from seesaw_router.following import Pace, follow
 from stand_in.engine import Engine, application

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from seesaw_router.backends import Target
+from seesaw_router.backend import Target
 from seesaw_router.discovery import targets
 
 

@@ -21,6 +21,15 @@ class Worker:
     def serving(self) -> list[Any]:
         return [self] if self.serves else []
 
+    def trusted(self) -> list[Any]:
+        return self.serving()
+
+    def to_try(self) -> None:
+        return None
+
+    def why_none_serves(self) -> str:
+        return "a: it does not"
+
     def named(self, _name: str) -> Any:
         return self
 
@@ -46,6 +55,7 @@ async def test_a_client_that_goes_just_as_its_turn_comes_harms_nobody() -> None:
         policy=WavePolicy(),
         backends=lambda: worker,
         max_queued=10,
+        max_unserved_s=60.0,
         metrics=Metrics(CollectorRegistry()),
     )
 

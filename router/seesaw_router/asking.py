@@ -1,0 +1,180 @@
+"""One request to one worker: sent, and its answer read, with everything that may go wrong typed.
+
+What matters to whoever tries again is what the worker may have done with the request: nothing
+(it was never sent), anything (the worker was lost while it had it), or it said no itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from enum import StrEnum
+
+import aiohttp
+from aiohttp.http_exceptions import TransferEncodingError
+from yarl import URL
+
+from seesaw_router.backend import Backend
+from seesaw_router.connections import CONNECT_TIMEOUT_S, Sending
+from seesaw_router.exchange import Exchange
+
+_STALE_WITHIN_S = 1.0
+_SHOWN_CHARACTERS = 200
+_UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class Failure(StrEnum):
+    """Why a worker has not answered a request."""
+
+    UNREACHED = "unreached"  # nothing of the request was sent
+    LOST = "lost"
+    SILENT = "silent"
+    MALFORMED = "malformed"
+    UNAVAILABLE = "unavailable"  # it said so: 502, 503 or 504
+    ERROR = "error"  # it said so, and was only being tried
+
+    @property
+    def held_it(self) -> bool:
+        """Whether the worker had the request, and may have come to harm by it."""
+        return self in (Failure.LOST, Failure.SILENT, Failure.MALFORMED)
+
+
+class WorkerError(Exception):
+    """A worker has failed a request."""
+
+    def __init__(self, backend: Backend, failure: Failure, problem: str) -> None:
+        super().__init__(f"worker {backend.target.name} {problem}")
+        self.backend = backend
+        self.failure = failure
+
+    def last_of(self, num_workers: int) -> "WorkerError":
+        """It, where the request is given up since it may be what ends workers."""
+        problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
+        return WorkerError(
+            self.backend,
+            self.failure,
+            f"{problem}; {num_workers} attempts ended so while a worker had this request, and "
+            "it is not tried again",
+        )
+
+
+class Asking:
+    """One request to one worker.
+
+    Call order: :meth:`answer` once; inside its context :meth:`whole` or :meth:`chunks`, once.
+    All raise WorkerError, for whatever is wrong with the worker or its answer.
+    """
+
+    def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
+        self._exchange = exchange
+        self._backend = backend
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s
+        )
+
+    @contextlib.asynccontextmanager
+    async def answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The worker's answer, of which the head has come."""
+        async with self._not_broken_off():
+            response = await self._send()
+            try:
+                self._check_head(response)
+                yield response
+            finally:
+                response.close()  # gives the connection back if all has been read
+
+    async def whole(self, response: aiohttp.ClientResponse) -> bytes:
+        """A short body."""
+        with self._typed():
+            return await response.read()
+
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """A body as it comes."""
+        while True:
+            with self._typed():
+                chunk = await response.content.readany()
+            if not chunk:
+                return
+            yield chunk
+
+    async def _send(self) -> aiohttp.ClientResponse:
+        """Send it. A kept connection that the worker closes just then has carried nothing.
+
+        If so it is sent once more, to the same worker; one that is gone by then was lost.
+        """
+        connections, sending = self._backend.connections, Sending()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            return await self._request(connections.requests, sending)
+        except WorkerError as error:
+            is_at_once = sending.is_reused and loop.time() - began_s < _STALE_WITHIN_S
+            if error.failure is not Failure.LOST or not is_at_once or _has_said(error):
+                raise
+        try:
+            return await self._request(connections.fresh, Sending())
+        except WorkerError as gone:
+            if gone.failure is not Failure.UNREACHED:
+                raise
+            raise WorkerError(self._backend, Failure.LOST, "was lost") from gone
+
+    async def _request(
+        self, http: aiohttp.ClientSession, sending: Sending
+    ) -> aiohttp.ClientResponse:
+        exchange = self._exchange
+        with self._typed():
+            return await http.request(
+                exchange.method,
+                URL(self._backend.target.url + exchange.target, encoded=True),
+                data=exchange.body or None,
+                headers=exchange.headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+                trace_request_ctx=sending,
+            )
+
+    @contextlib.asynccontextmanager
+    async def _not_broken_off(self) -> AsyncIterator[None]:
+        try:
+            async with self._backend.asked():
+                yield
+        except ConnectionResetError as error:
+            raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
+
+    @contextlib.contextmanager
+    def _typed(self) -> Iterator[None]:
+        """Whatever is raised while a worker is asked, as one of our errors."""
+        try:
+            yield
+        except _UNREACHED as error:
+            raise self._error(Failure.UNREACHED, "cannot be reached", error) from error
+        except aiohttp.SocketTimeoutError as error:
+            raise self._error(Failure.SILENT, "said nothing for too long", error) from error
+        except (aiohttp.ClientConnectionError, ConnectionError) as error:
+            raise self._error(Failure.LOST, "was lost", error) from error
+        except aiohttp.ClientPayloadError as error:
+            if isinstance(error.__cause__, TransferEncodingError):
+                raise self._error(Failure.MALFORMED, "sent a malformed body", error) from error
+            raise self._error(Failure.LOST, "was lost within its answer", error) from error
+        except Exception as error:  # a peer may break the client in ways that nobody foresaw
+            raise self._error(Failure.MALFORMED, "sent a malformed answer", error) from error
+
+    def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
+        detail = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+        return WorkerError(
+            self._backend, failure, f"{what}: {(detail or repr(error))[:_SHOWN_CHARACTERS]}"
+        )
+
+    def _check_head(self, response: aiohttp.ClientResponse) -> None:
+        if not 200 <= response.status < 600:
+            problem = f"sent a malformed answer: its status is {response.status}"
+            raise WorkerError(self._backend, Failure.MALFORMED, problem)
+        for name, value in response.raw_headers:
+            if any(byte in value for byte in b"\r\n\0"):
+                problem = f"sent a malformed answer: its header {name!r} has a control character"
+                raise WorkerError(self._backend, Failure.MALFORMED, problem)
+
+
+def _has_said(error: WorkerError) -> bool:
+    """Whether part of an answer's head had come."""
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
