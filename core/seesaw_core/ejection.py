@@ -22,7 +22,7 @@ from seesaw_core.rates import Mean
 _KEPT = 64  # outcomes of a worker that are compared
 _TYPICAL_S = 1.0  # before anything is measured
 _LEAST_SHARE = 0.1
-_EXPECTED_FAILURES = 0.1  # share of failures where nothing is known of the others
+_EXPECTED_SHARE = 0.005  # of failures, where nothing is known of the others
 
 
 class Outcome(StrEnum):
@@ -57,7 +57,7 @@ class EjectionPolicy:
     """
 
     max_share: float = 0.5
-    improbable: float = 1e-3
+    improbable: float = 1e-6
     min_run: int = 3
     min_refused_run: int = 6
     window_s: float = 30.0
@@ -222,5 +222,5 @@ class Ejector:
         ]
         if outcome is Outcome.REFUSED and len(others) < least:
             return False  # nothing shows that it is not the clients
-        rate = (_EXPECTED_FAILURES + others.count(outcome)) / (1 + len(others))
+        rate = (_EXPECTED_SHARE + others.count(outcome)) / (1 + len(others))
         return float(rate**run) <= self.policy.improbable

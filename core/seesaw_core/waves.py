@@ -110,8 +110,11 @@ class WavePolicy:
             raise InputError(f"--light-requests must be at least 1, got {self.light_requests}")
 
     def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
-        """Choose the next step for the prompts that gather."""
-        serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens, r.name))
+        """Choose the next step for the prompts that gather.
+
+        Of replicas that are alike the first one is taken, so their order is the caller's to choose.
+        """
+        serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
         if not queue.tokens:
             return Hold(at_most_s=None, reason="no prompt waits")
         if not serving:

@@ -49,6 +49,7 @@ class Backend:
         self.target = target
         self.connections = connections
         self.num_running = 0
+        self.last_sent = -1  # the number of the last request that went there
         self.share = 1.0
         self._lingering: list[float] = []  # a heap of times, until when
         self.state: WorkerState | None = None
@@ -87,6 +88,7 @@ class Backend:
     def sent(self, number: int, tokens: int) -> None:
         """A request goes there."""
         self.num_running += 1
+        self.last_sent = number
         self._pending[number] = tokens
 
     def ended(self, number: int) -> None:

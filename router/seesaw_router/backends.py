@@ -67,9 +67,10 @@ class Backends:
     def trusted(self) -> list[Backend]:
         """Those that get requests: all that serve, but for the ejected ones.
 
-        If more are ejected than may be, since others have gone since, all that serve are.
+        If more are ejected than may be, since others have gone since, all that serve are. The
+        one whose last request is longest ago comes first.
         """
-        serving = self.serving()
+        serving = sorted(self.serving(), key=lambda b: b.last_sent)
         trusted = []
         for backend in serving:
             if self.standing(backend) in (Standing.FULL, Standing.RETURNING):
