@@ -18,6 +18,7 @@ from seesaw_router.connections import CONNECT_TIMEOUT_S, Sending
 from seesaw_router.exchange import Exchange
 
 _STALE_WITHIN_S = 1.0
+_LOOK_S = 0.5
 _SHOWN_CHARACTERS = 200
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -78,7 +79,8 @@ class Asking:
             response = await self._send()
             try:
                 self._check_head(response)
-                yield response
+                with _ending_with_connection(response):
+                    yield response
             finally:
                 response.close()  # gives the connection back if all has been read
 
@@ -172,6 +174,36 @@ class Asking:
             if any(byte in value for byte in b"\r\n\0"):
                 problem = f"sent a malformed answer: its header {name!r} has a control character"
                 raise WorkerError(self._backend, Failure.MALFORMED, problem)
+
+
+@contextlib.contextmanager
+def _ending_with_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """Inside, nobody waits for more of a body whose connection is gone.
+
+    aiohttp closes the connection at a chunk that is none, without telling the body's reader.
+    """
+    loop, body = asyncio.get_running_loop(), response.content
+    look: asyncio.TimerHandle | None = None
+
+    def is_connected() -> bool:
+        return response.connection is not None and response.connection.transport is not None
+
+    def check() -> None:
+        nonlocal look
+        if body.is_eof() or body.exception() is not None:
+            return
+        if is_connected():
+            look = loop.call_later(_LOOK_S, check)
+        else:
+            body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
+
+    if not body.is_eof():
+        look = loop.call_later(_LOOK_S, check)
+    try:
+        yield
+    finally:
+        if look is not None:
+            look.cancel()
 
 
 def _has_said(error: WorkerError) -> bool:

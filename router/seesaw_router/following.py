@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _HAS_NO_EVENTS = {404, 405, 501}
 _SHOWN_CHARACTERS = 200
+_MARGIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Follower:
                 trouble = f"what it says cannot be read: {str(error)[:_SHOWN_CHARACTERS]}"
                 wait_s = self._wait_unread_s(began_s)
             except TimeoutError:
-                trouble = f"it has said nothing for {self._pace.silence_s:g} s"
+                trouble = "it says nothing, neither state nor transition"
             except (aiohttp.ClientError, OSError) as error:
                 trouble = f"it cannot be reached: {str(error)[:_SHOWN_CHARACTERS] or repr(error)}"
             except Exception:  # the task must not end: this worker would be followed no more
@@ -84,7 +85,7 @@ class Follower:
             if not trouble:
                 continue
             self._backend.lose(trouble)
-            if self._backend.num_running and self._backend.silent_s > self._pace.dead_s:
+            if self._backend.num_running and self._backend.silent_s >= self._pace.dead_s:
                 logger.warning("worker %s is gone: breaking off its requests", name)
                 self._backend.break_off()
             await asyncio.sleep(wait_s)
@@ -118,7 +119,7 @@ class Follower:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._pace.silence_s / 2)
         url = f"{self._backend.target.url}/seesaw/events"
-        async with asyncio.timeout(self._pace.silence_s) as self._listening:
+        async with asyncio.timeout(self._patience_s()) as self._listening:
             async with self._http.get(url, timeout=timeout, allow_redirects=False) as response:
                 if response.status not in _HAS_NO_EVENTS:
                     return await self._listen(response)
@@ -162,6 +163,13 @@ class Follower:
         async with self._http.get(url, allow_redirects=False) as response:
             self._backend.heard()
             return response.status
+
+    def _patience_s(self) -> float:
+        """How long it may take to answer; not beyond the time when its requests are broken off."""
+        left_s = self._pace.dead_s - self._backend.silent_s
+        if not self._backend.num_running or left_s <= 0:
+            return self._pace.silence_s
+        return min(self._pace.silence_s, left_s + _MARGIN_S)
 
     def _wait_unread_s(self, began_s: float) -> float:
         """Twice as long each time, until it could be read for a while."""

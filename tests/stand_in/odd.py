@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from stand_in.engine import Engine
@@ -52,6 +52,24 @@ def raw(data: bytes, then: Act | None = None) -> Act:
 async def hang(_: Asked) -> None:
     """Say nothing more, and keep the connection."""
     await asyncio.sleep(3600)
+
+
+def by_prompt(acts: Mapping[str, Act]) -> Act:
+    """What the prompt names; a proper answer to any other."""
+
+    async def act(asked: Asked) -> None:
+        prompt = json.loads(asked.body).get("prompt") if asked.body else None
+        await acts.get(str(prompt), answer())(asked)
+
+    return act
+
+
+def slow(seconds: float, act: Act | None = None) -> Act:
+    async def act_later(asked: Asked) -> None:
+        await asyncio.sleep(seconds)
+        await (act or answer())(asked)
+
+    return act_later
 
 
 async def cut(asked: Asked) -> None:

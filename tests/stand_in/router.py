@@ -5,13 +5,15 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
 import aiohttp
+import psutil
 
 from seesaw_cli.local import free_port
+from stand_in.odd import OddWorker
 
 BODY = {"model": "stand-in", "prompt": "x", "max_tokens": 4}
 
@@ -23,6 +25,11 @@ class Router:
     url: str
     http: aiohttp.ClientSession
     log: IO[bytes]
+    pid: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(psutil.Process(self.pid).memory_info().rss)
 
     async def ask(self, **more: Any) -> tuple[int, bytes]:
         async with self.http.post(f"{self.url}/v1/completions", json=BODY | more) as response:
@@ -69,10 +76,25 @@ async def router_before(*urls: str, flags: tuple[str, ...] = ()) -> AsyncIterato
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         try:
             async with aiohttp.ClientSession(connector=connector) as http:
-                router = Router(url=f"http://127.0.0.1:{port}", http=http, log=log)
+                router = Router(url=f"http://127.0.0.1:{port}", http=http, log=log, pid=process.pid)
                 await router.until_serving()
                 yield router
         finally:
             process.kill()
             await process.wait()
         assert "Traceback" not in router.logged(), router.logged()
+
+
+@asynccontextmanager
+async def routed(
+    *workers: OddWorker, flags: tuple[str, ...] = (), is_served: bool = True
+) -> AsyncIterator[Router]:
+    """These workers, running, and a router before them."""
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(worker.running())
+        urls = [w.url for w in workers]
+        router = await stack.enter_async_context(router_before(*urls, flags=flags))
+        if is_served:
+            await router.until_serving(*urls)
+        yield router
