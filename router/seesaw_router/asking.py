@@ -6,7 +6,7 @@ What matters to whoever tries again is what the worker may have done with the re
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from enum import StrEnum
 
 import aiohttp
@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
 from seesaw_router.backend import Backend
-from seesaw_router.connections import CONNECT_TIMEOUT_S, Sending
+from seesaw_router.connections import Sending, sending
 from seesaw_router.exchange import Exchange
 
 _STALE_WITHIN_S = 1.0
@@ -61,69 +61,72 @@ class WorkerError(Exception):
 class Asking:
     """One request to one worker.
 
-    Call order: :meth:`answer` once; inside its context :meth:`whole` or :meth:`chunks`, once.
-    All raise WorkerError, for whatever is wrong with the worker or its answer.
+    Call order: :meth:`answer` once; inside its context :meth:`whole` once, or :meth:`part`
+    until it is empty. All raise WorkerError, for whatever is wrong with the worker or its answer.
     """
 
-    def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
+    def __init__(
+        self, exchange: Exchange, backend: Backend, timeout: aiohttp.ClientTimeout
+    ) -> None:
         self._exchange = exchange
         self._backend = backend
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s
-        )
+        self._timeout = timeout
 
     @contextlib.asynccontextmanager
     async def answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
         """The worker's answer, of which the head has come."""
-        async with self._not_broken_off():
-            response = await self._send()
-            try:
-                self._check_head(response)
-                with _ending_with_connection(response):
+        try:
+            async with self._backend.asked():
+                response = await self._send()
+                watch = _Watch(response)
+                try:
+                    self._check_head(response)
                     yield response
-            finally:
-                response.close()  # gives the connection back if all has been read
+                finally:
+                    watch.end()
+                    response.close()  # gives the connection back if all has been read
+        except ConnectionResetError as error:
+            raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
 
     async def whole(self, response: aiohttp.ClientResponse) -> bytes:
         """A short body."""
-        with self._typed():
+        try:
             return await response.read()
+        except Exception as error:
+            raise self._typed(error) from error
 
-    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """A body as it comes."""
-        while True:
-            with self._typed():
-                chunk = await response.content.readany()
-            if not chunk:
-                return
-            yield chunk
+    async def part(self, response: aiohttp.ClientResponse) -> bytes:
+        """What has come of a body; empty at its end."""
+        try:
+            return await response.content.readany()
+        except Exception as error:
+            raise self._typed(error) from error
 
     async def _send(self) -> aiohttp.ClientResponse:
         """Send it. A kept connection that the worker closes just then has carried nothing.
 
         If so it is sent once more, to the same worker; one that is gone by then was lost.
         """
-        connections, sending = self._backend.connections, Sending()
+        connections, used = self._backend.connections, Sending()
         loop = asyncio.get_running_loop()
         began_s = loop.time()
+        sending.set(used)
         try:
-            return await self._request(connections.requests, sending)
+            return await self._request(connections.requests)
         except WorkerError as error:
-            is_at_once = sending.is_reused and loop.time() - began_s < _STALE_WITHIN_S
+            is_at_once = used.is_reused and loop.time() - began_s < _STALE_WITHIN_S
             if error.failure is not Failure.LOST or not is_at_once or _has_said(error):
                 raise
         try:
-            return await self._request(connections.fresh, Sending())
+            return await self._request(connections.fresh)
         except WorkerError as gone:
             if gone.failure is not Failure.UNREACHED:
                 raise
             raise WorkerError(self._backend, Failure.LOST, "was lost") from gone
 
-    async def _request(
-        self, http: aiohttp.ClientSession, sending: Sending
-    ) -> aiohttp.ClientResponse:
+    async def _request(self, http: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         exchange = self._exchange
-        with self._typed():
+        try:
             return await http.request(
                 exchange.method,
                 URL(self._backend.target.url + exchange.target, encoded=True),
@@ -131,34 +134,24 @@ class Asking:
                 headers=exchange.headers,
                 allow_redirects=False,
                 timeout=self._timeout,
-                trace_request_ctx=sending,
             )
+        except Exception as error:
+            raise self._typed(error) from error
 
-    @contextlib.asynccontextmanager
-    async def _not_broken_off(self) -> AsyncIterator[None]:
-        try:
-            async with self._backend.asked():
-                yield
-        except ConnectionResetError as error:
-            raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
-
-    @contextlib.contextmanager
-    def _typed(self) -> Iterator[None]:
+    def _typed(self, error: Exception) -> WorkerError:
         """Whatever is raised while a worker is asked, as one of our errors."""
-        try:
-            yield
-        except _UNREACHED as error:
-            raise self._error(Failure.UNREACHED, "cannot be reached", error) from error
-        except aiohttp.SocketTimeoutError as error:
-            raise self._error(Failure.SILENT, "said nothing for too long", error) from error
-        except (aiohttp.ClientConnectionError, ConnectionError) as error:
-            raise self._error(Failure.LOST, "was lost", error) from error
-        except aiohttp.ClientPayloadError as error:
+        if isinstance(error, _UNREACHED):
+            return self._error(Failure.UNREACHED, "cannot be reached", error)
+        if isinstance(error, aiohttp.SocketTimeoutError):
+            return self._error(Failure.SILENT, "said nothing for too long", error)
+        if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
+            return self._error(Failure.LOST, "was lost", error)
+        if isinstance(error, aiohttp.ClientPayloadError):
             if isinstance(error.__cause__, TransferEncodingError):
-                raise self._error(Failure.MALFORMED, "sent a malformed body", error) from error
-            raise self._error(Failure.LOST, "was lost within its answer", error) from error
-        except Exception as error:  # a peer may break the client in ways that nobody foresaw
-            raise self._error(Failure.MALFORMED, "sent a malformed answer", error) from error
+                return self._error(Failure.MALFORMED, "sent a malformed body", error)
+            return self._error(Failure.LOST, "was lost within its answer", error)
+        # A peer may break the client in ways that nobody foresaw.
+        return self._error(Failure.MALFORMED, "sent a malformed answer", error)
 
     def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
         detail = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
@@ -176,34 +169,29 @@ class Asking:
                 raise WorkerError(self._backend, Failure.MALFORMED, problem)
 
 
-@contextlib.contextmanager
-def _ending_with_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """Inside, nobody waits for more of a body whose connection is gone.
+class _Watch:
+    """Sees to it that nobody waits for more of a body whose connection is gone.
 
     aiohttp closes the connection at a chunk that is none, without telling the body's reader.
     """
-    loop, body = asyncio.get_running_loop(), response.content
-    look: asyncio.TimerHandle | None = None
 
-    def is_connected() -> bool:
-        return response.connection is not None and response.connection.transport is not None
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._next: asyncio.TimerHandle | None = None
+        self._look()
 
-    def check() -> None:
-        nonlocal look
+    def end(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+
+    def _look(self) -> None:
+        body, connection = self._response.content, self._response.connection
         if body.is_eof() or body.exception() is not None:
             return
-        if is_connected():
-            look = loop.call_later(_LOOK_S, check)
+        if connection is not None and connection.transport is not None:
+            self._next = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
         else:
             body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
-
-    if not body.is_eof():
-        look = loop.call_later(_LOOK_S, check)
-    try:
-        yield
-    finally:
-        if look is not None:
-            look.cancel()
 
 
 def _has_said(error: WorkerError) -> bool:

@@ -6,8 +6,8 @@ They are apart so that a worker with as many requests as it may have can still b
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import AddrInfoType
@@ -39,9 +39,12 @@ class Connections:
 
 @dataclass(slots=True, kw_only=True)
 class Sending:
-    """What is known of one request's connection."""
+    """What is known of one request's connection. Set as :data:`sending` while it is sent."""
 
-    is_reused: bool = False
+    is_reused: bool = True
+
+
+sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
 
 
 @asynccontextmanager
@@ -63,10 +66,7 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
         keepalive_timeout=_IDLE_S if keeps else None,
         socket_factory=_socket,
     )
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
-        trace_configs=[tracing] if keeps else None,
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
@@ -75,16 +75,9 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
     )
 
 
-async def _note_reuse(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _params: aiohttp.TraceConnectionReuseconnParams,
-) -> None:
-    if isinstance(context.trace_request_ctx, Sending):
-        context.trace_request_ctx.is_reused = True
-
-
 def _socket(address: AddrInfoType) -> socket.socket:
+    if (current := sending.get()) is not None:
+        current.is_reused = False
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
