@@ -174,8 +174,10 @@ class Ejector:
             return self._tried(record, outcome, now_s) if record.is_tried else None
         if standing is Standing.FULL:
             self._forgive(record, now_s)
+        if outcome is Outcome.ANSWERED:
+            return None
         run = record.run(outcome)
-        if outcome is Outcome.ANSWERED or not self._is_improbable(name, outcome, run, now_s):
+        if not self._is_improbable(name, outcome, run, now_s):
             return None
         others = [n for n in among if n != name]
         num_out = sum(

@@ -104,7 +104,8 @@ class Backends:
         name = backend.target.name
         if self._known.get(name) is not backend:
             return None  # it has been replaced since
-        among = [b.target.name for b in self.serving()]
+        is_good = outcome is Outcome.ANSWERED
+        among = () if is_good else tuple(b.target.name for b in self.serving())
         ejection = self._ejector.observe(name, outcome, now_s=self._now(), among=among)
         if ejection is not None:
             logger.warning("worker %s gets nothing for %g s: %s", name, ejection.for_s, ejection)

@@ -134,6 +134,9 @@ class Dispatcher:
     def _step(self) -> float | None:
         """Release whatever may go now. Returns how long to wait at most for something new."""
         while True:
+            if not self._queue:
+                self.last_reason = "no prompt waits"
+                return None
             self._retry_elsewhere()
             self._try_ejected()
             step = self._policy.next_step(self._view(), [b.replica() for b in self._trusted()])
