@@ -65,12 +65,13 @@ class Asking:
     until it is empty. All raise WorkerError, for whatever is wrong with the worker or its answer.
     """
 
-    def __init__(
-        self, exchange: Exchange, backend: Backend, timeout: aiohttp.ClientTimeout
-    ) -> None:
+    def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
         self._exchange = exchange
         self._backend = backend
-        self._timeout = timeout
+        self._silence_s = silence_s
+        self._loop = asyncio.get_running_loop()
+        self._waits_since_s: float | None = None  # for a body
+        self._next_look: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -78,18 +79,20 @@ class Asking:
         try:
             async with self._backend.asked():
                 response = await self._send()
-                watch = _Watch(response)
                 try:
                     self._check_head(response)
+                    self._look(response)
                     yield response
                 finally:
-                    watch.end()
+                    if self._next_look is not None:
+                        self._next_look.cancel()
                     response.close()  # gives the connection back if all has been read
         except ConnectionResetError as error:
             raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
 
     async def whole(self, response: aiohttp.ClientResponse) -> bytes:
         """A short body."""
+        self._waits_since_s = self._loop.time()
         try:
             return await response.read()
         except Exception as error:
@@ -97,10 +100,13 @@ class Asking:
 
     async def part(self, response: aiohttp.ClientResponse) -> bytes:
         """What has come of a body; empty at its end."""
+        self._waits_since_s = self._loop.time()
         try:
             return await response.content.readany()
         except Exception as error:
             raise self._typed(error) from error
+        finally:
+            self._waits_since_s = None  # the client's slowness is not the worker's
 
     async def _send(self) -> aiohttp.ClientResponse:
         """Send it. A kept connection that the worker closes just then has carried nothing.
@@ -108,13 +114,12 @@ class Asking:
         If so it is sent once more, to the same worker; one that is gone by then was lost.
         """
         connections, used = self._backend.connections, Sending()
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        began_s = self._loop.time()
         sending.set(used)
         try:
             return await self._request(connections.requests)
         except WorkerError as error:
-            is_at_once = used.is_reused and loop.time() - began_s < _STALE_WITHIN_S
+            is_at_once = used.is_reused and self._loop.time() - began_s < _STALE_WITHIN_S
             if error.failure is not Failure.LOST or not is_at_once or _has_said(error):
                 raise
         try:
@@ -127,14 +132,14 @@ class Asking:
     async def _request(self, http: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         exchange = self._exchange
         try:
-            return await http.request(
-                exchange.method,
-                URL(self._backend.target.url + exchange.target, encoded=True),
-                data=exchange.body or None,
-                headers=exchange.headers,
-                allow_redirects=False,
-                timeout=self._timeout,
-            )
+            async with asyncio.timeout(self._silence_s):
+                return await http.request(
+                    exchange.method,
+                    URL(self._backend.target.url + exchange.target, encoded=True),
+                    data=exchange.body or None,
+                    headers=exchange.headers,
+                    allow_redirects=False,
+                )
         except Exception as error:
             raise self._typed(error) from error
 
@@ -142,8 +147,9 @@ class Asking:
         """Whatever is raised while a worker is asked, as one of our errors."""
         if isinstance(error, _UNREACHED):
             return self._error(Failure.UNREACHED, "cannot be reached", error)
-        if isinstance(error, aiohttp.SocketTimeoutError):
-            return self._error(Failure.SILENT, "said nothing for too long", error)
+        if isinstance(error, TimeoutError):
+            problem = f"said nothing for too long: --max-answer-silence-s={self._silence_s:g}"
+            return WorkerError(self._backend, Failure.SILENT, problem)
         if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
             return self._error(Failure.LOST, "was lost", error)
         if isinstance(error, aiohttp.ClientPayloadError):
@@ -159,6 +165,22 @@ class Asking:
             self._backend, failure, f"{what}: {(detail or repr(error))[:_SHOWN_CHARACTERS]}"
         )
 
+    def _look(self, response: aiohttp.ClientResponse) -> None:
+        """See to it that nobody waits too long for a body, or for one whose connection is gone.
+
+        aiohttp closes the connection at a chunk that is none, without telling the body's reader.
+        """
+        body, connection = response.content, response.connection
+        if body.is_eof() or body.exception() is not None:
+            return
+        since_s = self._waits_since_s
+        if connection is None or connection.transport is None:
+            body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
+        elif since_s is not None and self._loop.time() - since_s >= self._silence_s:
+            body.set_exception(aiohttp.SocketTimeoutError("its body stalls"))
+        else:
+            self._next_look = self._loop.call_later(_LOOK_S, self._look, response)
+
     def _check_head(self, response: aiohttp.ClientResponse) -> None:
         if not 200 <= response.status < 600:
             problem = f"sent a malformed answer: its status is {response.status}"
@@ -167,31 +189,6 @@ class Asking:
             if any(byte in value for byte in b"\r\n\0"):
                 problem = f"sent a malformed answer: its header {name!r} has a control character"
                 raise WorkerError(self._backend, Failure.MALFORMED, problem)
-
-
-class _Watch:
-    """Sees to it that nobody waits for more of a body whose connection is gone.
-
-    aiohttp closes the connection at a chunk that is none, without telling the body's reader.
-    """
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self._next: asyncio.TimerHandle | None = None
-        self._look()
-
-    def end(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
-
-    def _look(self) -> None:
-        body, connection = self._response.content, self._response.connection
-        if body.is_eof() or body.exception() is not None:
-            return
-        if connection is not None and connection.transport is not None:
-            self._next = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
-        else:
-            body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
 
 
 def _has_said(error: WorkerError) -> bool:

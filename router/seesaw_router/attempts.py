@@ -16,7 +16,6 @@ from seesaw_core.ejection import Outcome
 from seesaw_router.asking import Asking, Failure, WorkerError
 from seesaw_router.backend import Backend
 from seesaw_router.backends import Backends
-from seesaw_router.connections import CONNECT_TIMEOUT_S
 from seesaw_router.dispatcher import Dispatcher, NoWorkerError, Placed, QueueFullError
 from seesaw_router.exchange import HOP_BY_HOP, Exchange, refuse
 from seesaw_router.metrics import Metrics
@@ -44,9 +43,6 @@ class Attempts:
         metrics: Metrics,
     ) -> None:
         self._settings = settings
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=settings.max_answer_silence_s
-        )
         self._dispatcher = dispatcher
         self._backends = backends
         self._metrics = metrics
@@ -110,7 +106,7 @@ class Attempts:
     async def _ask(self, exchange: Exchange, placed: Placed, *, may_retry: bool) -> None:
         """One attempt, of which all is counted. Raises: WorkerError."""
         backend, began_s = placed.backend, time.monotonic()
-        asking = Asking(exchange, backend, self._timeout)
+        asking = Asking(exchange, backend, self._settings.max_answer_silence_s)
         try:
             async with asking.answer() as response:
                 await self._judge(backend, response, placed.is_trial, may_retry=may_retry)
