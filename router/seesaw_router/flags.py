@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
 from seesaw_router.settings import RouterSettings
 
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="How many workers a request is tried on while they are lost before they answer. "
         "Default: %(default)s.",
     )
+    _add_workers(made)
     made.add_argument(
         "--drain-timeout-s",
         type=float,
@@ -84,6 +86,37 @@ def _add_policy(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_workers(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--max-unserved-s",
+        type=float,
+        default=60.0,
+        help="How long, in seconds, a prompt waits while no worker serves; then it is refused "
+        "with 503 and Retry-After. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-worker-silence-s",
+        type=float,
+        default=30.0,
+        help="How long, in seconds, nothing at all may come from a worker, its events or health "
+        "included, before its requests are broken off. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-answer-silence-s",
+        type=float,
+        default=3600.0,
+        help="How long, in seconds, nothing may come of one answer although its worker is there. "
+        "It must exceed the longest queue and answer that is not streamed. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-ejected-percent",
+        type=float,
+        default=50.0,
+        help="The most of the workers that get nothing for a while since they fail where others "
+        "do not; 0 turns that off. Default: %(default)s.",
+    )
+
+
 def settings_of(arguments: Sequence[str]) -> RouterSettings:
     """Settings from a command line. Raises: InputError."""
     return settings_from(parser().parse_args(arguments))
@@ -104,5 +137,9 @@ def settings_from(args: argparse.Namespace) -> RouterSettings:
         max_queued=args.max_queued,
         max_body_bytes=args.max_body_bytes,
         max_attempts=args.max_attempts,
+        max_unserved_s=args.max_unserved_s,
+        max_worker_silence_s=args.max_worker_silence_s,
+        max_answer_silence_s=args.max_answer_silence_s,
+        ejection=EjectionPolicy(max_share=args.max_ejected_percent / 100),
         drain_timeout_s=args.drain_timeout_s,
     )

@@ -50,6 +50,7 @@ class Proxy:
             )
             return
         exchange = Exchange(scope, body, send)
+        del body  # the exchange lets it go once it cannot be sent again
         watcher = asyncio.create_task(_cancel_at_disconnect(receive, asyncio.current_task()))
         self._metrics.running.inc()
         try:

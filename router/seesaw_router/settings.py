@@ -1,7 +1,9 @@
 """The router's settings: read once from the command line, then only passed down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 
+from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.errors import InputError
 from seesaw_core.waves import WavePolicy
 
@@ -17,6 +19,11 @@ class RouterSettings:
     max_body_bytes: the largest request.
     max_attempts: how many workers a request is tried on before its error goes to the client.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+    max_unserved_s: how long a request waits while no worker serves, in seconds.
+    max_worker_silence_s: how long nothing may come from a worker before its requests are broken
+        off, in seconds.
+    max_answer_silence_s: the same for one answer of a worker that is there.
+    ejection: when a worker that fails gets no requests for a while.
 
     Raises: InputError if a figure is out of range.
     """
@@ -30,6 +37,10 @@ class RouterSettings:
     max_body_bytes: int = 64 << 20
     max_attempts: int = 4
     drain_timeout_s: float = 600.0
+    max_unserved_s: float = 60.0
+    max_worker_silence_s: float = 30.0
+    max_answer_silence_s: float = 3600.0
+    ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
 
     def __post_init__(self) -> None:
         if bool(self.workers) == (self.service is not None):
@@ -47,5 +58,9 @@ class RouterSettings:
             if getattr(self, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise InputError(f"{name} must be at least 1, got {getattr(self, flag)}")
+        for flag in ("max_unserved_s", "max_worker_silence_s", "max_answer_silence_s"):
+            if not 0 < getattr(self, flag) < inf:
+                name = "--" + flag.replace("_", "-")
+                raise InputError(f"{name} must be above 0, got {getattr(self, flag)}")
         if not self.drain_timeout_s >= 0:
             raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
