@@ -17,7 +17,8 @@ from seesaw_router.asking import Asking, Failure, WorkerError
 from seesaw_router.backend import Backend
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher, NoWorkerError, Placed, QueueFullError
-from seesaw_router.exchange import HOP_BY_HOP, Exchange, refuse
+from seesaw_router.exchange import Exchange, refuse
+from seesaw_router.headers import to_client
 from seesaw_router.metrics import Metrics
 from seesaw_router.settings import RouterSettings
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
 _OVERLOADED = 429
+_BODILESS = {204, 304}
 _MAX_HELD = 2
 _WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
 _HEALTH_TIMEOUT_S = 2.0
@@ -166,24 +168,24 @@ async def _pass_back(exchange: Exchange, asking: Asking, response: aiohttp.Clien
     A short one is begun only when it is there as a whole, and any other when its first part
     is, so that it can still be had elsewhere.
     """
-    headers = [
-        (name, value) for name, value in response.raw_headers if name.lower() not in HOP_BY_HOP
-    ]
     length = response.content_length
-    if exchange.method == "HEAD" or (length is not None and length <= _WHOLE_BYTES):
+    if exchange.method == "HEAD" or response.status in _BODILESS:
+        await asking.whole(response)
+        exchange.let_body_go()
+        declared = length if exchange.method == "HEAD" and response.status == 200 else None
+        await exchange.begin(response.status, to_client(response.raw_headers, declared))
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
+    if length is not None and length <= _WHOLE_BYTES:
         body = await asking.whole(response)
-        sent = len(body) if exchange.method != "HEAD" else length or 0
-        headers.append((b"content-length", str(sent).encode()))
-        exchange.body = b""
-        await exchange.begin(response.status, headers)
+        exchange.let_body_go()
+        await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
         await exchange.send({"type": "http.response.body", "body": body})
         return
-    if length is not None:
-        headers.append((b"content-length", str(length).encode()))
     parts = asking.chunks(response)
     part = await anext(parts, b"")
-    exchange.body = b""  # it cannot be sent again
-    await exchange.begin(response.status, headers)
+    exchange.let_body_go()
+    await exchange.begin(response.status, to_client(response.raw_headers, length))
     while part:
         await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
         part = await anext(parts, b"")
