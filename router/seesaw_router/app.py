@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from seesaw_core.ejection import Outcome
 from seesaw_router.backend import Backend, Target
 from seesaw_router.backends import Backends
+from seesaw_router.clients import Clients
 from seesaw_router.connections import open_connections
 from seesaw_router.discovery import follow_service
 from seesaw_router.dispatcher import Dispatcher
@@ -34,6 +35,7 @@ class Router:
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry)
         self._running: Backends | None = None
+        self.clients = Clients(settings.limits, self._metrics.count_status)
         self._helpers: list[asyncio.Task[None]] = []
         self.dispatcher = Dispatcher(
             policy=settings.policy,
@@ -45,7 +47,11 @@ class Router:
 
     def app(self) -> App:
         """The ASGI application. Once."""
-        own = FastAPI(title="Seesaw router", lifespan=self._lifespan)
+        own = FastAPI(
+            title="Seesaw router",
+            lifespan=self._lifespan,
+            openapi_url=None,  # it would list the router's own routes alone
+        )
 
         @own.get("/health")
         async def health() -> Response:
@@ -63,6 +69,11 @@ class Router:
         async def metrics() -> Response:
             self._refresh()
             return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+        @own.get("/load")
+        async def load() -> dict[str, float]:
+            """As vLLM's, of all workers together."""
+            return {"server_load": sum(b.num_running for b in self._backends().all())}
 
         @own.get("/seesaw/state")
         async def state() -> dict[str, Any]:
@@ -86,7 +97,10 @@ class Router:
                 on_change=self.dispatcher.kick,
                 ejection=self._settings.ejection,
             )
-            self._helpers = [asyncio.create_task(self.dispatcher.run())]
+            self._helpers = [
+                asyncio.create_task(self.dispatcher.run()),
+                asyncio.create_task(self.clients.watch()),
+            ]
             if self._settings.service is None:
                 backends.become(Target(name=url, url=url) for url in self._settings.workers)
             else:

@@ -6,9 +6,11 @@ begun it can only be broken off.
 """
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import aiohttp
 
@@ -17,14 +19,18 @@ from seesaw_router.asking import Asking, Failure, WorkerError
 from seesaw_router.backend import Backend
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher, NoWorkerError, Placed, QueueFullError
-from seesaw_router.exchange import HOP_BY_HOP, Exchange, refuse
+from seesaw_router.exchange import Exchange, refuse
+from seesaw_router.headers import to_client
 from seesaw_router.metrics import Metrics
 from seesaw_router.settings import RouterSettings
+from seesaw_router.stored import StoredResponses, previous_of
 
 logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
 _OVERLOADED = 429
+_RESPONSES = "/v1/responses"
+_BODILESS = {204, 304}
 _MAX_HELD = 2
 _WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
 _HEALTH_TIMEOUT_S = 2.0
@@ -46,6 +52,8 @@ class Attempts:
         self._dispatcher = dispatcher
         self._backends = backends
         self._metrics = metrics
+        self._stored = StoredResponses()
+        self._numbers = itertools.count(1)
 
     async def carry(self, exchange: Exchange) -> None:
         """Have a request answered, or refuse it."""
@@ -90,6 +98,15 @@ class Attempts:
     @contextlib.asynccontextmanager
     async def _placed(self, exchange: Exchange, avoid: frozenset[str]) -> AsyncIterator[Placed]:
         """A worker: by its turn, or at once for what costs a worker next to nothing."""
+        owner = await self._owner(exchange, avoid)
+        if owner is not None:
+            number = -next(self._numbers)
+            owner.sent(number, exchange.tokens)
+            try:
+                yield Placed(backend=owner)
+            finally:
+                owner.ended(number)
+            return
         if exchange.generates:
             async with self._dispatcher.place(exchange.tokens, avoid) as placed:
                 yield placed
@@ -99,6 +116,16 @@ class Attempts:
         if not others:
             raise NoWorkerError(0.0, self._backends().why_none_serves())
         yield Placed(backend=min(others, key=lambda b: b.num_busy))
+
+    async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
+        """The worker that alone can answer, since it keeps the response that is asked for."""
+        name = exchange.route.id
+        if exchange.route.template == _RESPONSES:
+            name = previous_of(exchange.body)
+        trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
+        if not name or not trusted:
+            return None
+        return await self._stored.owner(name, trusted, exchange.headers)
 
     def _is_another(self, avoid: frozenset[str]) -> bool:
         return any(b.target.name not in avoid for b in self._backends().trusted())
@@ -111,7 +138,10 @@ class Attempts:
             async with asking.answer() as response:
                 await self._judge(backend, response, placed.is_trial, may_retry=may_retry)
                 self._observe(exchange, backend, response.status)
-                await _pass_back(exchange, asking, response)
+                learn = None
+                if exchange.route.template == _RESPONSES:
+                    learn = partial(self._stored.learn, worker=backend.target.name)
+                await _pass_back(exchange, asking, response, learn)
         except WorkerError as error:
             self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
             if exchange.generates:
@@ -160,29 +190,38 @@ async def _is_healthy(backend: Backend) -> bool:
     return False
 
 
-async def _pass_back(exchange: Exchange, asking: Asking, response: aiohttp.ClientResponse) -> None:
+async def _pass_back(
+    exchange: Exchange,
+    asking: Asking,
+    response: aiohttp.ClientResponse,
+    learn: Callable[[bytes], None] | None,
+) -> None:
     """The answer as it comes, each part once the client has taken the one before.
 
     A short one is begun only when it is there as a whole, and any other when its first part
     is, so that it can still be had elsewhere.
     """
-    headers = [
-        (name, value) for name, value in response.raw_headers if name.lower() not in HOP_BY_HOP
-    ]
     length = response.content_length
-    if exchange.method == "HEAD" or (length is not None and length <= _WHOLE_BYTES):
+    if exchange.method == "HEAD" or response.status in _BODILESS:
+        await asking.whole(response)
+        exchange.let_body_go()
+        declared = length if exchange.method == "HEAD" and response.status == 200 else None
+        await exchange.begin(response.status, to_client(response.raw_headers, declared))
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
+    if length is not None and length <= _WHOLE_BYTES:
         body = await asking.whole(response)
-        sent = len(body) if exchange.method != "HEAD" else length or 0
-        headers.append((b"content-length", str(sent).encode()))
-        exchange.body = b""
-        await exchange.begin(response.status, headers)
+        if learn is not None:
+            learn(body)
+        exchange.let_body_go()
+        await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
         await exchange.send({"type": "http.response.body", "body": body})
         return
-    if length is not None:
-        headers.append((b"content-length", str(length).encode()))
     part = await asking.part(response)
-    exchange.body = b""  # it cannot be sent again
-    await exchange.begin(response.status, headers)
+    if learn is not None:
+        learn(part)
+    exchange.let_body_go()
+    await exchange.begin(response.status, to_client(response.raw_headers, length))
     while part:
         await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
         part = await asking.part(response)

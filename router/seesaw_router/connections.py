@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import AddrInfoType
 
-_CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _IDLE_S = 3.0
 _MOST_PER_WORKER = 4096
+# What aiohttp adds by itself; clients send what they mean.
+_INVENTED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # A worker whose machine has gone acknowledges nothing: after 15 s of silence, three probes.
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 15),
@@ -69,7 +71,8 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        skip_auto_headers=_INVENTED,
         auto_decompress=False,
         read_bufsize=_CHUNK_BYTES,
     )

@@ -5,7 +5,33 @@ from collections.abc import Sequence
 
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
+from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
+
+_CLIENT_LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
+    ("header_bytes", int, "The largest request line with headers; larger gets 431."),
+    ("headers", int, "The most headers of a request; more get 431."),
+    (
+        "connections",
+        int,
+        (
+            "The most open connections of clients, and half of the files it may open. Beyond "
+            "it the one idle for longest is closed; if none is, 503."
+        ),
+    ),
+    (
+        "held_bytes",
+        int,
+        (
+            "The most bytes of bodies that all requests hold together; more get 503 with "
+            "Retry-After. A body is held until its answer begins."
+        ),
+    ),
+    ("header_s", float, "Seconds until a connection has sent its first headers; else 408."),
+    ("body_s", float, "Seconds in which a body must average 1 KiB a second; else 408."),
+    ("idle_s", float, "Seconds that a connection may be idle between requests."),
+    ("reader_s", float, "Seconds in which a client may take nothing of a waiting answer."),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
         "Default: %(default)s.",
     )
     _add_workers(made)
+    _add_clients(made)
     made.add_argument(
         "--drain-timeout-s",
         type=float,
@@ -117,6 +144,17 @@ def _add_workers(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_clients(made: argparse.ArgumentParser) -> None:
+    default = Limits()
+    for field, kind, text in _CLIENT_LIMITS:
+        made.add_argument(
+            "--max-client-" + field.replace("_", "-"),
+            type=kind,
+            default=getattr(default, field),
+            help=f"{text} Default: %(default)s.",
+        )
+
+
 def settings_of(arguments: Sequence[str]) -> RouterSettings:
     """Settings from a command line. Raises: InputError."""
     return settings_from(parser().parse_args(arguments))
@@ -140,6 +178,9 @@ def settings_from(args: argparse.Namespace) -> RouterSettings:
         max_unserved_s=args.max_unserved_s,
         max_worker_silence_s=args.max_worker_silence_s,
         max_answer_silence_s=args.max_answer_silence_s,
+        limits=Limits(
+            **{field: getattr(args, f"max_client_{field}") for field, _, _ in _CLIENT_LIMITS}
+        ),
         ejection=EjectionPolicy(max_share=args.max_ejected_percent / 100),
         drain_timeout_s=args.drain_timeout_s,
     )

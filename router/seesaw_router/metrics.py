@@ -65,3 +65,7 @@ class Metrics:
             ["serving"],
             registry=registry,
         )
+
+    def count_status(self, status: int) -> None:
+        """Count a request that has ended."""
+        self.requests.labels(status=str(status)).inc()

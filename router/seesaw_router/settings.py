@@ -1,11 +1,18 @@
 """The router's settings: read once from the command line, then only passed down."""
 
+import re
 from dataclasses import dataclass, field
 from math import inf
 
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.errors import InputError
 from seesaw_core.waves import WavePolicy
+from seesaw_router.limits import Limits
+
+_WORKER_URL = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
+)
+_HARMLESS = re.compile(r"[A-Za-z0-9.:/_-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +30,7 @@ class RouterSettings:
     max_worker_silence_s: how long nothing may come from a worker before its requests are broken
         off, in seconds.
     max_answer_silence_s: the same for one answer of a worker that is there.
+    limits: what clients may take of the router.
     ejection: when a worker that fails gets no requests for a while.
 
     Raises: InputError if a figure is out of range.
@@ -40,6 +48,7 @@ class RouterSettings:
     max_unserved_s: float = 60.0
     max_worker_silence_s: float = 30.0
     max_answer_silence_s: float = 3600.0
+    limits: Limits = field(default_factory=Limits)
     ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
 
     def __post_init__(self) -> None:
@@ -50,8 +59,7 @@ class RouterSettings:
         ):
             raise InputError(f"--service={self.service}: must be NAMESPACE/NAME")
         for url in self.workers:
-            if not url.startswith(("http://", "https://")):
-                raise InputError(f"--worker={url}: must be a URL such as http://127.0.0.1:8001")
+            _check_worker(url)
         if not 0 < self.port < 65536:
             raise InputError(f"--port={self.port}: must be from 1 to 65535")
         for flag in ("max_queued", "max_body_bytes", "max_attempts"):
@@ -64,3 +72,14 @@ class RouterSettings:
                 raise InputError(f"{name} must be above 0, got {getattr(self, flag)}")
         if not self.drain_timeout_s >= 0:
             raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
+
+
+def _check_worker(url: str) -> None:
+    """Raises: InputError, which shows nothing that may be a secret."""
+    if _WORKER_URL.fullmatch(url):
+        return
+    shown = url if _HARMLESS.fullmatch(url) else "..."
+    raise InputError(
+        f"--worker={shown}: must be a URL such as http://127.0.0.1:8001, without credentials, "
+        "query or fragment; clients send their own Authorization"
+    )

@@ -1,6 +1,7 @@
 """A real router as a process of its own, before any workers."""
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 import time
@@ -25,11 +26,11 @@ class Router:
     url: str
     http: aiohttp.ClientSession
     log: IO[bytes]
-    pid: int
+    process: asyncio.subprocess.Process
 
     @property
     def memory_bytes(self) -> int:
-        return int(psutil.Process(self.pid).memory_info().rss)
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     async def ask(self, **more: Any) -> tuple[int, bytes]:
         async with self.http.post(f"{self.url}/v1/completions", json=BODY | more) as response:
@@ -58,6 +59,13 @@ class Router:
             lines = (await response.text()).splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
 
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Its exit code, once it has ended."""
+        return await self.process.wait()
+
     def logged(self) -> str:
         self.log.seek(0)
         return self.log.read().decode()
@@ -76,11 +84,12 @@ async def router_before(*urls: str, flags: tuple[str, ...] = ()) -> AsyncIterato
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         try:
             async with aiohttp.ClientSession(connector=connector) as http:
-                router = Router(url=f"http://127.0.0.1:{port}", http=http, log=log, pid=process.pid)
+                router = Router(url=f"http://127.0.0.1:{port}", http=http, log=log, process=process)
                 await router.until_serving()
                 yield router
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
         assert "Traceback" not in router.logged(), router.logged()
 
