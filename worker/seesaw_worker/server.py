@@ -31,7 +31,7 @@ from seesaw_core.errors import EngineDiedError, InputError
 from seesaw_core.messages import Proposal, Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
-from seesaw_worker.commandline import listen
+from seesaw_worker.commandline import address, listen, vllm_defaults
 from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import first_cause, keep_last_word
 from seesaw_worker.engine.llm import start_llm
@@ -52,6 +52,8 @@ from seesaw_worker.planning.start import Planned, make_start_plan
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
+from seesaw_worker.vllm_environment import refuse_environment
+from seesaw_worker.vllm_flags import refuse_vllm_flags
 
 _ERROR_GRACE_S = 2.0
 _FORCED_END_S = 6.0
@@ -210,6 +212,7 @@ class WorkerServer:
                     config,
                     enable_log_requests=args.enable_log_requests,
                     disable_log_stats=args.disable_log_stats,
+                    aggregate_engine_logging=args.aggregate_engine_logging,
                 )
             llm = await start_llm(
                 engine_configs,
@@ -243,7 +246,7 @@ class WorkerServer:
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
         await asyncio.to_thread(note_what_is_mapped)
-        self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
+        self._report(Stage.SERVING, address(listener, args))
         await self._server.serve(sockets=[listener])
         for helper in helpers:
             helper.cancel()
@@ -334,6 +337,14 @@ def serve(args: Namespace) -> int:
     planned = make_start_plan(args, settings) if settings.is_planned else None
     if planned is not None:
         settings = planned.settings(settings)
+    refuse_vllm_flags(
+        args,
+        vllm_defaults(),
+        reshards=settings.reshard is not Reshard.NEVER,
+        shares_weights=settings.weights is WeightsMode.SHARED,
+    )
+    if settings.reshard is not Reshard.NEVER:
+        refuse_environment(os.environ)
 
     async def run() -> int:
         return await WorkerServer(args, settings, planned).run()
