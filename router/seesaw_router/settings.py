@@ -1,5 +1,6 @@
 """The router's settings: read once from the command line, then only passed down."""
 
+import math
 from dataclasses import dataclass
 
 from seesaw_core.errors import InputError
@@ -47,5 +48,7 @@ class RouterSettings:
             if getattr(self, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise InputError(f"{name} must be at least 1, got {getattr(self, flag)}")
-        if not self.drain_timeout_s >= 0:
-            raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
+        if not 0 <= self.drain_timeout_s < math.inf:
+            raise InputError(
+                f"--drain-timeout-s={self.drain_timeout_s}: must be a number of at least 0"
+            )

@@ -48,7 +48,7 @@ def test_plain_vllm_takes_what_only_resharding_refuses(defaults: dict[str, objec
 def test_a_flag_that_nobody_has_looked_at_is_refused(defaults: dict[str, object]) -> None:
     known = defaults | {"brand_new": None}
     args = Namespace(**known | {"brand_new": 7})
-    with pytest.raises(UnsupportedError, match="--brand-new=7 .* does not know"):
+    with pytest.raises(UnsupportedError, match=r"--brand-new=7 .* does not know"):
         refuse_vllm_flags(args, known, reshards=True, shares_weights=True)
 
 
@@ -74,7 +74,7 @@ def test_it_does_not_matter_how_a_flag_is_written(
     file = tmp_path / "flags.yaml"
     file.write_text("kv-offloading-size: 4\n")
     args = parse([str(tmp_path), *(part.replace("FILE", str(file)) for part in written)])
-    with pytest.raises(UnsupportedError, match="^--.* does not go with re-sharding"):
+    with pytest.raises(UnsupportedError, match=r"^--.* does not go with re-sharding"):
         refuse_vllm_flags(args, defaults, reshards=True, shares_weights=True)
 
 

@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from seesaw_core.errors import InputError
 
@@ -37,14 +37,16 @@ def name_the_flag(
     try:
         return attempt(args)
     except InputError as error:
-        if "--" in str(error):
+        given = {
+            name: value
+            for name, default in defaults.items()
+            if (value := getattr(args, name, default)) != default and name not in _NOT_A_FLAG
+        }
+        if any("--" + name.replace("_", "-") in str(error) for name in given):
             raise
-        for name, default in defaults.items():
-            value: Any = getattr(args, name, default)
-            if value == default or name in _NOT_A_FLAG:
-                continue
+        for name, value in given.items():
             without = copy.copy(args)
-            setattr(without, name, default)
+            setattr(without, name, defaults[name])
             try:
                 attempt(without)
             except InputError:

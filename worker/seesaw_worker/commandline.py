@@ -19,7 +19,7 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from seesaw_core.errors import InputError
 from seesaw_worker.blame import name_the_flag
-from seesaw_worker.flags import FLAGS, add_flags
+from seesaw_worker.flags import FLAGS, GROUP, add_flags
 from seesaw_worker.refusals import plain, refusals
 from seesaw_worker.vllm_flags import refuse_vllm_flags
 
@@ -45,6 +45,21 @@ class _Parser(FlexibleArgumentParser):
             near = difflib.get_close_matches(given, self._option_string_actions, n=1)
             message += f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"{message} (`seesaw worker --help` lists the flags)")
+
+    def format_help(self) -> str:
+        """vLLM's overview of groups, and our own flags in full."""
+        text: str = super().format_help()
+        if self._search_keyword is not None:
+            return text
+        formatter = self._get_formatter()
+        for group in self._action_groups:
+            if group.title == GROUP:
+                formatter.start_section(group.title)
+                formatter.add_text(group.description)
+                formatter.add_arguments(group._group_actions)  # noqa: SLF001 - as vLLM's own does
+                formatter.end_section()
+        ours: str = formatter.format_help()
+        return f"{text}\n{ours}\nvLLM's flags: --help=all, --help=GROUP such as --help=Frontend.\n"
 
 
 def make_parser() -> FlexibleArgumentParser:

@@ -239,10 +239,15 @@ KINDS = (
         refused=Scope.EVERYWHERE,
         why="a worker is one server on one node",
         flags="""
-        headless api_server_count grpc grpc_port data_parallel_supervisor_port
-        dp_supervisor_probe_interval_s dp_supervisor_probe_timeout_s
-        dp_supervisor_probe_failure_threshold
+        headless grpc grpc_port data_parallel_supervisor_port dp_supervisor_probe_interval_s
+        dp_supervisor_probe_timeout_s dp_supervisor_probe_failure_threshold
         """,
+        way_out="scale by running more workers",
+    ),
+    Kind(
+        refused=Scope.EVERYWHERE,
+        why="a worker is one server on one node",
+        flags="api_server_count",
         way_out="scale by running more workers",
         allowed=(1,),
     ),
