@@ -67,8 +67,9 @@ def make_parser() -> FlexibleArgumentParser:
     parser = _Parser(
         prog="seesaw worker",
         usage="seesaw worker MODEL [options]",
-        description="Serve MODEL over an OpenAI-compatible HTTP API. Every flag of `vllm serve` "
-        "works; those of the group Seesaw set the two layouts and when to change between them.",
+        description="Serve MODEL over an OpenAI-compatible HTTP API. Flags of `vllm serve` "
+        "work, or are refused by name; those of the group Seesaw set the two layouts and when to "
+        "change between them.",
     )
     add_flags(parser)
     return make_arg_parser(parser)
