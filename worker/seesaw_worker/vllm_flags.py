@@ -47,7 +47,7 @@ KINDS = (
         refused=Scope.NOWHERE,
         why="they concern the server in front of both engines",
         flags="""
-        aggregate_engine_logging allow_credentials allowed_headers allowed_methods allowed_origins
+        allow_credentials allowed_headers allowed_methods allowed_origins
         anthropic_disabled_thinking_effort api_key chat_template chat_template_content_format
         cohere_format cohere_is_reasoning_model config default_chat_template_kwargs
         disable_access_log_for_endpoints disable_fastapi_docs disable_log_stats
@@ -208,7 +208,7 @@ KINDS = (
         data_parallel_rpc_port data_parallel_backend data_parallel_hybrid_lb
         data_parallel_external_lb data_parallel_multi_port_external_lb dp_sync_interval
         disable_nccl_for_dp_synchronization enable_fault_tolerance fault_tolerance_config
-        ray_workers_use_nsight
+        ray_workers_use_nsight aggregate_engine_logging
         """,
         way_out=_REPLICAS,
     ),
