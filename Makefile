@@ -26,7 +26,7 @@ setup: $(STAMP) ## Make .venv and install Seesaw, vLLM for CPU and the tools (ag
 
 $(STAMP): pyproject.toml constraints.txt overrides.txt
 	@test -x $(BIN)/python || { echo "setup: creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==0.13.9
 	@echo "setup: installing into $(VENV) (about 5 GB the first time)"
 	@$(UV) pip install --quiet --python $(BIN)/python \
 		--constraint constraints.txt --override overrides.txt --editable '.[cpu,dev]'
@@ -89,11 +89,15 @@ docs: setup ## Regenerate the documentation that is made from code.
 		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
 	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi
 
-constraints: setup ## Resolve constraints.txt afresh.
+constraints: setup ## Resolve constraints.txt and constraints-gpu.txt afresh.
 	@{ sed -n '/^#/p' constraints.txt; $(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev \
 		--override overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt
+	@{ sed -n '/^#/p' constraints-gpu.txt; $(UV) pip compile --quiet pyproject.toml --extra gpu \
+		--python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > constraints-gpu.txt.new
+	@mv constraints-gpu.txt.new constraints-gpu.txt
 
 clean: ## Remove the virtual environment and everything that tools left behind.
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -16,6 +16,7 @@ def run(arguments: Sequence[str]) -> int:
     Raises: InputError.
     """
     from seesaw_cli.local import free_port
+    from seesaw_cli.serve_flags import check_worker_flags
     from seesaw_router.flags import parser, settings_from
     from seesaw_router.server import Server
     from seesaw_worker.supervisor import PARENT_PID_VARIABLE
@@ -32,14 +33,18 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("seesaw serve starts its own worker; use seesaw router for others")
     if not for_worker or for_worker[0].startswith("-"):
         raise InputError("give the model first: seesaw serve MODEL [options]")
+    check_worker_flags(for_worker)
     port = free_port()
     args.worker = [f"http://127.0.0.1:{port}"]
+    settings = settings_from(args)
     command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
+    # The router stops waiting first, so that the worker still answers what it has let through.
+    drain = f"--drain-timeout-s={settings.drain_timeout_s}"
     worker = subprocess.Popen(
-        [*command, "--host=127.0.0.1", f"--port={port}"],
+        [*command, "--host=127.0.0.1", f"--port={port}", drain],
         env=os.environ | {PARENT_PID_VARIABLE: str(os.getpid())},
     )
-    server = Server(settings_from(args))
+    server = Server(settings)
 
     def watch() -> None:
         worker.wait()

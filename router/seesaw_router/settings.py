@@ -70,8 +70,10 @@ class RouterSettings:
             if not 0 < getattr(self, flag) < inf:
                 name = "--" + flag.replace("_", "-")
                 raise InputError(f"{name} must be above 0, got {getattr(self, flag)}")
-        if not self.drain_timeout_s >= 0:
-            raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
+        if not 0 <= self.drain_timeout_s < inf:
+            raise InputError(
+                f"--drain-timeout-s={self.drain_timeout_s}: must be a number of at least 0"
+            )
 
 
 def _check_worker(url: str) -> None:

@@ -22,6 +22,7 @@ _not_negative = number("of at least 0", lambda n: n >= 0)
 _share = number("of at least 0 and below 1", lambda n: 0 <= n < 1)
 
 _LONGEST_SHM_DIR = 64
+GROUP = "Seesaw"
 
 FLAGS = (
     Flag(
@@ -157,7 +158,7 @@ FLAGS = (
 
 def add_flags(parser: Any) -> None:
     """Add our flags, as a group of their own, to vLLM's parser."""
-    group = parser.add_argument_group("Seesaw", "Re-sharding between prefill and decode.")
+    group = parser.add_argument_group(GROUP, "Re-sharding between prefill and decode.")
     for flag in FLAGS:
         shown = "" if flag.default is None else f" Default: {flag.default}."
         text = (flag.help + shown).replace("%", "%%")

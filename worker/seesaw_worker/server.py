@@ -26,7 +26,7 @@ from seesaw_core.errors import EngineDiedError, InputError
 from seesaw_core.messages import Proposal, Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
-from seesaw_worker.commandline import listen
+from seesaw_worker.commandline import address, listen
 from seesaw_worker.ending import end_now, end_whatever_hangs, say
 from seesaw_worker.engine import configs, sizes
 from seesaw_worker.engine.causes import keep_last_word, with_cause
@@ -35,7 +35,6 @@ from seesaw_worker.engine.llm import WatchedLLM, start_llm
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.stalls import Verdict, explain
 from seesaw_worker.engine.watchdog import ENDING
-from seesaw_worker.flags import settings_of
 from seesaw_worker.http import (
     QuietServer,
     certificate_refresher,
@@ -44,9 +43,8 @@ from seesaw_worker.http import (
     uvicorn_config,
 )
 from seesaw_worker.loading import LoadingProgress, first_loss
-from seesaw_worker.model_path import check_model_path
 from seesaw_worker.planning.live import Replanner
-from seesaw_worker.planning.start import Planned, make_start_plan
+from seesaw_worker.planning.start import Planned
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
@@ -201,6 +199,7 @@ class WorkerServer:
                     config,
                     enable_log_requests=args.enable_log_requests,
                     disable_log_stats=args.disable_log_stats,
+                    aggregate_engine_logging=args.aggregate_engine_logging,
                 )
                 return plain
             llm = await start_llm(
@@ -235,7 +234,7 @@ class WorkerServer:
         ]
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
-        self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
+        self._report(Stage.SERVING, address(listener, args))
         await self._server.serve(sockets=[listener])
         for helper in helpers:
             helper.cancel()
@@ -331,19 +330,3 @@ class WorkerServer:
         line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"
         say(line)
         return line
-
-
-def serve(args: Namespace) -> int:
-    """Serve a model by parsed flags. Returns the exit code. Raises: InputError."""
-    import uvloop
-
-    settings = settings_of(args)
-    check_model_path(args.model)
-    planned = make_start_plan(args, settings) if settings.is_planned else None
-    if planned is not None:
-        settings = planned.settings(settings)
-
-    async def run() -> int:
-        return await WorkerServer(args, settings, planned).run()
-
-    return int(uvloop.run(run()))

@@ -304,7 +304,7 @@ def play(name: str, model: Path, setup: Setup | None = None) -> Any:
         f"    spec = spec_from_file_location('scenarios', {__file__!r})\n"
         "    module = module_from_spec(spec)\n"
         "    spec.loader.exec_module(module)\n"
-        "    from seesaw_worker.server import kill_children\n"
+        "    from seesaw_worker.engine.watchdog import kill_children\n"
         "    code = 1\n"
         "    try:\n"
         f"        setup = module.Setup.of({fields!r})\n"

@@ -14,13 +14,13 @@ from seesaw_core.costs import prefill_pool_tokens
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape, check_pair
 from seesaw_core.weights import TensorInfo, arena_bytes
+from seesaw_worker.blame import name_the_flag
 from seesaw_worker.control import Role
 from seesaw_worker.engine.attention import choose_block_size
 from seesaw_worker.engine.limits import (
     refuse_cache_settings,
-    refuse_flags,
-    refuse_formats,
     refuse_models,
+    refuse_quantization,
 )
 from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
 from seesaw_worker.engine.settings import EngineSettings, WeightsMode
@@ -82,10 +82,10 @@ def choose_model_runner() -> None:
 def probe(args: AsyncEngineArgs) -> VllmConfig:
     """A configuration on one device, to learn the model's shape before any layout is tried.
 
-    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for flags
-    that re-sharding does not go with.
+    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for ways of
+    quantization that re-sharding does not go with.
     """
-    refuse_flags(args)
+    refuse_quantization(args)
     choose_model_runner()
     return _create(_with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
 
@@ -103,7 +103,6 @@ def engine_configs(
     Raises: LayoutError, UnsupportedError, CapacityError.
     """
     check_pair(settings.prefill, settings.decode, shape)
-    refuse_formats(args, settings.weights)
     decode_args = _with_layout(args, settings.decode)
     probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
@@ -170,7 +169,6 @@ def engine_configs(
     prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
     prefill_args.disable_log_stats = True
     prefill_args.enable_lora = False
-    prefill_args.kv_events_config = None
     prefill_args.num_gpu_blocks_override = None
     return EngineConfigs(
         prefill=_create(prefill_args, UsageContext.ENGINE_CONTEXT),
@@ -191,8 +189,11 @@ def _give_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) ->
 
 
 def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
-    with refusals():
-        return args.create_engine_config(usage_context=usage)
+    def create(args: AsyncEngineArgs) -> VllmConfig:
+        with refusals():
+            return args.create_engine_config(usage_context=usage)
+
+    return name_the_flag(args, vars(AsyncEngineArgs()), create)
 
 
 def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:
