@@ -1,0 +1,60 @@
+"""One whole run: starts the servers, runs the rows, and judges what differs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from conformance import matrix, servers
+from conformance.differences import Explained, stale
+from conformance.explained import EXPLAINED
+from conformance.matrix import PLAIN, Result, Tell
+from conformance.report import Report
+from conformance.rows import Row
+from conformance.servers import AnyServer, Subject
+
+SUBJECTS: Final = ("again", "worker", "router", "static")
+"""Whom plain vLLM is compared with: itself once more, which shows that the comparison is sound;
+a re-sharding worker; a router before that worker; and a router before plain vLLM."""
+
+
+def check(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    *,
+    folder: Path,
+    is_whole: bool,
+    tell: Tell,
+    explained: Sequence[Explained] = EXPLAINED,
+) -> tuple[Result, Report]:
+    """Run rows on some subjects. ``folder`` holds the model, and gets the logs."""
+    plain = servers.plain(folder / "model", folder)
+    started: list[AnyServer] = [plain]
+    subjects = [Subject(name=PLAIN, server=plain, engine=plain)]
+    if "again" in names:
+        subjects.append(Subject(name="again", server=plain, engine=plain))
+    if {"worker", "router"} & set(names):
+        worker = servers.WorkerServer(folder / "model", folder / "worker.log")
+        started.append(worker)
+        if "worker" in names:
+            subjects.append(Subject(name="worker", server=worker, engine=worker))
+        if "router" in names:
+            before = servers.router(worker, folder / "router.log")
+            started.append(before)
+            subjects.append(Subject(name="router", server=before, engine=worker))
+    if "static" in names:
+        before = servers.router(plain, folder / "router-static.log")
+        started.append(before)
+        subjects.append(Subject(name="static", server=before, engine=plain))
+    tell(f"starting {', '.join(s.name for s in subjects)}")
+    with servers.running(*started):
+        tell(f"{len(rows)} rows")
+        result = matrix.run(rows, subjects, tell)
+    found = tuple(result.found)
+    report = Report(
+        num_rows=len(rows),
+        subjects=tuple(s.name for s in subjects),
+        found=found,
+        stale=tuple(stale(explained, found, result.ran, is_whole=is_whole)),
+        explained=tuple(explained),
+    )
+    return result, report
