@@ -10,7 +10,7 @@ from conformance.explained import EXPLAINED
 from conformance.matrix import PLAIN, Result, Tell
 from conformance.report import Report
 from conformance.rows import Row
-from conformance.servers import AnyServer, Subject
+from conformance.servers import Server, Subject
 
 SUBJECTS: Final = ("again", "worker", "router", "static")
 """Whom plain vLLM is compared with: itself once more, which shows that the comparison is sound;
@@ -28,12 +28,12 @@ def check(
 ) -> tuple[Result, Report]:
     """Run rows on some subjects. ``folder`` holds the model, and gets the logs."""
     plain = servers.plain(folder / "model", folder)
-    started: list[AnyServer] = [plain]
+    started: list[Server] = [plain]
     subjects = [Subject(name=PLAIN, server=plain, engine=plain)]
     if "again" in names:
         subjects.append(Subject(name="again", server=plain, engine=plain))
     if {"worker", "router"} & set(names):
-        worker = servers.WorkerServer(folder / "model", folder / "worker.log")
+        worker = servers.worker(folder / "model", folder)
         started.append(worker)
         if "worker" in names:
             subjects.append(Subject(name="worker", server=worker, engine=worker))
@@ -51,10 +51,13 @@ def check(
         result = matrix.run(rows, subjects, tell)
     found = tuple(result.found)
     report = Report(
-        num_rows=len(rows),
+        num_rows=result.num_rows,
+        num_asked=len(rows),
         subjects=tuple(s.name for s in subjects),
         found=found,
-        stale=tuple(stale(explained, found, result.ran, is_whole=is_whole)),
+        stale=tuple(
+            stale(explained, found, result.ran, is_whole=is_whole and result.num_rows == len(rows))
+        ),
         explained=tuple(explained),
     )
     return result, report

@@ -1,5 +1,6 @@
 """Sends every row to every subject at once, and collects what differs from plain vLLM."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import Any, Final
 from conformance.answers import document
 from conformance.differences import Difference, differences
 from conformance.rows import Row
-from conformance.servers import AnyServer, Subject
+from conformance.servers import Server, Subject
 from conformance.wire import Answer, send_row
 
 PLAIN: Final = "plain"
@@ -23,7 +24,12 @@ Tell = Callable[[str], None]
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What a run found. ``answers`` holds plain vLLM's documents by row, for the report."""
+    """What a run found, as far as it came: Ctrl-C ends it early.
+
+    answers: plain vLLM's documents by row.
+    """
+
+    num_rows: int = 0
 
     found: list[Difference] = field(default_factory=list)
     ran: set[tuple[str, str]] = field(default_factory=set)
@@ -34,7 +40,7 @@ def run(rows: Sequence[Row], subjects: Sequence[Subject], tell: Tell) -> Result:
     """Run all rows. A server that a row ends is a difference, and is started again."""
     result = Result()
     told = time.monotonic()
-    with ThreadPoolExecutor(len(subjects)) as pool:
+    with ThreadPoolExecutor(len(subjects)) as pool, contextlib.suppress(KeyboardInterrupt):
         for number, row in enumerate(rows):
             if time.monotonic() - told > _TELL_EVERY_S:
                 told = time.monotonic()
@@ -42,6 +48,7 @@ def run(rows: Sequence[Row], subjects: Sequence[Subject], tell: Tell) -> Result:
             answers = list(pool.map(_asking(row), enumerate(subjects)))
             _compare(row, subjects, answers, result)
             _mourn(row, subjects, answers, result, tell)
+            result.num_rows += 1
     return result
 
 
@@ -85,7 +92,7 @@ def _mourn(
         for subject, of in zip(subjects, answers, strict=True)
         if any(a.failure or a.status >= 500 for a in of)
     ]
-    servers: list[AnyServer] = []  # engines before the routers that wait for them
+    servers: list[Server] = []  # engines before the routers that wait for them
     servers += [s.engine for s in failed if s.engine not in servers]
     servers += [s.server for s in failed if s.server not in servers]
     for server in servers:

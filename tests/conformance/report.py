@@ -15,6 +15,7 @@ class Report:
     """A finished run: its differences, and the explanations that no difference needs."""
 
     num_rows: int
+    num_asked: int
     subjects: tuple[str, ...]
     found: tuple[Difference, ...]
     stale: tuple[Explained, ...]
@@ -26,7 +27,7 @@ class Report:
 
     @property
     def has_passed(self) -> bool:
-        return not self.unexplained and not self.stale
+        return not self.unexplained and not self.stale and self.num_rows == self.num_asked
 
     def reason(self, difference: Difference) -> str:
         """Why a difference is right, or an empty string."""
@@ -36,7 +37,7 @@ class Report:
         """One line."""
         num_explained = len(self.found) - len(self.unexplained)
         return (
-            f"{self.num_rows} rows on {', '.join(self.subjects)}: "
+            f"{self.num_rows} of {self.num_asked} rows on {', '.join(self.subjects)}: "
             f"{len(self.unexplained)} unexplained differences, {num_explained} explained, "
             f"{len(self.stale)} stale explanations"
         )

@@ -33,7 +33,8 @@ class Request:
 
     raw: sent as it stands instead of the fields before it.
     num_answers: how many answers ``raw`` asks for, when it holds pipelined requests.
-    hang_up_after_bytes: close the connection once that much of the answer's body is there.
+    hang_up_after_bytes: close the connection once that much of the answer's body is there, which
+        is then not compared.
     half_close: shut the sending side after the request.
     """
 

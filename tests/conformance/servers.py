@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,10 +19,12 @@ from typing import Final
 import psutil
 
 from conformance.rows import API_KEY, MODEL
-from seesaw_cli.local import LocalWorker, free_port
+from seesaw_cli.local import free_port
 from seesaw_worker.supervisor import mapped_segments, remove_segments
 
 FLAGS: Final = (
+    "--host=127.0.0.1",
+    "--disable-uvicorn-access-log",
     "--dtype=float32",
     "--enforce-eager",
     "--max-model-len=2048",
@@ -41,7 +43,12 @@ FLAGS: Final = (
 )
 """What plain vLLM and the worker are both started with."""
 
-WORKER_FLAGS: Final = ("--reshard=always", "--kv-buffer-gib=0.125")
+WORKER_FLAGS: Final = (
+    "--decode-tensor-parallel-size=2",
+    "--prefill-pipeline-parallel-size=2",
+    "--reshard=always",
+    "--kv-buffer-gib=0.125",
+)
 ENVIRONMENT: Final = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -62,11 +69,14 @@ class Server:
     Call order: :meth:`launch`, :meth:`wait`, any number of requests, :meth:`stop`.
     """
 
-    def __init__(self, command: Callable[[int], list[str]], log: Path, *, probe: str) -> None:
+    def __init__(
+        self, arguments: Sequence[str], log: Path, *, probe: str, is_plain: bool = False
+    ) -> None:
         self.port = free_port()
         self.log = log
-        self._command = command(self.port)
+        self._command = [sys.executable, "-m", *arguments, f"--port={self.port}"]
         self._probe = probe
+        self._environment = ENVIRONMENT | (_PLAIN_ENVIRONMENT if is_plain else {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,14 +84,14 @@ class Server:
         return "127.0.0.1", self.port
 
     def launch(self) -> None:
-        plain = {k: v for k, v in os.environ.items() if not k.startswith("SEESAW_")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SEESAW_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
-                env=plain | ENVIRONMENT | _PLAIN_ENVIRONMENT,
+                env=inherited | self._environment,
                 start_new_session=True,
             )
 
@@ -119,78 +129,36 @@ class Server:
         remove_segments(segments)
 
 
-class WorkerServer:
-    """A re-sharding worker, seen as a :class:`Server`."""
-
-    def __init__(self, model: Path, log: Path) -> None:
-        layouts = ("--decode-tensor-parallel-size=2", "--prefill-pipeline-parallel-size=2")
-        self._worker = LocalWorker(model, [*FLAGS, *WORKER_FLAGS, *layouts], log=log)
-        self.port = self._worker.port
-        self.log = log
-
-    @property
-    def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self.port
-
-    def launch(self) -> None:
-        self._worker.launch()
-
-    def wait(self, within_s: float = _START_S) -> None:
-        self._worker.wait_until_healthy()
-
-    def is_alive(self) -> bool:
-        return self._worker.process.poll() is None
-
-    def is_serving(self) -> bool:
-        return self._worker.is_healthy()
-
-    def stop(self) -> None:
-        self._worker.stop()
-
-
-AnyServer = Server | WorkerServer
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """Who is asked: a name, the server that answers, and the engine behind it."""
 
     name: str
-    server: AnyServer
-    engine: AnyServer
+    server: Server
+    engine: Server
 
 
 def plain(model: Path, folder: Path) -> Server:
     """Plain vLLM as it is installed."""
     module = "vllm.entrypoints.openai.api_server"
-    return Server(
-        lambda port: [
-            sys.executable,
-            "-m",
-            module,
-            f"--model={model}",
-            "--host=127.0.0.1",
-            f"--port={port}",
-            "--disable-uvicorn-access-log",
-            *FLAGS,
-        ],
-        folder / "plain.log",
-        probe="/health",
-    )
+    arguments = [module, f"--model={model}", *FLAGS]
+    return Server(arguments, folder / "plain.log", probe="/health", is_plain=True)
 
 
-def router(engine: AnyServer, log: Path) -> Server:
+def worker(model: Path, folder: Path) -> Server:
+    """A worker that re-shards for every prompt."""
+    arguments = ["seesaw_cli.main", "worker", str(model), *FLAGS, *WORKER_FLAGS]
+    return Server(arguments, folder / "worker.log", probe="/health")
+
+
+def router(engine: Server, log: Path) -> Server:
     """The router before one engine, at its defaults."""
-    worker = f"--worker=http://127.0.0.1:{engine.port}"
-    return Server(
-        lambda port: [sys.executable, "-m", "seesaw_cli.main", "router", f"--port={port}", worker],
-        log,
-        probe="/ready",
-    )
+    arguments = ["seesaw_cli.main", "router", f"--worker=http://127.0.0.1:{engine.port}"]
+    return Server(arguments, log, probe="/ready")
 
 
 @contextlib.contextmanager
-def running(*servers: AnyServer) -> Iterator[None]:
+def running(*servers: Server) -> Iterator[None]:
     """All servers, started at once and stopped at the end, the last one first."""
     with contextlib.ExitStack() as stack:
         for server in servers:

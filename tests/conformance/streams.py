@@ -6,6 +6,7 @@ value. Chunks are of one kind if they have the same event name, the same keys an
 """
 
 import json
+import re
 from typing import Any, Final
 
 JOINED: Final = {
@@ -31,6 +32,8 @@ COUNTERS: Final = {"sequence_number"}
 
 Event = tuple[str, Any]
 
+_INDEX: Final = re.compile(r'"index": \d+')
+
 
 def parse_events(text: str) -> list[Event]:
     """Name and data of each server-sent event; data that is no JSON stays text."""
@@ -52,16 +55,21 @@ def parse_events(text: str) -> list[Event]:
 
 
 def fold(events: list[Event]) -> list[dict[str, Any]]:
-    """Join the chunks of each kind, in the order in which the kinds first came."""
-    folded: dict[str, dict[str, Any]] = {}
+    """Join the chunks of each kind, in the order in which the kinds first came.
+
+    Those of several choices interleave by chance, so their order is that of their indexes.
+    """
+    folded: dict[tuple[int, str], dict[str, Any]] = {}
+    places: dict[str, int] = {}
     for name, data in events:
         value = _without_counters(data)
         kind = json.dumps([name, _kind(value)])
-        if kind in folded:
-            folded[kind]["data"] = _join(folded[kind]["data"], value)
+        key = places.setdefault(_INDEX.sub("", kind), len(places)), kind
+        if key in folded:
+            folded[key]["data"] = _join(folded[key]["data"], value)
         else:
-            folded[kind] = {"event": name, "data": value}
-    return list(folded.values())
+            folded[key] = {"event": name, "data": value}
+    return [folded[key] for key in sorted(folded)]
 
 
 def _parsed(data: str) -> Any:

@@ -64,8 +64,9 @@ class _Connection:
             if hang_up_after_bytes is None:
                 body = response.read()
             else:
-                while len(body) < hang_up_after_bytes and (piece := response.read1(_PIECE_BYTES)):
-                    body += piece
+                num_read = 0
+                while num_read < hang_up_after_bytes and (piece := response.read1(_PIECE_BYTES)):
+                    num_read += len(piece)
         except http.client.IncompleteRead as error:
             body, failure = error.partial, "IncompleteRead"
         except (OSError, http.client.HTTPException) as error:

@@ -221,8 +221,20 @@ CHAT: Final[dict[str, dict[str, Any]]] = {
 
 def rows() -> Iterator[Row]:
     """All rows of this table."""
-    completion = {"model": MODEL, "prompt": TEXT, "max_tokens": 8, "temperature": 0}
-    chat = {"model": MODEL, "messages": MESSAGES, "max_tokens": 8, "temperature": 0}
+    completion = {
+        "model": MODEL,
+        "prompt": TEXT,
+        "max_tokens": 8,
+        "temperature": 0,
+        "cache_salt": SALT,
+    }
+    chat = {
+        "model": MODEL,
+        "messages": MESSAGES,
+        "max_tokens": 8,
+        "temperature": 0,
+        "cache_salt": SALT,
+    }
     yield from _table("completion", "/v1/completions", completion, BOTH | COMPLETION)
     yield from _table("chat", "/v1/chat/completions", chat, BOTH | CHAT)
     for stream in (False, True):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from conformance.rows import MODEL, Row, post
+from conformance.rows import MODEL, SALT, Row, post
 from conformance.tables.completions import MESSAGES, TEXT
 
 NAN: Final = float("nan")
@@ -141,8 +141,22 @@ SHORT: Final = {
 
 def rows() -> Iterator[Row]:
     """All rows of this table."""
-    completion = {"model": MODEL, "prompt": TEXT, "max_tokens": 4, "temperature": 0, "seed": 7}
-    chat = {"model": MODEL, "messages": MESSAGES, "max_tokens": 4, "temperature": 0, "seed": 7}
+    completion = {
+        "model": MODEL,
+        "prompt": TEXT,
+        "max_tokens": 4,
+        "temperature": 0,
+        "seed": 7,
+        "cache_salt": SALT,
+    }
+    chat = {
+        "model": MODEL,
+        "messages": MESSAGES,
+        "max_tokens": 4,
+        "temperature": 0,
+        "seed": 7,
+        "cache_salt": SALT,
+    }
     yield from _table("completion", "/v1/completions", completion, VALUES | COMPLETION)
     yield from _table("chat", "/v1/chat/completions", chat, VALUES | CHAT)
 

@@ -84,6 +84,7 @@ def rows() -> Iterator[Row]:
         "input": TEXT,
         "max_output_tokens": 8,
         "temperature": 0,
+        "cache_salt": SALT,
         "store": False,
     }
     for name, fields in RESPONSES.items():
@@ -95,6 +96,7 @@ def rows() -> Iterator[Row]:
         "messages": [{"role": "user", "content": TEXT}],
         "max_tokens": 8,
         "temperature": 0,
+        "cache_salt": SALT,
     }
     for name, fields in MESSAGES.items():
         request = post("/v1/messages", message | fields)
