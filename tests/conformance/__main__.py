@@ -7,13 +7,15 @@ no difference needs.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from conformance import matrix, table
-from conformance.check import SUBJECTS, check
+from conformance.check import SUBJECTS, Asked, check
+from conformance.client_runs import CLIENTS, OPENAI, Client
 from seesaw_worker.synthetic import TINY, write_checkpoint
 
 _EPILOG = """\
@@ -43,6 +45,14 @@ def main() -> int:
     parser.add_argument(
         "--row", metavar="NAME", action="append", default=[], help="a row's name or pattern"
     )
+    parser.add_argument(
+        "--client",
+        metavar="NAME",
+        action="append",
+        default=[],
+        choices=[c.name for c in CLIENTS],
+        help=f"a client library, of {', '.join(c.name for c in CLIENTS)}",
+    )
     parser.add_argument("--short", action="store_true", help="the short form that runs in CI")
     parser.add_argument("--list", metavar="PATTERN", help="list rows and end")
     parser.add_argument("--show", action="store_true", help="print plain vLLM's answers")
@@ -51,10 +61,16 @@ def main() -> int:
     if options.list:
         print("\n".join(r.name for r in table.chosen([options.list], is_short=options.short)))
         return 0
-    rows = table.chosen(options.row, is_short=options.short)
-    if not rows:
+    is_everything = not options.row and not options.client
+    rows = table.chosen(options.row, is_short=options.short) if options.row or is_everything else ()
+    clients: tuple[Client, ...] = tuple(c for c in CLIENTS if c.name in options.client)
+    if is_everything:
+        clients = (OPENAI,) if options.short else CLIENTS
+    if not rows and not clients:
         parser.error(f"no row is called {', '.join(options.row)}; --list '*' lists them")
     began = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its background jobs ignore SIGINT
+        signal.signal(number, signal.default_int_handler)
 
     def tell(text: str) -> None:
         print(
@@ -66,10 +82,13 @@ def main() -> int:
     write_checkpoint(folder / "model", TINY)
     tell(f"logs: {folder}")
     result, report = check(
-        rows,
-        options.only or list(SUBJECTS),
+        Asked(
+            rows=rows,
+            clients=clients,
+            subjects=options.only or SUBJECTS,
+            is_whole=not options.row and not options.client and not options.short,
+        ),
         folder=folder,
-        is_whole=not options.row and not options.short,
         tell=tell,
     )
     if options.show:

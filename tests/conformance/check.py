@@ -1,10 +1,13 @@
 """One whole run: starts the servers, runs the rows, and judges what differs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from conformance import matrix, servers
+from conformance.aftermath import left_behind, unknown_routes
+from conformance.client_runs import Client, run_clients
 from conformance.differences import Explained, stale
 from conformance.explained import EXPLAINED
 from conformance.matrix import PLAIN, Result, Tell
@@ -17,16 +20,21 @@ SUBJECTS: Final = ("again", "worker", "router", "static")
 a re-sharding worker; a router before that worker; and a router before plain vLLM."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What to run. ``is_whole``: everything that there is, so that stale explanations show."""
+
+    rows: Sequence[Row]
+    clients: Sequence[Client]
+    subjects: Sequence[str]
+    is_whole: bool
+
+
 def check(
-    rows: Sequence[Row],
-    names: Sequence[str],
-    *,
-    folder: Path,
-    is_whole: bool,
-    tell: Tell,
-    explained: Sequence[Explained] = EXPLAINED,
+    asked: Asked, *, folder: Path, tell: Tell, explained: Sequence[Explained] = EXPLAINED
 ) -> tuple[Result, Report]:
-    """Run rows on some subjects. ``folder`` holds the model, and gets the logs."""
+    """Run what is asked for. ``folder`` holds the model, and gets the logs."""
+    rows, names = asked.rows, asked.subjects
     plain = servers.plain(folder / "model", folder)
     started: list[Server] = [plain]
     subjects = [Subject(name=PLAIN, server=plain, engine=plain)]
@@ -49,6 +57,8 @@ def check(
     with servers.running(*started):
         tell(f"{len(rows)} rows")
         result = matrix.run(rows, subjects, tell)
+        run_clients(asked.clients, subjects, result, tell)
+        result.found += [*unknown_routes(plain), *left_behind(subjects)]
     found = tuple(result.found)
     report = Report(
         num_rows=result.num_rows,
@@ -56,7 +66,12 @@ def check(
         subjects=tuple(s.name for s in subjects),
         found=found,
         stale=tuple(
-            stale(explained, found, result.ran, is_whole=is_whole and result.num_rows == len(rows))
+            stale(
+                explained,
+                found,
+                result.ran,
+                is_whole=asked.is_whole and result.num_rows == len(rows),
+            )
         ),
         explained=tuple(explained),
     )

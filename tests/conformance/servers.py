@@ -76,6 +76,7 @@ class Server:
         self.log = log
         self._command = [sys.executable, "-m", *arguments, f"--port={self.port}"]
         self._probe = probe
+        self.is_resharding = "worker" in arguments
         self._environment = ENVIRONMENT | (_PLAIN_ENVIRONMENT if is_plain else {})
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -101,7 +101,12 @@ def rows() -> Iterator[Row]:
     for name, fields in MESSAGES.items():
         request = post("/v1/messages", message | fields)
         yield Row(name=f"messages/{name}", requests=(request,), is_short=name in SHORT)
-    for name, fields in {"plain": {}, "no-messages": {"messages": []}, "odd": {"tools": 5}}.items():
+    counted: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "no-messages": {"messages": []},
+        "odd": {"tools": 5},
+    }
+    for name, fields in counted.items():
         body = {k: v for k, v in message.items() if k != "max_tokens"} | fields
         yield Row(name=f"count/{name}", requests=(post("/v1/messages/count_tokens", body),))
 
