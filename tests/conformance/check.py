@@ -11,6 +11,7 @@ from conformance.client_runs import Client, run_clients
 from conformance.differences import Explained, stale
 from conformance.explained import EXPLAINED
 from conformance.matrix import PLAIN, Result, Tell
+from conformance.refusals import retried
 from conformance.report import Report
 from conformance.rows import Row
 from conformance.servers import Server, Subject
@@ -58,6 +59,8 @@ def check(
         tell(f"{len(rows)} rows")
         result = matrix.run(rows, subjects, tell)
         run_clients(asked.clients, subjects, result, tell)
+        if "router" in names and asked.clients:
+            result.found += retried(tuple(asked.clients), plain, folder)
         result.found += [*unknown_routes(plain), *left_behind(subjects)]
     found = tuple(result.found)
     report = Report(

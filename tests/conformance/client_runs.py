@@ -37,10 +37,13 @@ class Client:
     name: str
     python: Path
 
-    def run(self, url: str) -> dict[str, Any]:
-        """Outcomes by case. Raises: ClientError with the end of what the script printed."""
+    def run(self, url: str, mode: str = "all") -> dict[str, Any]:
+        """Outcomes by case: of all cases, or with ``retry`` of one chat that may be tried again.
+
+        Raises: ClientError with the end of what the script printed.
+        """
         ran = subprocess.run(
-            [str(self.python), "-m", f"conformance.clients.with_{self.name}", url],
+            [str(self.python), "-m", f"conformance.clients.with_{self.name}", url, mode],
             capture_output=True,
             text=True,
             timeout=_SCRIPT_S,

@@ -8,7 +8,7 @@ from conformance.clients import cases
 from conformance.clients.cases import LONG, MODEL, SCHEMA, TEXT, TOO_LONG
 
 url, key = cases.arguments()
-ours: dict[str, Any] = {"base_url": url, "api_key": key, "max_retries": 0}
+ours: dict[str, Any] = {"base_url": url, "api_key": key, "max_retries": cases.num_retries()}
 
 
 def chat(**more: Any) -> Any:

@@ -19,7 +19,12 @@ from conformance.clients.cases import (
 
 url, key = cases.arguments()
 litellm.suppress_debug_info = True
-ours: dict[str, Any] = {"api_base": url, "api_key": key, "num_retries": 0, "max_retries": 0}
+ours: dict[str, Any] = {
+    "api_base": url,
+    "api_key": key,
+    "num_retries": cases.num_retries(),
+    "max_retries": 0,
+}
 
 
 def chat(provider: str = "hosted_vllm", **more: Any) -> Any:

@@ -18,7 +18,7 @@ from conformance.clients.cases import (
 )
 
 url, key = cases.arguments()
-client: Any = OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60)
+client: Any = OpenAI(base_url=url, api_key=key, max_retries=cases.num_retries(), timeout=60)
 stranger: Any = OpenAI(base_url=url, api_key="wrong", max_retries=0, timeout=60)
 
 
