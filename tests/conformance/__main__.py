@@ -68,6 +68,8 @@ def main() -> int:
         clients = (OPENAI,) if options.short else CLIENTS
     if not rows and not clients:
         parser.error(f"no row is called {', '.join(options.row)}; --list '*' lists them")
+    if absent := [c.name for c in clients if not c.python.exists()]:
+        parser.error(f"no environment for {', '.join(absent)}: `make conformance` makes it")
     began = time.monotonic()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its background jobs ignore SIGINT
         signal.signal(number, signal.default_int_handler)
