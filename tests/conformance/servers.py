@@ -20,7 +20,6 @@ import psutil
 
 from conformance.rows import API_KEY, MODEL
 from seesaw_cli.local import free_port
-from seesaw_worker.supervisor import mapped_segments, remove_segments
 
 FLAGS: Final = (
     "--host=127.0.0.1",
@@ -117,8 +116,7 @@ class Server:
         below = []
         with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(self._process.pid).children(recursive=True)
-        # vLLM leaves the shared memory of its collectives on the CPU behind.
-        segments = {s for s in mapped_segments(below) if s.name.startswith("vllm_dist_")}
+        segments = _collectives_of(below)
         self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
@@ -127,7 +125,8 @@ class Server:
                 process.kill()
         self._process.kill()
         self._process.wait()
-        remove_segments(segments)
+        for segment in segments:
+            segment.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +167,17 @@ def running(*servers: Server) -> Iterator[None]:
         for server in servers:
             server.wait()
         yield
+
+
+def _collectives_of(processes: Sequence[psutil.Process]) -> set[Path]:
+    """Shared memory of vLLM's collectives on the CPU, which vLLM leaves behind."""
+    segments: set[Path] = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines():
+                if (path := Path(line.split()[-1])).match("/dev/shm/vllm_dist_*"):
+                    segments.add(path)
+    return segments
 
 
 def _answers(url: str) -> bool:
