@@ -24,6 +24,9 @@ RULES: Final = (
 HEADER_VALUES_IGNORED: Final = {"date", "content-length"}
 """Headers of which only the number of occurrences is compared."""
 
+HEADER_SETS: Final = {"allow"}
+"""Headers whose value is a set, which Starlette lists in another order in each process."""
+
 _JSON: Final = "application/json"
 
 
@@ -58,6 +61,8 @@ def _headers(answer: Answer) -> dict[str, list[str]]:
     for name, value in answer.headers:
         lowered = name.lower()
         shown = "…" if lowered in HEADER_VALUES_IGNORED else str(normalise(value))
+        if lowered in HEADER_SETS:
+            shown = ", ".join(sorted(shown.split(", ")))
         found.setdefault(lowered, []).append(shown)
     return found
 

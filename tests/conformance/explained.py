@@ -18,4 +18,16 @@ EXPLAINED: Final[tuple[Explained, ...]] = (
         )
         for subject in ("worker", "router")
     ),
+    *(
+        Explained(
+            subject=subject,
+            row=f"route/{method} /{path}",
+            where="*",
+            reason="the router answers for itself: its health and its metrics are not a worker's",
+        )
+        for subject in ("router", "static")
+        for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW")
+        for path in ("health", "metrics")
+        if path == "metrics" or method != "HEAD"
+    ),
 )

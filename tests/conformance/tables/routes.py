@@ -150,11 +150,10 @@ def rows() -> Iterator[Row]:
         filled = path.replace("{response_id}", "resp_none")
         for method in METHODS:
             name = f"{method} {path}"
-            is_measured = path in MEASUREMENTS and method == "GET"
             yield Row(
                 name=f"route/{name}",
                 requests=(Request(method=method, path=filled),),
-                compare=Compare.HEAD if is_measured else Compare.EXACT,
+                compare=Compare.HEAD if path in MEASUREMENTS else Compare.EXACT,
                 is_short=name in SHORT,
             )
     for path in ("/v1/models", "/v1/completions", "/health"):
