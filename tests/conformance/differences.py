@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """A difference that is meant, or not ours. Patterns are those of file names.
+    """A difference that is meant, or not ours. ``*`` in ``row`` and ``where`` stands for anything.
 
     reason: why the difference is right, or whose it is; shown in the report.
     """
@@ -35,15 +35,24 @@ class Explained:
     reason: str
 
     def covers(self, difference: Difference) -> bool:
-        return all(
-            fnmatch.fnmatchcase(getattr(difference, name), literal(getattr(self, name)))
-            for name in ("subject", "row", "where")
+        return (
+            self.subject == difference.subject
+            and _matches(difference.row, self.row)
+            and _matches(difference.where, self.where)
         )
 
-    def is_about(self, subject: str, row: str) -> bool:
-        return fnmatch.fnmatchcase(subject, self.subject) and fnmatch.fnmatchcase(
-            row, literal(self.row)
-        )
+    def is_about(self, ran: set[tuple[str, str]]) -> bool:
+        """Whether any row that was run is one of its rows."""
+        if "*" not in self.row:
+            return (self.subject, self.row) in ran
+        return any(s == self.subject and _matches(row, self.row) for s, row in ran)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    """As :mod:`fnmatch`, fast for the many patterns that are none."""
+    if "*" not in pattern:
+        return text == pattern
+    return fnmatch.fnmatchcase(text, literal(pattern))
 
 
 def literal(pattern: str) -> str:
@@ -79,7 +88,7 @@ def stale(
         e
         for e in explained
         if (is_whole or "*" not in e.row)
-        and any(e.is_about(subject, row) for subject, row in ran)
+        and e.is_about(ran)
         and not any(e.covers(d) for d in found)
     ]
 

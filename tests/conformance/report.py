@@ -64,13 +64,15 @@ class Report:
         lines += ["", "## Stale explanations", ""]
         lines += [f"- {e.subject} {e.row} {e.where}: {e.reason}" for e in self.stale] or ["None."]
         lines += ["", "## Explained", ""]
-        for e in self.explained:
-            covered = [d for d in self.found if e.covers(d)]
-            if covered:
-                rows = sorted({d.row for d in covered})
-                shown = ", ".join(f"`{row}`" for row in rows[:5])
-                more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-                lines.append(f"- {e.reason} ({len(covered)} places, {e.subject}: {shown}{more})")
+        by_reason: dict[str, list[Difference]] = {}
+        for d in self.found:
+            if reason := self.reason(d):
+                by_reason.setdefault(reason, []).append(d)
+        for reason, covered in by_reason.items():
+            rows = sorted({d.row for d in covered})
+            shown = ", ".join(f"`{row}`" for row in rows[:5])
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            lines.append(f"- {reason} ({len(covered)} places: {shown}{more})")
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
