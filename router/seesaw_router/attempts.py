@@ -205,7 +205,7 @@ async def _pass_back(
     if exchange.method == "HEAD" or response.status in _BODILESS:
         await asking.whole(response)
         exchange.let_body_go()
-        declared = length if exchange.method == "HEAD" and response.status == 200 else None
+        declared = length if exchange.method == "HEAD" and response.status != 204 else None
         await exchange.begin(response.status, to_client(response.raw_headers, declared))
         await exchange.send({"type": "http.response.body", "body": b""})
         return

@@ -145,5 +145,5 @@ def test_on_the_cpu_arenas_still_count_as_shared_memory(model: Path) -> None:
     if not current_platform.is_cpu():
         pytest.skip("needs vLLM's CPU build")
     huge = (TensorInfo(name="lm_head.weight", num_dims=2, num_bytes=1 << 45),)
-    with pytest.raises(CapacityError, match="the KV buffer and the weights arenas"):
+    with pytest.raises(CapacityError, match="the KV buffer, the weights arenas and vLLM"):
         made(model, huge)
