@@ -9,13 +9,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CLIENTS := .venv-clients
+CLIENTS_STAMP := $(CLIENTS)/.installed
 UV = $(shell command -v uv || echo $(BIN)/uv)
 PYTEST := $(BIN)/python -m pytest
 
 CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
-.PHONY: help setup demo test test-slow lint format bench docs constraints clean paper \
+.PHONY: help setup demo test test-slow conformance lint format bench docs constraints clean paper \
 	control-plane cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
@@ -26,7 +28,7 @@ setup: $(STAMP) ## Make .venv and install Seesaw, vLLM for CPU and the tools (ag
 
 $(STAMP): pyproject.toml constraints.txt overrides.txt
 	@test -x $(BIN)/python || { echo "setup: creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==0.13.9
 	@echo "setup: installing into $(VENV) (about 5 GB the first time)"
 	@$(UV) pip install --quiet --python $(BIN)/python \
 		--constraint constraints.txt --override overrides.txt --editable '.[cpu,dev]'
@@ -43,6 +45,16 @@ test: setup control-plane ## Run every test except the long ones and those that 
 
 test-slow: setup ## Run the long exactness and fault tests; with K=… those that it selects.
 	@$(PYTEST) -m slow $(if $(K),-k '$(K)')
+
+conformance: setup $(CLIENTS_STAMP) ## Hold worker and router against plain vLLM (ARGS=--help tells more).
+	@PYTHONPATH=tests $(BIN)/python -m conformance $(ARGS)
+
+$(CLIENTS_STAMP): pyproject.toml constraints-clients.txt
+	@echo "conformance: installing LiteLLM and LangChain into $(CLIENTS)"
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)
+	@$(UV) pip install --quiet --python $(CLIENTS)/bin/python \
+		--constraint constraints-clients.txt --requirement pyproject.toml --extra conformance
+	@touch $(CLIENTS_STAMP)
 
 control-plane: ## Build kube-apiserver and etcd for the tests, once (without Go those are skipped).
 	@if command -v go >/dev/null; then $(CLUSTER)/binaries.sh control-plane; \
@@ -89,12 +101,20 @@ docs: setup ## Regenerate the documentation that is made from code.
 		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
 	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi
 
-constraints: setup ## Resolve constraints.txt afresh.
+constraints: setup ## Resolve constraints.txt and constraints-gpu.txt afresh.
 	@{ sed -n '/^#/p' constraints.txt; $(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev \
 		--override overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt
+	@{ sed -n '/^#/p' constraints-gpu.txt; $(UV) pip compile --quiet pyproject.toml --extra gpu \
+		--python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > constraints-gpu.txt.new
+	@mv constraints-gpu.txt.new constraints-gpu.txt
+	@{ sed -n '/^#/p' constraints-clients.txt; $(UV) pip compile --quiet pyproject.toml --extra conformance \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > constraints-clients.txt.new
+	@mv constraints-clients.txt.new constraints-clients.txt
 
 clean: ## Remove the virtual environment and everything that tools left behind.
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

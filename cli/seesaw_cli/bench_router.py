@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from seesaw_router.bench.run import Measured
 
 _RIVAL = "litellm[proxy]==1.80.0"
+_OTHER = "other checkout"
 _AIMS = {"request_ms": 0.3, "chunk_us": 15.0}
 _FIGURES = {
     "request_ms": "CPU a request, ms",
@@ -55,11 +56,13 @@ def run(arguments: list[str]) -> int:
         with contextlib.ExitStack() as stack:
             engine = stack.enter_context(subjects.upstream(folder))
             here = [stack.enter_context(subjects.seesaw(engine, folder))]
-            if subjects.find_nginx():
+            if options.against is not None:
+                here.append(stack.enter_context(subjects.seesaw(engine, folder, options.against)))
+            elif subjects.find_nginx():
                 here.append(stack.enter_context(subjects.nginx(engine, folder)))
             else:
                 say("no nginx here (apt-get install nginx-light): left out")
-            if not options.quick:
+            if not options.quick and options.against is None:
                 say(f"starting {_RIVAL} in an environment of its own")
                 program = _install(options.rival_folder)
                 here.append(stack.enter_context(subjects.litellm(program, engine, folder)))
@@ -91,7 +94,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         default=cache / "seesaw-bench-rival",
         help="where the rival's environment is made and kept (default: %(default)s)",
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="a checkout of another commit, such as a git worktree, whose router is measured in "
+        "turn with this one, instead of the other proxies",
+    )
     options = parser.parse_args(arguments)
+    if options.against is not None and not (options.against / "router/seesaw_router").is_dir():
+        raise InputError(f"--against={options.against}: holds no router/seesaw_router")
     if options.rounds < 1:
         raise InputError(f"--rounds must be at least 1, got {options.rounds}")
     return options
@@ -122,7 +134,20 @@ def _markdown(measured: "Measured", command: str) -> str:
         aim = f"≤ {_AIMS[figure]:g}" if figure in _AIMS else ""
         shown = title.format(open=f"{measured.workload.open_streams:,}")
         lines.append(f"| {shown} | " + " | ".join(cells) + f" | {aim} |")
+    if _OTHER in names:
+        lines += ["", *_ratios(measured, names[0])]
     return "\n".join(lines) + "\n"
+
+
+def _ratios(measured: "Measured", ours: str) -> list[str]:
+    """Ours over the other checkout's, round by round, so that drift of the machine cancels."""
+    lines = [f"{ours} over {_OTHER}, by round: median (lowest–highest)", ""]
+    for figure in ("request_ms", "chunk_us"):
+        pairs = zip(measured.figures[ours][figure], measured.figures[_OTHER][figure], strict=True)
+        ratios = [one / other for one, other in pairs if other]
+        shown = _spread(ratios) if ratios else "too little to measure"
+        lines.append(f"- {_FIGURES[figure]}: {shown}")
+    return lines
 
 
 def _spread(values: list[float]) -> str:

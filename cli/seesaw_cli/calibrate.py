@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         max_requests=_MAX_REQUESTS,
         buffer_gib=_BUFFER_GIB,
         flush_timeout_s=_FLUSH_S,
-        log=Path(tempfile.gettempdir()) / "seesaw-calibrate.log",
+        log=Path(tempfile.mkdtemp(prefix="seesaw-calibrate-")) / "worker.log",
     )
     bench = Bench(model=model, device=device, machine=machine, devices=options.devices)
     checks = _checks(machine.longest) if options.check else []

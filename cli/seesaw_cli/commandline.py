@@ -2,11 +2,15 @@
 
 import argparse
 import signal
-from multiprocessing import Pool
-from multiprocessing.pool import Pool as WorkerPool
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from seesaw_core.errors import InputError
+
+if TYPE_CHECKING:
+    from multiprocessing.pool import Pool
+
+AS_SERVER = "--as-server"
+"""Given by ``seesaw worker`` to the process that it supervises."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -23,6 +27,8 @@ class CommandParser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def worker_processes() -> WorkerPool:
+def worker_processes() -> "Pool":
     """One process a core, as a context: whatever ends it, Ctrl-C too, ends them."""
+    from multiprocessing import Pool
+
     return Pool(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))

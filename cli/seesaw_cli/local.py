@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from seesaw_core.errors import EngineDiedError
+from seesaw_worker.supervisor import PARENT_PID_VARIABLE
 
 _POLL_S = 0.2
 
@@ -90,11 +91,12 @@ class LocalWorker:
             raise
 
     def launch(self) -> None:
-        """Start and do not wait."""
+        """Start and do not wait. It is told to stop when this process is gone, however."""
         self._began_s = time.monotonic()
+        more = {"HF_HUB_OFFLINE": "1", PARENT_PID_VARIABLE: str(os.getpid())}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+                self._command, stdout=log, stderr=log, env=os.environ | more
             )
 
     def wait_until_healthy(self) -> None:

@@ -1,5 +1,6 @@
 """``seesaw``: the command line, one sub-command per part."""
 
+import contextlib
 import importlib
 import os
 import select
@@ -9,29 +10,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from seesaw_cli.commandline import AS_SERVER
+from seesaw_cli.output import detached_output
 from seesaw_core.errors import BrokenError, InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A sub-command: where it lives, and its line in ``seesaw --help``."""
+    """A sub-command: where it lives, and its line in ``seesaw --help``.
+
+    ``supervises``: it runs until it is told to stop, and acts whether or not its log is read.
+    """
 
     module: str
     summary: str
+    supervises: bool = False
 
 
 COMMANDS = {
     "worker": Command(
         module="seesaw_cli.worker",
         summary="serve a model that prefills under one layout and decodes under another",
+        supervises=True,
     ),
-    "serve": Command(module="seesaw_cli.serve", summary="a router and one worker on this machine"),
+    "serve": Command(
+        module="seesaw_cli.serve",
+        summary="a router and one worker on this machine",
+        supervises=True,
+    ),
     "router": Command(
         module="seesaw_cli.router",
         summary="one OpenAI-compatible endpoint in front of workers, with prefill waves",
+        supervises=True,
     ),
     "operator": Command(
-        module="seesaw_cli.operator", summary="make a cluster match its SeesawDeployments"
+        module="seesaw_cli.operator",
+        summary="make a cluster match its SeesawDeployments",
+        supervises=True,
     ),
     "plan": Command(
         module="seesaw_cli.plan",
@@ -67,7 +82,8 @@ def main() -> int:
     """
     try:
         try:
-            code = _run(sys.argv[1:])
+            with _output_of(sys.argv[1:]):
+                code = _run(sys.argv[1:])
         except SystemExit:  # argparse, after --help
             _flush()
             raise
@@ -78,6 +94,15 @@ def main() -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return 128 + signal.SIGPIPE  # as of any command before `| head`
+
+
+def _output_of(arguments: list[str]) -> contextlib.AbstractContextManager[None]:
+    """How a command writes. The server of a worker writes to its supervisor, which reads on."""
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    asks_for_help = any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments)
+    if command is None or not command.supervises or asks_for_help or AS_SERVER in arguments:
+        return contextlib.nullcontext()
+    return detached_output()
 
 
 def _flush() -> None:
@@ -95,20 +120,28 @@ def _run(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     command = COMMANDS.get(name)
     if command is None:
-        print(f"seesaw: no such command: {name!r}\n\n{usage()}", file=sys.stderr)
+        _complain(f"seesaw: no such command: {name!r}\n\n{usage()}")
         return 2
     run: Callable[[list[str]], int] = importlib.import_module(command.module).run
     try:
         return run(rest)
     except InputError as error:
-        print(f"seesaw {name}: {error}", file=sys.stderr)
+        _complain(f"seesaw {name}: {error}")
         return 2
     except BrokenError as error:
-        print(f"seesaw {name}: {error}", file=sys.stderr)
+        _complain(f"seesaw {name}: {error}")
         return 1
     except KeyboardInterrupt:
-        print(f"seesaw {name}: interrupted", file=sys.stderr)
+        _complain(f"seesaw {name}: interrupted")
         return 130
+
+
+def _complain(text: str) -> None:
+    """Say what is wrong, if anybody reads it; the exit code says it in any case."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for what is still buffered
 
 
 def _is_cut_off(pipe: int) -> bool:

@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from seesaw_cli.workload_flags import SHAPE, check_shape, requests_of, traced
 from seesaw_core.accelerators import (
     GIB,
     Accelerator,
@@ -21,12 +22,10 @@ from seesaw_core.models import Model
 from seesaw_core.planner import Question
 from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Request, Workload
-from seesaw_sim.draws import Lengths, draw_requests
-from seesaw_sim.traces import read_trace
+from seesaw_sim.traces import TIME_UNITS
 
 _MOST = 1_000_000
 _MOST_DEVICES = 1024
-_SHAPE = {"prompt_tokens": 1000.0, "output_tokens": 250.0, "spread": 0.5, "requests": 2000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,35 +86,41 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     work.add_argument(
         "--prompt-tokens",
         type=float,
-        default=_SHAPE["prompt_tokens"],
+        default=SHAPE["prompt_tokens"],
         metavar="N",
         help="mean (default: 1000)",
     )
     work.add_argument(
         "--output-tokens",
         type=float,
-        default=_SHAPE["output_tokens"],
+        default=SHAPE["output_tokens"],
         metavar="N",
         help="mean (default: 250)",
     )
     work.add_argument(
         "--spread",
         type=float,
-        default=_SHAPE["spread"],
+        default=SHAPE["spread"],
         metavar="S",
         help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
     )
     work.add_argument(
         "--trace",
         type=Path,
-        metavar="CSV",
-        help="requests to use instead: columns arrival_s, prompt_tokens, output_tokens, or those "
-        "of the Azure LLM traces",
+        metavar="FILE",
+        help="requests to use instead: CSV with columns arrival_s, prompt_tokens, output_tokens, "
+        "or as Azure, BurstGPT (CSV) and Mooncake (JSON lines) publish theirs; may be gzipped",
+    )
+    work.add_argument(
+        "--trace-time-unit",
+        choices=TIME_UNITS,
+        default="auto",
+        help="of the trace's times of arrival (default: auto, by its fields)",
     )
     work.add_argument(
         "--requests",
         type=int,
-        default=_SHAPE["requests"],
+        default=SHAPE["requests"],
         metavar="N",
         help="how many (default: 2000)",
     )
@@ -175,13 +180,17 @@ def read_flags(options: argparse.Namespace) -> Asked:
     gib = options.kv_buffer_gib_per_device
     if not 0 < gib < inf:
         raise InputError(f"--kv-buffer-gib-per-device={gib} must be above 0 and finite")
-    model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
-    if options.max_model_len is not None:
-        model = replace(model, max_tokens=options.max_model_len)
-    requests, notes = _requests(options, model)
     device, profile = catalogue.accelerator(options.accelerator), Profile()
     if options.profile is not None:
         profile = read_profile_file(options.profile)
+    check_shape(options)
+    trace = traced(options)  # before the model, which may take seconds to read
+    model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
+    if options.max_model_len is not None:
+        model = replace(model, max_tokens=options.max_model_len)
+    requests, notes = requests_of(options, model, trace)
+    notes += _link_notes(device, options.devices)
+    if options.profile is not None:
         notes += _profile_notes(options.profile, device)
     return Asked(
         model=model,
@@ -203,23 +212,19 @@ def read_flags(options: argparse.Namespace) -> Asked:
 
 def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
     """Raises: ModelError if there is no config.json, or none that is understood."""
-    given = Path(path)
-    file = given / "config.json" if given.is_dir() else given
-    try:
-        config = json.loads(file.read_text())
-    except OSError as error:
-        raise ModelError(
-            f"MODEL={path}: no config.json there ({error.strerror}); give a folder that has one, "
-            "or the file itself"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"MODEL={path}: {file.name} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"MODEL={path}: {file.name} must hold an object")
-    name = given.resolve().name if given.is_dir() else given.stem
+    from seesaw_worker.planning.config_files import read_object, with_quantization
     from seesaw_worker.planning.defaults import with_defaults
 
+    given = Path(path)
+    file = given / "config.json" if given.is_dir() else given
+    if not file.exists():
+        raise ModelError(
+            f"MODEL={path}: no config.json there (No such file or directory); give a folder that "
+            "has one, or the file itself"
+        )
+    name = given.resolve().name if given.is_dir() else given.stem
     try:
+        config = with_quantization(read_object(file), file.parent)
         return describe_model(with_defaults(config), name=name, dtype=dtype, kv_dtype=kv_dtype)
     except ModelError as error:
         raise ModelError(f"MODEL={path}: {error}") from error
@@ -288,54 +293,16 @@ def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
     return catalogue, list(catalogue.accelerators)
 
 
-def _requests(options: argparse.Namespace, model: Model) -> tuple[list[Request], list[str]]:
-    """The requests, and notes on them."""
-    if options.trace is not None:
-        for flag, default in _SHAPE.items():
-            if getattr(options, flag) != default:
-                raise InputError(
-                    f"--trace and --{flag.replace('_', '-')} both say what comes; give one of them"
-                )
-        requests = read_trace(_text(options.trace, "--trace"), source=f"--trace={options.trace}")
-        longest = max(r.prompt_tokens + r.output_tokens for r in requests)
-        if longest > model.max_tokens:
-            raise InputError(
-                f"--trace={options.trace}: its longest request has {longest:,} tokens, more than "
-                f"the model's {model.max_tokens:,}; leave such requests out"
-            )
-        return requests, []
-    for flag in ("prompt_tokens", "output_tokens"):
-        if not getattr(options, flag) >= 1:
-            name = flag.replace("_", "-")
-            raise InputError(f"--{name}={getattr(options, flag)} must be at least 1")
-    if not 0 <= options.spread <= 3:
-        raise InputError(f"--spread={options.spread} must be from 0 to 3")
-    wanted = options.prompt_tokens + options.output_tokens
-    if wanted > model.max_tokens:
-        raise InputError(
-            f"--prompt-tokens={options.prompt_tokens:g} and --output-tokens="
-            f"{options.output_tokens:g} are more than the model's {model.max_tokens:,} tokens "
-            "(--max-model-len sets others)"
-        )
-
-    def draw(longest: int | None) -> list[Request]:
-        return draw_requests(
-            options.requests,
-            prompts=Lengths.around(options.prompt_tokens, spread=options.spread),
-            outputs=Lengths.around(options.output_tokens, spread=options.spread),
-            seed=options.seed,
-            longest=longest,
-        )
-
-    requests = draw(model.max_tokens)
-    cut = sum(one != other for one, other in zip(requests, draw(None), strict=True))
-    if not cut:
-        return requests, []
+def _link_notes(device: Accelerator, num_devices: int) -> list[str]:
+    """Whether more devices are asked for than one direct link joins."""
+    if device.domain is None or num_devices <= device.domain:
+        return []
     note = (
-        f"{cut:,} of {len(requests):,} requests were cut to the model's {model.max_tokens:,} "
-        "tokens; a smaller --spread draws fewer that long"
+        f"{num_devices} x {device.name} are more than the {device.domain} that one "
+        f"{device.peer_link.name} domain joins: all are priced as one, so layouts with more than "
+        f"{device.domain} devices a replica will be slower over the network between them"
     )
-    return requests, [note]
+    return [note]
 
 
 def _text(path: Path, flag: str) -> str:

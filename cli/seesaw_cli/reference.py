@@ -62,7 +62,8 @@ ROUTES = (
     Route(
         method="GET",
         path="/health",
-        answers="200 while the worker serves; 503 while it loads and once it is broken.",
+        answers="200 while the worker serves; 503 while it loads, while an engine stands still and "
+        "once it is broken.",
     ),
     Route(
         method="GET",

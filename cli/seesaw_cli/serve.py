@@ -1,6 +1,6 @@
 """``seesaw serve MODEL``: a router and one worker on this machine, without Kubernetes."""
 
-import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from seesaw_core.errors import InputError
 
-_PR_SET_PDEATHSIG = 1
-
 
 def run(arguments: Sequence[str]) -> int:
     """Serve until told to stop. The router's flags are its own; all others go to the worker.
@@ -18,8 +16,10 @@ def run(arguments: Sequence[str]) -> int:
     Raises: InputError.
     """
     from seesaw_cli.local import free_port
+    from seesaw_cli.serve_flags import check_worker_flags
     from seesaw_router.flags import parser, settings_from
     from seesaw_router.server import Server
+    from seesaw_worker.supervisor import PARENT_PID_VARIABLE
 
     made = parser()
     made.prog = "seesaw serve MODEL"
@@ -33,14 +33,18 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("seesaw serve starts its own worker; use seesaw router for others")
     if not for_worker or for_worker[0].startswith("-"):
         raise InputError("give the model first: seesaw serve MODEL [options]")
+    check_worker_flags(for_worker)
     port = free_port()
     args.worker = [f"http://127.0.0.1:{port}"]
+    settings = settings_from(args)
     command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
+    # The router stops waiting first, so that the worker still answers what it has let through.
+    drain = f"--drain-timeout-s={settings.drain_timeout_s}"
     worker = subprocess.Popen(
-        [*command, "--host=127.0.0.1", f"--port={port}"],
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
+        [*command, "--host=127.0.0.1", f"--port={port}", drain],
+        env=os.environ | {PARENT_PID_VARIABLE: str(os.getpid())},
     )
-    server = Server(settings_from(args))
+    server = Server(settings)
 
     def watch() -> None:
         worker.wait()
@@ -55,11 +59,6 @@ def run(arguments: Sequence[str]) -> int:
             worker.send_signal(signal.SIGTERM)
             lost = _ended(worker)
     return code or lost
-
-
-def _end_with_parent() -> None:
-    """In the worker's first process: SIGTERM comes when ``seesaw serve`` is gone, however."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _ended(worker: "subprocess.Popen[bytes]") -> int:

@@ -3,21 +3,25 @@
 import os
 import sys
 
-_SERVER = "--as-server"
+from seesaw_cli.commandline import AS_SERVER
 
 
 def run(arguments: list[str]) -> int:
     """Serve a model. Raises: InputError for input that cannot work."""
-    if _SERVER in arguments:
-        return _serve([a for a in arguments if a != _SERVER])
-    if any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments):
+    if AS_SERVER in arguments:
+        return _serve([a for a in arguments if a != AS_SERVER])
+    if _asks_for_help(arguments):
         return _serve(arguments)
     from seesaw_worker.model_path import check_model_path
     from seesaw_worker.supervisor import supervise
 
     if arguments and not arguments[0].startswith("-"):
         check_model_path(arguments[0])
-    return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", _SERVER, *arguments])
+    return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", AS_SERVER, *arguments])
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    return any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments)
 
 
 def _serve(arguments: list[str]) -> int:
@@ -26,7 +30,7 @@ def _serve(arguments: list[str]) -> int:
     clean_up_with_supervisor()
     set_defaults()
     os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
-    if not {"-h", "--help"} & set(arguments):
+    if not _asks_for_help(arguments):
         from seesaw_worker.engine.processes import find_cpu_build, start_fork_server
 
         if "--enforce-eager" in arguments and find_cpu_build():
@@ -36,7 +40,7 @@ def _serve(arguments: list[str]) -> int:
         start_fork_server()
         print("seesaw worker [   0.0 s] starting: importing vLLM", file=sys.stderr, flush=True)
     from seesaw_worker.commandline import parse
-    from seesaw_worker.server import serve
+    from seesaw_worker.serving import serve
 
     args = parse(arguments)
     return serve(args)
@@ -44,7 +48,8 @@ def _serve(arguments: list[str]) -> int:
 
 def set_defaults() -> None:
     """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
-    import seesaw_worker.quiet  # noqa: F401 - works by being imported
+    import seesaw_worker.quiet
+    import seesaw_worker.traces  # noqa: F401 - both work by being imported
 
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",

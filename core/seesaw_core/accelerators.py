@@ -37,7 +37,8 @@ class Accelerator:
     """One device. Units: bytes, bytes per second, floating-point operations per second.
 
     ``flops_16`` and ``flops_8`` are dense, in 16 and 8 bits; without 8-bit units both are equal.
-    With ``has_fp8`` 8 bits may be floating-point numbers, else only integers.
+    With ``has_fp8`` 8 bits may be floating-point numbers, else only integers. ``peer_link`` joins
+    at most ``domain`` devices, None if that is not known.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Accelerator:
     peer_link: Interconnect
     has_fp8: bool = False
     products: tuple[str, ...] = ()
+    domain: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ def _accelerator(entry: "_Entry", known: Mapping[str, Interconnect]) -> Accelera
         peer_link=entry.link("peer_link", known),
         has_fp8=entry.flag("fp8"),
         products=entry.names("products"),
+        domain=entry.whole("domain"),
     )
     entry.finish(optional={"sources"})
     return device
@@ -164,6 +167,15 @@ class _Entry:
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
             raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
         return float(value)
+
+    def whole(self, field: str) -> int | None:
+        self._asked.add(field)
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{self._at}: {field}={value!r} must be a whole number of at least 1")
+        return value
 
     def names(self, field: str) -> tuple[str, ...]:
         value = self._given(field, default=[])

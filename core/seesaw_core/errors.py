@@ -7,7 +7,8 @@ SeesawError
 │   ├── CapacityError         memory, shared memory or a buffer that is too small
 │   └── UnsupportedError      a flag or feature that does not go with re-sharding
 ├── RetryError            the same call may succeed later
-│   └── BufferFullError       the KV buffer has no room at the moment
+│   ├── BufferFullError       the KV buffer has no room at the moment
+│   └── MessageError          another part said what this version cannot read
 └── BrokenError           this process must stop
     ├── EngineDiedError       a process of the worker is gone
     ├── OwnershipError        an engine touched a weights arena that it does not own
@@ -45,6 +46,14 @@ class RetryError(SeesawError):
 
 class BufferFullError(RetryError):
     """The KV buffer cannot take the prompt at the moment."""
+
+
+class MessageError(RetryError):
+    """Another part said what cannot be read; ``field`` names where, empty for all of it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field or 'the message'} {problem}")
+        self.field = field
 
 
 class BrokenError(SeesawError, RuntimeError):

@@ -9,14 +9,19 @@ Deviation: chunked prefill, pipeline bubbles, the buffer's size, transitions and
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from functools import partial
+from math import exp, inf
 
 from seesaw_core.costs import MicroBatch, StepCosts
+from seesaw_core.cycles import Pace
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.memory import Limits, Memory, no_room, pair_memory, static_memory
-from seesaw_core.policy import CATCH_UP
+from seesaw_core.policy import CATCH_UP, PhasePolicy
+from seesaw_core.tails import extra_s
 from seesaw_core.workloads import Workload
+
+_DWELL = PhasePolicy().dwell_transitions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +126,15 @@ def _static(
     # for. One group with a chunk holds up all others: pipeline bubbles.
     wanted = running * ratio
     room_in_group = max(1.0, step_tokens - in_group)
-    taken = min(groups * room_in_group, max(wanted, workload.prompt_tokens))
-    often = min(1.0, wanted / taken)
-    mixed_s = costs.step_s(_mixed(workload, in_group, min(room_in_group, taken)))
+    often = _share_with_chunks(wanted, workload.prompt_tokens, groups * room_in_group)
+    chunk = min(room_in_group, wanted / often)
+    mixed_s = costs.step_s(_mixed(workload, in_group, chunk))
     plain_s = costs.step_s(_mixed(workload, in_group, 0.0))
     round_s = groups * (often * mixed_s + (1 - often) * plain_s)
-    small_s = groups * costs.step_s(_mixed(workload, max(1.0, in_group / 4), 0.0))
-    per_s = _with_tail(
-        running / (workload.output_tokens * round_s), running, small_s, workload, costs.layout
-    )
+    half_s = costs.step_s(_mixed(workload, in_group / 2, chunk))
+    filling_s = often * groups * workload.output_tokens * max(0.0, half_s - mixed_s + plain_s / 2)
+    per_s = running / (workload.output_tokens * round_s)
+    per_s = _with_ends(per_s, running, costs, workload, filling_s)
     prefill_share = min(1.0, often * (mixed_s - plain_s) * groups / round_s)
     found = Estimate(
         prefill=costs.layout,
@@ -167,20 +172,22 @@ def _pair(
         wave = min(wave, max(share - running, share / 3))
         running = max(1.0, min(running, share - wave / 2))
     wave = min(wave, share)
-    round_s = _decode_round_s(decode, workload, running)
-    token_s = workload.output_tokens / running * round_s  # of decoding, for each request of a wave
-    longest_s = max(_wave_s(prefill, workload, wave, step_tokens), wave * token_s)
-    catch_up_s = 0.0
-    if longest_s > limits.flush_timeout_s:
-        wave = max(1.0, wave * limits.flush_timeout_s / longest_s)
-        catch_up_s = CATCH_UP * limits.flush_timeout_s
-    prefill_s = _wave_s(prefill, workload, wave, step_tokens)
-    decode_s = max(wave * token_s, catch_up_s)
+    token_s = workload.output_tokens / running * _decode_round_s(decode, workload, running)
     transitions_s = prefill.transition_s() + decode.transition_s()
+    flush_s = max(limits.flush_timeout_s, _DWELL * transitions_s / 2)
+    is_flushed = (whole_s := _wave_s(prefill, workload, wave, step_tokens)) > flush_s
+    pace = Pace(
+        prefilled=wave * flush_s / whole_s if is_flushed else wave,
+        decoded=min(wave, flush_s / token_s),
+        buffer=buffer / workload.prompt_tokens,
+        running=running,
+    )
+    wave = pace.wave(share if workload.concurrency is None and share < inf else None)
+    prefill_s = _wave_s(prefill, workload, wave, step_tokens)
+    decode_s = max(wave * token_s, CATCH_UP * flush_s if is_flushed and wave < share else 0.0)
     cycle_s = prefill_s + decode_s + transitions_s
     rounds = wave * workload.output_tokens / running
-    small_s = _decode_round_s(decode, workload, max(1.0, running / 4))
-    per_s = _with_tail(wave / cycle_s, running, small_s, workload, decode.layout)
+    per_s = _with_ends(wave / cycle_s, running, decode, workload)
     found = Estimate(
         prefill=prefill.layout,
         decode=decode.layout,
@@ -237,20 +244,31 @@ def _num_running(memory: Memory, workload: Workload, limits: Limits) -> float:
     return min(float(limits.max_requests), max(1.0, memory.kv_tokens / _mean_context(workload)))
 
 
-def _with_tail(
-    per_s: float, running: float, small_s: float, workload: Workload, layout: Layout
-) -> float:
-    """The rate over all requests, the last of which run with ever fewer beside them.
+def _share_with_chunks(wanted: float, prompt_tokens: float, room: float) -> float:
+    """Share of rounds that have a prompt's chunk in them, as if prompts came at random.
 
-    ``small_s`` is a token's time in a small batch. Without an end there is no tail.
+    ``wanted`` are the prompt tokens of a round on average, ``room`` those that it can take.
+    """
+    prompts, each = wanted / prompt_tokens, prompt_tokens / room
+    unused = prompts * max(0.5, 1 - each)  # of the last round of each stretch of busy ones
+    busy = (wanted / room + unused) / (1 + unused)
+    if each < 1:
+        busy = max(busy, 1 - exp(-prompts))
+    return min(1.0, busy)
+
+
+def _with_ends(
+    per_s: float, running: float, costs: StepCosts, workload: Workload, filling_s: float = 0.0
+) -> float:
+    """The rate over all requests, the first and the last of which run with fewer beside them.
+
+    ``filling_s`` is what the beginning takes longer than as much work in full batches.
     """
     if workload.num_requests is None:
         return per_s
-    count = workload.num_requests / layout.data
-    residual = workload.output_squares / (2 * workload.output_tokens)
-    drain_s = workload.longest_output_tokens * small_s
-    at_full_rate_s = min(running, count) * residual / workload.output_tokens / per_s
-    return count / (count / per_s + max(0.0, drain_s - at_full_rate_s))
+    count = workload.num_requests / costs.layout.data
+    drain_s = extra_s(workload, running, count, partial(_decode_round_s, costs, workload))
+    return count / (count / per_s + filling_s + drain_s)
 
 
 def _share(workload: Workload, layout: Layout) -> float:

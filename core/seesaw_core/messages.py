@@ -1,14 +1,19 @@
 """What a worker tells router and operator: its state, its waves and its transitions.
 
 Typed once, here, since the parts never import each other. All values are JSON by
-``dataclasses.asdict``. What stands beside each field's type is its line in the reference.
+``dataclasses.asdict``, and are read back by :mod:`seesaw_core.reading`. A field that a later
+version adds has a default, so that both versions read each other. What stands beside each
+field's type is its line in the reference.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from seesaw_core.ledger import LedgerTotals
+from seesaw_core.policy import Phase
+
+SIGNED: Final = "may be negative"  # beside the type of a number; all others are at least 0
 
 
 class Stage(StrEnum):
@@ -17,6 +22,7 @@ class Stage(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     SERVING = "serving"
+    STALLED = "stalled"
     DRAINING = "draining"
     BROKEN = "broken"
 
@@ -67,7 +73,7 @@ class Proposal:
 
     prefill: Annotated[str, "The prefill layout."]
     decode: Annotated[str, "The decode layout; equal if it is better not to re-shard."]
-    gain_percent: Annotated[int, "Predicted throughput above that of the layouts in force."]
+    gain_percent: Annotated[int, "Predicted throughput above that of the layouts in force.", SIGNED]
     reason: Annotated[str, "The workload, and what both give it."]
     prompt_tokens: Annotated[int, "Mean prompt that was measured: `--plan-prompt-tokens`."]
     output_tokens: Annotated[int, "Mean answer that was measured: `--plan-output-tokens`."]
@@ -85,7 +91,7 @@ class PlanSummary:
     output_tokens: Annotated[int | None, "Mean answer that it is planned for."] = None
     predicted_tokens_per_s: Annotated[int | None, "Output tokens per second, predicted."] = None
     baseline_tokens_per_s: Annotated[int | None, "Those of the best static layout."] = None
-    gain_percent: Annotated[int | None, "Throughput above the best static layout's."] = None
+    gain_percent: Annotated[int | None, "Throughput above the best static layout's.", SIGNED] = None
     num_running: Annotated[int | None, "Requests that must run at once for it."] = None
     expected_tokens_per_s: Annotated[
         int | None,
@@ -99,9 +105,9 @@ class PlanSummary:
 class WorkerState:
     """One worker at one moment: what ``/seesaw/state`` returns."""
 
-    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `draining` or `broken`."]
+    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `stalled`, `draining` or `broken`."]
     detail: Annotated[str, "The stage in words: what is being loaded, or why it broke."]
-    phase: Annotated[str, "`prefill` or `decode`: whose turn on the devices it is."]
+    phase: Annotated[Phase, "`prefill` or `decode`: whose turn on the devices it is."]
     phase_age_s: Annotated[float, "Seconds since this phase began."]
     reason: Annotated[str, "Why the policy took its last step, or what it waits for."]
     prefill_layout: Annotated[str, "Such as `P2` for two pipeline stages."]
@@ -134,7 +140,7 @@ class TransitionEvent:
     """One hand-over of the devices. The three parts add up to ``total_s``."""
 
     number: Annotated[int, "Counted from 1."]
-    to: Annotated[str, "The phase that gets the devices."]
+    to: Annotated[Phase, "The phase that gets the devices."]
     reason: Annotated[str, "Why the policy changed."]
     pause_s: Annotated[float, "Seconds until the old engine's running step had ended."]
     weights_s: Annotated[float, "Seconds of filling the arenas."]

@@ -32,6 +32,9 @@ class Replica:
     prompt tokens of those that its state does not show yet. ``window_age_s`` is the time since
     its last prefill window began, None before the first; ``cycle_s`` the mean time from one
     window to the next. Units: tokens, seconds.
+
+    ``has_windows``: whether it prefills in windows, from a buffer. One that does not, such as
+    plain vLLM, takes prompts at any time, and its phase and tokens say nothing.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Replica:
     pending_tokens: int = 0
     window_age_s: float | None = None
     cycle_s: float | None = None
+    has_windows: bool = True
 
     @property
     def room_tokens(self) -> int:
@@ -106,8 +110,11 @@ class WavePolicy:
             raise InputError(f"--light-requests must be at least 1, got {self.light_requests}")
 
     def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
-        """Choose the next step for the prompts that gather."""
-        serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens, r.name))
+        """Choose the next step for the prompts that gather.
+
+        Of replicas that are alike the first one is taken, so their order is the caller's to choose.
+        """
+        serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
         if not queue.tokens:
             return Hold(at_most_s=None, reason="no prompt waits")
         if not serving:
@@ -116,7 +123,11 @@ class WavePolicy:
             return Release(replica=serving[0].name, count=1, reason="the least busy replica")
         if serving[0].num_running < self.light_requests:
             return Release(replica=serving[0].name, count=1, reason="a replica has little to do")
+        if not serving[0].has_windows:
+            reason = "the least busy replica takes prompts at any time"
+            return Release(replica=serving[0].name, count=1, reason=reason)
         most = _most_in_a_wave(queue, serving)
+        serving = [r for r in serving if r.has_windows]
         for replica in serving:
             fitting = min(most, _num_fitting(queue.tokens, replica.room_tokens))
             if replica.phase is Phase.PREFILL and fitting:

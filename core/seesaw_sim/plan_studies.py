@@ -12,6 +12,7 @@ from seesaw_core.estimates import Estimate
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.workloads import Request, summarise
+from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
 _STATIC, _PAIRS = 3, 4  # so many of the plan's best are simulated
@@ -40,7 +41,7 @@ def judge_plan(question: Question, requests: Sequence[Request]) -> Verdict:
     per_s = {}
     for estimate in {plan.best, *plan.static[:_STATIC], *plan.pairs[:_PAIRS]}:
         try:
-            per_s[estimate] = _simulated_per_s(question, estimate, requests)
+            per_s[estimate] = simulate_choice(question, estimate, requests).requests_per_s
         except CapacityError:  # the longest request does not fit, which means did not show
             per_s[estimate] = 0.0
     best = max(per_s, key=lambda e: per_s[e])
@@ -54,7 +55,8 @@ def judge_plan(question: Question, requests: Sequence[Request]) -> Verdict:
     )
 
 
-def _simulated_per_s(question: Question, choice: Estimate, requests: Sequence[Request]) -> float:
+def simulate_choice(question: Question, choice: Estimate, requests: Sequence[Request]) -> Report:
+    """What a choice of the planner does with these requests."""
     scenario = Scenario(
         model=question.model,
         device=question.device,
@@ -69,4 +71,4 @@ def _simulated_per_s(question: Question, choice: Estimate, requests: Sequence[Re
             flush_timeout_s=question.limits.flush_timeout_s,
         ),
     )
-    return simulate(scenario, requests).requests_per_s
+    return simulate(scenario, requests)

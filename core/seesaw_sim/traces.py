@@ -1,86 +1,178 @@
-"""Traces: requests that came once, as CSV.
+"""Traces: requests that came once, as CSV or JSON lines, in the forms in which they are published.
 
-In the form of the public Azure LLM inference traces: a header, then a line a request with its
-arrival and both lengths.
+Those of Azure (date and time), BurstGPT (seconds) and Mooncake (milliseconds, JSON lines), and any
+others with such columns; which form a file has, its names say.
 """
 
 import csv
 import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
+from typing import Any
 
 from seesaw_core.errors import InputError
 from seesaw_core.workloads import Request
 
-_ARRIVAL = ("arrival_s", "timestamp", "time")
-_PROMPT = ("prompt_tokens", "contexttokens", "input_tokens", "request tokens")
-_OUTPUT = ("output_tokens", "generatedtokens", "response tokens")
+MOST_REQUESTS = 1_000_000
+_ARRIVAL = ("arrival_s", "arrival_ms", "timestamp_ms", "timestamp", "created_time", "time")
+_PROMPT = ("prompt_tokens", "contexttokens", "input_tokens", "request tokens", "input_length")
+_OUTPUT = ("output_tokens", "generatedtokens", "response tokens", "output_length")
+_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+TIME_UNITS = ("auto", *_UNITS)
+_IN_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+# Since 1970 in seconds it would be the year 5138: what is larger counts smaller units.
+_EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
+_WANTED = {"arrival_s": _ARRIVAL, "prompt_tokens": _PROMPT, "output_tokens": _OUTPUT}
 
 
-def read_trace(text: str, *, source: str) -> list[Request]:
-    """Requests of a CSV trace, in order of arrival, the first at 0 s.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Requests in order of arrival, the first at 0 s; ``notes`` say how they were read."""
 
-    Columns, by any of their names and in any case: arrival_s or TIMESTAMP (seconds, or a date and
-    time, of UTC if it names no zone), prompt_tokens or ContextTokens, and output_tokens or
-    GeneratedTokens.
-    Raises: InputError naming ``source``, the line, the column and what would be accepted.
+    requests: list[Request]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    at: str
+    values: Mapping[str, Any]
+
+
+def read_trace(text: str, *, source: str, time_unit: str = "auto") -> Trace:
+    """Read a trace. Fields go by any of their names, in any case.
+
+    A number in ``arrival_s`` or ``timestamp`` counts seconds, in ``arrival_ms`` and beside
+    ``input_length`` milliseconds, unless ``time_unit`` says otherwise; a date and time is of UTC
+    if it names no zone. Requests without prompt or output tokens, which failed, are left out.
+    Raises: InputError naming ``source``, the line, the field, its value and what is accepted.
     """
-    lines = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    names = {n.strip().casefold(): n for n in lines.fieldnames or () if n}
-    columns = {}
-    for wanted in (_ARRIVAL, _PROMPT, _OUTPUT):
-        found = next((names[n] for n in wanted if n in names), None)
-        if found is None:
+    text = text.removeprefix("\ufeff")
+    is_lines = text.lstrip().startswith("{")
+    found, left_out, units = [], 0, set()
+    columns: dict[str, str] | None = None
+    for row in _json_rows(text, source) if is_lines else _csv_rows(text, source):
+        names = {str(n).strip().casefold(): n for n in row.values if n}
+        if columns is None or is_lines:
+            columns = {w: _column(w, names, row.at if is_lines else source) for w in _WANTED}
+        given = {w: row.values.get(names.get(c, c)) for w, c in columns.items()}
+        prompt = _tokens(given["prompt_tokens"], f"{row.at}: prompt_tokens")
+        output = _tokens(given["output_tokens"], f"{row.at}: output_tokens")
+        arrival, unit = _moment(given["arrival_s"], columns, time_unit, f"{row.at}: arrival_s")
+        if not prompt or not output:
+            left_out += 1
+            continue
+        units.add(unit)
+        found.append((arrival, prompt, output))
+        if len(found) > MOST_REQUESTS:
             raise InputError(
-                f"{source}: no column {wanted[0]} (or {', '.join(wanted[1:])}); "
-                f"the header has {lines.fieldnames or 'nothing'}"
+                f"{source} has more than {MOST_REQUESTS:,} requests; cut it to so many lines"
             )
-        columns[wanted[0]] = found
-    requests = []
-    for number, line in enumerate(lines, 2):
-        at = f"{source}: line {number}"
-        requests.append(
-            Request(
-                arrival_s=_moment(line.get(columns["arrival_s"]), f"{at}: arrival_s"),
-                prompt_tokens=_tokens(line.get(columns["prompt_tokens"]), f"{at}: prompt_tokens"),
-                output_tokens=_tokens(line.get(columns["output_tokens"]), f"{at}: output_tokens"),
-            )
+    if not found:
+        what = f"{left_out} requests, all without prompt or output" if left_out else "no requests"
+        raise InputError(f"{source}: {what}; it needs requests with at least 1 token of both")
+    if len(units) > 1:
+        raise InputError(
+            f"{source}: times of arrival in {' and '.join(sorted(units))}; "
+            "--trace-time-unit sets one for all"
         )
-    if not requests:
-        raise InputError(f"{source}: no requests after the header")
-    first = min(r.arrival_s for r in requests)
-    shifted = [
-        Request(
-            arrival_s=r.arrival_s - first,
-            prompt_tokens=r.prompt_tokens,
-            output_tokens=r.output_tokens,
-        )
-        for r in requests
+    return _trace(found, left_out, units.pop())
+
+
+def _trace(found: list[tuple[float, int, int]], left_out: int, unit: str) -> Trace:
+    found.sort(key=lambda each: each[0])
+    first, last = found[0][0], found[-1][0]
+    requests = [
+        Request(arrival_s=arrival - first, prompt_tokens=prompt, output_tokens=output)
+        for arrival, prompt, output in found
     ]
-    return sorted(shifted, key=lambda r: r.arrival_s)
+    notes = [f"trace: times of arrival in {unit}, over {last - first:,.0f} s"]
+    if left_out:
+        notes.append(f"trace: {left_out:,} requests without prompt or output tokens are left out")
+    return Trace(requests=requests, notes=tuple(notes))
 
 
-def _tokens(value: str | None, at: str) -> int:
+def _csv_rows(text: str, source: str) -> Iterator[_Row]:
+    lines = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        names = {n.strip().casefold() for n in lines.fieldnames or () if n}
+        for wanted, others in _WANTED.items():
+            if not names & set(others):
+                raise InputError(
+                    f"{source}: no column {wanted} (or {', '.join(others[1:])}); the header has "
+                    f"{str(lines.fieldnames or 'nothing')[:200]}"
+                )
+        for line in lines:
+            yield _Row(at=f"{source}: line {lines.line_num}", values=line)
+    except csv.Error as error:
+        raise InputError(f"{source}: line {lines.line_num}: {error}; it must be CSV") from error
+
+
+def _json_rows(text: str, source: str) -> Iterator[_Row]:
+    for number, line in enumerate(io.StringIO(text), 1):
+        if not line.strip():
+            continue
+        at = f"{source}: line {number}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{at} is not JSON ({error}): one object a line") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{at}={line.strip()[:60]!r} must be an object")
+        yield _Row(at=at, values=values)
+
+
+def _column(wanted: str, names: Mapping[str, str], at: str) -> str:
+    found = next((n for n in _WANTED[wanted] if n in names), None)
+    if found is None:
+        others = ", ".join(_WANTED[wanted][1:])
+        raise InputError(f"{at}: no field {wanted} (or {others}); it has {str(list(names))[:200]}")
+    return found
+
+
+def _tokens(value: Any, at: str) -> int:
+    """A whole number from 0 on, also as 30.0."""
     if value is None:
-        raise InputError(f"{at} is missing; it must be a whole number of at least 1")
+        raise InputError(f"{at} is missing; it must be a whole number")
     try:
-        tokens = int(value)
+        tokens = float(value) if not isinstance(value, bool | list | dict) else -1.0
     except ValueError:
-        tokens = 0
-    if tokens < 1:
-        raise InputError(f"{at}={value!r} must be a whole number of at least 1")
-    return tokens
+        tokens = -1.0
+    if not 0 <= tokens < 1e9 or tokens != int(tokens):
+        raise InputError(f"{at}={str(value)[:60]!r} must be a whole number of at least 0")
+    return int(tokens)
 
 
-def _moment(value: str | None, at: str) -> float:
-    text = (value or "").strip()
+def _moment(value: Any, columns: Mapping[str, str], unit: str, at: str) -> tuple[float, str]:
+    """Seconds, and in what unit they were."""
+    text = "" if value is None or isinstance(value, bool) else str(value).strip()
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
         try:
             moment = datetime.fromisoformat(text)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except ValueError:
-            raise InputError(f"{at}={value!r} must be seconds or a date and time") from None
-    if not 0 <= seconds < float("inf"):
-        raise InputError(f"{at}={value!r} must not be negative")
-    return seconds
+            raise InputError(
+                f"{at}={str(value)[:60]!r} must be seconds or a date and time"
+            ) from None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment.timestamp(), "dates and times"
+    if not 0 <= number < inf:
+        raise InputError(f"{at}={str(value)[:60]!r} must not be negative")
+    if unit == "auto":
+        unit = _unit_of(number, columns)
+    return number * _UNITS[unit], _IN_WORDS[unit]
+
+
+def _unit_of(number: float, columns: Mapping[str, str]) -> str:
+    arrival = columns["arrival_s"]
+    if arrival == "arrival_s":
+        return "s"
+    since_1970 = next((unit for least, unit in _EPOCHS if number >= least), None)
+    if since_1970 is not None:
+        return since_1970
+    is_mooncake = "input_length" in columns.values() or "output_length" in columns.values()
+    return "ms" if arrival.endswith("_ms") or is_mooncake else "s"

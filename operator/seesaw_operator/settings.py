@@ -1,5 +1,6 @@
 """The operator's settings: read once from the command line, then only passed down."""
 
+import math
 from dataclasses import dataclass
 
 from seesaw_core.errors import InputError
@@ -79,6 +80,6 @@ class OperatorSettings:
 
 
 def _check(name: str, value: float, *, at_least: float) -> None:
-    if not value >= at_least:
+    if not at_least <= value < math.inf:
         flag = "--" + name.replace("_", "-")
         raise InputError(f"{flag}={value}: must be at least {at_least}")

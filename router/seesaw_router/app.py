@@ -4,25 +4,27 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
-import aiohttp
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from seesaw_router.backends import Backends, Target
+from seesaw_core.ejection import Outcome
+from seesaw_router.backend import Backend, Target
+from seesaw_router.backends import Backends
+from seesaw_router.clients import Clients
+from seesaw_router.connections import open_connections
 from seesaw_router.discovery import follow_service
 from seesaw_router.dispatcher import Dispatcher
 from seesaw_router.exchange import App
+from seesaw_router.following import Pace, follow
 from seesaw_router.metrics import Metrics
 from seesaw_router.proxy import Proxy
 from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
-
-_CONNECT_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 1 << 16
 
 
 class Router:
@@ -33,17 +35,23 @@ class Router:
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry)
         self._running: Backends | None = None
+        self.clients = Clients(settings.limits, self._metrics.count_status)
         self._helpers: list[asyncio.Task[None]] = []
         self.dispatcher = Dispatcher(
             policy=settings.policy,
             backends=self._backends,
             max_queued=settings.max_queued,
+            max_unserved_s=settings.max_unserved_s,
             metrics=self._metrics,
         )
 
     def app(self) -> App:
         """The ASGI application. Once."""
-        own = FastAPI(title="Seesaw router", lifespan=self._lifespan)
+        own = FastAPI(
+            title="Seesaw router",
+            lifespan=self._lifespan,
+            openapi_url=None,  # it would list the router's own routes alone
+        )
 
         @own.get("/health")
         async def health() -> Response:
@@ -62,6 +70,11 @@ class Router:
             self._refresh()
             return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
+        @own.get("/load")
+        async def load() -> dict[str, float]:
+            """As vLLM's, of all workers together."""
+            return {"server_load": sum(b.num_running for b in self._backends().all())}
+
         @own.get("/seesaw/state")
         async def state() -> dict[str, Any]:
             return self._state()
@@ -76,14 +89,18 @@ class Router:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-            auto_decompress=False,
-            read_bufsize=_CHUNK_BYTES,
-        ) as http:
-            backends = self._running = Backends(http, self.dispatcher.kick)
-            self._helpers = [asyncio.create_task(self.dispatcher.run())]
+        async with open_connections() as connections:
+            pace = Pace(dead_s=self._settings.max_worker_silence_s)
+            backends = self._running = Backends(
+                connections,
+                follow=partial(follow, pace=pace),
+                on_change=self.dispatcher.kick,
+                ejection=self._settings.ejection,
+            )
+            self._helpers = [
+                asyncio.create_task(self.dispatcher.run()),
+                asyncio.create_task(self.clients.watch()),
+            ]
             if self._settings.service is None:
                 backends.become(Target(name=url, url=url) for url in self._settings.workers)
             else:
@@ -107,24 +124,33 @@ class Router:
         serving = sum(b.is_serving for b in everyone)
         self._metrics.workers.labels(serving="true").set(serving)
         self._metrics.workers.labels(serving="false").set(len(everyone) - serving)
+        ejections = [self._backends().ejection(b) for b in everyone]
+        for outcome in (Outcome.FAILED, Outcome.REFUSED):
+            count = sum(e is not None and e.outcome is outcome for e in ejections)
+            self._metrics.ejected.labels(reason=outcome).set(count)
         self._metrics.queued.set(len(self.dispatcher))
 
     def _state(self) -> dict[str, Any]:
-        workers = [
-            {
-                "name": b.target.name,
-                "url": b.target.url,
-                "serving": b.is_serving,
-                "going": b.target.is_going,
-                "running": b.num_running,
-                "phase": b.state["phase"] if b.state else None,
-            }
-            for b in self._backends().all()
-        ]
+        workers = [self._state_of(backend) for backend in self._backends().all()]
         return {
             "queued": len(self.dispatcher),
             "last_step": self.dispatcher.last_reason,
             "workers": workers,
+        }
+
+    def _state_of(self, backend: Backend) -> dict[str, Any]:
+        ejection = self._backends().ejection(backend)
+        return {
+            "name": backend.target.name,
+            "url": backend.target.url,
+            "kind": "static" if backend.is_static else "seesaw",
+            "serving": backend.is_serving,
+            "reason": backend.why_not_serving,
+            "going": backend.target.is_going,
+            "standing": self._backends().standing(backend),
+            "ejected": None if ejection is None else str(ejection),
+            "running": backend.num_running,
+            "phase": backend.state.phase if backend.state else None,
         }
 
 

@@ -1,30 +1,40 @@
 """Sends one request to workers until one has answered, and passes its answer back as it comes.
 
-A request whose worker is lost before the answer has begun is sent again to another: nothing of
-it has reached the client, and a worker that is lost has nothing left to undo.
+A request that was never sent goes elsewhere freely. One whose worker was lost with it is sent
+once more: it may be what ended the worker, and shall not end them all. Once an answer has
+begun it can only be broken off.
 """
 
 import contextlib
+import itertools
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import aiohttp
 
-from seesaw_router.backends import Backend, Backends
-from seesaw_router.dispatcher import Dispatcher, QueueFullError
-from seesaw_router.exchange import HOP_BY_HOP, Exchange, refuse
+from seesaw_core.ejection import Outcome
+from seesaw_router.asking import Asking, Failure, WorkerError
+from seesaw_router.backend import Backend
+from seesaw_router.backends import Backends
+from seesaw_router.dispatcher import Dispatcher, NoWorkerError, Placed, QueueFullError
+from seesaw_router.exchange import Exchange, refuse
+from seesaw_router.headers import to_client
 from seesaw_router.metrics import Metrics
 from seesaw_router.settings import RouterSettings
+from seesaw_router.stored import StoredResponses, previous_of
 
 logger = logging.getLogger(__name__)
 
-_RETRIED_STATUS = {502, 503, 504}
-_LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
+_UNAVAILABLE = {502, 503, 504}
+_OVERLOADED = 429
+_RESPONSES = "/v1/responses"
+_BODILESS = {204, 304}
+_MAX_HELD = 2
+_WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
 _HEALTH_TIMEOUT_S = 2.0
-
-
-class WorkerLostError(Exception):
-    """The worker is gone, and the answer has not begun."""
+_RETRY_AFTER_S = 5
 
 
 class Attempts:
@@ -42,109 +52,187 @@ class Attempts:
         self._dispatcher = dispatcher
         self._backends = backends
         self._metrics = metrics
+        self._stored = StoredResponses()
+        self._numbers = itertools.count(1)
 
     async def carry(self, exchange: Exchange) -> None:
+        """Have a request answered, or refuse it."""
+        try:
+            await self._carry(exchange)
+        except QueueFullError as error:
+            self._metrics.refused.inc()
+            message = "too many requests wait; try again later"
+            await _refuse(exchange, 429, message, error.retry_after_s)
+        except NoWorkerError as error:
+            self._metrics.unserved.inc()
+            await _refuse(exchange, 503, str(error), _RETRY_AFTER_S)
+        except WorkerError as error:
+            if not exchange.has_begun:
+                await _refuse(exchange, 502, str(error))
+                return
+            # Returning without the end of the answer closes the connection: the client sees it.
+            self._metrics.broken.inc()
+            logger.warning("an answer is broken off: %s", error)
+
+    async def _carry(self, exchange: Exchange) -> None:
+        """Raises: QueueFullError, NoWorkerError; WorkerError if it is given up."""
         avoid: frozenset[str] = frozenset()
+        num_held = 0
         for attempt in range(1, self._settings.max_attempts + 1):
             is_last = attempt == self._settings.max_attempts
             try:
-                if not exchange.generates:
-                    await self._ask_any(exchange, avoid)
+                async with self._placed(exchange, avoid) as placed:
+                    avoid |= {placed.backend.target.name}
+                    may_retry = not is_last and self._is_another(avoid)
+                    await self._ask(exchange, placed, may_retry=may_retry)
                     return
-                async with self._dispatcher.place(exchange.tokens, avoid) as backend:
-                    avoid |= {backend.target.name}
-                    await self._ask(exchange, backend, may_retry=not is_last)
-                    return
-            except QueueFullError as error:
-                self._metrics.refused.inc()
-                exchange.status = 429
-                await refuse(
-                    exchange.send,
-                    429,
-                    "too many requests wait; try again later",
-                    headers=((b"retry-after", str(error.retry_after_s).encode()),),
-                )
-                return
-            except WorkerLostError as error:
+            except WorkerError as error:
+                num_held += error.failure.held_it
+                if exchange.has_begun or is_last:
+                    raise
+                if num_held >= _MAX_HELD:
+                    raise error.last_of(num_held) from error
                 self._metrics.retries.inc()
                 logger.info("request is tried again (%d): %s", attempt, error)
-        exchange.status = 502
-        await refuse(exchange.send, 502, "the workers that had this request were lost")
 
-    async def _ask_any(self, exchange: Exchange, avoid: frozenset[str]) -> None:
-        """For what costs a worker next to nothing."""
-        serving = [b for b in self._backends().serving() if b.target.name not in avoid]
-        if not serving:
-            exchange.status = 503
-            await refuse(exchange.send, 503, "no worker serves at the moment")
+    @contextlib.asynccontextmanager
+    async def _placed(self, exchange: Exchange, avoid: frozenset[str]) -> AsyncIterator[Placed]:
+        """A worker: by its turn, or at once for what costs a worker next to nothing."""
+        owner = await self._owner(exchange, avoid)
+        if owner is not None:
+            number = -next(self._numbers)
+            owner.sent(number, exchange.tokens)
+            try:
+                yield Placed(backend=owner)
+            finally:
+                owner.ended(number)
             return
-        await self._ask(exchange, min(serving, key=lambda b: b.num_running), may_retry=True)
+        if exchange.generates:
+            async with self._dispatcher.place(exchange.tokens, avoid) as placed:
+                yield placed
+            return
+        trusted = self._backends().trusted()
+        others = [b for b in trusted if b.target.name not in avoid] or trusted
+        if not others:
+            raise NoWorkerError(0.0, self._backends().why_none_serves())
+        yield Placed(backend=min(others, key=lambda b: b.num_busy))
 
-    async def _ask(self, exchange: Exchange, backend: Backend, *, may_retry: bool) -> None:
-        """One attempt. Raises: WorkerLostError if it may be made again elsewhere."""
+    async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
+        """The worker that alone can answer, since it keeps the response that is asked for."""
+        name = exchange.route.id
+        if exchange.route.template == _RESPONSES:
+            name = previous_of(exchange.body)
+        trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
+        if not name or not trusted:
+            return None
+        return await self._stored.owner(name, trusted, exchange.headers)
+
+    def _is_another(self, avoid: frozenset[str]) -> bool:
+        return any(b.target.name not in avoid for b in self._backends().trusted())
+
+    async def _ask(self, exchange: Exchange, placed: Placed, *, may_retry: bool) -> None:
+        """One attempt, of which all is counted. Raises: WorkerError."""
+        backend, began_s = placed.backend, time.monotonic()
+        asking = Asking(exchange, backend, self._settings.max_answer_silence_s)
         try:
-            async with (
-                backend.asked(),
-                backend.http.request(
-                    exchange.method,
-                    backend.target.url + exchange.target,
-                    data=exchange.body or None,
-                    headers=exchange.headers,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                if may_retry and await self._is_lost(response, backend):
-                    backend.lost()
-                    raise WorkerLostError(f"{backend.target.name} answered {response.status}")
-                await self._pass_back(exchange, response)
-        except _LOST as error:
-            if not exchange.has_begun:
-                backend.lost()
-                if may_retry:
-                    raise WorkerLostError(f"{backend.target.name}: {error!r}") from error
-                exchange.status = 502
-                await refuse(exchange.send, 502, f"worker {backend.target.name} was lost")
-                return
-            # The answer has begun: only by breaking it off can the client be told.
-            self._metrics.broken.inc()
-            logger.warning("worker %s was lost in the middle of an answer", backend.target.name)
+            async with asking.answer() as response:
+                await self._judge(backend, response, placed.is_trial, may_retry=may_retry)
+                self._observe(exchange, backend, response.status)
+                learn = None
+                if exchange.route.template == _RESPONSES:
+                    learn = partial(self._stored.learn, worker=backend.target.name)
+                await _pass_back(exchange, asking, response, learn)
+        except WorkerError as error:
+            self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
+            if exchange.generates:
+                self._backends().observe(backend, Outcome.FAILED)
+            if error.failure in (Failure.UNREACHED, Failure.LOST):
+                backend.doubt()
             raise
+        self._backends().took(time.monotonic() - began_s)
 
-    async def _is_lost(self, response: aiohttp.ClientResponse, backend: Backend) -> bool:
-        if response.status in _RETRIED_STATUS:
-            return True
-        return response.status == 500 and not await self._is_healthy(backend)
-
-    async def _is_healthy(self, backend: Backend) -> bool:
-        """Whether an error is the request's own, or the worker's end."""
-        timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
-        with contextlib.suppress(*_LOST, TimeoutError):
-            async with backend.http.get(
-                f"{backend.target.url}/health", timeout=timeout
-            ) as response:
-                return response.status == 200
-        return False
-
-    async def _pass_back(self, exchange: Exchange, response: aiohttp.ClientResponse) -> None:
-        """The answer, chunk by chunk as it comes; a short one in one piece.
-
-        A short answer is begun only when it is there as a whole, so that it can still be had
-        elsewhere.
-        """
-        headers = [
-            (name, value) for name, value in response.raw_headers if name.lower() not in HOP_BY_HOP
-        ]
-        if response.content_length is not None:
-            body = await response.read()
-            headers.append((b"content-length", str(len(body)).encode()))
-            await exchange.begin(response.status, headers)
-            await exchange.send({"type": "http.response.body", "body": body})
+    async def _judge(
+        self,
+        backend: Backend,
+        response: aiohttp.ClientResponse,
+        is_trial: bool,
+        *,
+        may_retry: bool,
+    ) -> None:
+        """Whether this is the request's answer, or the worker's trouble. Raises: WorkerError."""
+        status = response.status
+        if not may_retry or status < 500:
             return
-        send, chunks = exchange.send, response.content
-        first = await chunks.readany()
-        await exchange.begin(response.status, headers)
-        chunk = first
-        while chunk:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = await chunks.readany()
-        await send({"type": "http.response.body", "body": b""})
+        if status in _UNAVAILABLE:
+            raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")
+        if is_trial:
+            raise WorkerError(backend, Failure.ERROR, f"answered {status} when it was tried")
+        if status == 500 and not await _is_healthy(backend):
+            raise WorkerError(backend, Failure.LOST, "answered 500 and is healthy no more")
+
+    def _observe(self, exchange: Exchange, backend: Backend, status: int) -> None:
+        if not exchange.generates or status == _OVERLOADED:
+            return
+        outcome = Outcome.ANSWERED
+        if status >= 400:
+            outcome = Outcome.REFUSED if status < 500 else Outcome.FAILED
+        self._backends().observe(backend, outcome)
+
+
+async def _is_healthy(backend: Backend) -> bool:
+    """Whether an error is the request's own, or the worker's end."""
+    timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
+    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with backend.connections.control.get(
+            f"{backend.target.url}/health", timeout=timeout
+        ) as response:
+            return response.status == 200
+    return False
+
+
+async def _pass_back(
+    exchange: Exchange,
+    asking: Asking,
+    response: aiohttp.ClientResponse,
+    learn: Callable[[bytes], None] | None,
+) -> None:
+    """The answer as it comes, each part once the client has taken the one before.
+
+    A short one is begun only when it is there as a whole, and any other when its first part
+    is, so that it can still be had elsewhere.
+    """
+    length = response.content_length
+    if exchange.method == "HEAD" or response.status in _BODILESS:
+        await asking.whole(response)
+        exchange.let_body_go()
+        declared = length if exchange.method == "HEAD" and response.status != 204 else None
+        await exchange.begin(response.status, to_client(response.raw_headers, declared))
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
+    if length is not None and length <= _WHOLE_BYTES:
+        body = await asking.whole(response)
+        if learn is not None:
+            learn(body)
+        exchange.let_body_go()
+        await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
+        await exchange.send({"type": "http.response.body", "body": body})
+        return
+    part = await asking.part(response)
+    if learn is not None:
+        learn(part)
+    exchange.let_body_go()
+    await exchange.begin(response.status, to_client(response.raw_headers, length))
+    while part:
+        await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
+        part = await asking.part(response)
+    await exchange.send({"type": "http.response.body", "body": b""})
+
+
+async def _refuse(
+    exchange: Exchange, status: int, message: str, retry_after_s: int | None = None
+) -> None:
+    exchange.status = status
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if retry_after_s is not None:
+        headers = ((b"retry-after", str(retry_after_s).encode()),)
+    await refuse(exchange.send, status, message, headers=headers)

@@ -1,7 +1,9 @@
 """The queue of prompts, and the loop that carries out the wave policy's steps."""
 
 import asyncio
+import contextlib
 import itertools
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -10,8 +12,13 @@ from dataclasses import dataclass, field
 
 from seesaw_core.errors import RetryError
 from seesaw_core.waves import Hold, Queue, Release, WavePolicy
-from seesaw_router.backends import Backend, Backends
+from seesaw_router.backend import Backend
+from seesaw_router.backends import Backends
 from seesaw_router.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_AFTER_FAILURE_S = 1.0
 
 
 class QueueFullError(RetryError):
@@ -22,6 +29,21 @@ class QueueFullError(RetryError):
         self.retry_after_s = retry_after_s
 
 
+class NoWorkerError(RetryError):
+    """No worker has served for too long; the client may come back later."""
+
+    def __init__(self, waited_s: float, why: str) -> None:
+        super().__init__(f"no worker has served for {waited_s:.0f} s: {why}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A request's worker. ``is_trial``: it tries one that was ejected."""
+
+    backend: Backend
+    is_trial: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class Ticket:
     """One request in the queue. ``avoid``: workers that have failed it already."""
@@ -30,7 +52,7 @@ class Ticket:
     tokens: int
     came_s: float
     avoid: frozenset[str]
-    granted: "asyncio.Future[Backend]" = field(
+    granted: "asyncio.Future[Placed]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -47,12 +69,16 @@ class Dispatcher:
         policy: WavePolicy,
         backends: Callable[[], Backends],
         max_queued: int,
+        max_unserved_s: float,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
         self._backends = backends
         self._max_queued = max_queued
+        self._max_unserved_s = max_unserved_s
+        self._unserved_since_s: float | None = None
+        self._has_warned = False
         self._metrics = metrics
         self._now = clock
         self._numbers = itertools.count()
@@ -68,10 +94,10 @@ class Dispatcher:
         self._kick.set()
 
     @asynccontextmanager
-    async def place(self, tokens: int, avoid: frozenset[str]) -> AsyncIterator[Backend]:
+    async def place(self, tokens: int, avoid: frozenset[str]) -> AsyncIterator[Placed]:
         """A worker for a request, which counts as running there inside the context.
 
-        Raises: QueueFullError.
+        Raises: QueueFullError, NoWorkerError.
         """
         if len(self._queue) >= self._max_queued:
             raise QueueFullError(self._retry_after_s())
@@ -79,37 +105,52 @@ class Dispatcher:
         self._queue[ticket.number] = ticket
         self._kick.set()
         try:
-            backend = await ticket.granted
+            placed = await ticket.granted
         except asyncio.CancelledError:
             self._queue.pop(ticket.number, None)
-            if ticket.granted.done() and not ticket.granted.cancelled():
-                ticket.granted.result().ended(ticket.number)
+            granted = ticket.granted
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self._end(ticket, granted.result())
             raise
         try:
-            yield backend
+            yield placed
         finally:
-            backend.ended(ticket.number)
+            self._end(ticket, placed)
             self._kick.set()
 
     async def run(self) -> None:
         """Carry out steps for ever."""
         while True:
             self._kick.clear()
+            try:
+                hold_s = self._step()
+            except Exception:  # a bug of ours; without this loop no request is ever placed again
+                logger.exception("a step of the dispatcher failed")
+                hold_s = _AFTER_FAILURE_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(hold_s):
+                    await self._kick.wait()
+
+    def _step(self) -> float | None:
+        """Release whatever may go now. Returns how long to wait at most for something new."""
+        while True:
+            if not self._queue:
+                self.last_reason = "no prompt waits"
+                return None
             self._retry_elsewhere()
-            step = self._policy.next_step(self._view(), [b.replica() for b in self._serving()])
+            self._try_ejected()
+            step = self._policy.next_step(self._view(), [b.replica() for b in self._trusted()])
             match step:
                 case Release(replica=name, count=count, reason=reason):
                     self._release(name, count, reason)
                 case Hold(at_most_s=at_most_s, reason=reason):
                     self.last_reason = reason
-                    try:
-                        async with asyncio.timeout(at_most_s):
-                            await self._kick.wait()
-                    except TimeoutError:
-                        pass
+                    unserved_s = self._give_up_unserved()
+                    waits = [s for s in (at_most_s, unserved_s) if s is not None]
+                    return min(waits, default=None)
 
-    def _serving(self) -> list[Backend]:
-        return self._backends().serving()
+    def _trusted(self) -> list[Backend]:
+        return self._backends().trusted()
 
     def _view(self) -> Queue:
         tickets = [t for t in self._queue.values() if not t.avoid]
@@ -119,10 +160,38 @@ class Dispatcher:
     def _retry_elsewhere(self) -> None:
         """Requests that a worker has failed go to another at once; they have waited enough."""
         for ticket in [t for t in self._queue.values() if t.avoid]:
-            serving = self._serving()
-            others = [b for b in serving if b.target.name not in ticket.avoid] or serving
+            trusted = self._trusted()
+            others = [b for b in trusted if b.target.name not in ticket.avoid] or trusted
             if others:
-                self._grant(ticket, min(others, key=lambda b: b.num_running))
+                self._grant(ticket, Placed(backend=min(others, key=lambda b: b.num_busy)))
+
+    def _try_ejected(self) -> None:
+        """An ejected worker whose time has come gets one request; it may be sent elsewhere then."""
+        backend = self._backends().to_try()
+        ticket = next((t for t in self._queue.values() if not t.avoid), None)
+        if backend is not None and ticket is not None:
+            self._grant(ticket, Placed(backend=backend, is_trial=True))
+
+    def _give_up_unserved(self) -> float | None:
+        """Refuse what has waited too long without any worker. Returns when the next will have."""
+        if self._backends().serving():
+            self._unserved_since_s, self._has_warned = None, False
+            return None
+        now = self._now()
+        if self._unserved_since_s is None:
+            self._unserved_since_s = now
+        why = self._backends().why_none_serves()
+        if self._queue and not self._has_warned:
+            logger.warning("%d requests wait, and no worker serves: %s", len(self._queue), why)
+            self._has_warned = True
+        for ticket in list(self._queue.values()):
+            waited_s = now - max(ticket.came_s, self._unserved_since_s)
+            if waited_s < self._max_unserved_s:
+                return self._max_unserved_s - waited_s
+            del self._queue[ticket.number]
+            if not ticket.granted.done():
+                ticket.granted.set_exception(NoWorkerError(waited_s, why))
+        return None
 
     def _release(self, name: str, count: int, reason: str) -> None:
         backend = self._backends().named(name)
@@ -130,15 +199,22 @@ class Dispatcher:
         self._metrics.released.labels(reason=reason).inc(count)
         fresh = (t for t in list(self._queue.values()) if not t.avoid)
         for ticket in itertools.islice(fresh, count):
-            self._grant(ticket, backend)
+            self._grant(ticket, Placed(backend=backend))
 
-    def _grant(self, ticket: Ticket, backend: Backend) -> None:
+    def _grant(self, ticket: Ticket, placed: Placed) -> None:
         del self._queue[ticket.number]
         if ticket.granted.done():
             return  # its client has gone, and its task has not run since
         self._metrics.queue_seconds.observe(self._now() - ticket.came_s)
-        backend.sent(ticket.number, ticket.tokens)
-        ticket.granted.set_result(backend)
+        placed.backend.sent(ticket.number, ticket.tokens)
+        if placed.is_trial:
+            self._backends().trial_begins(placed.backend)
+        ticket.granted.set_result(placed)
+
+    def _end(self, ticket: Ticket, placed: Placed) -> None:
+        placed.backend.ended(ticket.number)
+        if placed.is_trial:
+            self._backends().trial_ends(placed.backend)
 
     def _retry_after_s(self) -> int:
         """As long as the oldest has waited by now: so fast does the queue move."""

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
 from typing import Any
 
-from multidict import CIMultiDict
+from seesaw_router.headers import to_worker
+from seesaw_router.routes import Kind, Match
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -12,50 +14,51 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_UNGENERATED = ("/tokenize", "/detokenize", "/count_tokens", "/render")
-HOP_BY_HOP = {
-    b"connection",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-    b"host",
-    b"content-length",
-    b"expect",
-}
 _BYTES_PER_TOKEN = 4  # of a request's body: text in JSON, or token ids with their commas
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer. Raises: HeaderError if its headers cannot be passed on.
 
-    def __init__(self, scope: Scope, body: bytes, send: Send) -> None:
+    release: called once the body has been let go.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        route: Match,
+        body: bytes,
+        send: Send,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
         self.method: str = scope["method"]
-        query = scope["query_string"].decode("latin-1")
-        raw = scope.get("raw_path") or scope["path"].encode()
-        path = raw.decode("latin-1").partition("?")[0]
+        query = scope["query_string"].decode("ascii")
+        path = scope["raw_path"].decode("ascii")  # what was matched is what is sent
         self.target = f"{path}?{query}" if query else path
-        self.headers = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in scope["headers"]
-            if name.lower() not in HOP_BY_HOP
-        )
+        self.route = route
+        self.headers = to_worker(scope["headers"], scope["client"], scope["scheme"])
         self.body = body
+        self.num_body_bytes = len(body)
         self.send = send
+        self._release = release
         self.has_begun = False
         self.status = 0
 
     @property
     def generates(self) -> bool:
-        return self.method == "POST" and not self.target.partition("?")[0].endswith(_UNGENERATED)
+        """Whether it queues as a prompt."""
+        return self.route.kind is Kind.PROMPT
+
+    def let_body_go(self) -> None:
+        """Drop the body: it cannot be sent again."""
+        self.body = b""
+        release, self._release = self._release, lambda: None
+        release()
 
     @property
     def tokens(self) -> int:
         """About how many tokens the prompt has. Exactly is for the worker to know."""
-        return max(1, len(self.body) // _BYTES_PER_TOKEN)
+        return max(1, self.num_body_bytes // _BYTES_PER_TOKEN)
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun, self.status = True, status
@@ -66,13 +69,21 @@ async def refuse(
     send: Send, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
     """An error in OpenAI's form."""
-    kind = {429: "rate_limit_error", 413: "invalid_request_error"}.get(status, "server_error")
-    error = {"error": {"message": message, "type": kind, "param": None, "code": status}}
-    body = json.dumps(error).encode()
+    body = error_body(status, message)
     start = [
+        (b"date", formatdate(usegmt=True).encode()),
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         *headers,
     ]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})
+
+
+def error_body(status: int, message: str) -> bytes:
+    """An error as OpenAI's clients read it."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    error = {"message": message, "type": kind, "param": None, "code": status}
+    return json.dumps({"error": error}).encode()

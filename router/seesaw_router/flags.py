@@ -3,8 +3,35 @@
 import argparse
 from collections.abc import Sequence
 
+from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
+from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
+
+_CLIENT_LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
+    ("header_bytes", int, "The largest request line with headers; larger gets 431."),
+    ("headers", int, "The most headers of a request; more get 431."),
+    (
+        "connections",
+        int,
+        (
+            "The most open connections of clients, and half of the files it may open. Beyond "
+            "it the one idle for longest is closed; if none is, 503."
+        ),
+    ),
+    (
+        "held_bytes",
+        int,
+        (
+            "The most bytes of bodies that all requests hold together; more get 503 with "
+            "Retry-After. A body is held until its answer begins."
+        ),
+    ),
+    ("header_s", float, "Seconds until a connection has sent its first headers; else 408."),
+    ("body_s", float, "Seconds in which a body must average 1 KiB a second; else 408."),
+    ("idle_s", float, "Seconds that a connection may be idle between requests."),
+    ("reader_s", float, "Seconds in which a client may take nothing of a waiting answer."),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
         help="How many workers a request is tried on while they are lost before they answer. "
         "Default: %(default)s.",
     )
+    _add_workers(made)
+    _add_clients(made)
     made.add_argument(
         "--drain-timeout-s",
         type=float,
@@ -84,6 +113,48 @@ def _add_policy(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_workers(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--max-unserved-s",
+        type=float,
+        default=60.0,
+        help="How long, in seconds, a prompt waits while no worker serves; then it is refused "
+        "with 503 and Retry-After. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-worker-silence-s",
+        type=float,
+        default=30.0,
+        help="How long, in seconds, nothing at all may come from a worker, its events or health "
+        "included, before its requests are broken off. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-answer-silence-s",
+        type=float,
+        default=3600.0,
+        help="How long, in seconds, nothing may come of one answer although its worker is there. "
+        "It must exceed the longest queue and answer that is not streamed. Default: %(default)s.",
+    )
+    made.add_argument(
+        "--max-ejected-percent",
+        type=float,
+        default=50.0,
+        help="The most of the workers that get nothing for a while since they fail where others "
+        "do not; 0 turns that off. Default: %(default)s.",
+    )
+
+
+def _add_clients(made: argparse.ArgumentParser) -> None:
+    default = Limits()
+    for field, kind, text in _CLIENT_LIMITS:
+        made.add_argument(
+            "--max-client-" + field.replace("_", "-"),
+            type=kind,
+            default=getattr(default, field),
+            help=f"{text} Default: %(default)s.",
+        )
+
+
 def settings_of(arguments: Sequence[str]) -> RouterSettings:
     """Settings from a command line. Raises: InputError."""
     return settings_from(parser().parse_args(arguments))
@@ -104,5 +175,12 @@ def settings_from(args: argparse.Namespace) -> RouterSettings:
         max_queued=args.max_queued,
         max_body_bytes=args.max_body_bytes,
         max_attempts=args.max_attempts,
+        max_unserved_s=args.max_unserved_s,
+        max_worker_silence_s=args.max_worker_silence_s,
+        max_answer_silence_s=args.max_answer_silence_s,
+        limits=Limits(
+            **{field: getattr(args, f"max_client_{field}") for field, _, _ in _CLIENT_LIMITS}
+        ),
+        ejection=EjectionPolicy(max_share=args.max_ejected_percent / 100),
         drain_timeout_s=args.drain_timeout_s,
     )

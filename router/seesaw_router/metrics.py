@@ -25,6 +25,23 @@ class Metrics:
         self.retries = Counter(
             "seesaw_router_retries", "Attempts made again on another worker.", registry=registry
         )
+        self.failures = Counter(
+            "seesaw_router_worker_failures",
+            "Attempts that failed: unreached, lost, silent, malformed, unavailable, error.",
+            ["worker", "reason"],
+            registry=registry,
+        )
+        self.unserved = Counter(
+            "seesaw_router_unserved",
+            "Requests refused since no worker has served for too long.",
+            registry=registry,
+        )
+        self.ejected = Gauge(
+            "seesaw_router_ejected_workers",
+            "Workers that get nothing for a while: they failed, or refused what others answer.",
+            ["reason"],
+            registry=registry,
+        )
         self.broken = Counter(
             "seesaw_router_broken_answers",
             "Answers broken off since the worker was lost.",
@@ -48,3 +65,7 @@ class Metrics:
             ["serving"],
             registry=registry,
         )
+
+    def count_status(self, status: int) -> None:
+        """Count a request that has ended."""
+        self.requests.labels(status=str(status)).inc()

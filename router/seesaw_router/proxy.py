@@ -1,24 +1,30 @@
-"""The endpoint: takes the requests of the OpenAI API whole, and hands them to workers.
+"""The endpoint: takes the requests of vLLM's API whole, and hands them to workers.
 
 A client that goes away ends its request at the worker.
 """
 
 import asyncio
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from seesaw_router.attempts import Attempts
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher
-from seesaw_router.exchange import App, Exchange, Receive, Scope, Send, refuse
+from seesaw_router.exchange import App, Exchange, Message, Receive, Scope, Send, refuse
+from seesaw_router.headers import HeaderError
+from seesaw_router.limits import BodyBudget
 from seesaw_router.metrics import Metrics
+from seesaw_router.routes import OWN, Match, UnroutableError, match
 from seesaw_router.settings import RouterSettings
+from seesaw_router.uploads import Upload, UploadError
 
-_PASSED = ("/v1/", "/inference/", "/tokenize", "/detokenize", "/version")
+_CLOSE = (b"connection", b"close")
+_RETRY_AFTER = (b"retry-after", b"5")
 
 
 class Proxy:
-    """ASGI middleware: takes the paths of the OpenAI API, and leaves the others to ``app``."""
+    """ASGI application: passes vLLM's routes on, and leaves the router's own to ``app``."""
 
     def __init__(
         self,
@@ -32,26 +38,51 @@ class Proxy:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._budget = BodyBudget(settings.limits.held_bytes)
         self._attempts = Attempts(
             settings=settings, dispatcher=dispatcher, backends=backends, metrics=metrics
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(_PASSED):
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        body = await self._read(receive)
-        if body is None:
-            await refuse(
-                send,
-                413,
-                f"the request is larger than {self._settings.max_body_bytes} bytes; raise the "
-                "router's --max-body-bytes",
-            )
+        path = scope["raw_path"].decode("ascii")
+        if path in OWN:
+            await self._app(scope, receive, _dated(send))
             return
-        exchange = Exchange(scope, body, send)
-        watcher = asyncio.create_task(_cancel_at_disconnect(receive, asyncio.current_task()))
+        upload = Upload(self._budget, self._settings.max_body_bytes)
         self._metrics.running.inc()
+        status = 500
+        try:
+            route = match(scope["method"], path)
+            status = await self._pass(scope, route, upload, receive, send)
+        except UnroutableError as error:
+            status = error.status
+            allow = ((b"allow", ", ".join(sorted(error.allow)).encode()),) if error.allow else ()
+            await refuse(send, status, str(error), headers=(*allow, _CLOSE))
+        except HeaderError as error:
+            status = 400
+            await refuse(send, status, str(error), headers=(_CLOSE,))
+        except UploadError as error:
+            status = error.status
+            if status != 499:
+                headers = (_CLOSE, _RETRY_AFTER) if status == 503 else (_CLOSE,)
+                await refuse(send, status, str(error), headers=headers)
+        finally:
+            upload.let_go()
+            self._metrics.running.dec()
+            self._metrics.requests.labels(status=str(status)).inc()
+
+    async def _pass(
+        self, scope: Scope, route: Match, upload: Upload, receive: Receive, send: Send
+    ) -> int:
+        """Have a worker answer. Returns the status."""
+        declared = next((v for n, v in scope["headers"] if n == b"content-length"), None)
+        exchange = Exchange(
+            scope, route, await upload.read(receive, declared), send, release=upload.let_go
+        )
+        watcher = asyncio.create_task(_cancel_at_disconnect(receive, asyncio.current_task()))
         try:
             await self._attempts.carry(exchange)
         except asyncio.CancelledError:
@@ -60,25 +91,10 @@ class Proxy:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            exchange.status = 499
+            return 499
         finally:
             watcher.cancel()
-            self._metrics.running.dec()
-            self._metrics.requests.labels(status=str(exchange.status)).inc()
-
-    async def _read(self, receive: Receive) -> bytes | None:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return b"".join(parts)
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._settings.max_body_bytes:
-                return None
-            if not message.get("more_body", False):
-                return b"".join(parts) if len(parts) > 1 else parts[0]
+        return exchange.status
 
 
 async def _cancel_at_disconnect(receive: Receive, task: "asyncio.Task[Any] | None") -> None:
@@ -86,3 +102,15 @@ async def _cancel_at_disconnect(receive: Receive, task: "asyncio.Task[Any] | Non
         pass
     if task is not None:
         task.cancel()
+
+
+def _dated(send: Send) -> Send:
+    """For the router's own answers; those of workers have their own date."""
+
+    async def dated(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            date = (b"date", formatdate(usegmt=True).encode())
+            message = {**message, "headers": [*message["headers"], date]}
+        await send(message)
+
+    return dated

@@ -5,12 +5,19 @@ import contextlib
 import logging
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import cast
 
 import uvicorn
 
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
+from seesaw_router.limits import raise_open_files
+from seesaw_router.protocol import ClientProtocol
 from seesaw_router.settings import RouterSettings
+
+_BACKLOG = 4096
 
 
 class _Uvicorn(uvicorn.Server):
@@ -32,15 +39,25 @@ class Server:
 
     def __init__(self, settings: RouterSettings) -> None:
         logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
+        limits = settings.limits
+        limits = replace(limits, connections=raise_open_files(limits.connections))
+        router = Router(replace(settings, limits=limits))
+        protocol = partial(ClientProtocol, clients=router.clients)
         config = uvicorn.Config(
-            Router(settings).app(),
+            router.app(),
+            http=cast("type[ClientProtocol]", protocol),
+            ws="none",
             host=settings.host,
             port=settings.port,
             access_log=False,
             log_level="warning",
             lifespan="on",
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
-            timeout_keep_alive=75,
+            backlog=_BACKLOG,
+            # A worker's headers are its own, and nobody who connects here is believed.
+            date_header=False,
+            server_header=False,
+            proxy_headers=False,
         )
         self._settings = settings
         self._server = _Uvicorn(config)

@@ -1,9 +1,18 @@
 """The router's settings: read once from the command line, then only passed down."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from math import inf
 
+from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.errors import InputError
 from seesaw_core.waves import WavePolicy
+from seesaw_router.limits import Limits
+
+_WORKER_URL = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
+)
+_HARMLESS = re.compile(r"[A-Za-z0-9.:/_-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +26,12 @@ class RouterSettings:
     max_body_bytes: the largest request.
     max_attempts: how many workers a request is tried on before its error goes to the client.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+    max_unserved_s: how long a request waits while no worker serves, in seconds.
+    max_worker_silence_s: how long nothing may come from a worker before its requests are broken
+        off, in seconds.
+    max_answer_silence_s: the same for one answer of a worker that is there.
+    limits: what clients may take of the router.
+    ejection: when a worker that fails gets no requests for a while.
 
     Raises: InputError if a figure is out of range.
     """
@@ -30,6 +45,11 @@ class RouterSettings:
     max_body_bytes: int = 64 << 20
     max_attempts: int = 4
     drain_timeout_s: float = 600.0
+    max_unserved_s: float = 60.0
+    max_worker_silence_s: float = 30.0
+    max_answer_silence_s: float = 3600.0
+    limits: Limits = field(default_factory=Limits)
+    ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
 
     def __post_init__(self) -> None:
         if bool(self.workers) == (self.service is not None):
@@ -39,13 +59,29 @@ class RouterSettings:
         ):
             raise InputError(f"--service={self.service}: must be NAMESPACE/NAME")
         for url in self.workers:
-            if not url.startswith(("http://", "https://")):
-                raise InputError(f"--worker={url}: must be a URL such as http://127.0.0.1:8001")
+            _check_worker(url)
         if not 0 < self.port < 65536:
             raise InputError(f"--port={self.port}: must be from 1 to 65535")
         for flag in ("max_queued", "max_body_bytes", "max_attempts"):
             if getattr(self, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise InputError(f"{name} must be at least 1, got {getattr(self, flag)}")
-        if not self.drain_timeout_s >= 0:
-            raise InputError(f"--drain-timeout-s must not be negative, got {self.drain_timeout_s}")
+        for flag in ("max_unserved_s", "max_worker_silence_s", "max_answer_silence_s"):
+            if not 0 < getattr(self, flag) < inf:
+                name = "--" + flag.replace("_", "-")
+                raise InputError(f"{name} must be above 0, got {getattr(self, flag)}")
+        if not 0 <= self.drain_timeout_s < inf:
+            raise InputError(
+                f"--drain-timeout-s={self.drain_timeout_s}: must be a number of at least 0"
+            )
+
+
+def _check_worker(url: str) -> None:
+    """Raises: InputError, which shows nothing that may be a secret."""
+    if _WORKER_URL.fullmatch(url):
+        return
+    shown = url if _HARMLESS.fullmatch(url) else "..."
+    raise InputError(
+        f"--worker={shown}: must be a URL such as http://127.0.0.1:8001, without credentials, "
+        "query or fragment; clients send their own Authorization"
+    )

@@ -19,6 +19,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore, EngineCoreProc
@@ -219,3 +220,15 @@ def test_our_rank_order_is_vllms() -> None:
     ranks = torch.arange(6).reshape(3, 2)
     for rank, at in layout.ranks():
         assert ranks[at.pipeline, at.tensor] == rank
+
+
+def test_vllm_counts_what_a_connector_brings_before_it_tells_the_connector_of_the_blocks() -> None:
+    source = inspect.getsource(Scheduler.schedule)
+    counted = source.index("request.prefill_stats.set(")
+    assert counted < source.index("self.connector.update_state_after_alloc(", counted)
+
+
+def test_vllm_registers_a_request_and_then_sends_it_in_one_step() -> None:
+    source = inspect.getsource(AsyncLLM._add_request)
+    registered = source.index("self.output_processor.add_request(request")
+    assert registered < source.index("await self.engine_core.add_request_async(request)")

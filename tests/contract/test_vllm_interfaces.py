@@ -17,10 +17,11 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest
 from vllm.v1.engine import core as engine_core
 from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
 from vllm.v1.executor import multiproc_executor
+from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
 
 from seesaw_worker.engine import core_client
 from seesaw_worker.engine.causes import FATAL
@@ -67,6 +68,21 @@ CALLS = [
     ("vllm.v1.engine.async_llm", "AsyncLLM.get_supported_tasks", (), ()),
     ("vllm.v1.engine.async_llm", "AsyncLLM.shutdown", (), ("timeout",)),
     ("vllm.v1.executor", "Executor.get_class", ("config",), ()),
+    # a request's own failure, and what is counted as cached
+    (
+        "vllm.v1.engine.output_processor",
+        "OutputProcessor.abort_requests",
+        (["id"],),
+        ("internal",),
+    ),
+    ("vllm.v1.serial_utils", "MsgpackEncoder.encode", ("request",), ()),
+    ("vllm.v1.serial_utils", "MsgpackDecoder.decode", (["frame"],), ()),
+    (
+        "vllm.v1.metrics.stats",
+        "PrefillStats.set",
+        (),
+        ("num_prompt_tokens", "num_local_cached_tokens", "num_external_cached_tokens"),
+    ),
     # the command line and the server
     ("vllm.entrypoints.launchers.cli_args", "make_arg_parser", ("parser",), ()),
     ("vllm.entrypoints.launchers.cli_args", "validate_parsed_serve_args", ("args",), ()),
@@ -206,7 +222,10 @@ FIELDS: list[tuple[type[Any], tuple[str, ...]]] = [
         EngineCoreRequest,
         ("prompt_embeds", "priority", "resumable", "cache_salt", "mm_features", "lora_request"),
     ),
-    (EngineCoreOutput, ("request_id", "new_token_ids", "finish_reason")),
+    (EngineCoreOutput, ("request_id", "new_token_ids", "finish_reason", "prefill_stats")),
+    (EngineCoreOutputs, ("outputs", "scheduler_stats")),
+    (SchedulerStats, ("connector_prefix_cache_stats",)),
+    (PrefillStats, ("num_prompt_tokens", "num_cached_tokens", "num_local_cached_tokens")),
     (BackgroundResources, ("engine_dead",)),
     (VllmConfig, ("additional_config", "kv_transfer_config", "parallel_config")),
     (ParallelConfig, ("rank", "worker_cls", "distributed_executor_backend")),

@@ -5,6 +5,7 @@ A test fails once vLLM no longer needs its mend, so that none outlives its reaso
 
 import inspect
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+from vllm.distributed.device_communicators.shm_broadcast import (
+    MessageQueue,
+    ShmRingBuffer,
+    SpinCondition,
+)
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.platforms import current_platform
 from vllm.utils.network_utils import get_file_store_init_method
@@ -21,6 +26,7 @@ from vllm.v1.executor import multiproc_executor, uniproc_executor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from seesaw_worker.engine import mends
+from seesaw_worker.traces import Traces
 
 only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
 
@@ -50,14 +56,16 @@ def test_mend_ranks_meet_in_a_file_of_the_temporary_directory_that_stays() -> No
     assert place.startswith(f"file://{tempfile.gettempdir()}/vllm_dist_"), "drop the mend"
 
 
-def test_mend_ranks_meet_in_a_folder_that_goes(
+def test_mend_ranks_meet_in_a_file_that_names_their_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for module in (multiproc_executor, uniproc_executor):
         monkeypatch.setattr(module, "get_file_store_init_method", get_file_store_init_method)
-    mends.keep_rendezvous_in(tmp_path)
-    for module in (multiproc_executor, uniproc_executor):
-        assert module.get_file_store_init_method().startswith(f"file://{tmp_path}/vllm_dist_")
+    mends.name_rendezvous(Traces(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
+    names = {m.get_file_store_init_method() for m in (multiproc_executor, uniproc_executor)}
+    assert len(names) == 2
+    start = f"file://{tmp_path}/seesaw-0123456789abcdef/seesaw.0123456789abcdef."
+    assert all(name.startswith(start) for name in names)
 
 
 @only_cpu
@@ -151,3 +159,39 @@ def test_mend_partial_prefills_of_seeded_requests_are_rewound(
     assert not torch.equal(generators[1].get_state(), states[1])
     assert GPUModelRunner._bookkeeping_sync(runner) == {1}
     assert sorted(generators) == [0, 1]
+
+
+def test_mend_message_queues_are_sparse_upstream_and_reserved_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else filling /dev/shm while a worker serves ends it by SIGBUS."""
+
+    def reserved_share() -> tuple[int, float]:
+        queue = ShmRingBuffer(2, 24 << 20, 10)
+        found = Path("/dev/shm", queue.shared_memory.name).stat()
+        return found.st_size, found.st_blocks * 512 / found.st_size
+
+    monkeypatch.setattr(ShmRingBuffer, "__init__", ShmRingBuffer.__init__)
+    monkeypatch.setattr(ShmRingBuffer, "_seesaw_reserves", False, raising=False)
+    num_bytes, share = reserved_share()
+    assert num_bytes > 240 << 20
+    assert share < 0.1, "drop the mend"
+    mends.reserve_message_queues()
+    num_bytes, share = reserved_share()
+    assert num_bytes <= 10 * (mends.QUEUE_CHUNK_BYTES + 3) + 4096
+    assert share >= 1
+
+
+def test_a_message_larger_than_a_chunk_still_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShmRingBuffer, "__init__", ShmRingBuffer.__init__)
+    monkeypatch.setattr(ShmRingBuffer, "_seesaw_reserves", False, raising=False)
+    mends.reserve_message_queues()
+    writer = MessageQueue(1, 1)
+    reader = MessageQueue.create_from_handle(writer.export_handle(), 0)
+    ready = threading.Thread(target=writer.wait_until_ready)
+    ready.start()
+    reader.wait_until_ready()
+    ready.join()
+    for size in (10, mends.QUEUE_CHUNK_BYTES + 1):
+        writer.enqueue(bytes(size))
+        assert len(reader.dequeue(timeout=10)) == size

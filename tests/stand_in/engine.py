@@ -17,6 +17,7 @@ from aiohttp import web
 
 from seesaw_core.ledger import LedgerTotals
 from seesaw_core.messages import BufferState, PathTotals, PlanSummary, Stage, WorkerState
+from seesaw_core.policy import Phase
 
 BLOCKS, BLOCK_SIZE, BLOCK_BYTES = 1024, 16, 65536
 VOCABULARY = 900
@@ -40,7 +41,7 @@ class Engine:
         state = WorkerState(
             stage=self.stage,
             detail="",
-            phase="decode",
+            phase=Phase.DECODE,
             phase_age_s=time.monotonic() - self.began_s,
             reason="no prompt waits",
             prefill_layout="P2",

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from seesaw_cli.local import LocalWorker
+from seesaw_worker.segments import mapped_segments
 from seesaw_worker.shm import RUN_FOLDER
-from seesaw_worker.supervisor import mapped_segments
 
 SHM = Path("/dev/shm")
 GONE_WITHIN_S = 10.0

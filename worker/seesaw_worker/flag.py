@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+_MOST = 2**31 - 1
+_SHOWN_CHARS = 40
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
@@ -31,11 +34,11 @@ def number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[str],
 
     def parse(text: str) -> float:
         try:
-            found = float(text)
+            found = float(text) if text.isascii() else math.nan
         except ValueError:
             found = math.nan
         if not (math.isfinite(found) and is_allowed(found)):
-            raise ArgumentTypeError(f"must be a number {allowed}, got {text!r}")
+            raise ArgumentTypeError(f"must be a number {allowed}, got {text[:_SHOWN_CHARS]!r}")
         return found
 
     return parse
@@ -44,9 +47,12 @@ def number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[str],
 def count(text: str) -> int:
     """A parser of whole numbers of at least 1."""
     try:
-        found = int(text)
+        found = int(text) if text.isascii() else 0
     except ValueError:
         found = 0
-    if found < 1:
-        raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not 1 <= found <= _MOST:
+        raise ArgumentTypeError(
+            f"must be a whole number of at least 1, got {text[:_SHOWN_CHARS]!r}"
+            + ("" if found < 1 else f", which is above {_MOST}")
+        )
     return found

@@ -12,6 +12,7 @@ from seesaw_core.errors import InputError, LayoutError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.engine.stalls import StallBounds
 from seesaw_worker.flag import Flag, count, number
 from seesaw_worker.planning import flags as planning_flags
 from seesaw_worker.settings import WorkerSettings
@@ -21,6 +22,7 @@ _not_negative = number("of at least 0", lambda n: n >= 0)
 _share = number("of at least 0 and below 1", lambda n: 0 <= n < 1)
 
 _LONGEST_SHM_DIR = 64
+GROUP = "Seesaw"
 
 FLAGS = (
     Flag(
@@ -119,11 +121,36 @@ FLAGS = (
         "computed, and stop if not. Costs some throughput; for new hardware and bug reports.",
     ),
     Flag(
+        name="--always-replay-weights",
+        sets="always_replay",
+        parse=bool,
+        default=False,
+        help="Fill the weights arenas at every transition, even where both layouts keep the same "
+        "bytes on a device and nothing need be copied; for new hardware and timings.",
+    ),
+    Flag(
         name="--drain-timeout-s",
         sets="drain_timeout_s",
         parse=_not_negative,
         default=600.0,
         help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
+    ),
+    Flag(
+        name="--stall-unhealthy-s",
+        sets="stall.unhealthy_s",
+        parse=_not_negative,
+        default=60.0,
+        help="How long, in seconds, an engine may be at one step before /health is 503: until it "
+        "goes on, and never before three times the longest step so far. A quarter of it is told "
+        "in the log. 0 for never.",
+    ),
+    Flag(
+        name="--stall-exit-s",
+        sets="stall.exit_s",
+        parse=_not_negative,
+        default=300.0,
+        help="How long, in seconds, an engine may be at one step before the worker ends with exit "
+        "code 1, and never before three times the longest step so far. 0 for never.",
     ),
     *planning_flags.FLAGS,
 )
@@ -131,7 +158,7 @@ FLAGS = (
 
 def add_flags(parser: Any) -> None:
     """Add our flags, as a group of their own, to vLLM's parser."""
-    group = parser.add_argument_group("Seesaw", "Re-sharding between prefill and decode.")
+    group = parser.add_argument_group(GROUP, "Re-sharding between prefill and decode.")
     for flag in FLAGS:
         shown = "" if flag.default is None else f" Default: {flag.default}."
         text = (flag.help + shown).replace("%", "%%")
@@ -191,6 +218,8 @@ def settings_of(args: Namespace) -> WorkerSettings:
         weights=WeightsMode(args.weights),
         drain_timeout_s=args.drain_timeout_s,
         verify_kv=args.verify_kv,
+        stall=StallBounds(unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s),
+        always_replay=args.always_replay_weights,
         planning=planning,
     )
 

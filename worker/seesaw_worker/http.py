@@ -13,6 +13,9 @@ from vllm.entrypoints.launchers.utils.ssl import SSLCertRefresher
 
 from seesaw_worker.telemetry import Telemetry
 
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_RETRY_AFTER_S = "5"
+
 
 class QuietServer(uvicorn.Server):
     """A server that leaves signals to us."""
@@ -39,12 +42,14 @@ def routes(telemetry: Telemetry) -> APIRouter:
 
 def early_app(telemetry: Telemetry) -> FastAPI:
     """What answers until the engines are loaded."""
-    app = FastAPI()
+    app = FastAPI(openapi_url=None)
     app.include_router(routes(telemetry))
 
-    @app.get("/health")
-    async def health() -> JSONResponse:
-        return JSONResponse({"status": telemetry.detail}, status_code=503)
+    @app.api_route("/{path:path}", methods=_METHODS)
+    async def not_yet() -> JSONResponse:
+        """Not 404, which clients take for good: every route of vLLM's is to come."""
+        answer = {"status": telemetry.detail, "error": {"message": "loading", "code": 503}}
+        return JSONResponse(answer, status_code=503, headers={"Retry-After": _RETRY_AFTER_S})
 
     return app
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from seesaw_core.layouts import Layout
-from seesaw_worker.supervisor import descendants, mapped_segments, remove_segments
+from seesaw_worker.segments import mapped_segments, remove_segments
+from seesaw_worker.supervisor import descendants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +59,26 @@ class StageInputs:
 
 
 def plain_environment(layout: Layout) -> dict[str, str]:
-    """The environment of a plain vLLM with one share of the cores a device."""
-    from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores, parse_cores
+    """The environment of a plain vLLM; on the CPU, with one share of the cores a device."""
+    from seesaw_worker.engine.processes import (
+        BIND_VARIABLE,
+        divide_cores,
+        find_cpu_build,
+        parse_cores,
+    )
 
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEESAW_", BIND_VARIABLE))}
+    kept |= {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if find_cpu_build() is None:
+        return kept
     return kept | {
         "OMP_NUM_THREADS": str(len(parse_cores(divide_cores(layout.num_devices)[0]))),
         BIND_VARIABLE: "|".join(divide_cores(layout.num_devices)),
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
         "TORCHDYNAMO_DISABLE": "1",
-        "HF_HUB_OFFLINE": "1",
     }
 
 

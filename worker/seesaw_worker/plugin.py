@@ -6,7 +6,6 @@ environment stays plain.
 
 import os
 from functools import cache
-from pathlib import Path
 
 SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
 
@@ -24,14 +23,17 @@ def _register(server_pid: str) -> None:
 
     from seesaw_worker.engine import causes, mends, processes
     from seesaw_worker.engine.watchdog import end_with
+    from seesaw_worker.traces import Traces, name_what_is_made
     from seesaw_worker.weights import loader
 
     if int(server_pid) != os.getpid():
         end_with(int(server_pid))
         causes.keep_causes()
     mends.calm_idle_readers()
-    if (told := os.environ.get(causes.CAUSES_VARIABLE)) is not None:
-        mends.keep_rendezvous_in(Path(told).parent)
+    mends.reserve_message_queues()
+    if (traces := Traces.current()) is not None:
+        name_what_is_made()
+        mends.name_rendezvous(traces.new_rendezvous)
     if current_platform.is_cpu():
         processes.fork_instead_of_spawning()
         mends.rewind_seeded_generators_on_cpu()

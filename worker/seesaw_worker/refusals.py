@@ -70,5 +70,7 @@ def _complaint(complaint: dict[str, Any]) -> str:
     where = [str(part) for part in complaint["loc"]]
     if not where:
         return message
+    if complaint["type"] in ("missing", "unexpected_keyword_argument"):  # of a flag's JSON
+        return f"{'.'.join(where)}: {message[:1].lower()}{message[1:]}"
     flag = "--" + ".".join(where).replace("_", "-")
     return f"{flag}={complaint['input']}: {message[:1].lower()}{message[1:]}"

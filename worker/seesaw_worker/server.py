@@ -8,11 +8,8 @@ the process exits with 1.
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
@@ -22,22 +19,22 @@ import psutil
 import uvicorn
 from prometheus_client import REGISTRY
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from seesaw_core.errors import EngineDiedError, InputError
 from seesaw_core.messages import Proposal, Stage
 from seesaw_core.policy import Reshard
 from seesaw_worker import preflight
-from seesaw_worker.commandline import listen
+from seesaw_worker.commandline import address, listen
+from seesaw_worker.ending import end_now, end_whatever_hangs, say
 from seesaw_worker.engine import configs, sizes
-from seesaw_worker.engine.causes import first_cause, keep_last_word
-from seesaw_worker.engine.llm import start_llm
+from seesaw_worker.engine.causes import keep_last_word, with_cause
+from seesaw_worker.engine.liveness import Liveness
+from seesaw_worker.engine.llm import WatchedLLM, start_llm
 from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.engine.watchdog import ENDING, kill_children, note_what_is_mapped
-from seesaw_worker.flags import settings_of
+from seesaw_worker.engine.stalls import Verdict, explain
+from seesaw_worker.engine.watchdog import ENDING
 from seesaw_worker.http import (
     QuietServer,
     certificate_refresher,
@@ -46,19 +43,17 @@ from seesaw_worker.http import (
     uvicorn_config,
 )
 from seesaw_worker.loading import LoadingProgress, first_loss
-from seesaw_worker.model_path import check_model_path
 from seesaw_worker.planning.live import Replanner
-from seesaw_worker.planning.start import Planned, make_start_plan
+from seesaw_worker.planning.start import Planned
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.telemetry import Telemetry
+from seesaw_worker.traces import create_run_folder
 
 _ERROR_GRACE_S = 2.0
-_FORCED_END_S = 6.0
 _FRONT_END_POLL_S = 0.5
 _TICK_S = 5.0
 _LOSS_GRACE_S = 3.0
-_CAUSE_S = 30.0  # an older cause is about something that this worker has survived
 
 
 class WorkerServer:
@@ -104,6 +99,7 @@ class WorkerServer:
             await self._serve(client, listener)
             if self._exit_code:
                 self._end_now(self._exit_code)
+            end_whatever_hangs(0, self._folder)
             await asyncio.to_thread(client.shutdown, 5.0)
         finally:
             with ENDING:
@@ -112,14 +108,7 @@ class WorkerServer:
         return self._exit_code
 
     def _end_now(self, code: int) -> NoReturn:
-        """End without waiting for anything: threads may hang on processes that are dead."""
-        with ENDING:
-            kill_children()
-            if self._folder is not None:
-                self._folder.close()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+        end_now(code, self._folder)
 
     async def _fetch(self) -> None:
         """Download what the checks look at, which may take long. Ends the process if told to."""
@@ -155,7 +144,7 @@ class WorkerServer:
                 f"warning: --shm-dir={self._settings.shm_dir} is on {kind or 'a disk'}, not in "
                 "memory: re-sharding will be slow; mount a tmpfs or memory-backed emptyDir there",
             )
-        folder = RunFolder.create(self._settings.shm_dir)
+        folder = create_run_folder(self._settings.shm_dir)
         try:
             made = configs.engine_configs(
                 engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
@@ -165,7 +154,7 @@ class WorkerServer:
             raise
         return folder, made
 
-    async def _start(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
+    async def _start(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
         """Load the engines. Ends the process if a signal comes first or one cannot start."""
         starting = asyncio.create_task(self._load(engine_configs))
         stopping = asyncio.create_task(self._stop.wait())
@@ -180,20 +169,20 @@ class WorkerServer:
             self._end_now(0)
         stopping.cancel()
         if losing.done() and not starting.done():
-            self._report(Stage.BROKEN, _because(f"{losing.result()} has died while loading"))
+            self._report(Stage.BROKEN, with_cause(f"{losing.result()} has died while loading"))
             self._end_now(1)
         losing.cancel()
         # The other engine may be waiting for the one that failed, and its thread here for it.
         error = starting.exception()
         if isinstance(error, InputError):
-            print(f"seesaw worker: {error}", file=sys.stderr)
+            say(f"seesaw worker: {error}")
             self._end_now(2)
         if error is not None:
-            self._report(Stage.BROKEN, _because(f"an engine could not start ({error})"))
+            self._report(Stage.BROKEN, with_cause(f"an engine could not start ({error})"))
             self._end_now(1)
         return starting.result()
 
-    async def _load(self, engine_configs: configs.EngineConfigs | None) -> EngineClient:
+    async def _load(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
         args, telemetry = self._args, self._telemetry
         what = f"plain vLLM in layout {self._settings.decode}"
         progress: LoadingProgress | None = None
@@ -205,12 +194,14 @@ class WorkerServer:
         try:
             if engine_configs is None:
                 config = configs.plain_config(AsyncEngineArgs.from_cli_args(args), self._settings)
-                return await asyncio.to_thread(
-                    AsyncLLM.from_vllm_config,
+                plain: WatchedLLM = await asyncio.to_thread(
+                    WatchedLLM.from_vllm_config,
                     config,
                     enable_log_requests=args.enable_log_requests,
                     disable_log_stats=args.disable_log_stats,
+                    aggregate_engine_logging=args.aggregate_engine_logging,
                 )
+                return plain
             llm = await start_llm(
                 engine_configs,
                 policy=self._settings.policy,
@@ -224,7 +215,7 @@ class WorkerServer:
         finally:
             ticker.cancel()
 
-    async def _serve(self, client: EngineClient, listener: socket.socket) -> None:
+    async def _serve(self, client: WatchedLLM, listener: socket.socket) -> None:
         args = self._args
         tasks = await client.get_supported_tasks()
         app = build_app(args, tasks, client.model_config)
@@ -239,11 +230,11 @@ class WorkerServer:
         helpers = [
             asyncio.create_task(self._stop_server()),
             asyncio.create_task(self._watch_front_end(client)),
+            asyncio.create_task(self._watch_liveness(client)),
         ]
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
-        await asyncio.to_thread(note_what_is_mapped)
-        self._report(Stage.SERVING, f"http://{args.host or '127.0.0.1'}:{args.port}")
+        self._report(Stage.SERVING, address(listener, args))
         await self._server.serve(sockets=[listener])
         for helper in helpers:
             helper.cancel()
@@ -257,11 +248,29 @@ class WorkerServer:
         assert self._server is not None
         self._server.should_exit = True
 
-    async def _watch_front_end(self, client: EngineClient) -> None:
+    async def _watch_front_end(self, client: WatchedLLM) -> None:
         """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
         while not client.errored:
             await asyncio.sleep(_FRONT_END_POLL_S)
         self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
+
+    async def _watch_liveness(self, client: WatchedLLM) -> None:
+        """Notice engines that live but stand still: unhealthy at first, then the end."""
+
+        def judged(verdict: Verdict, what: str) -> None:
+            client.is_stalled = verdict >= Verdict.UNHEALTHY
+            if verdict is Verdict.HOPELESS:
+                self._on_death(EngineDiedError(f"{what} (--stall-exit-s)"))
+                client.fail()
+            elif self._stop.is_set():
+                self._say(f"{what}, while draining")
+            else:
+                stage = Stage.STALLED if client.is_stalled else Stage.SERVING
+                self._report(stage, explain(verdict, what))
+
+        liveness = Liveness(client, self._settings.stall, judged)
+        self._telemetry.attach_liveness(liveness)
+        await liveness.run()
 
     @contextlib.asynccontextmanager
     async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
@@ -284,25 +293,23 @@ class WorkerServer:
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            self._report(Stage.DRAINING, "stopping now")
             if self._server is not None:
                 self._server.force_exit = True
+            self._report(Stage.DRAINING, "stopping now")
             return
-        self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
         self._stop.set()
+        self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
 
     def _on_death(self, error: EngineDiedError) -> None:
         if self._breaking is not None:
             return
         self._exit_code = 1
-        self._report(Stage.BROKEN, _because(str(error)))
         self._breaking = asyncio.create_task(self._break())
+        self._report(Stage.BROKEN, with_cause(str(error)))
 
     async def _break(self) -> None:
         """Let clients hear of the error, then end, whatever may hang."""
-        backstop = threading.Timer(_FORCED_END_S, self._end_now, (1,))
-        backstop.daemon = True
-        backstop.start()
+        end_whatever_hangs(1, self._folder)
         await asyncio.sleep(_ERROR_GRACE_S)
         if self._server is not None:
             self._server.force_exit = True
@@ -321,27 +328,5 @@ class WorkerServer:
 
     def _say(self, text: str) -> str:
         line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"
-        print(line, file=sys.stderr, flush=True)
+        say(line)
         return line
-
-
-def serve(args: Namespace) -> int:
-    """Serve a model by parsed flags. Returns the exit code. Raises: InputError."""
-    import uvloop
-
-    settings = settings_of(args)
-    check_model_path(args.model)
-    planned = make_start_plan(args, settings) if settings.is_planned else None
-    if planned is not None:
-        settings = planned.settings(settings)
-
-    async def run() -> int:
-        return await WorkerServer(args, settings, planned).run()
-
-    return int(uvloop.run(run()))
-
-
-def _because(what: str) -> str:
-    """What happened, with the exception that began it, if an engine's process told."""
-    cause = first_cause(within_s=_CAUSE_S)
-    return f"{what}: {cause}" if cause else what

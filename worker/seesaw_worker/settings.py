@@ -8,6 +8,7 @@ from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.engine.stalls import StallBounds
 from seesaw_worker.planning.settings import Parallelism, Planning
 
 
@@ -21,7 +22,9 @@ class WorkerSettings:
     policy: when to re-shard.
     weights: one arena per device for both engines, or each engine's own copy.
     verify_kv: check every page of KV on arrival against what was computed.
+    always_replay: fill the arenas at each transition even if their bytes stay the same.
     drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+    stall: when a step that does not end makes the worker unhealthy, and when it ends it.
     planning: whether the worker chooses the layouts itself, and for which workload.
 
     Raises: InputError if a figure is out of range.
@@ -35,6 +38,8 @@ class WorkerSettings:
     weights: WeightsMode
     drain_timeout_s: float
     verify_kv: bool = False
+    stall: StallBounds = field(default_factory=StallBounds)
+    always_replay: bool = False
     planning: Planning = field(default_factory=Planning)
 
     def __post_init__(self) -> None:

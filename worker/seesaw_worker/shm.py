@@ -12,7 +12,9 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -35,19 +37,17 @@ class RunFolder:
         self._lock_fd = lock_fd
 
     @classmethod
-    def create(cls, shm_dir: Path) -> "RunFolder":
+    def create(cls, shm_dir: Path, before: Callable[[Path], None] = lambda _: None) -> "RunFolder":
         """Make a new folder below ``shm_dir`` and remove those whose owner is dead.
 
+        ``before`` hears where it will be, so that it can be removed whoever dies when.
         Raises: CapacityError if ``shm_dir`` cannot be written.
         """
         try:
             remove_stale(shm_dir)
             path = shm_dir / f"seesaw-{os.getpid()}-{secrets.token_hex(4)}"
-            # Locked before it gets its name: nobody may ever find it without an owner.
-            unfinished = path.with_name(f".{path.name}")
-            unfinished.mkdir(mode=0o700)
-            lock_fd = own(unfinished)
-            unfinished.rename(path)
+            before(path.absolute())
+            lock_fd = make_owned(path)
         except OSError as error:
             raise CapacityError(
                 f"--shm-dir={shm_dir}: cannot hold shared memory ({error.strerror}); give a "
@@ -68,39 +68,71 @@ def remove_stale(shm_dir: Path) -> list[Path]:
     removed = []
     for path in shm_dir.iterdir():
         if (RUN_FOLDER.fullmatch(path.name) and is_abandoned(path)) or (
-            _UNFINISHED.fullmatch(path.name) and _is_old(path)
+            _UNFINISHED.fullmatch(path.name) and is_unfinished(path)
         ):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
     return removed
 
 
-def own(folder: Path) -> int:
-    """Lock a folder for as long as this process lives. Returns the lock's descriptor."""
-    lock_fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def remove_run_folder(path: Path) -> None:
+    """Remove a run folder, finished or not, whoever holds its lock. Anything else stays."""
+    for folder in (path, path.with_name(f".{path.name}")):
+        if RUN_FOLDER.fullmatch(path.name) and is_private(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_owned(path: Path) -> int:
+    """Make a private folder that is locked for as long as this process lives.
+
+    Locked before it gets its name: nobody may ever find it without an owner.
+    Returns the lock's descriptor. Raises: OSError.
+    """
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.mkdir(mode=0o700)
+    lock_fd = os.open(unfinished / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    unfinished.rename(path)
     return lock_fd
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether nobody holds a folder's lock. What has none is not ours."""
+def is_private(path: Path) -> bool:
+    """Whether a path is a folder, no link to one, that this user alone can read and write.
+
+    What is found in a shared place is trusted only then: anybody may have planted it.
+    """
     try:
-        lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        found = path.lstat()
     except OSError:
-        return False  # another user's folder, or one that is being removed
+        return False
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    )
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody holds the lock of a private folder. What has no lock is not ours."""
+    if not is_private(path):
+        return False
+    try:
+        lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False  # it is being removed
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return False
     finally:
         os.close(lock_fd)
     return True
 
 
-def _is_old(path: Path) -> bool:
-    """Whether a folder that should have got its name in an instant never did."""
+def is_unfinished(path: Path) -> bool:
+    """Whether a private folder that should have got its name in an instant never did."""
     try:
-        return time.time() - path.stat().st_mtime > _UNFINISHED_S
+        return is_private(path) and time.time() - path.stat().st_mtime > _UNFINISHED_S
     except OSError:
         return False
 

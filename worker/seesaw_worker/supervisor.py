@@ -2,91 +2,79 @@
 
 The supervisor starts the server in a session of its own and waits. Whichever process of the
 worker is killed, another notices: engines' processes are watched by the server, the server by
-the supervisor, and the supervisor by the server. Whoever is left ends the rest and removes their
-shared memory. It imports neither torch nor vLLM.
+the supervisor, and the supervisor by the server. Whoever is left ends the rest and removes what
+they leave (:mod:`seesaw_worker.traces`). It imports neither torch nor vLLM.
 """
 
 import contextlib
 import ctypes
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import psutil
 
-from seesaw_worker.engine.causes import BROKEN_FILE, CAUSES_VARIABLE
-from seesaw_worker.shm import LOCK, RUN_FOLDER, is_abandoned, own
+from seesaw_worker.engine.causes import BROKEN_FILE
+from seesaw_worker.traces import Traces, remove_abandoned
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_INVENTORY_EVERY_S = 2.0
 _TRACKER_GRACE_S = 1.0
-_SHM = Path("/dev/shm")
-_VLLM_SEGMENT = re.compile(
-    r"psm_[0-9a-f]{8}"  # multiprocessing's shared memory
-    r"|sem\.mp-[a-z0-9_]{8}"  # multiprocessing's semaphores
-    r"|vllm_dist_[0-9a-f]{32}-.+"  # vLLM's collectives on the CPU
-    r"|torch_\d+_\d+_\d+"  # tensors that torch shares
-)
-_GROUP = re.compile(r"vllm_dist_[0-9a-f]{32}-")
-_OUR_SEGMENT = re.compile(r"control|kv-buffer|arena-\d+")
 SUPERVISOR_PID_VARIABLE = "SEESAW_SUPERVISOR_PID"
-_SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
-_SOCKETS_PREFIX = "seesaw-sockets-"
-_CAUSES_PREFIX = "seesaw-causes-"
-_SEGMENTS_PREFIX = "segments-"
-_BEFORE_FILE = "before"
-_SOCKETS_FILE = "sockets"
+PARENT_PID_VARIABLE = "SEESAW_PARENT_PID"
+"""Set by a command that starts a worker for itself: the worker is told to stop when it is gone."""
 
 
 def supervise(command: Sequence[str]) -> int:
-    """Run ``command`` to its end and clean up after it. Returns its exit code."""
-    adopt_orphans()
-    clean_up_after_the_dead()
-    if _SOCKETS_VARIABLE not in os.environ:
-        os.environ[_SOCKETS_VARIABLE] = tempfile.mkdtemp(prefix=_SOCKETS_PREFIX)
-    os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
-    folder = Path(tempfile.mkdtemp(prefix=_CAUSES_PREFIX))
-    own(folder)
-    _write(folder / _BEFORE_FILE, filter(is_ours, _SHM.iterdir()))
-    _write(folder / _SOCKETS_FILE, [Path(os.environ[_SOCKETS_VARIABLE])])
-    os.environ[CAUSES_VARIABLE] = str(folder / "causes")
-    child = subprocess.Popen(command, start_new_session=True)
-    stopped = False
+    """Run ``command`` to its end and clean up after it. Returns its exit code.
 
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal stopped
-        stopped = True
-        with contextlib.suppress(ProcessLookupError):
-            child.send_signal(signal.SIGTERM)
+    Raises: CapacityError if there is no room for temporary files.
+    """
+    stops: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, _frame: object) -> None:
+        stops.append(number)
+        if child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    seen: set[Path] = set()
-    while True:
-        seen |= mapped_segments(descendants())
-        note_segments(seen)
-        try:
-            code = child.wait(timeout=_INVENTORY_EVERY_S)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    seen |= mapped_segments(descendants()) | _noted(folder)
-    end_all(descendants)
-    remove_segments(seen)
-    with contextlib.suppress(OSError):  # last, below whatever the dying said
-        print((folder / BROKEN_FILE).read_text(), end="", file=sys.stderr, flush=True)
-    remove_folders()
-    if code == -signal.SIGTERM and stopped:
+    adopt_orphans()
+    _stop_with_parent()
+    remove_abandoned()
+    traces = Traces.create()
+    try:
+        if stops:
+            return 0
+        more = traces.environment() | {SUPERVISOR_PID_VARIABLE: str(os.getpid())}
+        child = subprocess.Popen(command, start_new_session=True, env=os.environ | more)
+        if stops:  # it came before there was a child to pass it on to
+            child.send_signal(signal.SIGTERM)
+        code = child.wait()
+        end_all(descendants)
+        traces.remove_memory()
+        with contextlib.suppress(OSError):  # last, below whatever the dying said
+            last = (traces.folder / BROKEN_FILE).read_text(errors="replace")
+            print(last, end="", file=sys.stderr, flush=True)
+    finally:
+        traces.remove()
+    if code == -signal.SIGTERM and stops:
         return 0  # it was told to stop before it could listen: while it was importing vLLM
     return code if code >= 0 else 1
+
+
+def _stop_with_parent() -> None:
+    """Get SIGTERM when the command that started this worker for itself is gone, however."""
+    parent = os.environ.pop(PARENT_PID_VARIABLE, None)
+    if parent is not None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != int(parent):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def adopt_orphans() -> None:
@@ -122,114 +110,6 @@ def is_tracker(process: psutil.Process) -> bool:
         return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
     except psutil.Error:
         return False
-
-
-def mapped_segments(processes: Iterable[psutil.Process]) -> set[Path]:
-    """Shared-memory files that the processes have mapped: vLLM's and our own."""
-    found: set[str] = set()
-    for process in processes:
-        with contextlib.suppress(OSError):
-            for line in _lines(Path(f"/proc/{process.pid}/maps")):
-                start = line.find("/")
-                if start >= 0 and ("/dev/shm/" in line or "/seesaw-" in line):
-                    found.add(line[start:].removesuffix(" (deleted)"))
-    ours = {path for path in map(Path, found) if is_ours(path)}
-    foreign = _there_before()
-    if foreign is None:
-        return {path for path in ours if path.parent != _SHM}
-    return ours - foreign
-
-
-@cache
-def _there_before() -> frozenset[Path] | None:
-    """Segments that are another's, such as a cache server's: they were there before this worker.
-
-    None if that is not known any more, and empty without a supervisor.
-    """
-    told = os.environ.get(CAUSES_VARIABLE)
-    if told is None:
-        return frozenset()
-    try:
-        return frozenset(map(Path, _lines(Path(told).with_name(_BEFORE_FILE))))
-    except OSError:
-        return None
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file can only be vLLM's or our segment: never a user's own file, such as a
-    checkpoint that lies in shared memory and is mapped as well."""
-    if path.parent == _SHM:
-        return _VLLM_SEGMENT.fullmatch(path.name) is not None
-    return (
-        RUN_FOLDER.fullmatch(path.parent.name) is not None
-        and _OUR_SEGMENT.fullmatch(path.name) is not None
-    )
-
-
-def remove_segments(segments: Iterable[Path]) -> None:
-    """Remove segments, the others of their groups, and the run folders that held them."""
-    for segment in segments:
-        segment.unlink(missing_ok=True)
-        if segment.parent == _SHM:
-            if group := _GROUP.match(segment.name):
-                for other in _SHM.glob(f"{group[0]}*"):
-                    other.unlink(missing_ok=True)
-        elif (segment.parent / LOCK).exists():
-            shutil.rmtree(segment.parent, ignore_errors=True)
-
-
-def note_segments(segments: Iterable[Path]) -> None:
-    """Write down what is to be removed, for the next start if nobody of this one is left.
-
-    Each process has a note of its own. Nothing happens without a supervisor.
-    """
-    with contextlib.suppress(KeyError, OSError):
-        folder = Path(os.environ[CAUSES_VARIABLE]).parent
-        _write(folder / f"{_SEGMENTS_PREFIX}{os.getpid()}", segments)
-
-
-def _noted(folder: Path) -> set[Path]:
-    """The segments that are written down in a supervisor's folder."""
-    lines: set[str] = set()
-    for note in folder.glob(f"{_SEGMENTS_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            lines.update(_lines(note))
-    return {path for path in map(Path, lines) if is_ours(path)}
-
-
-def _write(file: Path, paths: Iterable[Path]) -> None:
-    """Write paths a line each, all at once, whatever bytes are in them."""
-    unfinished = file.with_name(f".{file.name}")
-    unfinished.write_bytes(b"\n".join(map(os.fsencode, paths)))
-    unfinished.rename(file)
-
-
-def _lines(file: Path) -> list[str]:
-    """Raises: OSError."""
-    return os.fsdecode(file.read_bytes()).splitlines()
-
-
-def clean_up_after_the_dead() -> None:
-    """Remove what workers left of which every process was killed at once."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_CAUSES_PREFIX}*"):
-        if not is_abandoned(folder):
-            continue
-        remove_segments(_noted(folder))
-        with contextlib.suppress(OSError):
-            for sockets in map(Path, _lines(folder / _SOCKETS_FILE)):
-                if sockets.name.startswith(_SOCKETS_PREFIX):
-                    shutil.rmtree(sockets, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_folders() -> None:
-    """Remove the folders that the supervisor made: of vLLM's sockets, and of causes."""
-    for folder, prefix in (
-        (Path(os.environ.get(_SOCKETS_VARIABLE, "")), _SOCKETS_PREFIX),
-        (Path(os.environ.get(CAUSES_VARIABLE, "")).parent, _CAUSES_PREFIX),
-    ):
-        if folder.name.startswith(prefix):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from seesaw_core.messages import (
 )
 from seesaw_core.policy import Phase
 from seesaw_worker.engine.controller import Controller
+from seesaw_worker.engine.liveness import Liveness
 from seesaw_worker.engine.settings import EngineSettings
 from seesaw_worker.planning.live import Replanner, Traffic
 from seesaw_worker.settings import WorkerSettings
@@ -84,6 +85,11 @@ class Metrics:
         self.phase_seconds = Counter(
             "seesaw_phase_seconds", "Seconds in each phase.", ["phase"], registry=registry
         )
+        self.step_age = Gauge(
+            "seesaw_step_age_seconds",
+            "Seconds for which an engine or a hand-over has been at one step; the longest.",
+            registry=registry,
+        )
 
 
 class Telemetry:
@@ -103,6 +109,7 @@ class Telemetry:
         self._controller: Controller | None = None
         self._engine: EngineSettings | None = None
         self._replanner: Replanner | None = None
+        self._liveness: Liveness | None = None
         self._listeners: set[_Events] = set()
         self._seen_paths = PathTotals()
         self._seen_seconds = dict.fromkeys(Phase, 0.0)
@@ -112,6 +119,9 @@ class Telemetry:
 
     def attach_plan(self, replanner: Replanner) -> None:
         self._replanner = replanner
+
+    def attach_liveness(self, liveness: Liveness) -> None:
+        self._liveness = liveness
 
     def set_stage(self, stage: Stage, detail: str) -> None:
         """Enter a stage of the worker's life and tell the listeners."""
@@ -172,6 +182,8 @@ class Telemetry:
                 max(0.0, seconds - self._seen_seconds[phase])
             )
             self._seen_seconds[phase] = max(seconds, self._seen_seconds[phase])
+        if self._liveness is not None:
+            self._metrics.step_age.set(self._liveness.watch.oldest[1])
         self._metrics.waiting.set(state.num_waiting)
         if state.buffer is not None:
             for name in ("free", "reserved", "stored", "loading", "capacity"):

@@ -1,6 +1,7 @@
 """The proxies that are compared, each a process of its own before the same upstream."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -88,11 +89,14 @@ def upstream(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def seesaw(engine: int, folder: Path) -> Iterator[Subject]:
+def seesaw(engine: int, folder: Path, checkout: Path | None = None) -> Iterator[Subject]:
+    """Seesaw's router, of the running program or of another checkout of it."""
     port = free_port()
+    name = "seesaw router" if checkout is None else "other checkout"
     command = [sys.executable, "-m", "seesaw_cli.main", "router", f"--port={port}"]
     command += [f"--worker=http://127.0.0.1:{engine}", "--light-requests=100000"]
-    with _running("seesaw router", command, port, folder) as subject:
+    environment = None if checkout is None else os.environ | {"PYTHONPATH": _sources(checkout)}
+    with _running(name, command, port, folder, environment) as subject:
         yield subject
 
 
@@ -129,10 +133,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(name: str, command: list[str], port: int, folder: Path) -> Iterator[Subject]:
+def _running(
+    name: str,
+    command: list[str],
+    port: int,
+    folder: Path,
+    environment: dict[str, str] | None = None,
+) -> Iterator[Subject]:
     log = folder / f"{name.replace(' ', '-')}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
         deadline = time.monotonic() + _START_S
         while not _answers(port):
@@ -148,6 +158,12 @@ def _running(name: str, command: list[str], port: int, folder: Path) -> Iterator
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _sources(checkout: Path) -> str:
+    """The import path of a checkout. It goes before what is installed."""
+    parts = ("core", "operator", "router", "worker", "cli")
+    return os.pathsep.join(str(checkout.absolute() / part) for part in parts)
 
 
 def _answers(port: int) -> bool:

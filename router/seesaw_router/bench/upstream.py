@@ -13,6 +13,7 @@ from aiohttp import web
 
 from seesaw_core.ledger import LedgerTotals
 from seesaw_core.messages import BufferState, PathTotals, Stage, WorkerState
+from seesaw_core.policy import Phase
 
 _CHUNK = (
     b'data: {"id":"cmpl-1","object":"text_completion","created":1,"model":"bench",'
@@ -30,7 +31,7 @@ _BLOCKS = LedgerTotals(capacity=4096, free=4096, reserved=0, stored=0, loading=0
 _STATE = WorkerState(
     stage=Stage.SERVING,
     detail="",
-    phase="decode",
+    phase=Phase.DECODE,
     phase_age_s=0.0,
     reason="no prompt waits",
     prefill_layout="P2",

@@ -5,6 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
+
+
+def test_two_checkouts_are_measured_in_turn_and_compared_round_by_round(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "seesaw_cli.main", "bench", "router", "--quick"]
+    ended = subprocess.run(
+        [*command, f"--output={tmp_path}", f"--against={ROOT}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(ended.stdout)["figures"]
+    assert list(figures) == ["seesaw router", "other checkout"]
+    assert "seesaw router over other checkout, by round" in ended.stderr
+
 
 def test_a_quick_router_benchmark_reports_every_figure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "seesaw_cli.main", "bench", "router", "--quick"]

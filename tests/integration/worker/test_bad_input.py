@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_worker import server
 from seesaw_worker.commandline import parse
+from seesaw_worker.serving import serve
 from seesaw_worker.shm import check_room
 
 BASE = (
@@ -52,7 +53,7 @@ def only_checked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def refusal(*arguments: str) -> str:
     """The line that a worker refuses its arguments with."""
     with pytest.raises(InputError) as refused:
-        server.serve(parse(list(arguments)))
+        serve(parse(list(arguments)))
     message = str(refused.value)
     assert message
     assert "\n" not in message
@@ -119,6 +120,15 @@ def refusal(*arguments: str) -> str:
             id="tool-parser",
         ),
         pytest.param("--structured-outputs-config=[1", "Invalid JSON", id="json"),
+        pytest.param("--config=/no/such.yaml", "--config=/no/such.yaml: no such", id="no-config"),
+        pytest.param("--config=/tmp", "--config=/tmp: its name must end in", id="config-folder"),
+        pytest.param("--allowed-origins=*", "--allowed-origins: '*' is no valid JSON", id="cors"),
+        pytest.param(
+            '--watermark-config={"name":"kgw"}', '--watermark-config={"name": "kgw"}', id="kgw"
+        ),
+        pytest.param("--middleware=nope.Mine", "--middleware=", id="middleware"),
+        pytest.param("--ssl-cert-reqs=9", "--ssl-cert-reqs=9", id="ssl-reqs"),
+        pytest.param("--shutdown-timeout=5", "give --drain-timeout-s", id="shutdown"),
     ],
 )
 def test_a_flag_that_cannot_work_is_named_with_its_value(
@@ -136,6 +146,9 @@ def test_a_flag_that_cannot_work_is_named_with_its_value(
             "--reshard never",
         ),
         ("--enable-sleep-mode", "--reshard never"),
+        ("--kv-offloading-size=4", "--reshard never"),
+        ("--cpu-offload-gb=1", "--reshard never"),
+        ("--enable-cumem-allocator", "--reshard never"),
         ("--enable-expert-parallel", "--reshard never"),
         ("--quantization=bitsandbytes", "--reshard never"),
         ("--worker-cls=my.Worker", "--reshard never"),

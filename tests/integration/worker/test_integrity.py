@@ -5,16 +5,19 @@ looks at the shared memory from outside.
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
+from seesaw_core.layouts import Layout
 from seesaw_worker.synthetic import TINY, TINY_MIXTRAL, TINY_MQA, ModelSpec, write_checkpoint
 
 pytestmark = [pytest.mark.engine]
@@ -27,6 +30,32 @@ SCENARIOS: dict[str, Callable[[Any], Awaitable[None]]] = {}
 def scenario(act: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
     SCENARIOS[act.__name__] = act
     return act
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Which engines a scenario runs. ``engine`` is what differs from ENGINE."""
+
+    prefill: Layout = field(default_factory=lambda: Layout(pipeline=2))
+    decode: Layout = field(default_factory=lambda: Layout(tensor=2))
+    engine: dict[str, Any] = field(default_factory=dict)
+    always_replay: bool = False
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Setup":
+        layouts = {name: Layout(**fields[name]) for name in ("prefill", "decode")}
+        return cls(**fields | layouts)
+
+
+ENGINE = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_model_len": 1024,
+    "block_size": 32,
+    "max_num_seqs": 4,
+    "kv_cache_memory_bytes": 32 << 20,
+    "generation_config": "vllm",
+}
 
 
 class Told:
@@ -49,17 +78,11 @@ class Told:
 
 @scenario
 async def weights_after_100_transitions(run: Any) -> None:
-    llm, told = run.llm, run.told
-    from seesaw_core.policy import Phase, Switch
-
     first = await run.digests_of_both()
-    for _ in range(50):
-        told.steps += [Switch(to=p, reason="told") for p in (Phase.PREFILL, Phase.DECODE)]
-    while llm.controller.num_transitions < run.transitions_before + 100:
-        await asyncio.sleep(0.02)
+    await run.make_transitions(100)
     assert await run.digests_of_both() == first
     # and a single flipped bit does not go unseen, until the next transition mends it
-    arena = llm.configs.settings.folder / "arena-0"
+    arena = run.llm.configs.settings.folder / "arena-0"
     with arena.open("r+b") as file:
         file.seek(4096)
         byte = file.read(1)
@@ -67,6 +90,32 @@ async def weights_after_100_transitions(run: Any) -> None:
         file.write(bytes([byte[0] ^ 0x10]))
     assert (await run.decode_digests())[0] != first[1][0]
     assert await run.digests_of_both() == first
+
+
+@scenario
+async def figures_of_100_transitions(run: Any) -> None:
+    """The same, and what a check on new hardware wants to know of them."""
+    first = await run.digests_of_both()
+    run.events.clear()
+    await run.make_transitions(100)
+    events = list(run.events)
+    assert await run.digests_of_both() == first, "weights have changed"
+    cores = {"prefill": run.llm.cores.prefill, "decode": run.llm.cores.decode}
+    for name, core in cores.items():
+        to = [event for event in events if event.to == name]
+        plans = [info["plan"] for info in await core.collective_rpc_async("seesaw_info")]
+        run.notes[name] = {
+            "transitions": len(to),
+            "weight_bytes": min(event.weight_bytes for event in to),
+            "region_bytes": sum(plan["region_bytes"] for plan in plans),
+            "snapshot_bytes": sum(plan["snapshot_bytes"] for plan in plans),
+            "resident_bytes": sum(plan["resident_bytes"] for plan in plans),
+            **{f"{p}_s": median(getattr(e, f"{p}_s") for e in to) for p in PARTS},
+            "memcpy_s": await run.memcpy_s(name),
+        }
+
+
+PARTS = ("pause", "weights", "resume", "total")
 
 
 @scenario
@@ -102,7 +151,37 @@ class Run:
 
     def __init__(self, llm: Any, told: Told, died: asyncio.Event) -> None:
         self.llm, self.told, self.died = llm, told, died
-        self.transitions_before = llm.controller.num_transitions
+        self.events: list[Any] = []
+        self.notes: dict[str, Any] = {}
+
+    async def make_transitions(self, count: int) -> None:
+        from seesaw_core.policy import Phase, Switch
+
+        wanted = self.llm.controller.num_transitions + count
+        for _ in range(count // 2):
+            self.told.steps += [Switch(to=p, reason="told") for p in (Phase.PREFILL, Phase.DECODE)]
+        while self.llm.controller.num_transitions < wanted:
+            assert not self.died.is_set(), "an engine has died"
+            await asyncio.sleep(0.02)
+
+    async def own(self, phase: Any) -> None:
+        """Give the devices to a phase's engine."""
+        from seesaw_core.policy import Switch
+
+        self.told.steps.append(Switch(to=phase, reason="told"))
+        while self.told.steps or self.llm.controller.phase is not phase:
+            assert not self.died.is_set(), "an engine has died"
+            await asyncio.sleep(0.01)
+
+    async def memcpy_s(self, name: str) -> float:
+        """Seconds of a plain copy of as many bytes, all ranks at once: the slowest, the median."""
+        from seesaw_core.policy import Phase
+
+        phase = Phase(name)
+        await self.own(phase)
+        core = getattr(self.llm.cores, name)
+        rounds = [await core.collective_rpc_async("seesaw_memcpy_s") for _ in range(5)]
+        return float(median(max(seconds for _, seconds in ranks) for ranks in rounds))
 
     async def decode_digests(self) -> list[str]:
         digests: list[str] = await self.llm.cores.decode.collective_rpc_async("seesaw_digests")
@@ -110,16 +189,14 @@ class Run:
 
     async def digests_of_both(self) -> tuple[list[str], list[str]]:
         """Every rank's weights, as its own engine finds them when it owns the devices."""
-        from seesaw_core.policy import Phase, Switch
+        from seesaw_core.policy import Phase
 
         found = []
         for phase, core in (
             (Phase.PREFILL, self.llm.cores.prefill),
             (Phase.DECODE, self.llm.cores.decode),
         ):
-            self.told.steps.append(Switch(to=phase, reason="told"))
-            while self.told.steps or self.llm.controller.phase is not phase:
-                await asyncio.sleep(0.01)
+            await self.own(phase)
             found.append(await core.collective_rpc_async("seesaw_digests"))
         return found[0], found[1]
 
@@ -155,10 +232,9 @@ class Run:
         return await asyncio.wait_for(asking, 30)
 
 
-async def _play(name: str, model: Path, decode_tensor: int) -> None:
+async def _play(name: str, model: Path, setup: Setup) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    from seesaw_core.layouts import Layout
     from seesaw_core.policy import PhasePolicy
     from seesaw_worker import preflight
     from seesaw_worker.engine import configs, sizes
@@ -167,31 +243,25 @@ async def _play(name: str, model: Path, decode_tensor: int) -> None:
     from seesaw_worker.settings import WorkerSettings
     from seesaw_worker.shm import RunFolder
 
-    args = AsyncEngineArgs(
-        model=str(model),
-        dtype="float32",
-        enforce_eager=True,
-        max_model_len=1024,
-        block_size=32,
-        max_num_seqs=4,
-        kv_cache_memory_bytes=32 << 20,
-        generation_config="vllm",
-    )
+    args = AsyncEngineArgs(model=str(model), **ENGINE | setup.engine)
     settings = WorkerSettings(
-        prefill=Layout(tensor=3 - decode_tensor, pipeline=decode_tensor),
-        decode=Layout(tensor=decode_tensor, pipeline=3 - decode_tensor),
+        prefill=setup.prefill,
+        decode=setup.decode,
         kv_buffer_gib=0.03,
         shm_dir=Path("/dev/shm"),
         policy=PhasePolicy(),
         weights=WeightsMode.SHARED,
         drain_timeout_s=5.0,
         verify_kv=True,
+        always_replay=setup.always_replay,
     )
     folder = RunFolder.create(settings.shm_dir)
-    told, died = Told(), asyncio.Event()
+    told, died, events = Told(), asyncio.Event(), list[Any]()
 
-    class Deaf:
-        def transition_done(self, event: Any) -> None: ...
+    class Listener:
+        def transition_done(self, event: Any) -> None:
+            events.append(event)
+
         def wave_done(self, event: Any) -> None: ...
 
     try:
@@ -203,15 +273,23 @@ async def _play(name: str, model: Path, decode_tensor: int) -> None:
             tensors=preflight.checkpoint_tensors(str(model)),
         )
         llm = await start_llm(
-            made, policy=told, observer=Deaf(), on_death=lambda _: died.set(), log_stats=False
+            made, policy=told, observer=Listener(), on_death=lambda _: died.set(), log_stats=False
         )
-        await SCENARIOS[name](Run(llm, told, died))
+        run = Run(llm, told, died)
+        run.events = events
+        await SCENARIOS[name](run)
+        notes_of(name, model).write_text(json.dumps(run.notes))
     finally:
         folder.close()
 
 
-def play(name: str, model: Path, decode_tensor: int = 2) -> None:
-    """Run one scenario in a fresh process and fail with its output."""
+def notes_of(name: str, model: Path) -> Path:
+    return model.parent / f"{name}.json"
+
+
+def play(name: str, model: Path, setup: Setup | None = None) -> Any:
+    """Run one scenario in a fresh process. Fails with its output; returns what it noted."""
+    fields = asdict(setup or Setup())
     code = (
         "import asyncio, os, sys, traceback\n"
         "from importlib.util import module_from_spec, spec_from_file_location\n"
@@ -226,10 +304,11 @@ def play(name: str, model: Path, decode_tensor: int = 2) -> None:
         f"    spec = spec_from_file_location('scenarios', {__file__!r})\n"
         "    module = module_from_spec(spec)\n"
         "    spec.loader.exec_module(module)\n"
-        "    from seesaw_worker.server import kill_children\n"
+        "    from seesaw_worker.engine.watchdog import kill_children\n"
         "    code = 1\n"
         "    try:\n"
-        f"        asyncio.run(module._play({name!r}, Path({str(model)!r}), {decode_tensor}))\n"
+        f"        setup = module.Setup.of({fields!r})\n"
+        f"        asyncio.run(module._play({name!r}, Path({str(model)!r}), setup))\n"
         "        code = 0\n"
         "    except BaseException:\n"
         "        traceback.print_exc()\n"
@@ -247,6 +326,7 @@ def play(name: str, model: Path, decode_tensor: int = 2) -> None:
         check=False,
     )
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-6000:]
+    return json.loads(notes_of(name, model).read_text())
 
 
 def made(tmp_path: Path, spec: ModelSpec) -> Path:
@@ -256,17 +336,34 @@ def made(tmp_path: Path, spec: ModelSpec) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("spec", "decode_tensor"),
+    ("spec", "setup"),
     [
-        pytest.param(TINY, 2, id="llama PP2-TP2"),
-        pytest.param(TINY_MQA, 1, id="one KV head TP2-PP2", marks=pytest.mark.slow),
-        pytest.param(TINY_MIXTRAL, 2, id="mixture of experts PP2-TP2", marks=pytest.mark.slow),
+        pytest.param(TINY, Setup(), id="llama PP2-TP2"),
+        pytest.param(
+            TINY_MQA,
+            Setup(prefill=Layout(tensor=2), decode=Layout(pipeline=2)),
+            id="one KV head TP2-PP2",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            TINY_MIXTRAL, Setup(), id="mixture of experts PP2-TP2", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_weights_after_100_transitions_are_bit_identical(
-    spec: ModelSpec, decode_tensor: int, tmp_path: Path
+    spec: ModelSpec, setup: Setup, tmp_path: Path
 ) -> None:
-    play("weights_after_100_transitions", made(tmp_path, spec), decode_tensor)
+    play("weights_after_100_transitions", made(tmp_path, spec), setup)
+
+
+def test_equal_layouts_copy_nothing_unless_every_transition_shall(tmp_path: Path) -> None:
+    model, alone = made(tmp_path, TINY), Setup(prefill=Layout(), decode=Layout())
+    skipped = play("figures_of_100_transitions", model, alone)
+    assert [skipped[role]["weight_bytes"] for role in ("prefill", "decode")] == [0, 0]
+    forced = play("figures_of_100_transitions", model, replace(alone, always_replay=True))
+    for role in ("prefill", "decode"):
+        assert forced[role]["weight_bytes"] >= forced[role]["region_bytes"] > 0
+        assert forced[role]["snapshot_bytes"] == 0
 
 
 def test_kv_arrives_bit_for_bit_and_a_flipped_bit_stops_the_worker(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from seesaw_cli.local import LocalWorker
-from seesaw_worker.supervisor import mapped_segments
+from seesaw_worker.segments import mapped_segments
 from watched.machine import StartWorker
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

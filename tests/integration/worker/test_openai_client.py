@@ -392,3 +392,43 @@ def test_eight_bit_kv_goes_through_the_buffer_unchanged(
             )
             assert paths(worker) == (resharded + 1, in_place + 1)
             assert carried.choices[0].text == placed.choices[0].text
+
+
+# ---- what ends one request and nothing else
+
+HUGE = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**256 - 1}}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "huge", "schema": HUGE}}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        pytest.param({"prompt": PROMPT, "stop": ["\ud800"]}, id="half a character"),
+        pytest.param({"prompt": PROMPT, "response_format": SCHEMA}, id="256 bits in a schema"),
+        pytest.param({"prompt": [7], "top_k": 2**70}, id="one token and more than 64 bits"),
+        pytest.param({"prompt": PROMPT, "top_k": 2**70, "n": 3}, id="several samples"),
+        pytest.param({"prompt": PROMPT, "request_id": "\ud800"}, id="half a name"),
+        pytest.param({"prompt": PROMPT, "vllm_xargs": {"a": "\ud800"}}, id="half an argument"),
+    ],
+)
+def test_a_request_that_cannot_be_sent_gets_an_error_and_all_others_are_served(
+    client: OpenAI, worker: LocalWorker, poison: dict[str, Any]
+) -> None:
+    stream = complete(client, worker, stream=True, max_tokens=40)
+    next(iter(stream))
+    body = json.dumps({"model": worker.model, "max_tokens": 4} | poison)
+    for _ in range(3):
+        answer = httpx.post(
+            f"{worker.url}/v1/completions",
+            content=body,
+            headers={"content-type": "application/json"},
+            timeout=60,
+        )
+        assert answer.status_code == 500, answer.text
+    assert len(list(stream)) > 10
+    assert complete(client, worker).usage.completion_tokens == 12
+
+
+def test_a_request_may_be_named_at_length(client: OpenAI, worker: LocalWorker) -> None:
+    answer = complete(client, worker, extra_body={"request_id": "n" * 200_000})
+    assert answer.usage.completion_tokens == 12

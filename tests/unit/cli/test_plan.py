@@ -222,3 +222,45 @@ def test_a_reader_that_has_left_sees_no_traceback(model: str) -> None:
         planning.stdout.close()  # as `| head` does
         assert planning.stderr.read() == b""
         assert planning.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "gib"),
+    [
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8"}}, 65),
+        ("quantize_config.json", {"bits": 4, "group_size": 128}, 35),
+        ("quant_config.json", {"w_bit": 4, "q_group_size": 128}, 35),
+    ],
+)
+def test_quantisation_beside_the_config_is_counted(
+    model: str, name: str, found: object, gib: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (Path(model) / name).write_text(json.dumps(found))
+    assert plan.run([model, *ASKED]) == 0
+    weights = capsys.readouterr().out.split(" GiB of weights")[0].split(" ")[-1]
+    assert float(weights) == pytest.approx(gib, abs=1.5)
+    (Path(model) / name).write_text('{"quantization": ')
+    with pytest.raises(InputError, match=f"{name} is not JSON"):
+        plan.run([model, *ASKED])
+
+
+def test_what_is_cheap_to_check_is_checked_before_the_model(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="accelerator 'H900' is not known"):
+        plan.run([nowhere, "--accelerator", "H900"])
+    with pytest.raises(InputError, match=r"--trace=.*nothing\.csv: No such file"):
+        plan.run([nowhere, "--accelerator", "L4", "--trace", str(tmp_path / "nothing.csv")])
+    with pytest.raises(InputError, match="--spread=9"):
+        plan.run([nowhere, "--accelerator", "L4", "--spread", "9"])
+
+
+def test_more_devices_than_one_link_joins_are_noted(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [model, "--accelerator", "H100-SXM", "--requests", "20"]
+    assert plan.run([*asked, "--devices", "8"]) == 0
+    assert "domain" not in capsys.readouterr().out
+    assert plan.run([*asked, "--devices", "16"]) == 0
+    assert "note: 16 x H100-SXM are more than the 8 that one nvlink4 domain" in (
+        capsys.readouterr().out
+    )

@@ -102,7 +102,8 @@ def test_every_type_that_is_called_checked_counts_what_transformers_builds(
     fields = {name: value for name, value in config.to_dict().items() if name not in left_out}
     model = describe_model(fields, name="m")
     assert model.num_params == pytest.approx(matrices, rel=1e-3)
-    assert not any("model_type" in assumed for assumed in model.assumptions)
+    vague = ("model_type", "not understood")
+    assert not any(word in assumed for assumed in model.assumptions for word in vague)
 
 
 @pytest.mark.parametrize("model_type", LEFT_OUT)
@@ -164,7 +165,7 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
     [
         ({"num_attention_heads": None}, "lacks num_attention_heads"),
         ({"intermediate_size": None}, r"lacks intermediate_size \(or ffn_hidden_size"),
-        ({"moe_num_experts": 64}, "moe_num_experts=64 is not understood; a mixture of experts has"),
+        ({"expert_count": 64}, "expert_count=64 is not understood; a mixture of experts has"),
         ({"layer_types": 5}, "layer_types=5 must be a list"),
         (
             {"num_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": ["a"]},
@@ -190,7 +191,7 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
         ({"quantization_config": [{"bits": 4}]}, "must be an object with a quant_method"),
         (
             {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": "x"}},
-            "weights of one num_bits, the same in all groups; got 'x'",
+            "groups with weights of a num_bits each; got 'x'",
         ),
         (
             {
@@ -199,7 +200,7 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
                     "config_groups": {"a": {"weights": None}},
                 }
             },
-            "weights of one num_bits",
+            "weights of a num_bits each",
         ),
         ({"quantization_config": {"quant_method": "magic"}}, "'magic' is not described"),
         ({"quantization_config": {"quant_method": "gptq", "bits": -4}}, "bits=-4"),
@@ -212,6 +213,179 @@ def test_a_config_that_does_not_do_is_refused_naming_the_field(
     change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
+        describe_model(LLAMA_70B | change, name="m")
+
+
+FP8: dict[str, Any] = {"quant_method": "fp8"}
+_405B: dict[str, Any] = LLAMA_70B | {
+    "num_hidden_layers": 126,
+    "hidden_size": 16384,
+    "num_attention_heads": 128,
+    "intermediate_size": 53248,
+    "vocab_size": 128256,
+}
+_WIDE_405B = [
+    *(f"model.layers.{layer}.self_attn" for layer in range(126)),
+    *(f"model.layers.{n}.mlp.{p}_proj" for n in (0, 125) for p in ("gate", "up", "down")),
+    "lm_head",
+]
+
+
+def weight_bytes(quantization: dict[str, Any], config: dict[str, Any] = LLAMA_70B) -> float:
+    return describe_model(config | {"quantization_config": quantization}, name="m").weight_bytes
+
+
+def test_modules_that_stay_wide_are_counted_wide() -> None:
+    """Meta's 405B in fp8 leaves attention and the first and last MLP in 16 bits: 16 % of it."""
+    attention = 126 * 16384 * 128 * 2 * (128 + 8)
+    wide = attention + 2 * 3 * 16384 * 53248
+    layers = attention + 126 * 3 * 16384 * 53248
+    found = weight_bytes(FP8 | {"modules_to_not_convert": _WIDE_405B}, _405B)
+    assert found == pytest.approx(1 + wide / layers)
+
+
+@pytest.mark.parametrize(
+    "wide",
+    [
+        {"modules_to_not_convert": ["self_attn"]},
+        {"ignored_layers": [f"layers.{n}.self_attn.{p}_proj" for n in range(80) for p in "qkvo"]},
+        {"ignore": ["re:.*self_attn.*", "lm_head"]},
+        {"exclude_modules": ["model.layers.*.self_attn*", "lm_head"]},
+        {"llm_int8_skip_modules": [f"layers.{n}.self_attn" for n in range(80)]},
+        {"quant_method": "gptq", "bits": 8, "group_size": -1, "dynamic": {"-:.*self_attn.*": {}}},
+        {
+            "quant_method": "gptq",
+            "bits": 8,
+            "group_size": -1,
+            "modules_in_block_to_quantize": [["mlp.up_proj", "mlp.gate_proj"], ["mlp.down_proj"]],
+        },
+    ],
+    ids=lambda wide: next(iter(set(wide) - {"quant_method", "bits", "group_size"})),
+)  # fmt: skip
+def test_every_way_to_name_modules_that_stay_wide_is_understood(wide: dict[str, Any]) -> None:
+    model = describe_model(LLAMA_70B | KNOWN | {"quantization_config": FP8 | wide}, name="m")
+    share = model.attention_params / model.layer_params
+    assert model.weight_bytes == pytest.approx(1 + share)
+    assert not model.assumptions
+
+
+def test_groups_of_different_bits_are_counted_apart_and_what_meets_nothing_is_named() -> None:
+    groups = {
+        "group_0": {"targets": ["Linear"], "weights": {"num_bits": 4}},
+        "group_1": {"targets": ["re:.*down_proj"], "weights": {"num_bits": 8}},
+    }
+    found = {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": ["blob.3"]}
+    model = describe_model(LLAMA_70B | {"quantization_config": found}, name="m")
+    down = model.hidden * model.intermediate / model.layer_params
+    assert model.weight_bytes == pytest.approx(0.5 + 0.5 * down)
+    assert any("none of the layers' matrices: blob.3" in note for note in model.assumptions)
+
+
+def test_kv_is_counted_as_the_checkpoint_asks() -> None:
+    scheme = FP8 | {"kv_cache_scheme": {"num_bits": 8, "type": "float"}}
+    assert describe_model(LLAMA_70B | {"quantization_config": scheme}, name="m").kv_bytes == 1
+    both = describe_model(LLAMA_70B | {"quantization_config": scheme}, name="m", kv_dtype="half")
+    assert both.kv_bytes == 2
+
+
+CHATGLM3: dict[str, Any] = {
+    "model_type": "chatglm",
+    "num_layers": 28,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "kv_channels": 128,
+    "ffn_hidden_size": 13696,
+    "padded_vocab_size": 65024,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "seq_length": 8192,
+}
+LING_LITE: dict[str, Any] = {
+    "model_type": "bailing_moe",
+    "num_hidden_layers": 28,
+    "hidden_size": 2048,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "intermediate_size": 5632,
+    "moe_intermediate_size": 1408,
+    "num_experts": 64,
+    "num_experts_per_tok": 6,
+    "num_shared_experts": 2,
+    "first_k_dense_replace": 0,
+    "vocab_size": 126464,
+}
+HUNYUAN_LARGE: dict[str, Any] = {
+    "model_type": "hunyuan",
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "attention_head_dim": 128,
+    "intermediate_size": 3072,
+    "moe_intermediate_size": [3072] * 32,
+    "num_experts": 64,
+    "moe_topk": [8] * 32,
+    "num_shared_expert": [1] * 32,
+    "use_mixed_mlp_moe": True,
+    "vocab_size": 128167,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "published", "kv_bytes"),
+    [
+        pytest.param(CHATGLM3, 6.24e9, 28 * 2 * 2 * 128 * 2, id="ChatGLM3 6B"),
+        pytest.param(LING_LITE, 16.8e9, 28 * 2 * 4 * 128 * 2, id="Ling Lite"),
+        pytest.param(HUNYUAN_LARGE, 80.4e9, 32 * 2 * 8 * 128 * 2, id="Hunyuan A13B"),
+        pytest.param(
+            {"thinker_config": {"text_config": LLAMA_8B}}, 8.03e9, 32 * 2 * 8 * 128 * 2, id="nested"
+        ),
+    ],
+)
+def test_fields_with_other_names_count_as_what_they_are(
+    config: dict[str, Any], published: float, kv_bytes: int
+) -> None:
+    model = describe_model(config, name="m")
+    assert model.num_params == pytest.approx(published, rel=0.01)
+    assert model.kv_bytes_per_token == kv_bytes
+    assert not any("not understood" in note for note in model.assumptions)
+
+
+def test_fields_that_may_size_something_and_are_not_read_are_noted_by_name() -> None:
+    novel = {"adapter_rank": 64, "num_memory_slots": 8, "initializer_range": 0.02, "mlp_ratio": 4.0}
+    (note,) = describe_model(LLAMA_70B | KNOWN | novel, name="m").assumptions
+    assert "adapter_rank=64, num_memory_slots=8, mlp_ratio=4.0" in note
+    tower = {"vision_config": {"hidden_size": 1024}, "num_nextn_predict_layers": 1}
+    notes = describe_model(LLAMA_70B | KNOWN | tower, name="m").assumptions
+    assert [note.split(":")[0].split(" ")[0] for note in notes] == [
+        "vision_config",
+        "num_nextn_predict_layers=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attn_type_list": [0, 1] * 40},
+        {"full_attention_interval": 4},
+        {"residual_moe": True},
+        {"num_kv_shared_layers": 10},
+        {"cla_share_factor": 2},
+        {"v_head_dim": 96},
+        {"num_attention_heads": [64] * 79 + [32]},
+        {"hidden_size_per_layer_input": 256},
+        {"quantization_config": FP8 | {"modules_to_not_convert": 5}},
+        {"quantization_config": FP8 | {"ignore": ["re:("]}},
+        {"quantization_config": FP8 | {"ignore": ["a*"] * 10_000 + [f"{n}*" for n in range(999)]}},
+        {"quantization_config": {"quant_method": "modelopt", "quant_algo": "W9"}},
+        {"quantization_config": FP8 | {"kv_cache_quant_algo": "FP3"}},
+    ],
+)
+def test_what_is_known_and_not_described_is_refused_by_name(change: dict[str, Any]) -> None:
+    name = next(iter(change))
+    with pytest.raises(ModelError, match=name):
         describe_model(LLAMA_70B | change, name="m")
 
 

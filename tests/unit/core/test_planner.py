@@ -37,7 +37,7 @@ def test_over_pcie_it_prefills_pipelined_and_decodes_with_more_tensor_parallelis
     assert plan.best.prefill.pipeline > plan.best.decode.pipeline
     assert plan.best.decode.tensor > plan.best.prefill.tensor
     assert plan.gain is not None
-    assert plan.gain > 1.1
+    assert plan.gain > 1.03
     assert plan.best == plan.pairs[0]
     assert f"over the best static layout, {plan.static[0]}" in plan.reason
 

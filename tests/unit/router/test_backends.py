@@ -1,37 +1,44 @@
 """Workers come and go; what a vanished one still owes is broken off."""
 
 import asyncio
+from functools import partial
 
-import aiohttp
 import pytest
-from aiohttp.test_utils import BaseTestServer, TestServer
+from aiohttp.test_utils import TestServer
 
-from seesaw_router import backends as module
-from seesaw_router.backends import Backend, Backends, Target
+from seesaw_router.backend import Backend, Target
+from seesaw_router.backends import Backends
+from seesaw_router.connections import Connections, open_connections
+from seesaw_router.following import Pace, follow
 from stand_in.engine import Engine, application
 
 
-async def follow(server: BaseTestServer, http: aiohttp.ClientSession) -> tuple[Backends, Backend]:
-    backends = Backends(http, on_change=lambda: None)
-    backends.become([Target(name="a", url=str(server.make_url("")).rstrip("/"))])
+def known(url: str, connections: Connections, pace: Pace) -> Backends:
+    backends = Backends(connections, follow=partial(follow, pace=pace), on_change=lambda: None)
+    backends.become([Target(name="a", url=url.rstrip("/"))])
+    return backends
+
+
+async def until_serving(backends: Backends) -> Backend:
     async with asyncio.timeout(5):
         while not backends.serving():
             await asyncio.sleep(0.01)
-    return backends, backends.named("a")
+    return backends.named("a")
 
 
 async def stream(backend: Backend, begun: asyncio.Event) -> None:
     body = {"prompt": "x", "max_tokens": 5000, "stream": True}
     url = f"{backend.target.url}/v1/completions"
-    async with backend.asked(), backend.http.post(url, json=body) as response:
+    async with backend.asked(), backend.connections.requests.post(url, json=body) as response:
         async for _ in response.content:
             begun.set()
 
 
 async def test_a_worker_that_is_known_no_more_ends_what_it_was_asked() -> None:
     engine = Engine("m", 0.01)
-    async with TestServer(application(engine)) as server, aiohttp.ClientSession() as http:
-        backends, backend = await follow(server, http)
+    async with TestServer(application(engine)) as server, open_connections() as connections:
+        backends = known(str(server.make_url("")), connections, Pace())
+        backend = await until_serving(backends)
         begun = asyncio.Event()
         asking = asyncio.create_task(stream(backend, begun))
         await begun.wait()
@@ -44,8 +51,9 @@ async def test_a_worker_that_is_known_no_more_ends_what_it_was_asked() -> None:
 
 async def test_a_worker_that_is_going_takes_nothing_new_and_ends_what_it_has() -> None:
     engine = Engine("m", 0.0001)
-    async with TestServer(application(engine)) as server, aiohttp.ClientSession() as http:
-        backends, backend = await follow(server, http)
+    async with TestServer(application(engine)) as server, open_connections() as connections:
+        backends = known(str(server.make_url("")), connections, Pace())
+        backend = await until_serving(backends)
         begun = asyncio.Event()
         asking = asyncio.create_task(stream(backend, begun))
         await begun.wait()
@@ -56,23 +64,15 @@ async def test_a_worker_that_is_going_takes_nothing_new_and_ends_what_it_has() -
         await backends.close()
 
 
-async def test_a_worker_whose_node_vanished_is_broken_off_after_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_worker_whose_node_vanished_is_broken_off_after_a_while() -> None:
     """A server that takes connections and says nothing any more stands for a lost node."""
-    monkeypatch.setattr(module, "_SILENCE_S", 0.2)
-    monkeypatch.setattr(module, "_DEAD_S", 0.5)
-    monkeypatch.setattr(module, "_RETRY_S", 0.05)
+    pace = Pace(silence_s=0.5, dead_s=1.0, retry_s=0.05)
     engine = Engine("m", 0.01)
-    async with TestServer(application(engine)) as server, aiohttp.ClientSession() as http:
+    async with TestServer(application(engine)) as server, open_connections() as connections:
         proxy = await asyncio.start_server(lambda r, w: pipe(r, w, server.port), "127.0.0.1", 0)
         port = proxy.sockets[0].getsockname()[1]
-        backends = Backends(http, on_change=lambda: None)
-        backends.become([Target(name="a", url=f"http://127.0.0.1:{port}")])
-        async with asyncio.timeout(5):
-            while not backends.serving():
-                await asyncio.sleep(0.01)
-        backend, begun = backends.named("a"), asyncio.Event()
+        backends = known(f"http://127.0.0.1:{port}", connections, pace)
+        backend, begun = await until_serving(backends), asyncio.Event()
         backend.sent(1, 10)
         asking = asyncio.create_task(stream(backend, begun))
         await begun.wait()

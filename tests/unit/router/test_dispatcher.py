@@ -21,6 +21,15 @@ class Worker:
     def serving(self) -> list[Any]:
         return [self] if self.serves else []
 
+    def trusted(self) -> list[Any]:
+        return self.serving()
+
+    def to_try(self) -> None:
+        return None
+
+    def why_none_serves(self) -> str:
+        return "a: it does not"
+
     def named(self, _name: str) -> Any:
         return self
 
@@ -46,6 +55,7 @@ async def test_a_client_that_goes_just_as_its_turn_comes_harms_nobody() -> None:
         policy=WavePolicy(),
         backends=lambda: worker,
         max_queued=10,
+        max_unserved_s=60.0,
         metrics=Metrics(CollectorRegistry()),
     )
 
@@ -64,4 +74,33 @@ async def test_a_client_that_goes_just_as_its_turn_comes_harms_nobody() -> None:
     await asyncio.wait_for(stays, 5)
     assert not running.done()
     assert (len(dispatcher), worker.running) == (0, set())
+    running.cancel()
+
+
+class OddOnce(Worker):
+    """Raises where nothing should, the first time."""
+
+    def replica(self) -> Replica:
+        if not self.running and not self.serves_again:
+            self.serves_again = True
+            raise KeyError("phase")
+        return super().replica()
+
+    serves_again = False
+
+
+async def test_a_step_that_fails_does_not_end_the_dispatcher() -> None:
+    worker: Any = OddOnce()
+    worker.serves = True
+    dispatcher = Dispatcher(
+        policy=WavePolicy(),
+        backends=lambda: worker,
+        max_queued=10,
+        max_unserved_s=60.0,
+        metrics=Metrics(CollectorRegistry()),
+    )
+    running = asyncio.create_task(dispatcher.run())
+    async with asyncio.timeout(5), dispatcher.place(10, frozenset()) as placed:
+        assert placed.backend is worker
+    assert not running.done()
     running.cancel()

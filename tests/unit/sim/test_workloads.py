@@ -17,7 +17,7 @@ AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 
 
 def test_an_azure_trace_is_read_with_the_first_request_at_zero() -> None:
-    first, second = read_trace(AZURE, source="azure.csv")
+    first, second = read_trace(AZURE, source="azure.csv").requests
     assert (first.prompt_tokens, first.output_tokens, first.arrival_s) == (374, 44, 0.0)
     assert second.arrival_s == pytest.approx(4.314579)
 
@@ -32,7 +32,7 @@ def test_moments_of_one_zone_are_as_far_apart_with_a_fraction_as_without(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
         f"2024-03-10 01:59:59.5000000{zone},1,1\n2024-03-10 03:00:00{zone},1,1\n"
     )
-    _, second = read_trace(text, source="t.csv")
+    _, second = read_trace(text, source="t.csv").requests
     monkeypatch.undo()
     time.tzset()
     assert second.arrival_s == pytest.approx(3600.5)
@@ -40,7 +40,7 @@ def test_moments_of_one_zone_are_as_far_apart_with_a_fraction_as_without(
 
 def test_a_trace_in_seconds_is_sorted_by_arrival() -> None:
     text = "arrival_s,prompt_tokens,output_tokens\n7.5,10,1\n2.5,20,2\n"
-    assert [r.prompt_tokens for r in read_trace(text, source="t.csv")] == [20, 10]
+    assert [r.prompt_tokens for r in read_trace(text, source="t.csv").requests] == [20, 10]
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,44 @@ def test_a_trace_in_seconds_is_sorted_by_arrival() -> None:
     [
         ("arrival_s,prompt_tokens\n0,1\n", "no column output_tokens"),
         ("arrival_s,prompt_tokens,output_tokens\n0,,1\n", "line 2: prompt_tokens='' must be"),
-        ("arrival_s,prompt_tokens,output_tokens\n0,1,0\n", "line 2: output_tokens='0' must be"),
+        ("arrival_s,prompt_tokens,output_tokens\n0,1,1.5\n", "line 2: output_tokens='1.5' must"),
+        ("arrival_s,prompt_tokens,output_tokens\n0,1,0\n", "1 requests, all without prompt or"),
+        ('{"timestamp": 0, "input_length": 9}\n', "line 1: no field output_tokens"),
+        ('{"timestamp": 0, "input_length": 9,\n', "line 1 is not JSON"),
         ("arrival_s,prompt_tokens,output_tokens\nsoon,1,1\n", "line 2: arrival_s='soon' must be"),
         ("arrival_s,prompt_tokens,output_tokens\n0,1\n", "line 2: output_tokens is missing"),
-        ("arrival_s,prompt_tokens,output_tokens\n", "no requests after the header"),
+        ("arrival_s,prompt_tokens,output_tokens\n", "no requests"),
         ("", "the header has nothing"),
     ],
 )
 def test_a_trace_with_holes_is_refused_naming_line_and_column(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_trace(text, source="t.csv")
+
+
+def test_published_forms_are_told_apart_with_their_units() -> None:
+    """Each has a second request 3 s after the first; one row has no output and is left out."""
+    burst = (
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\r\n"
+        '5,ChatGPT,472,18,490,Conversation log\r\n8,"GPT-4",30.0,0,30,API log\r\n'
+        "8,GPT-4,30.0,7,37,API log\r\n"
+    )
+    mooncake = (
+        '{"timestamp": 3000, "input_length": 30, "output_length": 7, "hash_ids": [0]}\n\n'
+        '{"timestamp": 0, "input_length": 472, "output_length": 18, "hash_ids": [0, 1]}\n'
+    )
+    epoch = "timestamp,input_tokens,output_tokens\n1700000000000,472,18\n1700000003000,30,7\n"
+    for text, unit in ((burst, "seconds"), (mooncake, "milliseconds"), (epoch, "milliseconds")):
+        trace = read_trace("\ufeff" + text, source="t")
+        found = [(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in trace.requests]
+        assert found == [(0.0, 472, 18), (3.0, 30, 7)]
+        assert f"times of arrival in {unit}, over 3 s" in trace.notes[0]
+    assert (
+        "1 requests without prompt or output tokens are left out"
+        in (read_trace(burst, source="t").notes[1])
+    )
+    forced = read_trace(epoch.replace("17000000", ""), source="t", time_unit="ms")
+    assert forced.requests[1].arrival_s == 3.0
 
 
 def test_lengths_have_the_median_and_the_percentile_asked_for() -> None:

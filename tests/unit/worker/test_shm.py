@@ -71,7 +71,7 @@ def test_a_folder_that_never_got_its_name_goes_after_a_while(
     tmp_path: Path, age_s: int, stays: bool
 ) -> None:
     path = tmp_path / ".seesaw-7-0123abcd"
-    path.mkdir()
+    path.mkdir(mode=0o700)
     os.utime(path, (time.time() - age_s,) * 2)
     RunFolder.create(tmp_path).close()
     assert path.exists() == stays

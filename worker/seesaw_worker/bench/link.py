@@ -21,7 +21,8 @@ from typing import Any, Self
 import psutil
 
 from seesaw_core.errors import EngineDiedError
-from seesaw_worker.supervisor import descendants, end_all, mapped_segments, remove_segments
+from seesaw_worker.segments import mapped_segments, remove_segments
+from seesaw_worker.supervisor import descendants, end_all
 
 _START_S = 600.0
 _ANSWER_S = 600.0

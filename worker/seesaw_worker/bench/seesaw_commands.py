@@ -225,6 +225,7 @@ class SeesawCommands:
                 self._entries[self._count % len(self._entries)]
             )
             ticket = BufferTicket(key=entry.key, num_tokens=entry.num_tokens, blocks=entry.blocks)
+            self._llm.controller.expect_loading(key, entry.key)
         request = self._bare_request(key, ticket.num_tokens + 1 if ticket else 1)
         await self._llm.cores.decode.add_request_async(requests.for_decode(request, ticket))
 

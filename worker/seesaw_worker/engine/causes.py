@@ -6,12 +6,13 @@ it was raised; this keeps it, one line each, in a file that the supervisor remov
 
 import contextlib
 import logging
-import os
 import time
 from pathlib import Path
 
-CAUSES_VARIABLE = "SEESAW_CAUSES"
+from seesaw_worker.traces import Traces
+
 BROKEN_FILE = "broken"
+_CAUSES_FILE = "causes"
 FATAL = (
     "WorkerProc failed",  # to start, or for good
     "WorkerProc hit an exception.",
@@ -21,6 +22,7 @@ FATAL = (
 """How vLLM's log messages begin that come with the exception an engine's process ends with."""
 
 _LONGEST = 600
+_RECENT_S = 30.0  # an older cause is about something that this worker has survived
 
 
 class _Keeper(logging.Handler):
@@ -45,25 +47,31 @@ class _Keeper(logging.Handler):
 
 def keep_causes() -> None:
     """In an engine's process: keep what its end will be about. Once a process."""
-    path = os.environ.get(CAUSES_VARIABLE)
-    if path is not None:
-        logging.getLogger("vllm").addHandler(_Keeper(Path(path)))
+    if (traces := Traces.current()) is not None:
+        logging.getLogger("vllm").addHandler(_Keeper(traces.folder / _CAUSES_FILE))
 
 
 def keep_last_word(line: str) -> None:
     """In the server: what the supervisor shall say last, below all that the dying print."""
-    path = os.environ.get(CAUSES_VARIABLE)
-    if path is not None:
+    if (traces := Traces.current()) is not None:
         with contextlib.suppress(OSError):
-            Path(path).with_name(BROKEN_FILE).write_text(f"{line}\n")
+            (traces.folder / BROKEN_FILE).write_text(f"{line}\n", errors="backslashreplace")
 
 
 def first_cause(within_s: float) -> str | None:
     """The first cause that any process gave in the last ``within_s`` seconds."""
-    path = os.environ.get(CAUSES_VARIABLE)
+    traces = Traces.current()
+    if traces is None:
+        return None
     with contextlib.suppress(OSError, ValueError):
-        for line in Path(path).read_text(errors="replace").splitlines() if path else ():
+        for line in (traces.folder / _CAUSES_FILE).read_text(errors="replace").splitlines():
             at_s, _, cause = line.partition(" ")
             if time.monotonic() - float(at_s) <= within_s:
                 return cause
     return None
+
+
+def with_cause(what: str) -> str:
+    """What happened, with the exception that began it, if an engine's process told."""
+    cause = first_cause(within_s=_RECENT_S)
+    return f"{what}: {cause}" if cause else what

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -13,16 +14,19 @@ from seesaw_core.costs import prefill_pool_tokens
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape, check_pair
 from seesaw_core.weights import TensorInfo, arena_bytes
+from seesaw_worker.blame import name_the_flag
 from seesaw_worker.control import Role
+from seesaw_worker.engine.attention import choose_block_size
 from seesaw_worker.engine.limits import (
     refuse_cache_settings,
-    refuse_flags,
-    refuse_formats,
     refuse_models,
+    refuse_quantization,
 )
 from seesaw_worker.engine.processes import BIND_VARIABLE, divide_cores
 from seesaw_worker.engine.settings import EngineSettings, WeightsMode
+from seesaw_worker.engine.shared_memory import check_shared_memory
 from seesaw_worker.engine.sizes import (
+    Parts,
     Sizes,
     at_least_gib,
     divide_memory,
@@ -30,12 +34,15 @@ from seesaw_worker.engine.sizes import (
 )
 from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import GIB, check_room
+from seesaw_worker.shm import GIB
+from seesaw_worker.traces import Traces
 from seesaw_worker.weights.loader import LOAD_FORMAT
 
 _ARENA_SLACK = 1.02
 _ARENA_SLACK_BYTES = 8 << 20
+_GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+_RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +61,32 @@ def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
         os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
         if settings.decode.num_devices > 1 and args.worker_cls == "auto":
             args.worker_cls = "seesaw_worker.engine.plain_worker.PlainCpuWorker"
-    return _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
+    config = _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
+    traces = Traces.current()
+    for transfer in (config.kv_transfer_config, config.ec_transfer_config):
+        if traces is not None and transfer is not None and _GIVEN_AT_RANDOM(transfer.engine_id):
+            transfer.engine_id = f"{traces.mark}{transfer.engine_id}"  # it names shared memory
+    return config
+
+
+def choose_model_runner() -> None:
+    """Take vLLM's first model runner on devices of their own, unless the user names one.
+
+    vLLM's default wherever Triton works is the second, which no test of re-sharding has run: it
+    needs Triton, which the CPU build lacks.
+    """
+    if not current_platform.is_cpu():
+        os.environ.setdefault(_RUNNER_VARIABLE, "0")
 
 
 def probe(args: AsyncEngineArgs) -> VllmConfig:
     """A configuration on one device, to learn the model's shape before any layout is tried.
 
-    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for flags
-    that re-sharding does not go with.
+    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for ways of
+    quantization that re-sharding does not go with.
     """
-    refuse_flags(args)
+    refuse_quantization(args)
+    choose_model_runner()
     return _create(_with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
 
 
@@ -80,13 +103,12 @@ def engine_configs(
     Raises: LayoutError, UnsupportedError, CapacityError.
     """
     check_pair(settings.prefill, settings.decode, shape)
-    refuse_formats(args, settings.weights)
     decode_args = _with_layout(args, settings.decode)
     probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
     refuse_models(probe_config)
     refuse_cache_settings(probe_config)
-    block_size = probe_config.cache_config.block_size
+    block_size = choose_block_size(probe_config)
     page_bytes = 2 * block_size * shape.head_dim * kv_item_bytes(probe_config)
     block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes
     num_blocks = int(settings.kv_buffer_gib * GIB) // block_bytes
@@ -103,25 +125,23 @@ def engine_configs(
         if settings.weights is WeightsMode.SHARED
         else (0,) * settings.decode.num_devices
     )
-    check_room(
-        settings.shm_dir,
-        num_blocks * block_bytes + sum(arenas),
-        for_what="the KV buffer and the weights arenas",
-        flag="--kv-buffer-gib",
-    )
+    check_shared_memory(settings, num_blocks * block_bytes, sum(arenas))
     model_len = probe_config.model_config.max_model_len
     prefill_len = min(model_len, num_blocks * block_size + 1)
     sizes = divide_memory(
         settings,
         probe_config,
-        buffer_bytes=num_blocks * block_bytes,
-        arenas=arenas,
-        prefill_tokens=prefill_pool_tokens(
-            settings.prefill,
-            prefill_len,
-            int(probe_config.scheduler_config.max_num_batched_tokens),
+        Parts(
+            buffer_bytes=num_blocks * block_bytes,
+            arenas=arenas,
+            prefill_tokens=prefill_pool_tokens(
+                settings.prefill,
+                prefill_len,
+                int(probe_config.scheduler_config.max_num_batched_tokens),
+            ),
+            block_bytes=block_bytes,
+            block_size=block_size,
         ),
-        block_bytes=block_bytes,
     )
     common = EngineSettings(
         role=Role.DECODE,
@@ -137,19 +157,18 @@ def engine_configs(
         num_buffer_blocks=num_blocks,
         cores=_cores(settings.decode.num_devices),
         verify_kv=settings.verify_kv,
+        always_replay=settings.always_replay,
     )
     decode_args = _seesaw_args(decode_args, common)
-    decode_args.kv_cache_memory_bytes = sizes.decode_pool_bytes
+    _give_memory(decode_args, sizes.decode_pool_bytes, sizes.decode_share)
     prefill_args = _seesaw_args(
         _with_layout(args, settings.prefill), dataclasses.replace(common, role=Role.PREFILL)
     )
-    prefill_args.kv_cache_memory_bytes = sizes.prefill_pool_bytes
+    _give_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
     prefill_args.max_model_len = prefill_len
-    prefill_args.block_size = block_size
     prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
     prefill_args.disable_log_stats = True
     prefill_args.enable_lora = False
-    prefill_args.kv_events_config = None
     prefill_args.num_gpu_blocks_override = None
     return EngineConfigs(
         prefill=_create(prefill_args, UsageContext.ENGINE_CONTEXT),
@@ -163,9 +182,18 @@ def _cores(num_devices: int) -> tuple[str, ...]:
     return divide_cores(num_devices) if current_platform.is_cpu() else ("",) * num_devices
 
 
+def _give_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) -> None:
+    args.kv_cache_memory_bytes = pool_bytes
+    if share is not None:
+        args.gpu_memory_utilization = share
+
+
 def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
-    with refusals():
-        return args.create_engine_config(usage_context=usage)
+    def create(args: AsyncEngineArgs) -> VllmConfig:
+        with refusals():
+            return args.create_engine_config(usage_context=usage)
+
+    return name_the_flag(args, vars(AsyncEngineArgs()), create)
 
 
 def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:
@@ -183,6 +211,7 @@ def _seesaw_args(args: AsyncEngineArgs, settings: EngineSettings) -> AsyncEngine
     return dataclasses.replace(
         args,
         worker_cls="seesaw_worker.engine.worker.SeesawWorker",
+        block_size=settings.block_size,
         load_format=LOAD_FORMAT if shared else args.load_format,
         additional_config=dict(args.additional_config or {}) | settings.to_additional_config(),
         kv_transfer_config=KVTransferConfig(

@@ -31,6 +31,12 @@ _REWRITES = frozenset(
 )
 
 
+def fail(core: AsyncMPClient) -> None:
+    """Let every request that waits for an engine's outputs end with an error, now."""
+    core.resources.engine_dead = True
+    core.outputs_queue.put_nowait(EngineDeadError())
+
+
 class TwoEngineClient:
     """Stands in for the ``engine_core`` of vLLM's ``AsyncLLM``."""
 
@@ -69,6 +75,9 @@ class TwoEngineClient:
     async def get_output_async(self) -> Any:
         outputs = await self.decode.get_output_async()
         self.controller.observe_outputs(outputs.outputs)
+        if outputs.scheduler_stats is not None:
+            # The buffer is no cache: what comes from it was computed for the request that loads it.
+            outputs.scheduler_stats.connector_prefix_cache_stats = None
         return outputs
 
     async def pause_scheduler_async(self, mode: Any = "abort", clear_cache: bool = True) -> None:
@@ -125,8 +134,7 @@ class TwoEngineClient:
     def fail(self) -> None:
         """Let every request that waits for outputs end with an error, now."""
         for core in (self.prefill, self.decode):
-            core.resources.engine_dead = True
-            core.outputs_queue.put_nowait(EngineDeadError())
+            fail(core)
 
     def shutdown(self, timeout: float | None = None) -> None:
         for core in (self.prefill, self.decode):

@@ -21,6 +21,8 @@ from seesaw_core.policy import Phase
 class EngineCore(Protocol):
     """What we need of vLLM's ``AsyncMPClient``."""
 
+    outputs_queue: "asyncio.Queue[Any]"
+
     async def add_request_async(self, request: Any) -> None: ...
     async def abort_requests_async(self, request_ids: list[str]) -> None: ...
     async def get_output_async(self) -> Any: ...
@@ -59,13 +61,14 @@ class Engines:
 
 
 class Handover:
-    """Carries out transitions and counts them.
+    """Carries out transitions and counts them; ``under_way`` is the number of a running one.
 
     Requires: one at a time, and the phases alternate.
     """
 
     def __init__(self, engines: Engines, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
+        self.under_way: int | None = None
         self._engines = engines
         self._now = clock
 
@@ -74,6 +77,7 @@ class Handover:
         old = self._engines.of(Phase.DECODE if to is Phase.PREFILL else Phase.PREFILL)
         new = self._engines.of(to)
         began = self._now()
+        self.under_way = self.count + 1
         pausing = asyncio.ensure_future(old.pause_scheduler_async("keep", False))
         acquiring = asyncio.ensure_future(new.collective_rpc_async("seesaw_acquire"))
         resuming = asyncio.ensure_future(new.resume_scheduler_async())
@@ -84,6 +88,7 @@ class Handover:
             acquired = self._now()
             await resuming
         finally:
+            self.under_way = None
             for part in (pausing, acquiring, resuming):
                 part.cancel()
         ended = self._now()

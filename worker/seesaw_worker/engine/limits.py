@@ -5,40 +5,14 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 
 from seesaw_core.errors import UnsupportedError
-from seesaw_worker.engine.settings import WeightsMode
 
 
-def refuse_flags(args: AsyncEngineArgs) -> None:
-    """Raises: UnsupportedError for flags that do not go with re-sharding, naming the way out."""
-    refused = {
-        "--kv-transfer-config": args.kv_transfer_config is not None,
-        "--speculative-config": args.speculative_config is not None,
-        "--enable-sleep-mode": bool(args.enable_sleep_mode),
-        "--weight-transfer-config": args.weight_transfer_config is not None,
-        "--enable-expert-parallel": bool(args.enable_expert_parallel),
-        "--quantization=torchao": args.quantization == "torchao",
-        "--quantization=bitsandbytes": args.quantization == "bitsandbytes",
-        "--worker-cls": args.worker_cls != "auto",
-        "--decode-context-parallel-size": args.decode_context_parallel_size > 1,
-        "--prefill-context-parallel-size": args.prefill_context_parallel_size > 1,
-    }
-    apart = {
-        "--data-parallel-size": args.data_parallel_size > 1,
-        "--nnodes": args.nnodes > 1,
-        "--distributed-executor-backend": args.distributed_executor_backend not in (None, "mp"),
-    }
-    for flag, is_set in (refused | apart).items():
-        if is_set:
-            hint = "run one worker per replica" if flag in apart else "use --reshard never"
-            raise UnsupportedError(f"{flag} does not go with re-sharding; drop it, or {hint}")
-
-
-def refuse_formats(args: AsyncEngineArgs, weights: WeightsMode) -> None:
-    """Raises: UnsupportedError for ways to load that have no host copy to refill from."""
-    if weights is WeightsMode.SHARED and args.load_format not in ("auto", "safetensors", "hf"):
+def refuse_quantization(args: AsyncEngineArgs) -> None:
+    """Raises: UnsupportedError for weights that a transition cannot lay anew."""
+    if args.quantization in ("torchao", "bitsandbytes"):
         raise UnsupportedError(
-            f"--load-format={args.load_format} has no host copy that both engines could share; "
-            "drop it, or use --weights resident"
+            f"--quantization={args.quantization} does not go with re-sharding: its weights cannot "
+            "be laid for another layout; drop it, or use --reshard never"
         )
 
 

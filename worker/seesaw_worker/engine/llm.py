@@ -7,8 +7,10 @@ from typing import Any
 
 import psutil
 from vllm.config import VllmConfig
+from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 from seesaw_core.errors import EngineDiedError
@@ -17,7 +19,7 @@ from seesaw_core.policy import Policy
 from seesaw_worker.control import ControlPage
 from seesaw_worker.engine.configs import EngineConfigs
 from seesaw_worker.engine.controller import Controller, Observer
-from seesaw_worker.engine.core_client import TwoEngineClient
+from seesaw_worker.engine.core_client import TwoEngineClient, fail
 from seesaw_worker.engine.handover import DecodeRoom, Engines
 from seesaw_worker.kv.buffer import create_buffer
 from seesaw_worker.kv.checksums import create_sums
@@ -26,11 +28,44 @@ from seesaw_worker.plugin import SERVER_PID_VARIABLE, register
 
 _WARM_UP_TOKENS = 512
 _QUEUED_STEPS = 2  # so that the step after this one is full as well
+_LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
 
 DeathCallback = Callable[[EngineDiedError], None]
 
 
-class SeesawLLM(AsyncLLM):
+class WatchedLLM(AsyncLLM):
+    """vLLM's engine client, healthy only as long as its engines go on.
+
+    ``is_stalled`` is set by who watches them.
+    """
+
+    is_stalled = False
+
+    async def check_health(self) -> None:
+        """Raises: EngineDeadError, which answers 503."""
+        if self.is_stalled:
+            raise EngineDeadError
+        await super().check_health()
+
+    def watched_cores(self) -> dict[str, AsyncMPClient]:
+        """The engines, by a name for messages."""
+        return {"the engine": self.engine_core}
+
+    def hand_over(self) -> int | None:
+        """The number of the hand-over between engines that runs now."""
+        return None
+
+    def expected_step_s(self) -> float:
+        """How long a step may take by what was measured at the start; 0 if nothing was."""
+        return 0.0
+
+    def fail(self) -> None:
+        """Let every request end with an error, now."""
+        for core in self.watched_cores().values():
+            fail(core)
+
+
+class SeesawLLM(WatchedLLM):
     """An ``EngineClient`` whose prompts may be prefilled by another engine.
 
     Call order: :func:`start_llm` makes it; ``shutdown`` ends it.
@@ -65,12 +100,35 @@ class SeesawLLM(AsyncLLM):
         for work in (self.controller.run(), failed):
             self._tasks.append(asyncio.create_task(death.watch_work(work)))
 
+    def watched_cores(self) -> dict[str, AsyncMPClient]:
+        return {
+            "the prefill engine": self.cores.prefill,
+            "the decode engine": self.cores.decode,
+        }
+
+    def hand_over(self) -> int | None:
+        return self.controller.transition_under_way
+
+    def expected_step_s(self) -> float:
+        costs = self.controller.costs
+        rates = (costs.prefill_tokens_per_s, costs.in_place_tokens_per_s)
+        tokens: int = self.configs.decode.scheduler_config.max_num_batched_tokens
+        return max((tokens / rate for rate in rates if rate), default=0.0)
+
     async def worker_facts(self) -> dict[str, list[dict[str, Any]]]:
         """``seesaw_info`` of every rank, by engine."""
         return {
             "prefill": await self.cores.prefill.collective_rpc_async("seesaw_info"),
             "decode": await self.cores.decode.collective_rpc_async("seesaw_info"),
         }
+
+    async def _add_request(self, request: EngineCoreRequest, *args: Any, **kwargs: Any) -> None:
+        """Leave nothing of a request that cannot be sent; vLLM would keep count of it for ever."""
+        try:
+            await super()._add_request(request, *args, **kwargs)
+        except BaseException:
+            self.output_processor.abort_requests([request.request_id], internal=True)
+            raise
 
     async def notify_kv_transfer_request_rejected(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is pinned elsewhere, and a request aborted at birth would leave no output."""
@@ -115,7 +173,9 @@ async def start_llm(
     controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_unix_server(
-        lambda reader, _: _follow_progress(reader, controllers, failed), settings.socket_path
+        lambda reader, _: _follow_progress(reader, controllers, failed),
+        settings.socket_path,
+        limit=_LONGEST_LINE,
     )
     prefill, llm = await _start_engines(configs, log_requests=log_requests, log_stats=log_stats)
     decode = llm.engine_core

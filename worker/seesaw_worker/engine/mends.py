@@ -4,10 +4,14 @@ Every one has a contract test that fails once vLLM has mended it itself, so that
 its reason. All are made inside Seesaw's own processes only.
 """
 
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seesaw_worker.shm import reserve
+from seesaw_worker.traces import SHM
+
+QUEUE_CHUNK_BYTES = 2 << 20
 _SPIN_S = 0.01
 _POLL_CAP_MS = 20
 _spin_s = _SPIN_S
@@ -40,18 +44,45 @@ def spin_when_idle(wanted: bool) -> None:
     _spin_s = _SPIN_S if wanted else 0.0
 
 
-def keep_rendezvous_in(folder: Path) -> None:
-    """Let the files by which ranks first meet lie in ``folder``, and so go with it.
+def name_rendezvous(new: Callable[[], Path]) -> None:
+    """Let ``new`` name the files by which ranks first meet, and so vLLM's collectives' memory.
 
-    Upstream they stay in the temporary directory for ever, one an engine.
+    Upstream both stay for ever, one file in the temporary directory and several segments in
+    ``/dev/shm`` for each engine, under names that nobody knows once its processes are gone.
     """
     from vllm.v1.executor import multiproc_executor, uniproc_executor
 
     def rendezvous() -> str:
-        return f"file://{folder}/vllm_dist_{uuid.uuid4().hex}"
+        return f"file://{new()}"
 
     for module in (multiproc_executor, uniproc_executor):
         module.get_file_store_init_method = rendezvous
+
+
+def reserve_message_queues() -> None:
+    """Let vLLM's message queues in shared memory be small, and have all of it from the start.
+
+    Upstream a queue is a sparse file of 24 to 240 MiB that fills as messages come: whoever fills
+    ``/dev/shm`` later ends the worker by SIGBUS. What a chunk cannot hold goes by vLLM's sockets,
+    as messages larger than a chunk always have.
+    """
+    from vllm.distributed.device_communicators.shm_broadcast import ShmRingBuffer
+
+    if getattr(ShmRingBuffer, "_seesaw_reserves", False):
+        return
+    make = ShmRingBuffer.__init__
+
+    def make_reserved(
+        self: Any, n_reader: int, max_chunk_bytes: int, max_chunks: int, name: str | None = None
+    ) -> None:
+        make(self, n_reader, min(max_chunk_bytes, QUEUE_CHUNK_BYTES), max_chunks, name)
+        if name is None:
+            memory = self.shared_memory
+            path = SHM / memory.name
+            reserve(memory._fd, memory.size, path=path, flag="--kv-buffer-gib")
+
+    ShmRingBuffer.__init__ = make_reserved
+    ShmRingBuffer._seesaw_reserves = True
 
 
 def keep_plain_weights() -> None:

@@ -22,6 +22,7 @@ PLAIN_PRELOAD = (
 )
 _PRELOAD = (
     "seesaw_worker.quiet",
+    "seesaw_worker.traces",
     *PLAIN_PRELOAD,
     "seesaw_worker.engine.worker",
     "seesaw_worker.kv.connector",

@@ -2,16 +2,23 @@
 
 import copy
 import time
-from typing import Any
+from array import array
+from collections.abc import Iterable
 
 import msgspec
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from seesaw_worker.kv.transfer import BufferTicket
 
 _TRANSFER = "kv_transfer_params"
+_ENCODER = MsgpackEncoder()
+_DECODER = MsgpackDecoder(EngineCoreRequest)
+
+Identity = tuple[bytes, str | None]
+"""The token ids of a prompt, and its cache salt: quick to hash, and to compare."""
 
 
 def num_prompt_tokens(request: EngineCoreRequest) -> int:
@@ -40,9 +47,21 @@ def carried_tokens(request: EngineCoreRequest) -> int | None:
     return len(request.prompt_token_ids) - 1
 
 
-def prompt_identity(request: EngineCoreRequest) -> Any:
+def check_transport(request: EngineCoreRequest) -> None:
+    """Send a request to an engine core and read it there, in thought.
+
+    vLLM meets what cannot be encoded when the request is sent, which for one that waits is long
+    after its caller has gone; what cannot be decoded ends the engine's input thread. Tensors
+    are left out: they never wait, and some ways of sending them work only once.
+    Raises: whatever either end would.
+    """
+    if request.prompt_embeds is None and not request.mm_features:
+        _DECODER.decode(_ENCODER.encode(request))
+
+
+def prompt_identity(request: EngineCoreRequest) -> Identity:
     """Equal for requests whose KV is the same."""
-    return (request.prompt_token_ids, request.cache_salt)
+    return array("q", request.prompt_token_ids or ()).tobytes(), request.cache_salt
 
 
 def for_prefill(
@@ -115,6 +134,13 @@ def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> Engin
     return msgspec.structs.replace(request, sampling_params=params)
 
 
+def failed(request_ids: Iterable[str]) -> EngineCoreOutputs:
+    """What an engine core tells of requests that ended in an error of their own."""
+    return EngineCoreOutputs(
+        outputs=[EngineCoreOutput(r, [], finish_reason=FinishReason.ERROR) for r in request_ids]
+    )
+
+
 def is_rejected(output: EngineCoreOutput) -> bool:
     """Whether a request ended in an error of its own."""
     return output.finish_reason is FinishReason.ERROR
@@ -128,3 +154,8 @@ def is_cut_short(output: EngineCoreOutput) -> bool:
 def is_prefilled(output: EngineCoreOutput) -> bool:
     """Whether a finished prefill has all of its KV in the buffer."""
     return output.finish_reason is FinishReason.LENGTH
+
+
+def num_cached_tokens(output: EngineCoreOutput) -> int:
+    """How many of a finished prefill's tokens the engine had in its prefix cache."""
+    return output.prefill_stats.num_cached_tokens if output.prefill_stats else 0

@@ -25,6 +25,7 @@ class EngineSettings:
 
     ``folder`` is the worker's run folder, ``server_pid`` the process whose death ends the
     engine's. ``arena_bytes`` and ``cores`` (CPU only, else empty) have one entry per device.
+    ``always_replay`` fills the arena even where both engines want the same bytes in it.
     """
 
     role: Role
@@ -40,6 +41,7 @@ class EngineSettings:
     num_buffer_blocks: int
     cores: tuple[str, ...]
     verify_kv: bool
+    always_replay: bool = False
 
     @property
     def layout(self) -> Layout:

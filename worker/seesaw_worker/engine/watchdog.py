@@ -6,19 +6,14 @@ import signal
 import threading
 from collections.abc import Callable
 
-import psutil
-
 from seesaw_worker.supervisor import (
     SUPERVISOR_PID_VARIABLE,
     adopt_orphans,
     descendants,
     end_all,
     is_tracker,
-    mapped_segments,
-    note_segments,
-    remove_folders,
-    remove_segments,
 )
+from seesaw_worker.traces import Traces, remove_memory
 
 ENDING = threading.RLock()
 """Held by the thread that ends this process and what is below it; all others wait, and so end.
@@ -31,13 +26,12 @@ has removed what only it had found.
 def end_with(pid: int) -> None:
     """Kill this process when process ``pid`` has died, whatever it is doing then.
 
-    It removes the shared memory that it has mapped first: whoever else would do so may be dead,
-    or may look a moment too late.
+    It removes the worker's shared memory first: whoever else would do so may be dead.
     """
 
     def end() -> None:
         try:
-            remove_segments(mapped_segments([psutil.Process()]))
+            remove_memory()
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -57,10 +51,9 @@ def clean_up_with_supervisor() -> None:
     def clean_up() -> None:
         with ENDING:
             try:
-                segments = mapped_segments([psutil.Process()])
                 kill_children()
-                remove_segments(segments)
-                remove_folders()
+                if (traces := Traces.current()) is not None:
+                    traces.remove()
             finally:
                 os._exit(1)
 
@@ -68,22 +61,13 @@ def clean_up_with_supervisor() -> None:
 
 
 def kill_children() -> None:
-    """End every process below this one, at once, and remove the shared memory that they mapped.
+    """End every process below this one, at once, and remove the worker's shared memory.
 
     Resource trackers end with this process.
     """
     with ENDING:
-        segments = mapped_segments(descendants())
         end_all(lambda: [p for p in descendants() if not is_tracker(p)])
-        remove_segments(segments)
-
-
-def note_what_is_mapped() -> None:
-    """Let the next start know what to remove if all of this worker is killed at once, now.
-
-    The supervisor looks every two seconds; this is for the moment when all has been mapped.
-    """
-    note_segments(mapped_segments([psutil.Process(), *descendants()]))
+        remove_memory()
 
 
 def _when_dead(pid: int, act: Callable[[], None]) -> None:

@@ -42,6 +42,7 @@ class SeesawWorker(BaseWorker):
         self._role = self._settings.role
         self._control = ControlPage(self._settings.folder, self._settings.layout.num_devices)
         self._fresh = False
+        self._is_warming_up = False
         self._stepped_ns = time.monotonic_ns()
         bind_to_cores(self._settings.cores[self.rank])
 
@@ -53,8 +54,19 @@ class SeesawWorker(BaseWorker):
             self._control.set_loaded(self.rank, self._role, 0)
         mends.make_stage_inputs(self.model_runner)
 
+    def compile_or_warm_up_model(self) -> Any:
+        """Warm up before anyone owns the device; vLLM's second runner does so by whole steps.
+
+        Their tokens are worth nothing: the arena may hold the other engine's weights.
+        """
+        self._is_warming_up = True
+        try:
+            return super().compile_or_warm_up_model()
+        finally:
+            self._is_warming_up = False
+
     def execute_model(self, scheduler_output: "SchedulerOutput") -> Any:
-        if not scheduler_output.total_num_scheduled_tokens:
+        if self._is_warming_up or not scheduler_output.total_num_scheduled_tokens:
             return super().execute_model(scheduler_output)
         self._control.require(self.rank, self._role)
         if self._fresh:
@@ -89,7 +101,8 @@ class SeesawWorker(BaseWorker):
         mends.spin_when_idle(True)
         plan = SharedArenaLoader.plan
         copied = 0
-        if plan is not None and not self._control.same_weights(self.rank):
+        needed = self._settings.always_replay or not self._control.same_weights(self.rank)
+        if plan is not None and needed:
             copied = plan.replay()
         self._fresh = True
         return copied, time.perf_counter() - start

@@ -98,6 +98,8 @@ def as_pages(layer_kv: torch.Tensor, *, num_heads: int, page_bytes: int) -> torc
         raise IntegrityError(
             f"vLLM's KV pool has shape {tuple(layer_kv.shape)} and strides "
             f"{layer_kv.stride()}, expected [blocks, {num_heads}, block_size, content] "
-            f"with {page_bytes} bytes for a head's block"
+            f"with {page_bytes} bytes for a head's block, in one piece (layout HND, or LBHNC); "
+            "unset VLLM_KV_CACHE_LAYOUT, choose another --attention-backend, or use "
+            "--reshard never"
         )
     return flat.view(num_blocks, num_heads, page_bytes).view(torch.int64)

@@ -22,6 +22,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 
 from seesaw_worker.control import Role
+from seesaw_worker.engine.attention import REQUIRED_LAYOUT
 from seesaw_worker.engine.settings import EngineSettings
 from seesaw_worker.kv.pages import Pages
 from seesaw_worker.kv.plans import LoadPlans, SavePlans
@@ -59,7 +60,19 @@ class SeesawConnector(KVConnectorBase_V1):
         elif settings.role is Role.PREFILL:
             self._plans = SavePlans(settings)
         else:
-            self._plans = LoadPlans(settings)
+            prefix_caching = bool(vllm_config.cache_config.enable_prefix_caching)
+            self._plans = LoadPlans(settings, prefix_caching=prefix_caching)
+
+    @classmethod
+    def get_required_kvcache_layout(
+        cls,
+        vllm_config: "VllmConfig",  # noqa: ARG003 - the same for every model
+    ) -> str | None:
+        """Heads before tokens in a block, so that a page is one piece.
+
+        The GPU's attentions take any layout, and would else be given one of tokens first.
+        """
+        return REQUIRED_LAYOUT
 
     # ---- the scheduler's half
 

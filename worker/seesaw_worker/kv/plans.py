@@ -73,8 +73,9 @@ class SavePlans:
 class LoadPlans:
     """The decode engine's scheduler half: who loads what, and when an entry is done with."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, *, prefix_caching: bool = True) -> None:
         self._block_size = settings.block_size
+        self._prefix_caching = prefix_caching
         self._sender = ProgressSender(settings.socket_path)
         self._unreleased: dict[str, BufferTicket] = {}
         self._loading: set[str] = set()
@@ -105,6 +106,7 @@ class LoadPlans:
         # Blocks that a sliding window has left behind are vLLM's null block 0: nobody reads them.
         pairs = [p for p in zip(ticket.blocks[start:stop], pool_blocks[start:stop]) if p[1]]
         self._loading.add(request_id)
+        self._count_cached(request, ticket)
         self._sender.send(Progress.LOADING, ticket.key, request_id)
         self._planned.append(
             BlockCopy(
@@ -130,6 +132,22 @@ class LoadPlans:
 
     def close(self) -> None:
         self._sender.close()
+
+    def _count_cached(self, request: "Request", ticket: BufferTicket) -> None:
+        """Report as cached what one engine alone would: what nobody had to compute.
+
+        vLLM counts all that a connector brings, which here was computed a moment ago, and for
+        this request. A prefix that either engine had in its cache, plain vLLM would have had.
+        Requires: vLLM has counted, which it does before it allocates.
+        """
+        stats = request.prefill_stats
+        if stats is not None:
+            cached = ticket.num_cached_tokens if self._prefix_caching else 0
+            stats.set(
+                num_prompt_tokens=stats.num_prompt_tokens,
+                num_local_cached_tokens=max(stats.num_local_cached_tokens, cached),
+                num_external_cached_tokens=0,
+            )
 
     def _release(self, request_id: str) -> None:
         ticket = self._unreleased.pop(request_id, None)

@@ -15,15 +15,25 @@ _KEY = "seesaw"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferTicket:
-    """A request's claim on the KV buffer: where the KV of its first tokens lies or will lie."""
+    """A request's claim on the KV buffer: where the KV of its first tokens lies or will lie.
+
+    Nothing was computed for the first ``num_cached_tokens``: a prefix cache had them, or an equal
+    prompt was prefilled at the same time.
+    """
 
     key: str
     num_tokens: int
     blocks: tuple[int, ...]
+    num_cached_tokens: int = 0
 
     def to_params(self) -> dict[str, Any]:
         """As vLLM's ``kv_transfer_params``."""
-        fields = {"key": self.key, "num_tokens": self.num_tokens, "blocks": list(self.blocks)}
+        fields = {
+            "key": self.key,
+            "num_tokens": self.num_tokens,
+            "blocks": list(self.blocks),
+            "num_cached_tokens": self.num_cached_tokens,
+        }
         return {_KEY: fields}
 
     @classmethod
@@ -32,7 +42,10 @@ class BufferTicket:
         if fields is None:
             return None
         return cls(
-            key=fields["key"], num_tokens=fields["num_tokens"], blocks=tuple(fields["blocks"])
+            key=fields["key"],
+            num_tokens=fields["num_tokens"],
+            blocks=tuple(fields["blocks"]),
+            num_cached_tokens=fields["num_cached_tokens"],
         )
 
 

@@ -17,6 +17,7 @@ from seesaw_core.planner import Question
 from seesaw_core.policy import Reshard
 from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Workload
+from seesaw_worker.planning.config_files import with_quantization
 from seesaw_worker.planning.defaults import with_defaults
 from seesaw_worker.planning.settings import Planning
 from seesaw_worker.refusals import one_line, refusals
@@ -185,7 +186,7 @@ def _config(model: str, revision: str | None) -> dict[str, Any]:
             f"{model}: its config.json, which --parallelism=auto plans from, cannot be read "
             f"({error}); give a checkpoint's folder, or check the name and the network"
         ) from error
-    return dict(config)
+    return with_quantization(config, folder) if folder.is_dir() else dict(config)
 
 
 def _num_devices() -> int:

@@ -70,6 +70,8 @@ class SharedArenaLoader(DefaultModelLoader):
         device.settle_arena(settings.folder, index, self._arena.used_bytes)
         live = [p.data for p in model.parameters() if p.numel()]
         plan = WeightsPlan(arena=self._arena, host=self._host, device=device, ops=ops, live=live)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()  # scratch of the plan's checks, as large as a region
         logger.info("weights of %s rank %d: %s", settings.role.title, index, plan.summary)
         type(self).plan = plan
         control.give_up(index, settings.role.other)

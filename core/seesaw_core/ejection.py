@@ -1,0 +1,228 @@
+"""Which workers get no requests for a while, since they fail where the others do not.
+
+A worker that fails at once is the least busy, and would attract all traffic. So each answer is
+counted, and a run of failures that would be improbable if the worker were like the others takes
+it out. It comes back slowly: one request to try it, then a growing share. What clients cause
+is the same on every worker, so nobody is taken out for it; and where everything fails,
+nobody is either.
+
+Pure: time is an argument. Source: the idea is that of outlier detection in Envoy.
+Deviation: runs are weighed against the other workers' rate, not against a fixed number.
+"""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import ceil
+
+from seesaw_core.errors import InputError
+from seesaw_core.rates import Mean
+
+_KEPT = 64  # outcomes of a worker that are compared
+_TYPICAL_S = 1.0  # before anything is measured
+_LEAST_SHARE = 0.1
+_EXPECTED_SHARE = 0.005  # of failures, where nothing is known of the others
+
+
+class Outcome(StrEnum):
+    """How a worker dealt with a request."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"  # 4xx: mostly the client's doing
+    FAILED = "failed"  # 5xx, a lost connection, or an answer that is no HTTP
+
+
+class Standing(StrEnum):
+    """Whether a worker gets requests."""
+
+    FULL = "full"
+    EJECTED = "ejected"
+    PROBING = "probing"  # the next request tries it
+    RETURNING = "returning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EjectionPolicy:
+    """When a worker is ejected, and how it comes back. Units: seconds.
+
+    max_share: the most of the workers that are ejected at once, rounded up; one always stays.
+    improbable: a run is a reason if it had at most this probability on any other worker.
+    min_run, min_refused_run: the shortest run of failures, and of refusals.
+    window_s: how long an answer is remembered.
+    first_s, longest_s: the first time out, and the longest; it doubles each time.
+    return_s: how long the share grows, once a request has succeeded.
+
+    Raises: InputError if the share is out of range.
+    """
+
+    max_share: float = 0.5
+    improbable: float = 1e-6
+    min_run: int = 3
+    min_refused_run: int = 6
+    window_s: float = 30.0
+    first_s: float = 5.0
+    longest_s: float = 30.0
+    return_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_share <= 1:
+            raise InputError(
+                f"--max-ejected-percent must be from 0 to 100, got {100 * self.max_share:g}"
+            )
+
+    def max_ejected(self, num_workers: int) -> int:
+        return max(0, min(num_workers - 1, ceil(self.max_share * num_workers)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ejection:
+    """A worker was ejected for ``for_s`` seconds, after so many answers of one kind in a row."""
+
+    outcome: Outcome
+    run: int
+    for_s: float
+
+    def __str__(self) -> str:
+        return f"{self.run} requests in a row {self.outcome} while others were answered"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Record:
+    """What is known of one worker."""
+
+    outcomes: deque[tuple[float, Outcome]] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    ejection: Ejection | None = None
+    num_ejections: int = 0
+    until_s: float = 0.0  # ejected
+    returning_s: float | None = None  # since
+    is_tried: bool = False  # the request that tries it is under way
+
+    def run(self, outcome: Outcome) -> int:
+        """How many of the last ones ended so."""
+        count = 0
+        for _, each in reversed(self.outcomes):
+            if each is not outcome:
+                break
+            count += 1
+        return count
+
+
+class Ejector:
+    """The book of all workers' answers.
+
+    Call order: :meth:`observe` for each answer; :meth:`try_begins` and :meth:`try_ends` around
+    the request that tries a worker; :meth:`forget` when a worker is gone.
+    """
+
+    def __init__(self, policy: EjectionPolicy) -> None:
+        self.policy = policy
+        self._records: dict[str, _Record] = {}
+        self._typical = Mean(half_life=32.0)
+
+    @property
+    def typical_s(self) -> float:
+        """How long a request takes that is answered."""
+        return self._typical.seconds or _TYPICAL_S
+
+    def ejection(self, name: str) -> Ejection | None:
+        """Why it has less than its full share; None if it has it."""
+        record = self._records.get(name)
+        return None if record is None else record.ejection
+
+    def standing(self, name: str, now_s: float) -> Standing:
+        record = self._records.get(name)
+        if record is None or record.ejection is None:
+            return Standing.FULL
+        if record.returning_s is not None:
+            is_back = now_s - record.returning_s >= self.policy.return_s
+            return Standing.FULL if is_back else Standing.RETURNING
+        if now_s < record.until_s or record.is_tried:
+            return Standing.EJECTED
+        return Standing.PROBING
+
+    def share(self, name: str, now_s: float) -> float:
+        """The share of a full worker's requests that it gets while it returns."""
+        record = self._records.get(name)
+        if record is None or record.ejection is None or record.returning_s is None:
+            return 1.0
+        return max(_LEAST_SHARE, min(1.0, (now_s - record.returning_s) / self.policy.return_s))
+
+    def took(self, seconds: float) -> None:
+        """A request that was answered took so long."""
+        self._typical.observe(seconds)
+
+    def try_begins(self, name: str) -> None:
+        self._records[name].is_tried = True
+
+    def try_ends(self, name: str) -> None:
+        """Requires: whatever came of it has been observed."""
+        if name in self._records:
+            self._records[name].is_tried = False
+
+    def forget(self, name: str) -> None:
+        self._records.pop(name, None)
+
+    def observe(
+        self, name: str, outcome: Outcome, *, now_s: float, among: Collection[str]
+    ) -> Ejection | None:
+        """Note an answer. Returns the ejection that it leads to. ``among``: all that serve."""
+        record = self._records.setdefault(name, _Record())
+        record.outcomes.append((now_s, outcome))
+        standing = self.standing(name, now_s)
+        if standing is Standing.EJECTED:
+            return self._tried(record, outcome, now_s) if record.is_tried else None
+        if standing is Standing.FULL:
+            self._forgive(record, now_s)
+        if outcome is Outcome.ANSWERED:
+            return None
+        run = record.run(outcome)
+        if not self._is_improbable(name, outcome, run, now_s):
+            return None
+        others = [n for n in among if n != name]
+        num_out = sum(
+            self.standing(n, now_s) in (Standing.EJECTED, Standing.PROBING) for n in others
+        )
+        if num_out >= self.policy.max_ejected(len(others) + 1):
+            return None
+        return self._eject(record, outcome, run, now_s)
+
+    def _tried(self, record: _Record, outcome: Outcome, now_s: float) -> Ejection | None:
+        assert record.ejection is not None, "it is ejected"
+        if outcome is Outcome.FAILED or outcome is record.ejection.outcome:
+            return self._eject(record, outcome, record.run(outcome), now_s)
+        record.returning_s = now_s
+        return None
+
+    def _eject(self, record: _Record, outcome: Outcome, run: int, now_s: float) -> Ejection:
+        for_s = min(self.policy.longest_s, self.policy.first_s * 2.0**record.num_ejections)
+        record.num_ejections = min(record.num_ejections + 1, 32)
+        record.until_s, record.returning_s = now_s + for_s, None
+        record.ejection = Ejection(outcome=outcome, run=run, for_s=for_s)
+        return record.ejection
+
+    def _forgive(self, record: _Record, now_s: float) -> None:
+        """Back with its full share; after as long again its times out are short again."""
+        if record.returning_s is None:
+            return
+        record.ejection = None
+        if now_s - record.returning_s > self.policy.return_s + self.policy.longest_s:
+            record.num_ejections, record.returning_s = 0, None
+
+    def _is_improbable(self, name: str, outcome: Outcome, run: int, now_s: float) -> bool:
+        """Whether such a run would hardly come about if it were like the others."""
+        least = self.policy.min_run if outcome is Outcome.FAILED else self.policy.min_refused_run
+        if run < least:
+            return False
+        since_s = now_s - self.policy.window_s
+        others = [
+            each
+            for other, record in self._records.items()
+            if other != name and self.standing(other, now_s) in (Standing.FULL, Standing.RETURNING)
+            for at_s, each in record.outcomes
+            if at_s >= since_s
+        ]
+        if outcome is Outcome.REFUSED and len(others) < least:
+            return False  # nothing shows that it is not the clients
+        rate = (_EXPECTED_SHARE + others.count(outcome)) / (1 + len(others))
+        return float(rate**run) <= self.policy.improbable

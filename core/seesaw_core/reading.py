@@ -1,0 +1,164 @@
+"""Reads what another part said: from JSON text to the types of :mod:`seesaw_core.messages`.
+
+Parts of several versions run side by side during a rollout, and a peer may say anything. So
+fields that are unknown are ignored, fields with a default may be missing, and whatever else
+does not fit is an error that names the field. All of it raises one exception, and nothing that
+it returns can surprise whoever folds it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import StrEnum
+from functools import cache, partial
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from seesaw_core.errors import MessageError
+from seesaw_core.messages import SIGNED, EventKind, TransitionEvent, WaveEvent, WorkerState
+
+Event = WorkerState | TransitionEvent | WaveEvent
+
+_T = TypeVar("_T")
+_MAX_NUMBER: Final = 2**63
+_SHOWN_CHARACTERS: Final = 40
+_TYPES: Final[dict[str, type[Event]]] = {
+    EventKind.STATE: WorkerState,
+    EventKind.TRANSITION: TransitionEvent,
+    EventKind.WAVE: WaveEvent,
+}
+
+
+def read_event(kind: str, text: bytes) -> Event | None:
+    """One event of ``/seesaw/events``; None for a kind that this version does not know.
+
+    Raises: MessageError.
+    """
+    message = _TYPES.get(kind)
+    return None if message is None else read_message(message, parse(text))
+
+
+def parse(text: bytes) -> Any:
+    """JSON as Python's values. Raises: MessageError, whatever the text."""
+    try:
+        return json.loads(text.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise MessageError("", f"is not UTF-8 (byte {error.start})") from error
+    except RecursionError as error:
+        raise MessageError("", "is nested too deeply") from error
+    except ValueError as error:
+        raise MessageError("", f"is not JSON ({error})") from error
+
+
+def read_message(kind: type[_T], data: object) -> _T:
+    """A message from decoded JSON. Raises: MessageError."""
+    return _read_dataclass(kind, "", data)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _read_dataclass(kind: type[_T], path: str, data: object) -> _T:
+    if not isinstance(data, Mapping):
+        raise _wrong(path, "an object", data)
+    values = {}
+    for name, (read, is_required) in _readers(cast("Any", kind)).items():
+        below = f"{path}.{name}" if path else name
+        if name in data:
+            values[name] = read(below, data[name])
+        elif is_required:
+            raise MessageError(below, "is missing")
+    return kind(**values)
+
+
+_Reader = Callable[[str, object], Any]
+
+
+@cache
+def _readers(kind: Any) -> dict[str, tuple[_Reader, bool]]:
+    """For each field of a message: how it is read, and whether it must be there."""
+    assert is_dataclass(kind), kind
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        f.name: (
+            _reader(hints[f.name]),
+            f.default is MISSING and f.default_factory is MISSING,
+        )
+        for f in fields(kind)
+    }
+
+
+def _reader(hint: Any, *, may_be_negative: bool = False) -> _Reader:
+    """How a value of this type is read. Covers the types that messages use, and no others."""
+    if get_origin(hint) is Annotated:
+        inner, *about = get_args(hint)
+        return _reader(inner, may_be_negative=SIGNED in about)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):
+        (present,) = (a for a in arguments if a is not NoneType)
+        read = _reader(present, may_be_negative=may_be_negative)
+        return lambda path, value: None if value is None else read(path, value)
+    if origin is tuple:
+        element = _reader(arguments[0])
+        return lambda path, value: tuple(
+            element(f"{path}[{i}]", each) for i, each in enumerate(_list(path, value))
+        )
+    if origin is dict:
+        element = _reader(arguments[1])
+        return lambda path, value: {
+            key: element(f"{path}.{key}", each) for key, each in _object(path, value).items()
+        }
+    if is_dataclass(hint):
+        message: type = cast("type", hint)
+        return lambda path, value: _read_dataclass(message, path, value)
+    if issubclass(hint, StrEnum):
+        return lambda path, value: _member(hint, path, value)
+    if hint is str:
+        return _str
+    least = -_MAX_NUMBER if may_be_negative else 0
+    return partial({int: _int, float: _float}[hint], least)
+
+
+def _int(least: int, path: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _MAX_NUMBER:
+        raise _wrong(path, f"a whole number of at least {least} and below 2**63", value)
+    return value
+
+
+def _float(least: int, path: str, value: object) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value < _MAX_NUMBER:  # type: ignore[operator]
+        raise _wrong(path, f"a number of at least {least} and below 2**63", value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _str(path: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong(path, "a string", value)
+    return value
+
+
+def _list(path: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong(path, "a list", value)
+    return value
+
+
+def _object(path: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(path, "an object", value)
+    return value
+
+
+def _member(kind: type[StrEnum], path: str, value: object) -> StrEnum:
+    if not isinstance(value, str) or value not in list(kind):
+        raise _wrong(path, " or ".join(kind), value)
+    return kind(value)
+
+
+def _wrong(path: str, wanted: str, value: object) -> MessageError:
+    shown = ascii(value) if not isinstance(value, list | dict) else f"a {type(value).__name__}"
+    if len(shown) > _SHOWN_CHARACTERS:
+        shown = shown[:_SHOWN_CHARACTERS] + "…"
+    return MessageError(path, f"must be {wanted}, is {shown}")

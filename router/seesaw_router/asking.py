@@ -1,0 +1,197 @@
+"""One request to one worker: sent, and its answer read, with everything that may go wrong typed.
+
+What matters to whoever tries again is what the worker may have done with the request: nothing
+(it was never sent), anything (the worker was lost while it had it), or it said no itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from enum import StrEnum
+
+import aiohttp
+from aiohttp.http_exceptions import TransferEncodingError
+from yarl import URL
+
+from seesaw_router.backend import Backend
+from seesaw_router.connections import Sending, sending
+from seesaw_router.exchange import Exchange
+
+_STALE_WITHIN_S = 1.0
+_LOOK_S = 0.5
+_SHOWN_CHARACTERS = 200
+_UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class Failure(StrEnum):
+    """Why a worker has not answered a request."""
+
+    UNREACHED = "unreached"  # nothing of the request was sent
+    LOST = "lost"
+    SILENT = "silent"
+    MALFORMED = "malformed"
+    UNAVAILABLE = "unavailable"  # it said so: 502, 503 or 504
+    ERROR = "error"  # it said so, and was only being tried
+
+    @property
+    def held_it(self) -> bool:
+        """Whether the worker had the request, and may have come to harm by it."""
+        return self in (Failure.LOST, Failure.SILENT, Failure.MALFORMED)
+
+
+class WorkerError(Exception):
+    """A worker has failed a request."""
+
+    def __init__(self, backend: Backend, failure: Failure, problem: str) -> None:
+        super().__init__(f"worker {backend.target.name} {problem}")
+        self.backend = backend
+        self.failure = failure
+
+    def last_of(self, num_workers: int) -> "WorkerError":
+        """It, where the request is given up since it may be what ends workers."""
+        problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
+        return WorkerError(
+            self.backend,
+            self.failure,
+            f"{problem}; {num_workers} attempts ended so while a worker had this request, and "
+            "it is not tried again",
+        )
+
+
+class Asking:
+    """One request to one worker.
+
+    Call order: :meth:`answer` once; inside its context :meth:`whole` once, or :meth:`part`
+    until it is empty. All raise WorkerError, for whatever is wrong with the worker or its answer.
+    """
+
+    def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
+        self._exchange = exchange
+        self._backend = backend
+        self._silence_s = silence_s
+        self._loop = asyncio.get_running_loop()
+        self._waits_since_s: float | None = None  # for a body
+        self._next_look: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The worker's answer, of which the head has come."""
+        try:
+            async with self._backend.asked():
+                response = await self._send()
+                try:
+                    self._check_head(response)
+                    self._look(response)
+                    yield response
+                finally:
+                    if self._next_look is not None:
+                        self._next_look.cancel()
+                    response.close()  # gives the connection back if all has been read
+        except ConnectionResetError as error:
+            raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
+
+    async def whole(self, response: aiohttp.ClientResponse) -> bytes:
+        """A short body."""
+        self._waits_since_s = self._loop.time()
+        try:
+            return await response.read()
+        except Exception as error:
+            raise self._typed(error) from error
+
+    async def part(self, response: aiohttp.ClientResponse) -> bytes:
+        """What has come of a body; empty at its end."""
+        self._waits_since_s = self._loop.time()
+        try:
+            return await response.content.readany()
+        except Exception as error:
+            raise self._typed(error) from error
+        finally:
+            self._waits_since_s = None  # the client's slowness is not the worker's
+
+    async def _send(self) -> aiohttp.ClientResponse:
+        """Send it. A kept connection that the worker closes just then has carried nothing.
+
+        If so it is sent once more, to the same worker; one that is gone by then was lost.
+        """
+        connections, used = self._backend.connections, Sending()
+        began_s = self._loop.time()
+        sending.set(used)
+        try:
+            return await self._request(connections.requests)
+        except WorkerError as error:
+            is_at_once = used.is_reused and self._loop.time() - began_s < _STALE_WITHIN_S
+            if error.failure is not Failure.LOST or not is_at_once or _has_said(error):
+                raise
+        try:
+            return await self._request(connections.fresh)
+        except WorkerError as gone:
+            if gone.failure is not Failure.UNREACHED:
+                raise
+            raise WorkerError(self._backend, Failure.LOST, "was lost") from gone
+
+    async def _request(self, http: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        exchange = self._exchange
+        try:
+            async with asyncio.timeout(self._silence_s):
+                return await http.request(
+                    exchange.method,
+                    URL(self._backend.target.url + exchange.target, encoded=True),
+                    data=exchange.body or None,
+                    headers=exchange.headers,
+                    allow_redirects=False,
+                )
+        except Exception as error:
+            raise self._typed(error) from error
+
+    def _typed(self, error: Exception) -> WorkerError:
+        """Whatever is raised while a worker is asked, as one of our errors."""
+        if isinstance(error, _UNREACHED):
+            return self._error(Failure.UNREACHED, "cannot be reached", error)
+        if isinstance(error, TimeoutError):
+            problem = f"said nothing for too long: --max-answer-silence-s={self._silence_s:g}"
+            return WorkerError(self._backend, Failure.SILENT, problem)
+        if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
+            return self._error(Failure.LOST, "was lost", error)
+        if isinstance(error, aiohttp.ClientPayloadError):
+            if isinstance(error.__cause__, TransferEncodingError):
+                return self._error(Failure.MALFORMED, "sent a malformed body", error)
+            return self._error(Failure.LOST, "was lost within its answer", error)
+        # A peer may break the client in ways that nobody foresaw.
+        return self._error(Failure.MALFORMED, "sent a malformed answer", error)
+
+    def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
+        detail = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+        return WorkerError(
+            self._backend, failure, f"{what}: {(detail or repr(error))[:_SHOWN_CHARACTERS]}"
+        )
+
+    def _look(self, response: aiohttp.ClientResponse) -> None:
+        """See to it that nobody waits too long for a body, or for one whose connection is gone.
+
+        aiohttp closes the connection at a chunk that is none, without telling the body's reader.
+        """
+        body, connection = response.content, response.connection
+        if body.is_eof() or body.exception() is not None:
+            return
+        since_s = self._waits_since_s
+        if connection is None or connection.transport is None:
+            body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
+        elif since_s is not None and self._loop.time() - since_s >= self._silence_s:
+            body.set_exception(aiohttp.SocketTimeoutError("its body stalls"))
+        else:
+            self._next_look = self._loop.call_later(_LOOK_S, self._look, response)
+
+    def _check_head(self, response: aiohttp.ClientResponse) -> None:
+        if not 200 <= response.status < 600:
+            problem = f"sent a malformed answer: its status is {response.status}"
+            raise WorkerError(self._backend, Failure.MALFORMED, problem)
+        for name, value in response.raw_headers:
+            if any(byte in value for byte in b"\r\n\0"):
+                problem = f"sent a malformed answer: its header {name!r} has a control character"
+                raise WorkerError(self._backend, Failure.MALFORMED, problem)
+
+
+def _has_said(error: WorkerError) -> bool:
+    """Whether part of an answer's head had come."""
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)

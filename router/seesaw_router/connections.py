@@ -1,0 +1,89 @@
+"""Connections to workers: one pool for requests, one for what the router itself asks.
+
+They are apart so that a worker with as many requests as it may have can still be followed.
+"""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import AddrInfoType
+
+CONNECT_TIMEOUT_S = 5.0
+_CHUNK_BYTES = 1 << 16
+_IDLE_S = 3.0
+_MOST_PER_WORKER = 4096
+# What aiohttp adds by itself; clients send what they mean.
+_INVENTED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+# A worker whose machine has gone acknowledges nothing: after 15 s of silence, three probes.
+_KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 15),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 30_000),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """requests: kept open between requests. fresh: each request opens its own.
+
+    control: for events and health.
+    """
+
+    requests: aiohttp.ClientSession
+    fresh: aiohttp.ClientSession
+    control: aiohttp.ClientSession
+
+
+@dataclass(slots=True, kw_only=True)
+class Sending:
+    """What is known of one request's connection. Set as :data:`sending` while it is sent."""
+
+    is_reused: bool = True
+
+
+sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
+
+
+@asynccontextmanager
+async def open_connections() -> AsyncIterator[Connections]:
+    """The pools, until the context ends."""
+    async with (
+        _session(keeps=True) as requests,
+        _session(keeps=False) as fresh,
+        _session(keeps=False) as control,
+    ):
+        yield Connections(requests=requests, fresh=fresh, control=control)
+
+
+def _session(*, keeps: bool) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=0,
+        limit_per_host=_MOST_PER_WORKER,
+        force_close=not keeps,
+        keepalive_timeout=_IDLE_S if keeps else None,
+        socket_factory=_socket,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        skip_auto_headers=_INVENTED,
+        auto_decompress=False,
+        read_bufsize=_CHUNK_BYTES,
+    )
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    if (current := sending.get()) is not None:
+        current.is_reused = False
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made

@@ -1,0 +1,86 @@
+"""Headers between clients and workers: all of what was sent, and nothing that was not.
+
+What belongs to one connection is dropped on both sides (RFC 9110, section 7.6.1), and the
+router adds who asked. Nothing that a client says of where it comes from is believed: the last
+entry of ``X-Forwarded-For`` is the router's own, those before it are what the client claims.
+"""
+
+from collections.abc import Iterable
+
+from multidict import CIMultiDict
+
+Headers = list[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
+    b"transfer-encoding upgrade http2-settings".split()
+)
+_NOT_TO_WORKERS = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_NOT_TO_CLIENTS = _HOP_BY_HOP | {b"content-length"}
+_FORWARDED = frozenset(
+    {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded"}
+)
+
+
+class HeaderError(Exception):
+    """A header that cannot be passed on as it is."""
+
+
+def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> CIMultiDict[str]:
+    """A client's headers as its worker gets them. Raises: HeaderError.
+
+    headers: as they came, with names in lower case.
+    """
+    dropped = _NOT_TO_WORKERS | _named(headers)
+    forwarded: dict[bytes, list[str]] = {}
+    kept: CIMultiDict[str] = CIMultiDict()
+    host = ""
+    for name, value in headers:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
+        if name == b"host":
+            host = text
+        if name in _FORWARDED:
+            forwarded.setdefault(name, []).append(text)
+        elif name not in dropped:
+            kept.add(name.decode(), text)
+    _add_forwarded(kept, forwarded, host, client, scheme)
+    return kept
+
+
+def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
+    """A worker's headers as the client gets them. ``length``: of the body, where it has one."""
+    all_headers = [(name.lower(), value) for name, value in headers]
+    dropped = _NOT_TO_CLIENTS | _named(all_headers)
+    kept = [(name, value) for name, value in all_headers if name not in dropped]
+    if length is not None:
+        kept.append((b"content-length", b"%d" % length))
+    return kept
+
+
+def _named(headers: Headers) -> frozenset[bytes]:
+    """Headers that ``Connection`` declares to be of this connection alone."""
+    values = [value for name, value in headers if name == b"connection"]
+    if not values:
+        return frozenset()
+    return frozenset(token.strip().lower() for token in b",".join(values).split(b","))
+
+
+def _add_forwarded(
+    kept: CIMultiDict[str],
+    forwarded: dict[bytes, list[str]],
+    host: str,
+    client: tuple[str, int] | None,
+    scheme: str,
+) -> None:
+    address = client[0] if client else "unknown"
+    kept.add("x-forwarded-for", ", ".join([*forwarded.get(b"x-forwarded-for", ()), address]))
+    kept.add("x-forwarded-proto", ", ".join(forwarded.get(b"x-forwarded-proto", (scheme,))))
+    hosts = forwarded.get(b"x-forwarded-host", [host] if host else [])
+    if hosts:
+        kept.add("x-forwarded-host", ", ".join(hosts))
+    if b"forwarded" in forwarded:
+        node = f'"[{address}]"' if ":" in address else address
+        kept.add("forwarded", ", ".join([*forwarded[b"forwarded"], f"for={node};proto={scheme}"]))

@@ -1,0 +1,286 @@
+"""Clients' connections: uvicorn's HTTP/1.1, with every byte and every second bounded.
+
+uvicorn bounds neither heads nor waits, takes trailers as headers, and closes on a client that has
+only finished sending. What is refused here has reached no application; its error has the form of
+OpenAI's all the same.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from seesaw_router.clients import Clients, Stage
+from seesaw_router.exchange import error_body
+
+_MAX_LINE_BYTES = 8 << 10
+_MAX_PIPELINED = 16
+_OVERHEAD_PER_BODY_BYTE = 16  # of chunks: their sizes and extensions
+_INVALID = (400, "this is no valid HTTP/1.1 request")
+_LINGER_S = 1.0
+_MAX_DISCARDED_BYTES = 256 << 10
+_PROBE_S = 1.0
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _Closing:
+    """What a request may do with its connection: close it, at the body's end or slowly."""
+
+    def __init__(self, protocol: "ClientProtocol", transport: asyncio.Transport) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+
+    def close(self) -> None:
+        if self._protocol.stage is Stage.BODY:
+            self._protocol.close_slowly()
+        else:
+            self._transport.close()
+
+
+class ClientProtocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        clients: Clients,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.clients = clients
+        self.stage = Stage.IDLE
+        self.since_s = self.loop.time()
+        self.num_requests = 0
+        self.body_bytes = 0
+        self.body_bytes_seen = 0  # when last looked at, as the next one
+        self.unsent_bytes = 0
+        self.unsent_since_s = 0.0
+        self.has_ended = False  # the client sends nothing more
+        self._running: RequestResponseCycle | None = None
+        self._is_refused = False
+        self._discarded_bytes = 0
+        self._wrong = _INVALID  # what to say where the parser stops
+        self._is_in_head = True
+        self._raw_bytes = 0
+        self._head_bytes = 0
+
+    # ---- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._closing = _Closing(self, transport)
+        if not self.clients.admit(self):
+            self.refuse(503, "too many connections; try again later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.clients.discard(self)
+        self._let_application_go()
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        self._let_application_go()
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused or self.transport.is_closing():
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > _MAX_DISCARDED_BYTES:
+                self.flow.pause_reading()
+            return
+        if self.stage is Stage.IDLE:
+            self.enter(Stage.HEAD)
+        self._raw_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing else is spoken here: the request is answered as any other
+        except httptools.HttpParserError:
+            self.refuse(*self._wrong)
+            return
+        self._bound_raw_bytes()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has finished sending, or is gone. Returns whether to keep it open.
+
+        Both look the same until something is written to it: see :meth:`probe`.
+        """
+        if self.stage is not Stage.ANSWER or self._is_refused or self.transport.is_closing():
+            return False
+        if not self.has_ended:
+            self.has_ended = True
+            self.cycle.keep_alive = False
+            self.loop.call_later(_PROBE_S, self.probe)
+        return True
+
+    def probe(self) -> None:
+        """Find out whether a client that has finished sending still reads.
+
+        Where no answer has begun, an interim response, which every client of HTTP/1.1 skips, does
+        nothing to one that reads, and has one that is gone reset the connection.
+        """
+        if self.transport.is_closing():
+            return
+        if self.clients.is_reset(self.transport):
+            self.abort()
+            return
+        cycle = self._running
+        if (
+            cycle is not None
+            and not cycle.response_started
+            and cycle.scope["http_version"] == "1.1"
+        ):
+            self.transport.write(_PROBE)
+        self.loop.call_later(_PROBE_S, self.probe)
+
+    def shutdown(self) -> None:
+        self.clients.is_ending = True
+        if self.stage in (Stage.IDLE, Stage.HEAD):
+            self.transport.close()
+            return
+        super().shutdown()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error, and close. An answer that is under way is broken off instead."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        self.clients.refused(status)
+        cycle = self._running
+        if cycle is not None and (cycle.response_started or self.stage is Stage.ANSWER):
+            self.abort()  # an error would be read as, or in, the answer
+            return
+        body = error_body(status, message)
+        phrase = HTTPStatus(status).phrase
+        retry = "retry-after: 1\r\n" if status in (429, 503) else ""
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n{retry}"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self._let_application_go()
+        self.close_slowly()
+
+    def close_slowly(self) -> None:
+        """Close for a client that still sends: an abrupt end may cost it the answer."""
+        self._is_refused = True
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.abort)
+
+    # ---- what the parser finds
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._is_in_head = True
+        if self.stage is not Stage.ANSWER:
+            self.enter(Stage.HEAD)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._head_bytes += len(url)
+        if len(self.url) > _MAX_LINE_BYTES:
+            self._stop(414, f"the request line is longer than {_MAX_LINE_BYTES} bytes")
+        if any(byte <= 0x20 or byte >= 0x7F for byte in url):
+            self._stop(400, "the request target has bytes that must be percent-encoded")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        limits = self.clients.limits
+        if self._head_bytes > limits.header_bytes:
+            self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
+        if not self._is_in_head:
+            return  # a trailer: nobody has checked it, so it never becomes a header
+        if len(self.headers) >= limits.headers:
+            self._stop(431, f"there are more than {limits.headers} headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        coding = [v for n, v in self.headers if n == b"transfer-encoding"]
+        if coding and (len(coding) > 1 or coding[0].strip().lower() != b"chunked"):
+            self._stop(501, "the only transfer coding that is understood is chunked")
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._stop(429, f"more than {_MAX_PIPELINED} requests wait on this connection")
+        super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", self._closing)
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+        self._is_in_head = False
+        self._raw_bytes = self.body_bytes = self.body_bytes_seen = 0
+        if not self.pipeline:
+            self.enter(Stage.BODY)
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._raw_bytes = 0
+        if self.stage is Stage.BODY:
+            self.enter(Stage.IDLE if self.cycle.response_complete else Stage.ANSWER)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is sent. One that came before the body's end ends the connection."""
+        self.server_state.total_requests += 1
+        self.num_requests += 1
+        self._running = None
+        if self._is_refused or self.transport.is_closing():
+            return
+        if self.stage is Stage.BODY:
+            self.close_slowly()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self.enter(Stage.BODY if cycle.more_body else Stage.ANSWER)
+            self._start_asgi_task(cycle, app)
+        else:
+            self.enter(Stage.IDLE)
+            if self.has_ended:
+                self.transport.close()
+
+    # ---- bounds
+
+    def enter(self, stage: Stage) -> None:
+        """It waits for something else now."""
+        self.stage = stage
+        self.since_s = self.loop.time()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _let_application_go(self) -> None:
+        """Tell the request that runs that nobody waits for it."""
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+            self._running = None
+
+    def _bound_raw_bytes(self) -> None:
+        """What the parser has taken without giving anything back."""
+        bound = self.clients.limits.header_bytes
+        if not self._is_in_head:
+            if self._raw_bytes > bound + _OVERHEAD_PER_BODY_BYTE * self.body_bytes:
+                self.refuse(400, "the chunks of the body have too little in them")
+        elif self._raw_bytes > bound:
+            self.refuse(431, f"the headers are larger than {bound} bytes")
+
+    def _stop(self, status: int, message: str) -> None:
+        """From within the parser: refuse what comes."""
+        self._wrong = (status, message)
+        raise ValueError(message)

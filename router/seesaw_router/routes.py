@@ -1,0 +1,150 @@
+"""Which of vLLM's routes the router passes on, exactly; nothing else reaches a worker.
+
+The path that is compared is the path that is sent, byte by byte: nothing is decoded, joined or
+cleaned up, so that no spelling of another route can pass. A contract test holds the tables to
+the routes of the vLLM that is installed.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_PATH_BYTES = 512
+_SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255}")
+
+
+class Kind(StrEnum):
+    """How a request gets its worker."""
+
+    PROMPT = "prompt"  # queues for a wave
+    LIGHT = "light"  # costs next to nothing: any worker, at once
+    STORED = "stored"  # belongs to the worker that made the response it names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route of vLLM. ``template``: ``{}`` stands for one segment, an id."""
+
+    method: str
+    template: str
+    kind: Kind
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """What is passed: HEAD as GET, and OPTIONS, which browsers ask first."""
+        more = {"HEAD"} if self.method == "GET" else set()
+        return frozenset({self.method, "OPTIONS"} | more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A request's route, and what stands at its ``{}``."""
+
+    kind: Kind
+    template: str
+    id: str = ""
+
+
+class UnroutableError(Exception):
+    """A request that goes to no worker. ``allow``: methods that its path has."""
+
+    def __init__(self, status: int, message: str, allow: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.allow = allow
+
+
+_PROMPTS = """
+/v1/completions /v1/chat/completions /v1/chat/completions/batch /v1/responses /v1/messages
+/v1/embeddings /v2/embed /v1/score /score /v1/rerank /v2/rerank /rerank /pooling /classify
+/v1/audio/transcriptions /v1/audio/translations /inference/v1/generate /generative_scoring
+/v1/systemone /cohere/v2/chat /invocations
+"""
+_LIGHT_POSTS = """
+/tokenize /detokenize /ping /v1/messages/count_tokens /v1/chat/completions/render
+/v1/completions/render /v1/messages/render /v1/responses/render /cohere/v2/chat/render
+/v1/chat/completions/derender /v1/completions/derender
+"""
+_LIGHT_GETS = "/v1/models /version /ping"
+
+
+def _paths(text: str) -> list[str]:
+    return text.split()
+
+
+ROUTES = (
+    *(Route(method="POST", template=path, kind=Kind.PROMPT) for path in _paths(_PROMPTS)),
+    *(Route(method="POST", template=path, kind=Kind.LIGHT) for path in _paths(_LIGHT_POSTS)),
+    *(Route(method="GET", template=path, kind=Kind.LIGHT) for path in _paths(_LIGHT_GETS)),
+    Route(method="GET", template="/v1/responses/{}", kind=Kind.STORED),
+    Route(method="POST", template="/v1/responses/{}/cancel", kind=Kind.STORED),
+)
+
+# Answered by the router itself.
+OWN = frozenset({"/health", "/ready", "/metrics", "/load", "/seesaw/state"})
+
+_ONE_WORKER = "it concerns one worker; ask that worker itself"
+_OPERATIONS = "it operates a worker, and is not for clients"
+_WEBSOCKET = "the router passes no WebSockets; connect to a worker itself"
+
+_OF_ONE_WORKER = """
+/tokenizer_info /server_info /kv_event_sources /is_sleeping /is_paused /get_world_size
+/weight_info /fault_tolerance/status /is_scaling_elastic_ep /docs /readyz
+"""
+_FOR_OPERATORS = """
+/v1/load_lora_adapter /v1/unload_lora_adapter /start_profile /stop_profile
+/reset_prefix_cache /reset_mm_cache /reset_encoder_cache /collective_rpc /sleep
+/release_kv_cache_memory /wake_up /pause /resume /abort_requests
+/inference/v1/abort_requests /init_weight_transfer_engine
+/shutdown_weight_transfer_engine /start_weight_update /start_draft_weight_update
+/update_weights /finish_weight_update /update_weight_version /weight_checker
+/scale_elastic_ep /fault_tolerance/apply
+"""
+
+# vLLM's other routes, and why each is withheld.
+WITHHELD = {
+    "/v1/realtime": _WEBSOCKET,
+    **dict.fromkeys(_paths(_OF_ONE_WORKER), _ONE_WORKER),
+    **dict.fromkeys(_paths(_FOR_OPERATORS), _OPERATIONS),
+}
+
+
+def match(method: str, path: str) -> Match:
+    """The route of a request, by its path as it came. Raises: UnroutableError."""
+    if len(path) > MAX_PATH_BYTES:
+        raise UnroutableError(414, f"the path is longer than {MAX_PATH_BYTES} bytes")
+    template, name = _template(path)
+    kinds = _BY_TEMPLATE.get(template)
+    if kinds is None:
+        if path in WITHHELD:
+            raise UnroutableError(
+                501 if path == "/v1/realtime" else 404, f"{path}: {WITHHELD[path]}"
+            )
+        raise UnroutableError(
+            404, "there is no such path here; docs/operations.md lists those there are"
+        )
+    kind = kinds.get(method)
+    if kind is None:
+        allow = frozenset(kinds)
+        raise UnroutableError(405, f"{template} takes {', '.join(sorted(allow))}", allow)
+    return Match(kind=kind, template=template, id=name)
+
+
+def _template(path: str) -> tuple[str, str]:
+    """Which template a path fits, and the id in it."""
+    prefix = "/v1/responses/"
+    if path in _BY_TEMPLATE or not path.startswith(prefix):
+        return path, ""
+    name, slash, rest = path.removeprefix(prefix).partition("/")
+    return (f"{prefix}{{}}{slash}{rest}", name) if _SEGMENT.fullmatch(name) else (path, "")
+
+
+def _by_template() -> dict[str, dict[str, Kind]]:
+    table: dict[str, dict[str, Kind]] = {}
+    for route in ROUTES:
+        kinds = table.setdefault(route.template, {})
+        kinds.update((m, Kind.LIGHT if m == "OPTIONS" else route.kind) for m in route.methods)
+    return table
+
+
+_BY_TEMPLATE = _by_template()

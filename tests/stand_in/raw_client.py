@@ -1,0 +1,66 @@
+"""A client of bare sockets, which sends what it is told and nothing else."""
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+BODY = b'{"model": "stand-in", "prompt": "x", "max_tokens": 4}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawClient:
+    """One connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def to(cls, url: str) -> "RawClient":
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        return cls(reader=reader, writer=writer)
+
+    async def send(self, data: bytes, *, is_last: bool = False) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+        if is_last:
+            self.writer.write_eof()
+
+    async def until_closed(self, at_most_s: float = 10.0) -> bytes:
+        """All that comes until the other side closes. Raises: TimeoutError."""
+        got = bytearray()
+        async with asyncio.timeout(at_most_s):
+            try:
+                while part := await self.reader.read(1 << 16):
+                    got += part
+            except ConnectionError:
+                pass
+        self.close()
+        return bytes(got)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def request(
+    target: str = "/v1/completions",
+    body: bytes = BODY,
+    headers: bytes = b"",
+    method: str = "POST",
+) -> bytes:
+    """A whole request, of which the connection is to be closed."""
+    line = f"{method} {target} HTTP/1.1\r\nHost: router\r\nConnection: close\r\n"
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return line.encode() + headers + length.encode() + b"\r\n" + body
+
+
+async def ask(url: str, data: bytes, at_most_s: float = 10.0) -> bytes:
+    """Everything that is answered to these bytes on a connection of their own."""
+    client = await RawClient.to(url)
+    await client.send(data)
+    return await client.until_closed(at_most_s)
+
+
+def status_of(answer: bytes) -> int:
+    """The first status in an answer; 0 if there is none."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0

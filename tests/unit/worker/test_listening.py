@@ -1,0 +1,58 @@
+"""What a worker says of where it listens, and what it answers before it can serve."""
+
+import socket
+from argparse import Namespace
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from seesaw_core.layouts import Layout
+from seesaw_core.policy import PhasePolicy
+from seesaw_worker.commandline import address
+from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.http import early_app
+from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.telemetry import Telemetry
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "certificate", "says"),
+    [
+        (socket.AF_INET, "", None, "http://0.0.0.0:{} (every IPv4 interface)"),
+        (socket.AF_INET, "127.0.0.1", "cert.pem", "https://127.0.0.1:{}"),
+        (socket.AF_INET6, "::", None, "http://[::]:{} (every interface)"),
+        (socket.AF_INET6, "::1", None, "http://[::1]:{}"),
+    ],
+)
+def test_the_address_is_the_sockets_own(
+    family: int, host: str, certificate: str | None, says: str
+) -> None:
+    with socket.socket(family) as listener:
+        listener.bind((host, 0))
+        port = listener.getsockname()[1]
+        told = address(listener, Namespace(ssl_certfile=certificate, uds=None))
+    assert told == says.format(port)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/health", "/v1/chat/completions", "/metrics", "/docs", "/"])
+async def test_while_loading_every_route_asks_to_come_again(method: str, path: str) -> None:
+    settings = WorkerSettings(
+        prefill=Layout(),
+        decode=Layout(),
+        kv_buffer_gib=1,
+        shm_dir=Path("/dev/shm"),
+        policy=PhasePolicy(),
+        weights=WeightsMode.SHARED,
+        drain_timeout_s=1,
+    )
+    app = early_app(Telemetry(settings, CollectorRegistry()))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+        answer = await client.request(method, path)
+        state = await client.get("/seesaw/state")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert state.status_code == 200

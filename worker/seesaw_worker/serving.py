@@ -1,0 +1,38 @@
+"""From parsed flags to a running worker: settings, the plan, and what does not go together."""
+
+import os
+from argparse import Namespace
+
+from seesaw_core.policy import Reshard
+from seesaw_worker.commandline import vllm_defaults
+from seesaw_worker.engine.settings import WeightsMode
+from seesaw_worker.flags import settings_of
+from seesaw_worker.model_path import check_model_path
+from seesaw_worker.planning.start import make_start_plan
+from seesaw_worker.server import WorkerServer
+from seesaw_worker.vllm_environment import refuse_environment
+from seesaw_worker.vllm_flags import refuse_vllm_flags
+
+
+def serve(args: Namespace) -> int:
+    """Serve a model by parsed flags. Returns the exit code. Raises: InputError."""
+    import uvloop
+
+    settings = settings_of(args)
+    check_model_path(args.model)
+    planned = make_start_plan(args, settings) if settings.is_planned else None
+    if planned is not None:
+        settings = planned.settings(settings)
+    refuse_vllm_flags(
+        args,
+        vllm_defaults(),
+        reshards=settings.reshard is not Reshard.NEVER,
+        shares_weights=settings.weights is WeightsMode.SHARED,
+    )
+    if settings.reshard is not Reshard.NEVER:
+        refuse_environment(os.environ)
+
+    async def run() -> int:
+        return await WorkerServer(args, settings, planned).run()
+
+    return int(uvloop.run(run()))
