@@ -424,7 +424,8 @@ def test_a_request_that_cannot_be_sent_gets_an_error_and_all_others_are_served(
             headers={"content-type": "application/json"},
             timeout=60,
         )
-        assert answer.status_code == 500, answer.text
+        # vLLM itself finds some of them before they are sent, and which depends on its libraries.
+        assert answer.status_code in {400, 500}, answer.text
     assert len(list(stream)) > 10
     assert complete(client, worker).usage.completion_tokens == 12
 

@@ -193,7 +193,18 @@ def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
         with refusals():
             return args.create_engine_config(usage_context=usage)
 
-    return name_the_flag(args, vars(AsyncEngineArgs()), create)
+    return name_the_flag(args, _defaults(), create)
+
+
+def _defaults() -> dict[str, object]:
+    """vLLM's defaults. Not those of an instance, which would look for its default model."""
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(AsyncEngineArgs):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found
 
 
 def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:
