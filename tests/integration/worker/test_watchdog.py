@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-SHM = Path("/dev/shm")
+from seesaw_worker.traces import SHM, Traces
+
 NUM_SEGMENTS = 300  # so many that removing them takes longer than the main thread's end
 
 # A server with one engine. When its supervisor dies, the watchdog kills the engine; the main
@@ -36,22 +36,25 @@ time.sleep(60)
 
 
 @pytest.fixture
-def segments() -> Iterator[list[Path]]:
-    paths = [SHM / f"vllm_dist_{uuid.uuid4().hex}-tp:0" for _ in range(NUM_SEGMENTS)]
-    for path in paths:
-        path.write_bytes(bytes(4096))
-    yield paths
-    for path in paths:
-        path.unlink(missing_ok=True)
+def traces() -> Iterator[Traces]:
+    made = Traces.create()
+    for number in range(NUM_SEGMENTS):
+        (SHM / f"vllm_dist_{made.mark}{number}-tp:0").write_bytes(bytes(4096))
+    yield made
+    made.remove()
+
+
+def segments(traces: Traces) -> list[Path]:
+    return list(SHM.glob(f"*{traces.mark}*"))
 
 
 def test_the_end_of_the_server_waits_for_the_clean_up_after_its_supervisor(
-    segments: list[Path],
+    traces: Traces,
 ) -> None:
     supervisor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, ENGINE, *map(str, segments)],
-        env={"SEESAW_SUPERVISOR_PID": str(supervisor.pid)},
+        [sys.executable, "-c", SERVER, ENGINE, *map(str, segments(traces))],
+        env=traces.environment() | {"SEESAW_SUPERVISOR_PID": str(supervisor.pid)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -62,7 +65,8 @@ def test_the_end_of_the_server_waits_for_the_clean_up_after_its_supervisor(
         supervisor.kill()
         assert server.wait(timeout=30) == 1
         assert not engine.is_running()
-        assert [p.name for p in segments if p.exists()] == []
+        assert [path.name for path in segments(traces)] == []
+        assert not traces.folder.exists()
     finally:
         for process in (supervisor, server):
             process.kill()
