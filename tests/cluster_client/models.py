@@ -14,7 +14,12 @@ ENGINE: dict[str, Any] = {
     "kv_cache_memory_bytes": 64 << 20,
     "max_num_seqs": 8,
 }
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in ENGINE.items()]
+# What a resource says in its own fields is no flag.
+FLAGS = [
+    f"--{name.replace('_', '-')}={value}"
+    for name, value in ENGINE.items()
+    if name != "max_model_len"
+]
 LOADED_S = 300.0
 
 
