@@ -89,11 +89,6 @@ class StepCosts:
         reachable = self.device.flops_16 * self.profile.attention_share
         return max(self.kv_bytes_per_token_layer / bandwidth, flops / reachable)
 
-    @cached_property
-    def decode_growth_s(self) -> float:
-        """Seconds that a step takes longer for each token of context."""
-        return self.num_layers * self.decode_token_s
-
     def transition_s(self) -> float:
         """Seconds until this layout's weights have come from the host, and what goes with it."""
         copied = self.weight_bytes / self._host_bytes_per_s

@@ -23,8 +23,7 @@ _STATE_FIELDS = (
     *("attn_layer_indices", "full_attn_idxs", "mb_per_layer", "lru_width", "wkv_size"),
     *("linear_num_key_heads", "linear_key_head_dim", "hybrid_layer_pattern", "lightning_nope"),
 )
-
-
+# Layers that predict further tokens.
 _NEXTN = (
     *("num_nextn_predict_layers", "mtp_num_layers", "num_mtp_modules", "mtp_num_hidden_layers"),
     "mtp_transformer_layers",
@@ -102,13 +101,7 @@ def notes_on_parts(fields: Fields) -> Iterator[str]:
         if _is_on(fields.optional(tower)):
             part = tower.removesuffix("_config").replace("_", " ")
             yield f"{tower}: the {part} part is left out of the count of weights"
-    nextn = (
-        "num_nextn_predict_layers",
-        "mtp_num_layers",
-        "num_mtp_modules",
-        "mtp_num_hidden_layers",
-    )
-    for name in nextn:
+    for name in _NEXTN:
         if fields.optional(name):
             yield (
                 f"{name}={fields.optional(name)} is left out: such layers are loaded for "
