@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
-from seesaw_operator.drift import is_as_asked_for, with_digest
+from seesaw_operator.drift import has_digest_of, is_as_asked_for, with_digest
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import Manifest, Owner
-from seesaw_operator.store import Object, Ref, Store, ref_of
+from seesaw_operator.store import Key, Object, Ref, Store, ref_of
 
 
 class Writes(Protocol):
@@ -23,7 +23,7 @@ class Applier:
     def __init__(self, cluster: Writes, store: Store) -> None:
         self._cluster = cluster
         self._store = store
-        self._applied: dict[Ref, tuple[str, Manifest]] = {}
+        self._applied: dict[Key, dict[Ref, str]] = {}
 
     async def make(self, manifests: Iterable[Manifest], owner: Owner) -> None:
         """Apply what is not there as it should be, in the order given. Idempotent.
@@ -44,24 +44,33 @@ class Applier:
                 f"{', '.join(foreign)} {'is' if is_one else 'are'} there and "
                 f"{'is' if is_one else 'are'} not this resource's: delete or rename one of the two"
             )
+        applied = self._applied.setdefault(Key(owner.namespace, owner.name), {})
         for each, found in zip(wanted, there, strict=True):
-            await self._ensure(each, found)
+            await self._ensure(each, found, applied)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a resource that is gone."""
+        self._applied.pop(key, None)
 
     async def _find(self, manifest: Manifest) -> Object | None:
         here = self._store.child(ref_of(manifest))
         return here if here is not None else await self._cluster.find(manifest)
 
-    async def _ensure(self, manifest: Manifest, there: Object | None) -> None:
+    async def _ensure(
+        self, manifest: Manifest, there: Object | None, applied: dict[Ref, str]
+    ) -> None:
+        """Apply what differs. ``applied``: what each object was after it was applied last, which
+        may be asked for in other words than those that the apiserver keeps."""
         ref = ref_of(manifest)
         if there is not None and (
             is_as_asked_for(there, manifest)
-            or self._applied.get(ref) == (_version(there), manifest)  # in the apiserver's spelling
+            or (has_digest_of(there, manifest) and applied.get(ref) == _version(there))
         ):
             return
-        applied = await self._cluster.apply(manifest)
-        self._applied[ref] = _version(applied), manifest
+        body = await self._cluster.apply(manifest)
+        applied[ref] = _version(body)
         if self._store.child(ref) in (None, there):  # or the watch has reported a later one
-            self._store.put_child(applied)
+            self._store.put_child(body)
 
 
 def _version(body: Object) -> str:

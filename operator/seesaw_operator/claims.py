@@ -42,6 +42,10 @@ class Claims:
             return False
         return await self._cluster.claim(resource, self._operator)
 
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a resource that is gone."""
+        self._told.pop(key, None)
+
     async def _tell(self, key: Key, resource: Object, holder: str) -> None:
         if self._told.get(key) == holder:
             return

@@ -28,6 +28,12 @@ def is_as_asked_for(there: Manifest, wanted: Manifest) -> bool:
     return _covers(there, wanted)
 
 
+def has_digest_of(there: Manifest, wanted: Manifest) -> bool:
+    """Whether ``there`` was made from the very same manifest as ``wanted``."""
+    found = there["metadata"].get("annotations") or {}
+    return bool(found.get(DIGEST) == wanted["metadata"]["annotations"][DIGEST])
+
+
 def _covers(there: Any, wanted: Any) -> bool:
     """Whether ``there`` has everything that ``wanted`` has. Lists must be equally long."""
     if isinstance(wanted, dict):

@@ -80,6 +80,8 @@ class Reconciler:
         """
         resource = self._store.resource(key)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
+            self._applier.forget(key)
+            self._claims.forget(key)
             return None  # Kubernetes deletes what it owns
         if not await self._claims.hold(resource):
             return _CLAIM_AGAIN_S

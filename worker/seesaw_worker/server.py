@@ -235,6 +235,8 @@ class WorkerServer:
         if self._replanner is not None:
             helpers.append(asyncio.create_task(self._replanner.run()))
         self._report(Stage.SERVING, address(listener, args))
+        for helper in helpers:
+            helper.add_done_callback(self._on_helper_end)
         await self._server.serve(sockets=[listener])
         for helper in helpers:
             helper.cancel()
@@ -242,6 +244,11 @@ class WorkerServer:
             refresher.stop()
         if not self._stop.is_set():
             self._exit_code = 1  # nobody asked it to end
+
+    def _on_helper_end(self, helper: "asyncio.Task[None]") -> None:
+        """Say so and end if a part of the server fails, rather than serve without it."""
+        if not helper.cancelled() and helper.exception() is not None:
+            self._on_death(EngineDiedError(f"a part of the server failed: {helper.exception()!r}"))
 
     async def _stop_server(self) -> None:
         await self._stop.wait()
@@ -258,6 +265,8 @@ class WorkerServer:
         """Notice engines that live but stand still: unhealthy at first, then the end."""
 
         def judged(verdict: Verdict, what: str) -> None:
+            if self._breaking is not None:
+                return  # what is being ended may look as if it went on
             client.is_stalled = verdict >= Verdict.UNHEALTHY
             if verdict is Verdict.HOPELESS:
                 self._on_death(EngineDiedError(f"{what} (--stall-exit-s)"))

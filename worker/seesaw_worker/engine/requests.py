@@ -52,11 +52,11 @@ def check_transport(request: EngineCoreRequest) -> None:
 
     vLLM meets what cannot be encoded when the request is sent, which for one that waits is long
     after its caller has gone; what cannot be decoded ends the engine's input thread. Tensors
-    are left out: they never wait, and some ways of sending them work only once.
+    are left out: some ways of sending them work only once.
     Raises: whatever either end would.
     """
-    if request.prompt_embeds is None and not request.mm_features:
-        _DECODER.decode(_ENCODER.encode(request))
+    plain = msgspec.structs.replace(request, mm_features=None, prompt_embeds=None)
+    _DECODER.decode(_ENCODER.encode(plain))
 
 
 def prompt_identity(request: EngineCoreRequest) -> Identity:

@@ -1,13 +1,13 @@
 """Prompts that wait for a wave, in the order in which they will go.
 
 Requests with the very same prompt that wait together share one way to the buffer. First come,
-first served, unless the engines schedule by priority: then so does the queue. What one request
-costs here does not depend on how many wait. Knows no engine.
+first served, unless the engines schedule by priority: then so does the queue. How long it takes to
+find a request or an equal prompt does not depend on how many wait. Knows no engine.
 """
 
 import bisect
 import itertools
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +53,7 @@ class WaitingPrompts:
     def __init__(self, *, by_priority: bool = False) -> None:
         self._by_priority = by_priority
         self._numbers = itertools.count()
-        self._prompts: dict[str, Prompt] = {}
+        self._prompts: OrderedDict[str, Prompt] = OrderedDict()
         self._by_identity: dict[requests.Identity, Prompt] = {}
         self._by_reader: dict[str, Prompt] = {}
         self._number_of: dict[str, int] = {}
