@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
-from seesaw_router.backend import Backend
+from seesaw_router.backend import Backend, end_now
 from seesaw_router.connections import Sending, sending
 from seesaw_router.exchange import Exchange
 
@@ -177,7 +177,7 @@ class Asking:
         if response is None:
             if is_late:
                 self._is_silent = True
-                self._scope.reschedule(self._loop.time())
+                end_now(self._scope)
             return
         body, connection = response.content, response.connection
         if body.is_eof() or body.exception() is not None:

@@ -197,14 +197,14 @@ class Backend:
     def break_off(self) -> None:
         """End whatever is asked of it, now."""
         for scope in list(self._asking):
-            scope.reschedule(asyncio.get_running_loop().time())
+            end_now(scope)
 
     def _look(self) -> None:
-        for look in list(self._asking.values()):
-            look()
         self._is_looking = bool(self._asking)
         if self._is_looking:
             asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+        for look in list(self._asking.values()):
+            look()
 
     def _changed(self, before: str) -> None:
         reason = self.why_not_serving
@@ -222,3 +222,9 @@ class Backend:
         is_news = reason not in self._told
         self._told.setdefault(reason, now)
         return is_news
+
+
+def end_now(scope: asyncio.Timeout) -> None:
+    """Have a timeout be over, unless it is already."""
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())
