@@ -130,6 +130,11 @@ class Ejector:
         record = self._records.get(name)
         return None if record is None else record.ejection
 
+    @property
+    def is_any_ejected(self) -> bool:
+        """Whether any worker has less than its full share, or is known to have had."""
+        return any(record.ejection is not None for record in self._records.values())
+
     def standing(self, name: str, now_s: float) -> Standing:
         record = self._records.get(name)
         if record is None or record.ejection is None:

@@ -6,6 +6,7 @@ What matters to whoever tries again is what the worker may have done with the re
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from enum import StrEnum
 
@@ -13,13 +14,13 @@ import aiohttp
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
-from seesaw_router.backend import Backend
+from seesaw_router.backend import Backend, end_now
 from seesaw_router.connections import Sending, sending
 from seesaw_router.exchange import Exchange
 
 _STALE_WITHIN_S = 1.0
-_LOOK_S = 0.5
 _SHOWN_CHARACTERS = 200
+_CONTROL = re.compile(rb"[\r\n\0]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -70,24 +71,26 @@ class Asking:
         self._backend = backend
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
-        self._waits_since_s: float | None = None  # for a body
-        self._next_look: asyncio.TimerHandle | None = None
+        self._waits_since_s: float | None = None  # for a head, or for more of a body
+        self._response: aiohttp.ClientResponse | None = None
+        self._is_silent = False
+        self._scope: asyncio.Timeout
 
     @contextlib.asynccontextmanager
     async def answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
         """The worker's answer, of which the head has come."""
         try:
-            async with self._backend.asked():
-                response = await self._send()
+            async with self._backend.asked(self._look) as self._scope:
+                self._response = response = await self._send()
+                self._waits_since_s = None
                 try:
                     self._check_head(response)
-                    self._look(response)
                     yield response
                 finally:
-                    if self._next_look is not None:
-                        self._next_look.cancel()
                     response.close()  # gives the connection back if all has been read
         except ConnectionResetError as error:
+            if self._is_silent:
+                raise self._typed(TimeoutError()) from error
             raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
 
     async def whole(self, response: aiohttp.ClientResponse) -> bytes:
@@ -114,7 +117,7 @@ class Asking:
         If so it is sent once more, to the same worker; one that is gone by then was lost.
         """
         connections, used = self._backend.connections, Sending()
-        began_s = self._loop.time()
+        began_s = self._waits_since_s = self._loop.time()
         sending.set(used)
         try:
             return await self._request(connections.requests)
@@ -132,14 +135,13 @@ class Asking:
     async def _request(self, http: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         exchange = self._exchange
         try:
-            async with asyncio.timeout(self._silence_s):
-                return await http.request(
-                    exchange.method,
-                    URL(self._backend.target.url + exchange.target, encoded=True),
-                    data=exchange.body or None,
-                    headers=exchange.headers,
-                    allow_redirects=False,
-                )
+            return await http.request(
+                exchange.method,
+                URL(self._backend.target.url + exchange.target, encoded=True),
+                data=exchange.body or None,
+                headers=exchange.headers,
+                allow_redirects=False,
+            )
         except Exception as error:
             raise self._typed(error) from error
 
@@ -165,28 +167,32 @@ class Asking:
             self._backend, failure, f"{what}: {(detail or repr(error))[:_SHOWN_CHARACTERS]}"
         )
 
-    def _look(self, response: aiohttp.ClientResponse) -> None:
-        """See to it that nobody waits too long for a body, or for one whose connection is gone.
+    def _look(self) -> None:
+        """See to it that nobody waits too long, or for a body whose connection is gone.
 
         aiohttp closes the connection at a chunk that is none, without telling the body's reader.
         """
+        response, since_s = self._response, self._waits_since_s
+        is_late = since_s is not None and self._loop.time() - since_s >= self._silence_s
+        if response is None:
+            if is_late:
+                self._is_silent = True
+                end_now(self._scope)
+            return
         body, connection = response.content, response.connection
         if body.is_eof() or body.exception() is not None:
             return
-        since_s = self._waits_since_s
         if connection is None or connection.transport is None:
             body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
-        elif since_s is not None and self._loop.time() - since_s >= self._silence_s:
+        elif is_late:
             body.set_exception(aiohttp.SocketTimeoutError("its body stalls"))
-        else:
-            self._next_look = self._loop.call_later(_LOOK_S, self._look, response)
 
     def _check_head(self, response: aiohttp.ClientResponse) -> None:
         if not 200 <= response.status < 600:
             problem = f"sent a malformed answer: its status is {response.status}"
             raise WorkerError(self._backend, Failure.MALFORMED, problem)
         for name, value in response.raw_headers:
-            if any(byte in value for byte in b"\r\n\0"):
+            if _CONTROL.search(value):
                 problem = f"sent a malformed answer: its header {name!r} has a control character"
                 raise WorkerError(self._backend, Failure.MALFORMED, problem)
 

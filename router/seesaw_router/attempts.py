@@ -10,6 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import aiohttp
@@ -81,10 +82,9 @@ class Attempts:
         for attempt in range(1, self._settings.max_attempts + 1):
             is_last = attempt == self._settings.max_attempts
             try:
-                async with self._placed(exchange, avoid) as placed:
+                async with await self._place(exchange, avoid) as placed:
                     avoid |= {placed.backend.target.name}
-                    may_retry = not is_last and self._is_another(avoid)
-                    await self._ask(exchange, placed, may_retry=may_retry)
+                    await self._ask(exchange, placed, avoid, is_last=is_last)
                     return
             except WorkerError as error:
                 num_held += error.failure.held_it
@@ -95,48 +95,55 @@ class Attempts:
                 self._metrics.retries.inc()
                 logger.info("request is tried again (%d): %s", attempt, error)
 
-    @contextlib.asynccontextmanager
-    async def _placed(self, exchange: Exchange, avoid: frozenset[str]) -> AsyncIterator[Placed]:
+    async def _place(
+        self, exchange: Exchange, avoid: frozenset[str]
+    ) -> AbstractAsyncContextManager[Placed]:
         """A worker: by its turn, or at once for what costs a worker next to nothing."""
         owner = await self._owner(exchange, avoid)
         if owner is not None:
-            number = -next(self._numbers)
-            owner.sent(number, exchange.tokens)
-            try:
-                yield Placed(backend=owner)
-            finally:
-                owner.ended(number)
-            return
+            return self._at_owner(owner, exchange.tokens)
         if exchange.generates:
-            async with self._dispatcher.place(exchange.tokens, avoid) as placed:
-                yield placed
-            return
+            return self._dispatcher.place(exchange.tokens, avoid)
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
             raise NoWorkerError(0.0, self._backends().why_none_serves())
-        yield Placed(backend=min(others, key=lambda b: b.num_busy))
+        return contextlib.nullcontext(Placed(backend=min(others, key=lambda b: b.num_busy)))
+
+    @contextlib.asynccontextmanager
+    async def _at_owner(self, owner: Backend, tokens: int) -> AsyncIterator[Placed]:
+        number = -next(self._numbers)
+        owner.sent(number, tokens)
+        try:
+            yield Placed(backend=owner)
+        finally:
+            owner.ended(number)
 
     async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
         """The worker that alone can answer, since it keeps the response that is asked for."""
         name = exchange.route.id
         if exchange.route.template == _RESPONSES:
             name = previous_of(exchange.body)
+        if not name:
+            return None
         trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
-        if not name or not trusted:
+        if not trusted:
             return None
         return await self._stored.owner(name, trusted, exchange.headers)
 
     def _is_another(self, avoid: frozenset[str]) -> bool:
         return any(b.target.name not in avoid for b in self._backends().trusted())
 
-    async def _ask(self, exchange: Exchange, placed: Placed, *, may_retry: bool) -> None:
+    async def _ask(
+        self, exchange: Exchange, placed: Placed, tried: frozenset[str], *, is_last: bool
+    ) -> None:
         """One attempt, of which all is counted. Raises: WorkerError."""
         backend, began_s = placed.backend, time.monotonic()
         asking = Asking(exchange, backend, self._settings.max_answer_silence_s)
         try:
             async with asking.answer() as response:
-                await self._judge(backend, response, placed.is_trial, may_retry=may_retry)
+                if response.status >= 500 and not is_last and self._is_another(tried):
+                    await self._judge(placed, response.status)
                 self._observe(exchange, backend, response.status)
                 learn = None
                 if exchange.route.template == _RESPONSES:
@@ -151,21 +158,12 @@ class Attempts:
             raise
         self._backends().took(time.monotonic() - began_s)
 
-    async def _judge(
-        self,
-        backend: Backend,
-        response: aiohttp.ClientResponse,
-        is_trial: bool,
-        *,
-        may_retry: bool,
-    ) -> None:
-        """Whether this is the request's answer, or the worker's trouble. Raises: WorkerError."""
-        status = response.status
-        if not may_retry or status < 500:
-            return
+    async def _judge(self, placed: Placed, status: int) -> None:
+        """Whether a 5xx is the request's answer, or the worker's trouble. Raises: WorkerError."""
+        backend = placed.backend
         if status in _UNAVAILABLE:
             raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")
-        if is_trial:
+        if placed.is_trial:
             raise WorkerError(backend, Failure.ERROR, f"answered {status} when it was tried")
         if status == 500 and not await _is_healthy(backend):
             raise WorkerError(backend, Failure.LOST, "answered 500 and is healthy no more")

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _SAME_NEWS_S = 60.0
 _MOST_LINGERING = 1024
 _LONGEST_LINGER_S = 10.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,8 @@ class Backend:
         self._on_change = on_change
         self._now = clock
         self._heard_s = clock()
-        self._asking: set[asyncio.Timeout] = set()
+        self._asking: dict[asyncio.Timeout, Callable[[], None]] = {}
+        self._is_looking = False
         self._pending: dict[int, int] = {}  # prompt tokens sent and not yet in any state
         self._window_began_s: float | None = None
         self._cycle = Mean()
@@ -170,25 +172,39 @@ class Backend:
         )
 
     @contextlib.asynccontextmanager
-    async def asked(self) -> AsyncIterator[None]:
-        """Inside, something is asked of it. Raises: ConnectionError once it is broken off."""
+    async def asked(
+        self, look: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[asyncio.Timeout]:
+        """Inside, something is asked of it. Raises: ConnectionError once the timeout is over.
+
+        look: called twice a second meanwhile, by one timer for all that is asked of it.
+        """
         scope = asyncio.timeout(None)
+        self._asking[scope] = look
+        if not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
         try:
             async with scope:
-                self._asking.add(scope)
-                try:
-                    yield
-                finally:
-                    self._asking.discard(scope)
+                yield scope
         except TimeoutError as error:
             if scope.expired():
                 raise ConnectionResetError(f"{self.target.name} has vanished") from error
             raise
+        finally:
+            del self._asking[scope]
 
     def break_off(self) -> None:
         """End whatever is asked of it, now."""
         for scope in list(self._asking):
-            scope.reschedule(asyncio.get_running_loop().time())
+            end_now(scope)
+
+    def _look(self) -> None:
+        self._is_looking = bool(self._asking)
+        if self._is_looking:
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+        for look in list(self._asking.values()):
+            look()
 
     def _changed(self, before: str) -> None:
         reason = self.why_not_serving
@@ -206,3 +222,9 @@ class Backend:
         is_news = reason not in self._told
         self._told.setdefault(reason, now)
         return is_news
+
+
+def end_now(scope: asyncio.Timeout) -> None:
+    """Have a timeout be over, unless it is already."""
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())

@@ -71,6 +71,10 @@ class Backends:
         one whose last request is longest ago comes first.
         """
         serving = sorted(self.serving(), key=lambda b: b.last_sent)
+        if not self._ejector.is_any_ejected:
+            for backend in serving:
+                backend.share = 1.0
+            return serving
         trusted = []
         for backend in serving:
             if self.standing(backend) in (Standing.FULL, Standing.RETURNING):
@@ -83,6 +87,8 @@ class Backends:
 
     def to_try(self) -> Backend | None:
         """An ejected one whose time has come for one request."""
+        if not self._ejector.is_any_ejected:
+            return None
         for backend in self.serving():
             if self.standing(backend) is Standing.PROBING:
                 return backend

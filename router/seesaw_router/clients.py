@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from seesaw_router.protocol import ClientProtocol
 
 _BODY_BYTES_PER_S = 1024
+_PROBE_S = 1.0
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # of Linux' TCP states
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 30),
@@ -87,6 +88,8 @@ class Clients:
 
     def _look(self, client: "ClientProtocol", now: float) -> None:
         limits, waited_s = self.limits, now - client.since_s
+        if client.ended_s is not None and now - client.ended_s >= _PROBE_S:
+            client.probe()
         if self._reads_nothing(client, now):
             client.abort()
         elif client.stage is Stage.IDLE:
@@ -117,6 +120,8 @@ class Clients:
 
     def _reads_nothing(self, client: "ClientProtocol", now: float) -> bool:
         unsent = client.transport.get_write_buffer_size()
+        if unsent == 0 and client.unsent_bytes == 0:
+            return False
         if unsent == 0 or unsent < client.unsent_bytes or client.unsent_bytes == 0:
             client.unsent_since_s = now
         client.unsent_bytes = unsent

@@ -196,7 +196,7 @@ class Dispatcher:
     def _release(self, name: str, count: int, reason: str) -> None:
         backend = self._backends().named(name)
         self.last_reason = reason
-        self._metrics.released.labels(reason=reason).inc(count)
+        self._metrics.count_released(count, reason)
         fresh = (t for t in list(self._queue.values()) if not t.avoid)
         for ticket in itertools.islice(fresh, count):
             self._grant(ticket, Placed(backend=backend))

@@ -31,7 +31,6 @@ def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> 
 
     headers: as they came, with names in lower case.
     """
-    dropped = _NOT_TO_WORKERS | _named(headers)
     forwarded: dict[bytes, list[str]] = {}
     kept: CIMultiDict[str] = CIMultiDict()
     host = ""
@@ -44,8 +43,10 @@ def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> 
             host = text
         if name in _FORWARDED:
             forwarded.setdefault(name, []).append(text)
-        elif name not in dropped:
+        elif name not in _NOT_TO_WORKERS:
             kept.add(name.decode(), text)
+    for name in _named(headers):
+        kept.popall(name.decode(), None)
     _add_forwarded(kept, forwarded, host, client, scheme)
     return kept
 

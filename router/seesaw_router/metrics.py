@@ -1,5 +1,7 @@
 """The router's Prometheus metrics."""
 
+from functools import lru_cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
@@ -65,7 +67,14 @@ class Metrics:
             ["serving"],
             registry=registry,
         )
+        # To look labels up costs more than to count.
+        self._of_status = lru_cache(lambda status: self.requests.labels(status=str(status)))
+        self._of_reason = lru_cache(lambda reason: self.released.labels(reason=reason))
 
     def count_status(self, status: int) -> None:
         """Count a request that has ended."""
-        self.requests.labels(status=str(status)).inc()
+        self._of_status(status).inc()
+
+    def count_released(self, count: int, reason: str) -> None:
+        """Count prompts that went to a worker."""
+        self._of_reason(reason).inc(count)

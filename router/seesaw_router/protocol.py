@@ -6,6 +6,7 @@ OpenAI's all the same.
 """
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,10 +22,10 @@ from seesaw_router.exchange import error_body
 _MAX_LINE_BYTES = 8 << 10
 _MAX_PIPELINED = 16
 _OVERHEAD_PER_BODY_BYTE = 16  # of chunks: their sizes and extensions
+_UNENCODED = re.compile(rb"[^\x21-\x7e]")
 _INVALID = (400, "this is no valid HTTP/1.1 request")
 _LINGER_S = 1.0
 _MAX_DISCARDED_BYTES = 256 << 10
-_PROBE_S = 1.0
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -65,7 +66,7 @@ class ClientProtocol(HttpToolsProtocol):
         self.body_bytes_seen = 0  # when last looked at, as the next one
         self.unsent_bytes = 0
         self.unsent_since_s = 0.0
-        self.has_ended = False  # the client sends nothing more
+        self.ended_s: float | None = None  # since then the client sends nothing more
         self._running: RequestResponseCycle | None = None
         self._is_refused = False
         self._discarded_bytes = 0
@@ -117,20 +118,20 @@ class ClientProtocol(HttpToolsProtocol):
         """
         if self.stage is not Stage.ANSWER or self._is_refused or self.transport.is_closing():
             return False
-        if not self.has_ended:
-            self.has_ended = True
+        if self.ended_s is None:
+            self.ended_s = self.loop.time()
             self.cycle.keep_alive = False
-            self.loop.call_later(_PROBE_S, self.probe)
         return True
 
     def probe(self) -> None:
-        """Find out whether a client that has finished sending still reads.
+        """Find out whether a client that has finished sending still reads. Once a second.
 
         Where no answer has begun, an interim response, which every client of HTTP/1.1 skips, does
         nothing to one that reads, and has one that is gone reset the connection.
         """
         if self.transport.is_closing():
             return
+        self.ended_s = self.loop.time()
         if self.clients.is_reset(self.transport):
             self.abort()
             return
@@ -141,7 +142,6 @@ class ClientProtocol(HttpToolsProtocol):
             and cycle.scope["http_version"] == "1.1"
         ):
             self.transport.write(_PROBE)
-        self.loop.call_later(_PROBE_S, self.probe)
 
     def shutdown(self) -> None:
         self.clients.is_ending = True
@@ -194,7 +194,7 @@ class ClientProtocol(HttpToolsProtocol):
         self._head_bytes += len(url)
         if len(self.url) > _MAX_LINE_BYTES:
             self._stop(414, f"the request line is longer than {_MAX_LINE_BYTES} bytes")
-        if any(byte <= 0x20 or byte >= 0x7F for byte in url):
+        if _UNENCODED.search(url):
             self._stop(400, "the request target has bytes that must be percent-encoded")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -250,7 +250,7 @@ class ClientProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         else:
             self.enter(Stage.IDLE)
-            if self.has_ended:
+            if self.ended_s is not None:
                 self.transport.close()
 
     # ---- bounds

@@ -72,7 +72,7 @@ class Proxy:
         finally:
             upload.let_go()
             self._metrics.running.dec()
-            self._metrics.requests.labels(status=str(status)).inc()
+            self._metrics.count_status(status)
 
     async def _pass(
         self, scope: Scope, route: Match, upload: Upload, receive: Receive, send: Send
