@@ -19,6 +19,7 @@ from math import ceil
 from seesaw_core.errors import InputError
 from seesaw_core.rates import Mean
 
+_OVERLOADED = 429
 _KEPT = 64  # outcomes of a worker that are compared
 _TYPICAL_S = 1.0  # before anything is measured
 _LEAST_SHARE = 0.1
@@ -30,7 +31,17 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"
     REFUSED = "refused"  # 4xx: mostly the client's doing
+    DECLINED = "declined"  # 429: it is full, which is no failure
     FAILED = "failed"  # 5xx, a lost connection, or an answer that is no HTTP
+
+
+def outcome_of(status: int) -> Outcome:
+    """What an HTTP status says of the worker that answered with it."""
+    if status == _OVERLOADED:
+        return Outcome.DECLINED
+    if status >= 500:
+        return Outcome.FAILED
+    return Outcome.REFUSED if status >= 400 else Outcome.ANSWERED
 
 
 class Standing(StrEnum):

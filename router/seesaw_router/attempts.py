@@ -15,7 +15,7 @@ from functools import partial
 
 import aiohttp
 
-from seesaw_core.ejection import Outcome
+from seesaw_core.ejection import Outcome, outcome_of
 from seesaw_router.asking import Asking, Failure, WorkerError
 from seesaw_router.backend import Backend
 from seesaw_router.backends import Backends
@@ -29,7 +29,7 @@ from seesaw_router.stored import StoredResponses, previous_of
 logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
-_OVERLOADED = 429
+_MAY_BE_TRIED = frozenset({Outcome.FAILED, Outcome.DECLINED})  # elsewhere, that is
 _RESPONSES = "/v1/responses"
 _BODILESS = {204, 304}
 _MAX_HELD = 2
@@ -142,9 +142,11 @@ class Attempts:
         asking = Asking(exchange, backend, self._settings.max_answer_silence_s)
         try:
             async with asking.answer() as response:
-                if response.status >= 500 and not is_last and self._is_another(tried):
+                outcome = outcome_of(response.status)
+                if outcome in _MAY_BE_TRIED and not is_last and self._is_another(tried):
                     await self._judge(placed, response.status)
-                self._observe(exchange, backend, response.status)
+                if exchange.generates and outcome is not Outcome.ANSWERED:
+                    self._backends().observe(backend, outcome)
                 learn = None
                 if exchange.route.template == _RESPONSES:
                     learn = partial(self._stored.learn, worker=backend.target.name)
@@ -156,10 +158,11 @@ class Attempts:
             if error.failure in (Failure.UNREACHED, Failure.LOST):
                 backend.doubt()
             raise
-        self._backends().took(time.monotonic() - began_s)
+        if exchange.generates and outcome is Outcome.ANSWERED:  # only now: it might break off
+            self._backends().observe(backend, outcome, time.monotonic() - began_s)
 
     async def _judge(self, placed: Placed, status: int) -> None:
-        """Whether a 5xx is the request's answer, or the worker's trouble. Raises: WorkerError."""
+        """Whether an error is the request's answer, or the worker's. Raises: WorkerError."""
         backend = placed.backend
         if status in _UNAVAILABLE:
             raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")
@@ -167,14 +170,6 @@ class Attempts:
             raise WorkerError(backend, Failure.ERROR, f"answered {status} when it was tried")
         if status == 500 and not await _is_healthy(backend):
             raise WorkerError(backend, Failure.LOST, "answered 500 and is healthy no more")
-
-    def _observe(self, exchange: Exchange, backend: Backend, status: int) -> None:
-        if not exchange.generates or status == _OVERLOADED:
-            return
-        outcome = Outcome.ANSWERED
-        if status >= 400:
-            outcome = Outcome.REFUSED if status < 500 else Outcome.FAILED
-        self._backends().observe(backend, outcome)
 
 
 async def _is_healthy(backend: Backend) -> bool:

@@ -82,6 +82,8 @@ class Backends:
                 trusted.append(backend)
         num_ejected = len(serving) - len(trusted)
         if num_ejected > self._ejector.policy.max_ejected(len(serving)):
+            for backend in serving:
+                backend.share = 1.0
             return serving
         return trusted
 
@@ -103,23 +105,27 @@ class Backends:
             return None
         return self._ejector.ejection(backend.target.name)
 
-    def observe(self, backend: Backend, outcome: Outcome) -> Ejection | None:
-        """What a request there has come to. Returns the ejection that it leads to."""
-        if outcome is not Outcome.ANSWERED:
+    def observe(
+        self, backend: Backend, outcome: Outcome, took_s: float | None = None
+    ) -> Ejection | None:
+        """What a request there has come to, and how long it took from its worker's choice.
+
+        Returns the ejection that it leads to.
+        """
+        if outcome is Outcome.ANSWERED:
+            if took_s is not None:
+                self._ejector.took(took_s)
+        else:
             backend.linger(self._ejector.typical_s)
         name = backend.target.name
-        if self._known.get(name) is not backend:
-            return None  # it has been replaced since
+        if outcome is Outcome.DECLINED or self._known.get(name) is not backend:
+            return None  # nothing is wrong with it, or it has been replaced since
         is_good = outcome is Outcome.ANSWERED
         among = () if is_good else tuple(b.target.name for b in self.serving())
         ejection = self._ejector.observe(name, outcome, now_s=self._now(), among=among)
         if ejection is not None:
             logger.warning("worker %s gets nothing for %g s: %s", name, ejection.for_s, ejection)
         return ejection
-
-    def took(self, seconds: float) -> None:
-        """So long took a request from its worker's choice to its whole answer."""
-        self._ejector.took(seconds)
 
     def trial_begins(self, backend: Backend) -> None:
         self._ejector.try_begins(backend.target.name)

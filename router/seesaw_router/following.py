@@ -66,6 +66,13 @@ class Follower:
 
     async def run(self) -> None:
         """Follow it for ever."""
+        try:
+            await self._run()
+        finally:
+            if self._doubting is not None:
+                self._doubting.cancel()
+
+    async def _run(self) -> None:
         name = self._backend.target.name
         while True:
             began_s = asyncio.get_running_loop().time()

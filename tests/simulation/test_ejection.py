@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from seesaw_core.ejection import EjectionPolicy, Outcome, Standing
+from seesaw_core.ejection import EjectionPolicy, Outcome, Standing, outcome_of
 from seesaw_core.waves import WavePolicy
 from seesaw_router.backend import Backend, Target
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher
 from seesaw_router.metrics import Metrics
+
+BREAKS_OFF = 0  # 200, and then no end of its body
 
 
 class _NoWaiting(selectors.DefaultSelector):
@@ -88,11 +90,9 @@ class Fleet:
             name = placed.backend.target.name
             status = self.status[name]
             is_good = status == 200
-            await asyncio.sleep(self.good_s if is_good else self.bad_s)
-            kind = Outcome.REFUSED if status < 500 else Outcome.FAILED
-            self.backends.observe(placed.backend, Outcome.ANSWERED if is_good else kind)
-            if is_good:
-                self.backends.took(self.good_s)
+            await asyncio.sleep(self.good_s if is_good or status == BREAKS_OFF else self.bad_s)
+            outcome = Outcome.FAILED if status == BREAKS_OFF else outcome_of(status)
+            self.backends.observe(placed.backend, outcome, self.good_s)
             if is_good or not placed.is_trial:
                 self.ended.append((self.now(), name, status))
                 return
@@ -115,8 +115,21 @@ def share_of(ended: list[tuple[float, str, int]], status: int) -> float:
 
 
 @pytest.mark.parametrize("stagger", [True, False])
+@pytest.mark.parametrize("per_s", [10, 40])
+def test_a_full_worker_that_declines_at_once_gets_no_more_than_its_share(
+    per_s: int, stagger: bool
+) -> None:
+    async def main(now: Callable[[], float]) -> None:
+        workers = {"a": 429, "b": 200, "c": 200, "d": 200}
+        fleet = Fleet(now=now, status=workers, policy=WavePolicy(stagger=stagger))
+        assert share_of(await fleet.serve(per_s, 60), 429) < 0.27
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("stagger", [True, False])
 @pytest.mark.parametrize("per_s", [1, 10, 40])
-@pytest.mark.parametrize("status", [500, 404])
+@pytest.mark.parametrize("status", [500, 404, BREAKS_OFF])
 def test_a_worker_that_fails_at_once_gets_next_to_nothing(
     status: int, per_s: int, stagger: bool
 ) -> None:
