@@ -3,7 +3,6 @@
 People read standard error; standard output is the JSON that also goes to the output folder.
 """
 
-import argparse
 import json
 import shlex
 import shutil
@@ -14,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seesaw_cli.commandline import CommandParser
 from seesaw_core.errors import BrokenError, InputError
+from seesaw_flags.files import InputFolder, OutputFolder, make_folder
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import Whole
 
 if TYPE_CHECKING:
     from seesaw_worker.bench.tables import Table
@@ -40,7 +41,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _worker(arguments: list[str]) -> int:
-    options = _parse(arguments)
+    options = worker_parser().parse_args(arguments)
     from seesaw_cli.worker import set_defaults
 
     set_defaults()
@@ -55,7 +56,7 @@ def _worker(arguments: list[str]) -> int:
     workload = Workload.quick(rounds) if options.quick else Workload(rounds=rounds)
     if options.model is not None:
         check_model_path(str(options.model))
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output, "--output")
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -82,27 +83,27 @@ def _worker(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def worker_parser() -> CommandParser:
+    """The flags of ``seesaw bench worker``."""
     parser = CommandParser(prog="seesaw bench worker", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a tiny model and one round: shows that it works"
     )
     parser.add_argument(
-        "--rounds", type=int, help=f"default: {_ROUNDS}, with --quick {_QUICK_ROUNDS}"
+        "--rounds", type=Whole(most=1000), help=f"default: {_ROUNDS}, with --quick {_QUICK_ROUNDS}"
     )
     parser.add_argument(
-        "--model", type=Path, help="a checkpoint's folder (default: a random Llama of 1.1 GiB)"
+        "--model",
+        type=InputFolder(),
+        help="a checkpoint's folder (default: a random Llama of 1.1 GiB)",
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=OutputFolder(),
         default=Path("bench-output"),
         help="folder for results and logs (default: bench-output)",
     )
-    options = parser.parse_args(arguments)
-    if options.rounds is not None and options.rounds < 1:
-        raise InputError(f"--rounds must be at least 1, got {options.rounds}")
-    return options
+    return parser
 
 
 def _make_model(folder: Path, *, quick: bool) -> Path:

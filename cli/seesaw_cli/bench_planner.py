@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from statistics import mean, quantiles
 
-from seesaw_cli.commandline import CommandParser, worker_processes
+from seesaw_cli.commandline import worker_processes
 from seesaw_cli.questions import table
 from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.errors import CapacityError
 from seesaw_core.memory import Limits
 from seesaw_core.planner import Question
 from seesaw_core.workloads import summarise
+from seesaw_flags.parser import CommandParser
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.paper import MODELS
 from seesaw_sim.plan_studies import Verdict, judge_plan
@@ -43,8 +44,7 @@ _WORST_HEAD = ("model", "devices", "prompt", "output", "flush s", "chosen", "bes
 
 def run(arguments: list[str]) -> int:
     """Judge all plans and print what came out. Returns 0."""
-    parser = CommandParser(prog="seesaw bench planner", description=__doc__)
-    parser.parse_args(arguments)
+    parser().parse_args(arguments)
     with worker_processes() as pool:
         jobs = [pool.apply_async(_judge, (cell,)) for cell in _CELLS]
         verdicts = {}
@@ -59,6 +59,11 @@ def run(arguments: list[str]) -> int:
     furthest = sorted(verdicts.items(), key=lambda found: found[1].share)[:_SHOWN]
     print(table(_WORST_HEAD, [_row(cell, verdict) for cell, verdict in furthest]))
     return 0
+
+
+def parser() -> CommandParser:
+    """The command's flags."""
+    return CommandParser(prog="seesaw bench planner", description=__doc__)
 
 
 def _judge(cell: Cell) -> Verdict | None:

@@ -17,8 +17,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seesaw_cli.commandline import CommandParser
 from seesaw_core.errors import InputError
+from seesaw_flags.files import InputFolder, OutputFolder, make_folder
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import Whole
 
 if TYPE_CHECKING:
     from seesaw_router.bench.run import Measured
@@ -43,7 +45,7 @@ def run(arguments: list[str]) -> int:
     from seesaw_router.bench import subjects
     from seesaw_router.bench.run import Workload, measure
 
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output, "--output")
     work = Workload.quick() if options.quick else Workload(rounds=options.rounds)
     began = time.monotonic()
 
@@ -80,32 +82,35 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = CommandParser(prog="seesaw bench router", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one small round, without the rival")
-    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument(
-        "--output", type=Path, default=Path("bench-output"), help="default: bench-output"
+def parser() -> CommandParser:
+    """The command's flags."""
+    made = CommandParser(prog="seesaw bench router", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="one small round, without the rival")
+    made.add_argument("--rounds", type=Whole(most=1000), default=3, help="default: 3")
+    made.add_argument(
+        "--output", type=OutputFolder(), default=Path("bench-output"), help="default: bench-output"
     )
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument(
+    made.add_argument(
         "--rival-folder",
-        type=Path,
+        type=OutputFolder(),
         default=cache / "seesaw-bench-rival",
         help="where the rival's environment is made and kept (default: %(default)s)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--against",
-        type=Path,
+        type=InputFolder(),
         metavar="CHECKOUT",
         help="a checkout of another commit, such as a git worktree, whose router is measured in "
         "turn with this one, instead of the other proxies",
     )
-    options = parser.parse_args(arguments)
+    return made
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    options = parser().parse_args(arguments)
     if options.against is not None and not (options.against / "router/seesaw_router").is_dir():
         raise InputError(f"--against={options.against}: holds no router/seesaw_router")
-    if options.rounds < 1:
-        raise InputError(f"--rounds must be at least 1, got {options.rounds}")
     return options
 
 

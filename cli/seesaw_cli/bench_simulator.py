@@ -6,11 +6,11 @@ at random at three quarters of what they can do. Prints a table as Markdown.
 
 import time
 
-from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import table
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.workloads import Request
+from seesaw_flags.parser import CommandParser
 from seesaw_sim.draws import Lengths, arriving, draw_requests
 from seesaw_sim.paper import MODELS, device
 from seesaw_sim.simulate import Scenario, simulate
@@ -21,8 +21,7 @@ _PER_S = 12.0
 
 def run(arguments: list[str]) -> int:
     """Simulate ever more requests and print what that took. Returns 0."""
-    parser = CommandParser(prog="seesaw bench simulator", description=__doc__)
-    parser.parse_args(arguments)
+    parser().parse_args(arguments)
     rows: list[tuple[str, ...]] = []
     for name, prefill, decode in (
         ("P8→T4P2", Layout(pipeline=8), Layout(tensor=4, pipeline=2)),
@@ -53,6 +52,11 @@ def run(arguments: list[str]) -> int:
     head = ("system", "requests", "CPU s", "ms a request", "simulated s")
     print(table(head, rows))
     return 0
+
+
+def parser() -> CommandParser:
+    """The command's flags."""
+    return CommandParser(prog="seesaw bench simulator", description=__doc__)
 
 
 def _requests(count: int) -> list[Request]:

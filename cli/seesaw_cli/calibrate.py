@@ -25,12 +25,14 @@ from typing import Any
 
 from seesaw_cli.calibrate_rounds import Bench, Measured
 from seesaw_cli.calibrate_runs import Machine, Run, say
-from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import read_model, table
 from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.errors import InputError
 from seesaw_core.profiles import Profile
 from seesaw_core.workloads import Request
+from seesaw_flags.files import OutputFile
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import POSITIVE, Whole
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.fitting import Measurement, fit
 
@@ -94,7 +96,9 @@ def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     made = CommandParser(prog="seesaw calibrate", description=__doc__)
     made.add_argument("model", metavar="MODEL", help="a folder with a checkpoint")
-    made.add_argument("--devices", type=int, default=2, metavar="N", help="default: 2")
+    made.add_argument(
+        "--devices", type=Whole(least=2, most=1024), default=2, metavar="N", help="default: 2"
+    )
     made.add_argument(
         "--accelerator",
         metavar="NAME",
@@ -103,43 +107,33 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
     made.add_argument(
         "--output",
-        type=Path,
+        type=OutputFile(),
         default=Path("profile.json"),
         metavar="FILE",
         help="default: profile.json",
     )
     made.add_argument(
         "--rounds",
-        type=int,
+        type=Whole(most=1000),
         default=2,
         metavar="N",
         help="how often to measure each system, under a new worker every time (default: 2)",
     )
     made.add_argument("--check", action="store_true", help="predict, measure and compare")
     made.add_argument(
-        "--tolerance", type=float, default=15.0, metavar="PERCENT", help="default: 15"
+        "--tolerance", type=POSITIVE, default=15.0, metavar="PERCENT", help="default: 15"
     )
     return made
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser().parse_args(arguments)
-    if options.devices < 2:
-        raise InputError(f"--devices={options.devices} must be at least 2: layouts are compared")
-    if options.rounds < 1:
-        raise InputError(f"--rounds={options.rounds} must be at least 1")
-    if not options.tolerance > 0:
-        raise InputError(f"--tolerance={options.tolerance} must be above 0")
     cores = len(os.sched_getaffinity(0))
     if options.accelerator is None and options.devices > cores:
         raise InputError(
             f"--devices={options.devices}: a rank needs a core of its own, and this process may "
             f"use {cores}; give --accelerator to calibrate GPUs"
         )
-    if not options.output.resolve().parent.is_dir():
-        raise InputError(f"--output={options.output}: there is no such folder")
-    if options.output.is_dir():
-        raise InputError(f"--output={options.output} is a folder; name a file in it")
     return options
 
 

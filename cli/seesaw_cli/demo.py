@@ -6,7 +6,6 @@ standard error; standard output ends with one line of JSON: whether all tokens w
 the counts of requests, tokens and transitions, seconds by phase, and where the picture is.
 """
 
-import argparse
 import asyncio
 import json
 import random
@@ -19,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seesaw_cli.commandline import CommandParser
 from seesaw_cli.demo_picture import Recording, draw
-from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
+from seesaw_flags.files import OutputFolder, make_folder
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import SEED, Whole
 
 _PREFILL = Layout(pipeline=2)
 _DECODE = Layout(tensor=2)
@@ -51,9 +51,9 @@ class Request:
 
 def run(arguments: list[str]) -> int:
     """Run the demo. Returns 0 if every token equals plain vLLM's, else 1."""
-    options = _parse(arguments)
+    options = parser().parse_args(arguments)
     began = time.monotonic()
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output, "--output")
     folder = Path(tempfile.mkdtemp(prefix="seesaw-demo-"))
     try:
         model = _make_model(options.output)
@@ -74,20 +74,20 @@ def run(arguments: list[str]) -> int:
     return 1 if differing else 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = CommandParser(prog="seesaw demo", description=__doc__)
-    parser.add_argument("--requests", type=int, default=64, help="how many (default: 64)")
-    parser.add_argument("--seed", type=int, default=0, help="of prompts and arrivals (default: 0)")
-    parser.add_argument(
+def parser() -> CommandParser:
+    """The command's flags."""
+    made = CommandParser(prog="seesaw demo", description=__doc__)
+    made.add_argument(
+        "--requests", type=Whole(most=100_000), default=64, help="how many (default: 64)"
+    )
+    made.add_argument("--seed", type=SEED, default=0, help="of prompts and arrivals (default: 0)")
+    made.add_argument(
         "--output",
-        type=Path,
+        type=OutputFolder(),
         default=Path("demo-output"),
         help="folder for model, picture and log (default: demo-output)",
     )
-    options = parser.parse_args(arguments)
-    if options.requests < 1:
-        raise InputError(f"--requests must be at least 1, got {options.requests}")
-    return options
+    return made
 
 
 def make_requests(count: int, *, seed: int) -> list[Request]:

@@ -126,7 +126,7 @@ def _run(arguments: list[str]) -> int:
     try:
         return run(rest)
     except InputError as error:
-        _complain(f"seesaw {name}: {error}")
+        _complain(f"seesaw {name}: {' '.join(str(error).splitlines())}")
         return 2
     except BrokenError as error:
         _complain(f"seesaw {name}: {error}")

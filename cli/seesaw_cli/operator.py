@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run until told to stop."""
+    """Run until told to stop. Raises: InputError."""
     from seesaw_operator.flags import settings_of
-    from seesaw_operator.main import run as run_operator
 
     settings = settings_of(arguments)
+    from seesaw_operator.main import run as run_operator
+
     logging.basicConfig(level=logging.INFO, format="seesaw operator: %(name)s: %(message)s")
     return asyncio.run(run_operator(settings))

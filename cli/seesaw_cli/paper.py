@@ -12,8 +12,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from seesaw_cli.commandline import CommandParser, worker_processes
-from seesaw_cli.questions import make_folder, read_profile_file
+from seesaw_cli.commandline import worker_processes
+from seesaw_cli.questions import read_profile_file
+from seesaw_flags.files import InputFile, OutputFolder, make_folder
+from seesaw_flags.parser import CommandParser
 from seesaw_sim.paper import CELLS, PAPER_GEOMEAN, PROFILE, TIE, CellResult, Lots, geomean, run_cell
 from seesaw_sim.paper_studies import (
     A100_PAPER,
@@ -79,9 +81,14 @@ def run(arguments: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     made = CommandParser(prog="seesaw paper", description=__doc__)
-    made.add_argument("--output", type=Path, default=Path("paper-output"), metavar="FOLDER")
     made.add_argument(
-        "--profile", type=Path, metavar="FILE", help="another set of constants (one for all cells)"
+        "--output", type=OutputFolder(), default=Path("paper-output"), metavar="FOLDER"
+    )
+    made.add_argument(
+        "--profile",
+        type=InputFile(),
+        metavar="FILE",
+        help="another set of constants (one for all cells)",
     )
     return made
 

@@ -12,13 +12,14 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from seesaw_cli.commandline import CommandParser
 from seesaw_cli.questions import Asked, add_flags, read_flags, table
 from seesaw_core.accelerators import GIB
 from seesaw_core.errors import InputError
 from seesaw_core.estimates import Estimate
 from seesaw_core.planner import Plan, make_plan
 from seesaw_core.workloads import summarise
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import POSITIVE, Whole
 
 _SHOWN = 5
 
@@ -27,10 +28,6 @@ def run(arguments: list[str]) -> int:
     """Plan and print. Returns 0."""
     options = parser().parse_args(arguments)
     asked = read_flags(options)
-    for flag in ("concurrency", "ttft_target_s", "tpot_target_ms"):
-        value = getattr(options, flag)
-        if value is not None and not value > 0:
-            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0")
     if options.ttft_target_s is not None and options.concurrency is None:
         raise InputError(
             f"--ttft-target-s={options.ttft_target_s} needs --concurrency: without a bound, "
@@ -64,10 +61,12 @@ def parser() -> argparse.ArgumentParser:
     add_flags(made)
     targets = made.add_argument_group("targets")
     targets.add_argument(
-        "--concurrency", type=int, metavar="N", help="requests at a time (default: no bound)"
+        "--concurrency", type=Whole(), metavar="N", help="requests at a time (default: no bound)"
     )
-    targets.add_argument("--ttft-target-s", type=float, metavar="S", help="mean, to first token")
-    targets.add_argument("--tpot-target-ms", type=float, metavar="MS", help="mean, for each token")
+    targets.add_argument("--ttft-target-s", type=POSITIVE, metavar="S", help="mean, to first token")
+    targets.add_argument(
+        "--tpot-target-ms", type=POSITIVE, metavar="MS", help="mean, for each token"
+    )
     made.add_argument("--all", action="store_true", help="show every layout, not the best five")
     made.add_argument("--json", action="store_true", help="print the plan as JSON")
     return made

@@ -3,11 +3,11 @@
 import argparse
 import json
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
-from seesaw_cli.workload_flags import SHAPE, check_shape, requests_of, traced
+from seesaw_cli.trace_files import LARGEST_BYTES
+from seesaw_cli.workload_flags import SHAPE, requests_of, traced
 from seesaw_core.accelerators import (
     GIB,
     Accelerator,
@@ -22,10 +22,13 @@ from seesaw_core.models import Model
 from seesaw_core.planner import Question
 from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Request, Workload
+from seesaw_flags.files import InputFile, read_text
+from seesaw_flags.values import POSITIVE, SEED, Number, Whole
 from seesaw_sim.traces import TIME_UNITS
 
-_MOST = 1_000_000
+_UP_TO_A_MILLION = Whole(most=1_000_000)
 _MOST_DEVICES = 1024
+_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,41 +75,50 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="from the catalogue, such as A10, L4, A100-SXM-80 or H100-SXM; --list shows all",
     )
-    place.add_argument("--devices", type=int, default=8, metavar="N", help="how many (default: 8)")
     place.add_argument(
-        "--accelerators", type=Path, metavar="FILE", help="TOML with accelerators of your own"
+        "--devices",
+        type=Whole(most=_MOST_DEVICES),
+        default=8,
+        metavar="N",
+        help="how many (default: 8)",
+    )
+    place.add_argument(
+        "--accelerators",
+        type=InputFile(),
+        metavar="FILE",
+        help="TOML with accelerators of your own",
     )
     place.add_argument(
         "--list", action=_List, nargs=0, help="list the accelerators, and stop (FILE's before it)"
     )
     place.add_argument(
-        "--profile", type=Path, metavar="FILE", help="what `seesaw calibrate` has written"
+        "--profile", type=InputFile(), metavar="FILE", help="what `seesaw calibrate` has written"
     )
     work = parser.add_argument_group("workload")
     work.add_argument(
         "--prompt-tokens",
-        type=float,
+        type=Number(least=1),
         default=SHAPE["prompt_tokens"],
         metavar="N",
         help="mean (default: 1000)",
     )
     work.add_argument(
         "--output-tokens",
-        type=float,
+        type=Number(least=1),
         default=SHAPE["output_tokens"],
         metavar="N",
         help="mean (default: 250)",
     )
     work.add_argument(
         "--spread",
-        type=float,
+        type=Number(most=3),
         default=SHAPE["spread"],
         metavar="S",
         help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
     )
     work.add_argument(
         "--trace",
-        type=Path,
+        type=InputFile(most_bytes=LARGEST_BYTES),
         metavar="FILE",
         help="requests to use instead: CSV with columns arrival_s, prompt_tokens, output_tokens, "
         "or as Azure, BurstGPT (CSV) and Mooncake (JSON lines) publish theirs; may be gzipped",
@@ -119,24 +131,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     work.add_argument(
         "--requests",
-        type=int,
+        type=_UP_TO_A_MILLION,
         default=SHAPE["requests"],
         metavar="N",
         help="how many (default: 2000)",
     )
-    work.add_argument("--seed", type=int, default=0, help="of the lengths (default: 0)")
+    work.add_argument("--seed", type=SEED, default=0, help="of the lengths (default: 0)")
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--kv-buffer-gib-per-device",
-        type=float,
+        type=POSITIVE,
         default=32.0,
         metavar="GIB",
         help="host memory for KV (default: 32); the worker's --kv-buffer-gib is for all together",
     )
-    engine.add_argument("--max-num-seqs", type=int, default=256, metavar="N", help="default: 256")
+    engine.add_argument(
+        "--max-num-seqs", type=_UP_TO_A_MILLION, default=256, metavar="N", help="default: 256"
+    )
     engine.add_argument(
         "--max-num-batched-tokens",
-        type=int,
+        type=_UP_TO_A_MILLION,
         nargs="+",
         default=[512, 1024, 2048, 4096, 8192],
         metavar="N",
@@ -144,14 +158,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument(
         "--flush-timeout-s",
-        type=float,
+        type=POSITIVE,
         default=10.0,
         metavar="S",
         help="as for the worker: the longest phase while others wait for the next; offline work "
         "wants it long (default: 10)",
     )
     engine.add_argument(
-        "--max-model-len", type=int, metavar="N", help="as for vLLM (default: the model's own)"
+        "--max-model-len",
+        type=_UP_TO_A_MILLION,
+        metavar="N",
+        help="as for vLLM (default: the model's own)",
     )
     engine.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
     engine.add_argument("--kv-cache-dtype", default="auto", help="as for vLLM (default: auto)")
@@ -165,25 +182,9 @@ def read_flags(options: argparse.Namespace) -> Asked:
     if options.accelerator is None:
         raise InputError(f"--accelerator is needed; known: {', '.join(_catalogue(options)[1])}")
     catalogue, _ = _catalogue(options)
-    if not 1 <= options.devices <= _MOST_DEVICES:
-        raise InputError(f"--devices={options.devices} must be from 1 to {_MOST_DEVICES:,}")
-    for flag in ("max_num_seqs", "requests", "max_model_len"):
-        value = getattr(options, flag)
-        if value is not None and not 1 <= value <= _MOST:
-            name = flag.replace("_", "-")
-            raise InputError(f"--{name}={value} must be from 1 to {_MOST:,}")
-    for tokens in options.max_num_batched_tokens:
-        if not 1 <= tokens <= _MOST:
-            raise InputError(f"--max-num-batched-tokens={tokens} must be from 1 to {_MOST:,}")
-    if not options.flush_timeout_s > 0:
-        raise InputError(f"--flush-timeout-s={options.flush_timeout_s} must be above 0")
-    gib = options.kv_buffer_gib_per_device
-    if not 0 < gib < inf:
-        raise InputError(f"--kv-buffer-gib-per-device={gib} must be above 0 and finite")
     device, profile = catalogue.accelerator(options.accelerator), Profile()
     if options.profile is not None:
         profile = read_profile_file(options.profile)
-    check_shape(options)
     trace = traced(options)  # before the model, which may take seconds to read
     model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
     if options.max_model_len is not None:
@@ -200,7 +201,7 @@ def read_flags(options: argparse.Namespace) -> Asked:
         limits=Limits(
             step_tokens=tuple(options.max_num_batched_tokens),
             max_requests=options.max_num_seqs,
-            buffer_bytes=gib * GIB,
+            buffer_bytes=options.kv_buffer_gib_per_device * GIB,
             flush_timeout_s=options.flush_timeout_s,
         ),
         requests=requests,
@@ -216,12 +217,15 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
     from seesaw_worker.planning.defaults import with_defaults
 
     given = Path(path)
-    file = given / "config.json" if given.is_dir() else given
-    if not file.exists():
+    try:
+        file = given / "config.json" if given.is_dir() else given
+        file.stat()
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"MODEL={path}: no config.json there (No such file or directory); give a folder that "
-            "has one, or the file itself"
-        )
+            f"MODEL={path[:_SHOWN_CHARS]}: no config.json there "
+            f"({getattr(error, 'strerror', None) or error}); give a folder that has one, or the "
+            "file itself"
+        ) from error
     name = given.resolve().name if given.is_dir() else given.stem
     try:
         config = with_quantization(read_object(file), file.parent)
@@ -232,7 +236,7 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
 
 def _profile_notes(path: Path, device: Accelerator) -> list[str]:
     """Whether a profile that `seesaw calibrate` wrote is of another device."""
-    found = json.loads(_text(path, "--profile"))
+    found = json.loads(read_text(path, flag="--profile"))
     measured = found.get("accelerator") if isinstance(found, dict) else None
     name = measured.get("name") if isinstance(measured, dict) else device.name
     if name == device.name:
@@ -241,17 +245,7 @@ def _profile_notes(path: Path, device: Accelerator) -> list[str]:
 
 
 def read_profile_file(path: Path) -> Profile:
-    return read_profile(_text(path, "--profile"), source=f"--profile={path}")
-
-
-def make_folder(path: Path, flag: str) -> None:
-    """Raises: InputError if there can be no such folder."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{flag}={path}: no folder can be made there ({error.strerror})"
-        ) from error
+    return read_profile(read_text(path, flag="--profile"), source=f"--profile={path}")
 
 
 def list_accelerators(options: argparse.Namespace) -> str:
@@ -287,7 +281,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
     catalogue = builtin_catalogue()
     if options.accelerators is not None:
-        text = _text(options.accelerators, "--accelerators")
+        text = read_text(options.accelerators, flag="--accelerators")
         source = f"--accelerators={options.accelerators}"
         catalogue = read_catalogue(text, source=source, extends=catalogue)
     return catalogue, list(catalogue.accelerators)
@@ -303,11 +297,3 @@ def _link_notes(device: Accelerator, num_devices: int) -> list[str]:
         f"{device.domain} devices a replica will be slower over the network between them"
     )
     return [note]
-
-
-def _text(path: Path, flag: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise InputError(f"{flag}={path}: {what}") from error

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 def run(arguments: Sequence[str]) -> int:
     """Serve until told to stop. Raises: InputError."""
     from seesaw_router.flags import settings_of
+
+    settings = settings_of(arguments)
     from seesaw_router.server import Server
 
-    return Server(settings_of(arguments)).run()
+    return Server(settings).run()

@@ -18,7 +18,8 @@ def run(arguments: Sequence[str]) -> int:
     from seesaw_cli.local import free_port
     from seesaw_cli.serve_flags import check_worker_flags
     from seesaw_router.flags import parser, settings_from
-    from seesaw_router.server import Server
+    from seesaw_worker.flags import check_own_flags
+    from seesaw_worker.model_path import check_model_path
     from seesaw_worker.supervisor import PARENT_PID_VARIABLE
 
     made = parser()
@@ -34,9 +35,13 @@ def run(arguments: Sequence[str]) -> int:
     if not for_worker or for_worker[0].startswith("-"):
         raise InputError("give the model first: seesaw serve MODEL [options]")
     check_worker_flags(for_worker)
+    check_own_flags(for_worker)
+    check_model_path(for_worker[0])
     port = free_port()
     args.worker = [f"http://127.0.0.1:{port}"]
     settings = settings_from(args)
+    from seesaw_router.server import Server
+
     command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
     # The router stops waiting first, so that the worker still answers what it has let through.
     drain = f"--drain-timeout-s={settings.drain_timeout_s}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from seesaw_core.errors import InputError
+from seesaw_flags.files import LARGEST_CONFIG_BYTES, read_bytes
 
 _ROUTER_SPEAKS_HTTP = "the router in front speaks plain HTTP; put a TLS proxy before it"
 _ROUTER_LISTENS = "the router in front listens; give it --host and --port"
@@ -53,8 +54,8 @@ def _check(name: str, *, where: str) -> None:
 
 def _check_file(path: Path) -> None:
     try:
-        flags = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError):
+        flags = yaml.safe_load(read_bytes(path, flag="--config", most_bytes=LARGEST_CONFIG_BYTES))
+    except (ValueError, RecursionError, yaml.YAMLError):
         return  # the worker says what is wrong with it
     for key in flags if isinstance(flags, dict) else ():
         name = str(key).replace("_", "-")

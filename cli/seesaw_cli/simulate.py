@@ -15,16 +15,16 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
-from math import inf
-from pathlib import Path
 from typing import Any
 
-from seesaw_cli.commandline import CommandParser
-from seesaw_cli.questions import Asked, add_flags, make_folder, read_flags, table
+from seesaw_cli.questions import Asked, add_flags, read_flags, table
 from seesaw_cli.simulate_systems import scenario_of, systems
 from seesaw_core.errors import InputError
 from seesaw_core.policy import Reshard
 from seesaw_core.workloads import Request
+from seesaw_flags.files import OutputFolder, make_folder
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import POSITIVE, Whole
 from seesaw_sim.draws import arriving
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
@@ -80,7 +80,11 @@ def parser() -> argparse.ArgumentParser:
     system.add_argument("--prefill", metavar="LAYOUT", help="such as P8 (default: the planner's)")
     system.add_argument("--decode", metavar="LAYOUT", help="such as T4P2 (default: the planner's)")
     system.add_argument(
-        "--replicas", type=int, default=1, metavar="N", help="workers behind a router (default: 1)"
+        "--replicas",
+        type=Whole(most=10_000),
+        default=1,
+        metavar="N",
+        help="workers behind a router (default: 1)",
     )
     system.add_argument(
         "--disaggregate",
@@ -99,19 +103,19 @@ def parser() -> argparse.ArgumentParser:
         help="as for the worker (default: auto)",
     )
     system.add_argument(
-        "--max-wait-s", type=float, default=10.0, metavar="S", help="the router's (default: 10)"
+        "--max-wait-s", type=POSITIVE, default=10.0, metavar="S", help="the router's (default: 10)"
     )
     system.add_argument("--no-stagger", action="store_true", help="replicas do not take turns")
     load = made.add_argument_group("load")
     load.add_argument(
         "--arrivals-per-s",
-        type=float,
+        type=POSITIVE,
         metavar="R",
         help="requests come at random at this rate (default: all at once, or the trace's times)",
     )
     load.add_argument(
         "--concurrency",
-        type=int,
+        type=Whole(),
         metavar="N",
         help="so many requests at a time, each when another has ended",
     )
@@ -121,17 +125,13 @@ def parser() -> argparse.ArgumentParser:
         help="also try outputs of 2 %% to 200 %% of the prompts, all that is compared side by side",
     )
     out = made.add_argument_group("output")
-    out.add_argument("--output", type=Path, metavar="FOLDER", help="draw pictures there")
+    out.add_argument("--output", type=OutputFolder(), metavar="FOLDER", help="draw pictures there")
     out.add_argument("--json", action="store_true", help="print JSON")
     return made
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser().parse_args(arguments)
-    for flag in ("replicas", "arrivals_per_s", "max_wait_s", "concurrency"):
-        value = getattr(options, flag)
-        if value is not None and not 0 < value < inf:
-            raise InputError(f"--{flag.replace('_', '-')}={value} must be above 0 and finite")
     if options.concurrency is not None and options.arrivals_per_s is not None:
         raise InputError(
             "--concurrency and --arrivals-per-s both say when requests come; give one of them"

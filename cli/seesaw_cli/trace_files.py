@@ -7,7 +7,7 @@ from pathlib import Path
 from seesaw_core.errors import InputError
 from seesaw_sim.traces import Trace, read_trace
 
-_LARGEST_BYTES = 512 << 20
+LARGEST_BYTES = 512 << 20
 _GZIP = b"\x1f\x8b"
 
 
@@ -20,10 +20,10 @@ def read_trace_file(path: Path, *, time_unit: str) -> Trace:
         with path.open("rb") as raw:
             is_gzip = raw.read(2) == _GZIP
         with gzip.open(path) if is_gzip else path.open("rb") as opened:
-            data = opened.read(_LARGEST_BYTES + 1)
+            data = opened.read(LARGEST_BYTES + 1)
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{flag}: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > _LARGEST_BYTES:
-        raise InputError(f"{flag}: more than {_LARGEST_BYTES >> 20} MiB; cut it to fewer requests")
+    if len(data) > LARGEST_BYTES:
+        raise InputError(f"{flag}: more than {LARGEST_BYTES >> 20} MiB; cut it to fewer requests")
     return read_trace(text, source=flag, time_unit=time_unit)

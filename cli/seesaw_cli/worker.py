@@ -12,9 +12,11 @@ def run(arguments: list[str]) -> int:
         return _serve([a for a in arguments if a != AS_SERVER])
     if _asks_for_help(arguments):
         return _serve(arguments)
+    from seesaw_worker.flags import check_own_flags
     from seesaw_worker.model_path import check_model_path
     from seesaw_worker.supervisor import supervise
 
+    check_own_flags(arguments)
     if arguments and not arguments[0].startswith("-"):
         check_model_path(arguments[0])
     return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", AS_SERVER, *arguments])

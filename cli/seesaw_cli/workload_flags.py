@@ -24,16 +24,6 @@ def traced(options: argparse.Namespace) -> Trace | None:
     return read_trace_file(options.trace, time_unit=options.trace_time_unit)
 
 
-def check_shape(options: argparse.Namespace) -> None:
-    """Raises: InputError naming the flag that is out of range."""
-    for flag in ("prompt_tokens", "output_tokens"):
-        if not getattr(options, flag) >= 1:
-            name = flag.replace("_", "-")
-            raise InputError(f"--{name}={getattr(options, flag)} must be at least 1")
-    if not 0 <= options.spread <= 3:
-        raise InputError(f"--spread={options.spread} must be from 0 to 3")
-
-
 def requests_of(
     options: argparse.Namespace, model: Model, trace: Trace | None
 ) -> tuple[list[Request], list[str]]:

@@ -96,7 +96,7 @@ def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) 
     """
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{source} is not TOML: {error}") from error
     unknown = set(found) - {"accelerator", "interconnect"}
     if unknown:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from seesaw_core.errors import LayoutError
 
-_NAMED = re.compile(r"(?:D(\d+))?(?:T(\d+))?(?:P(\d+))?")
+_NAMED = re.compile(r"(?:D([0-9]{1,6}))?(?:T([0-9]{1,6}))?(?:P([0-9]{1,6}))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ class Fields:
             if any(each != value[0] for each in value):
                 raise ModelError(
                     f"config.json: {found}={_short(value)} differs from layer to layer, which is "
-                    "not described yet; leave layouts to --parallelism=manual"
+                    "not described yet; give a worker its layouts by hand"
                 )
             value = value[0] if value else None  # one figure a layer, all alike
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -10,9 +10,7 @@ from typing import Any
 from seesaw_core.errors import ModelError
 from seesaw_core.model_fields import Fields
 
-_WAY_OUT = (
-    "leave layouts to --parallelism=manual, or plan for a model of its size that is described"
-)
+_WAY_OUT = "give a worker its layouts by hand, or plan for a model of its size that is described"
 # What models are made for that answer in one step.
 _ENCODERS = ("MaskedLM", "Classification", "QuestionAnswering", "Encoder", "Bert", "BertModel")
 # What only models have whose layers keep a state in place of keys and values, or some of them.

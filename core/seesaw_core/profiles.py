@@ -103,7 +103,7 @@ def read_profile(text: str, *, source: str) -> Profile:
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is not JSON: {error}") from error
     if isinstance(found, Mapping):
         found = found.get("profile", found)

@@ -13,7 +13,7 @@ from math import ceil
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.placement import Span, split_layers
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.([0-9]{1,9})\.")
 _HEAD = re.compile(r"lm_head|embed_out|(?:^|\.)output\.")
 _EMBEDDING = re.compile(r"embed_tokens|embed_in\.|word_embeddings\.|tok_embeddings|wte\.")
 _KEY_OR_VALUE = re.compile(r"\.[kv]_proj\.")

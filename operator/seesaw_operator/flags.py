@@ -1,16 +1,18 @@
 """The command line of ``seesaw operator``."""
 
-import argparse
 from collections.abc import Sequence
 
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import PORT, Number, Whole
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The parser of ``seesaw operator``."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="seesaw operator",
         allow_abbrev=False,
+        keeps_lines=False,
         description="Makes a cluster match its SeesawDeployments. Uses the pod's service account, "
         "or else KUBECONFIG.",
     )
@@ -39,34 +41,35 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--lease-namespace", default="default", help="Default: %(default)s.")
     made.add_argument("--lease-name", default="seesaw-operator", help="Default: %(default)s.")
+    seconds = Whole(least=1, most=10**9)
     timing = made.add_argument_group("timing, in seconds")
     for name, kind, default, meaning in (
-        ("--pre-stop-s", int, 5, "How long a pod that is to go keeps serving."),
-        ("--drain-s", int, 600, "How long it then may finish what it has begun."),
+        ("--pre-stop-s", seconds, 5, "How long a pod that is to go keeps serving."),
+        ("--drain-s", seconds, 600, "How long it then may finish what it has begun."),
         (
             "--start-s",
-            int,
+            seconds,
             600,
             "How long a worker may take until it answers; not until it serves.",
         ),
         (
             "--progress-s",
-            int,
+            seconds,
             1800,
             "How long nothing may move while something is to be done, before it counts as stalled.",
         ),
-        ("--measure-every-s", float, 5.0, "How often workers are asked what they do."),
-        ("--resync-s", float, 300.0, "How often everything is compared again."),
+        ("--measure-every-s", Number(least=0.1), 5.0, "How often workers are asked what they do."),
+        ("--resync-s", Number(least=1), 300.0, "How often everything is compared again."),
     ):
         timing.add_argument(name, type=kind, default=default, help=f"{meaning} Default: {default}.")
     made.add_argument(
-        "--port", type=int, default=8080, help="Of /healthz and /metrics. Default: %(default)s."
+        "--port", type=PORT, default=8080, help="Of /healthz and /metrics. Default: %(default)s."
     )
     return made
 
 
 def settings_of(arguments: Sequence[str]) -> OperatorSettings:
-    """Settings from a command line."""
+    """Settings from a command line. Raises: InputError."""
     args = parser().parse_args(arguments)
     return OperatorSettings(
         images=Images(

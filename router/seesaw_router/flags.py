@@ -5,15 +5,19 @@ from collections.abc import Sequence
 
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Whole
 from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
 
-_CLIENT_LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
-    ("header_bytes", int, "The largest request line with headers; larger gets 431."),
-    ("headers", int, "The most headers of a request; more get 431."),
+_MOST_BYTES = 2**50
+_BYTES = Whole(most=_MOST_BYTES)
+_CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
+    ("header_bytes", _BYTES, "The largest request line with headers; larger gets 431."),
+    ("headers", Whole(), "The most headers of a request; more get 431."),
     (
         "connections",
-        int,
+        Whole(),
         (
             "The most open connections of clients, and half of the files it may open. Beyond "
             "it the one idle for longest is closed; if none is, 503."
@@ -21,24 +25,25 @@ _CLIENT_LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
     ),
     (
         "held_bytes",
-        int,
+        _BYTES,
         (
             "The most bytes of bodies that all requests hold together; more get 503 with "
             "Retry-After. A body is held until its answer begins."
         ),
     ),
-    ("header_s", float, "Seconds until a connection has sent its first headers; else 408."),
-    ("body_s", float, "Seconds in which a body must average 1 KiB a second; else 408."),
-    ("idle_s", float, "Seconds that a connection may be idle between requests."),
-    ("reader_s", float, "Seconds in which a client may take nothing of a waiting answer."),
+    ("header_s", POSITIVE, "Seconds until a connection has sent its first headers; else 408."),
+    ("body_s", POSITIVE, "Seconds in which a body must average 1 KiB a second; else 408."),
+    ("idle_s", POSITIVE, "Seconds that a connection may be idle between requests."),
+    ("reader_s", POSITIVE, "Seconds in which a client may take nothing of a waiting answer."),
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The parser of ``seesaw router``."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="seesaw router",
         allow_abbrev=False,
+        keeps_lines=False,
         description="One OpenAI-compatible endpoint in front of workers: gathers prompts into "
         "prefill waves, lets the workers take turns, and sends a request again whose worker is "
         "lost before it has answered.",
@@ -59,24 +64,24 @@ def parser() -> argparse.ArgumentParser:
         "EndpointSlices are watched.",
     )
     made.add_argument("--host", default="127.0.0.1", help="Default: %(default)s.")
-    made.add_argument("--port", type=int, default=8000, help="Default: %(default)s.")
+    made.add_argument("--port", type=PORT, default=8000, help="Default: %(default)s.")
     _add_policy(made)
     made.add_argument(
         "--max-queued",
-        type=int,
+        type=Whole(),
         default=4096,
         help="How many requests may wait; more are refused with 429 and Retry-After. "
         "Default: %(default)s.",
     )
     made.add_argument(
         "--max-body-bytes",
-        type=int,
+        type=_BYTES,
         default=64 << 20,
         help="The largest request. Default: %(default)s.",
     )
     made.add_argument(
         "--max-attempts",
-        type=int,
+        type=Whole(),
         default=4,
         help="How many workers a request is tried on while they are lost before they answer. "
         "Default: %(default)s.",
@@ -85,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     _add_clients(made)
     made.add_argument(
         "--drain-timeout-s",
-        type=float,
+        type=NOT_NEGATIVE,
         default=600.0,
         help="How long SIGTERM waits for running requests. Default: %(default)s.",
     )
@@ -95,13 +100,13 @@ def parser() -> argparse.ArgumentParser:
 def _add_policy(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--max-wait-s",
-        type=float,
+        type=NOT_NEGATIVE,
         default=10.0,
         help="The longest, in seconds, that a prompt gathers for a wave. Default: %(default)s.",
     )
     made.add_argument(
         "--light-requests",
-        type=int,
+        type=Whole(least=0),
         default=4,
         help="A worker with fewer running requests gets prompts at once. Default: %(default)s.",
     )
@@ -116,28 +121,28 @@ def _add_policy(made: argparse.ArgumentParser) -> None:
 def _add_workers(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--max-unserved-s",
-        type=float,
+        type=POSITIVE,
         default=60.0,
         help="How long, in seconds, a prompt waits while no worker serves; then it is refused "
         "with 503 and Retry-After. Default: %(default)s.",
     )
     made.add_argument(
         "--max-worker-silence-s",
-        type=float,
+        type=POSITIVE,
         default=30.0,
         help="How long, in seconds, nothing at all may come from a worker, its events or health "
         "included, before its requests are broken off. Default: %(default)s.",
     )
     made.add_argument(
         "--max-answer-silence-s",
-        type=float,
+        type=POSITIVE,
         default=3600.0,
         help="How long, in seconds, nothing may come of one answer although its worker is there. "
         "It must exceed the longest queue and answer that is not streamed. Default: %(default)s.",
     )
     made.add_argument(
         "--max-ejected-percent",
-        type=float,
+        type=Number(most=100),
         default=50.0,
         help="The most of the workers that get nothing for a while since they fail where others "
         "do not; 0 turns that off. Default: %(default)s.",

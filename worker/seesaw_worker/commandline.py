@@ -18,6 +18,8 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from seesaw_core.errors import InputError
+from seesaw_flags.files import LARGEST_CONFIG_BYTES, read_bytes
+from seesaw_flags.parser import take_signed_values
 from seesaw_worker.blame import name_the_flag
 from seesaw_worker.flags import FLAGS, GROUP, add_flags
 from seesaw_worker.refusals import plain, refusals
@@ -28,7 +30,6 @@ _NO_JSON = re.compile(
     r"|invalid loads value: (.*)"
 )
 _FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")
-_LARGEST_CONFIG_BYTES = 1 << 20
 _LOGGING = ("enable_log_requests", "aggregate_engine_logging", "enable_logging_iteration_details")
 _SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
@@ -71,6 +72,7 @@ def make_parser() -> FlexibleArgumentParser:
         "work, or are refused by name; those of the group Seesaw set the two layouts and when to "
         "change between them.",
     )
+    take_signed_values(parser)
     add_flags(parser)
     return make_arg_parser(parser)
 
@@ -106,13 +108,10 @@ def check_config_file(path: Path) -> None:
     named = f"--config={path}"
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{named}: its name must end in .yaml or .yml")
+    data = read_bytes(path, flag="--config", most_bytes=LARGEST_CONFIG_BYTES)
     try:
-        if not path.is_file():
-            raise InputError(f"{named}: {'not a file' if path.exists() else 'no such file'}")
-        if path.stat().st_size > _LARGEST_CONFIG_BYTES:
-            raise InputError(f"{named}: larger than {_LARGEST_CONFIG_BYTES} bytes")
-        flags = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        flags = yaml.safe_load(data)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{named} cannot be read: {plain(str(error))}") from error
     if not isinstance(flags, dict) or not all(isinstance(name, str) for name in flags):
         raise InputError(f"{named}: must map names of flags, without their dashes, to values")

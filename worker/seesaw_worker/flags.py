@@ -5,21 +5,21 @@ The table below is the one source of our flags: parser, settings and generated r
 
 import os
 from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from seesaw_core.errors import InputError, LayoutError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy, Reshard
+from seesaw_flags.files import InputFolder
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import NOT_NEGATIVE, POSITIVE, Number, Whole
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.stalls import StallBounds
-from seesaw_worker.flag import Flag, count, number
+from seesaw_worker.flag import Flag
 from seesaw_worker.planning import flags as planning_flags
 from seesaw_worker.settings import WorkerSettings
-
-_positive = number("above 0", lambda n: n > 0)
-_not_negative = number("of at least 0", lambda n: n >= 0)
-_share = number("of at least 0 and below 1", lambda n: 0 <= n < 1)
 
 _LONGEST_SHM_DIR = 64
 GROUP = "Seesaw"
@@ -28,28 +28,28 @@ FLAGS = (
     Flag(
         name="--decode-tensor-parallel-size",
         sets="decode",
-        parse=count,
+        parse=Whole(),
         default=None,
         help="Tensor-parallel size while decoding. Default: --tensor-parallel-size.",
     ),
     Flag(
         name="--decode-pipeline-parallel-size",
         sets="decode",
-        parse=count,
+        parse=Whole(),
         default=None,
         help="Pipeline-parallel size while decoding. Default: --pipeline-parallel-size.",
     ),
     Flag(
         name="--prefill-tensor-parallel-size",
         sets="prefill",
-        parse=count,
+        parse=Whole(),
         default=1,
         help="Tensor-parallel size while prefilling.",
     ),
     Flag(
         name="--prefill-pipeline-parallel-size",
         sets="prefill",
-        parse=count,
+        parse=Whole(),
         default=None,
         help="Pipeline-parallel size while prefilling. Default: what makes both layouts use the "
         "same number of devices.",
@@ -67,7 +67,7 @@ FLAGS = (
     Flag(
         name="--kv-buffer-gib",
         sets="kv_buffer_gib",
-        parse=_positive,
+        parse=POSITIVE,
         default=4.0,
         help="Shared memory, in GiB, for the KV of prompts on their way from prefill to decode. "
         "The larger, the fewer transitions. Reserved at the start.",
@@ -85,7 +85,7 @@ FLAGS = (
     Flag(
         name="--flush-timeout-s",
         sets="policy.flush_timeout_s",
-        parse=_positive,
+        parse=POSITIVE,
         default=10.0,
         help="The longest, in seconds, that prompts wait for a wave once the buffer has room, or "
         "that running requests stand still for one; never less than the dwell time.",
@@ -93,7 +93,7 @@ FLAGS = (
     Flag(
         name="--low-watermark",
         sets="policy.low_watermark",
-        parse=_share,
+        parse=Number(below=1),
         default=0.2,
         help="Share of the KV buffer below which it counts as nearly empty, so that the next "
         "wave may begin.",
@@ -101,14 +101,14 @@ FLAGS = (
     Flag(
         name="--dwell-transitions",
         sets="policy.dwell_transitions",
-        parse=_not_negative,
+        parse=NOT_NEGATIVE,
         default=3.0,
         help="A decode phase lasts at least this many transition times while it has work.",
     ),
     Flag(
         name="--shm-dir",
         sets="shm_dir",
-        parse=Path,
+        parse=InputFolder(),
         default=Path("/dev/shm"),
         help="Memory-backed folder for the KV buffer and the weights arenas.",
     ),
@@ -131,14 +131,14 @@ FLAGS = (
     Flag(
         name="--drain-timeout-s",
         sets="drain_timeout_s",
-        parse=_not_negative,
+        parse=NOT_NEGATIVE,
         default=600.0,
         help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
     ),
     Flag(
         name="--stall-unhealthy-s",
         sets="stall.unhealthy_s",
-        parse=_not_negative,
+        parse=NOT_NEGATIVE,
         default=60.0,
         help="How long, in seconds, an engine may be at one step before /health is 503: until it "
         "goes on, and never before three times the longest step so far. A quarter of it is told "
@@ -147,7 +147,7 @@ FLAGS = (
     Flag(
         name="--stall-exit-s",
         sets="stall.exit_s",
-        parse=_not_negative,
+        parse=NOT_NEGATIVE,
         default=300.0,
         help="How long, in seconds, an engine may be at one step before the worker ends with exit "
         "code 1, and never before three times the longest step so far. 0 for never.",
@@ -170,6 +170,23 @@ def add_flags(parser: Any) -> None:
             group.add_argument(
                 flag.name, type=flag.parse, default=flag.default, choices=flag.choices, help=text
             )
+
+
+def check_own_flags(arguments: Sequence[str]) -> None:
+    """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
+
+    Abbreviations and values of a ``--config`` file are read with those. Raises: InputError.
+    """
+    made = CommandParser("seesaw worker", None, allow_abbrev=False)
+    add_flags(made)
+    args, _ = made.parse_known_args([_with_dashes(a) for a in arguments])
+    check_shm_dir(args.shm_dir)
+
+
+def _with_dashes(argument: str) -> str:
+    """vLLM takes ``--kv_buffer_gib`` as well."""
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
 
 
 def settings_of(args: Namespace) -> WorkerSettings:
@@ -227,10 +244,6 @@ def settings_of(args: Namespace) -> WorkerSettings:
 def check_shm_dir(folder: Path) -> None:
     """Refuse a place that cannot hold shared memory. Raises: InputError."""
     hint = "give a writable memory-backed folder, such as /dev/shm or a mounted emptyDir"
-    if not folder.exists():
-        raise InputError(f"--shm-dir={folder} does not exist; {hint}")
-    if not folder.is_dir():
-        raise InputError(f"--shm-dir={folder} is not a folder; {hint}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--shm-dir={folder} cannot be written; {hint}")
     if len(os.fsencode(folder)) > _LONGEST_SHM_DIR:

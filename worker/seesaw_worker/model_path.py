@@ -4,13 +4,21 @@ from pathlib import Path
 
 from seesaw_core.errors import ModelError
 
+_SHOWN_CHARS = 200
 PATH_STARTS = ("/", "./", "../", "~")
 
 
 def check_model_path(model: str) -> None:
     """Refuse a local path that holds no model. Hub names pass. Raises: ModelError."""
-    path = Path(model).expanduser()
-    if not path.exists():
+    try:
+        path = Path(model).expanduser()
+        is_there = path.exists()
+    except (OSError, RuntimeError) as error:  # too long a name; no such user's home
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{model[:_SHOWN_CHARS]}: {reason}; give a checkpoint's folder or a hub name"
+        ) from error
+    if not is_there:
         if model.startswith(PATH_STARTS):
             raise ModelError(f"{model}: no such folder; give a checkpoint's folder or a hub name")
         return

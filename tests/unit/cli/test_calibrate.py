@@ -84,5 +84,5 @@ def test_a_pair_that_never_re_shards_is_no_measurement() -> None:
 
 
 def test_no_rounds_are_refused_naming_the_flag() -> None:
-    with pytest.raises(InputError, match="--rounds=0 must be at least 1"):
+    with pytest.raises(InputError, match="--rounds: must be a whole number from 1"):
         calibrate.run(["model", "--devices=2", "--rounds=0"])

@@ -37,12 +37,12 @@ OTHER_VALUES = {
     "--stall-exit-s": "700",
     "--parallelism": "manual",
     "--accelerator": "L4",
-    "--plan-accelerators": "mine.toml",
+    "--plan-accelerators": __file__,
     "--devices": "8",
     "--plan-prompt-tokens": "3000",
     "--plan-output-tokens": "30",
     "--plan-concurrency": "64",
-    "--plan-profile": "measured.json",
+    "--plan-profile": __file__,
 }
 
 
@@ -146,19 +146,6 @@ def test_settings_refuse_what_is_no_amount(field: str, value: float) -> None:
     settings: Any = settings_of(parsed())
     with pytest.raises(InputError, match=field.replace("_", "-")):
         dataclasses.replace(settings, **{field: value})
-
-
-@pytest.mark.parametrize("flag", [f for f in FLAGS if f.parse not in (str, bool, Path)], ids=str)
-@pytest.mark.parametrize("value", ["inf", "nan", "-1", "1e400", "", " ", "٣", "9" * 5000, "-inf"])
-def test_a_number_that_is_none_is_refused_by_name(
-    flag: Flag, value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        parsed_alone(f"{flag.name}={value}")
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert flag.name in said
-    assert "must be a" in said
-    assert len(said) < 300
 
 
 def test_every_route_of_ours_is_listed() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.layouts import Layout
+from seesaw_flags.files import read_text
 
 PREFILL = Layout(pipeline=2)
 DECODE = Layout(tensor=2)
@@ -92,7 +93,7 @@ class ModelFacts:
     def read(cls, model: Path) -> "ModelFacts":
         """From a local checkpoint. Raises: ModelError."""
         try:
-            config = json.loads((model / "config.json").read_text())
+            config = json.loads(read_text(model / "config.json", flag="--model"))
             heads = config["num_attention_heads"]
             kv_heads = config.get("num_key_value_heads") or heads
             head_dim = config.get("head_dim") or config["hidden_size"] // heads

@@ -1,10 +1,11 @@
 """The flags that let a worker choose its layouts."""
 
 from argparse import Namespace
-from pathlib import Path
 
 from seesaw_core.errors import InputError
-from seesaw_worker.flag import Flag, count
+from seesaw_flags.files import InputFile
+from seesaw_flags.values import Whole
+from seesaw_worker.flag import Flag
 from seesaw_worker.planning.settings import Parallelism, Planning
 
 FLAGS = (
@@ -28,14 +29,14 @@ FLAGS = (
     Flag(
         name="--plan-accelerators",
         sets="planning.accelerators",
-        parse=Path,
+        parse=InputFile(),
         default=None,
         help="With --parallelism=auto, a TOML file with accelerators of your own.",
     ),
     Flag(
         name="--devices",
         sets="planning.num_devices",
-        parse=count,
+        parse=Whole(),
         default=None,
         help="With --parallelism=auto, how many devices to lay the model over. Default: all GPUs "
         "that are visible; 1 on the CPU.",
@@ -43,21 +44,21 @@ FLAGS = (
     Flag(
         name="--plan-prompt-tokens",
         sets="planning.prompt_tokens",
-        parse=count,
+        parse=Whole(),
         default=Planning().prompt_tokens,
         help="With --parallelism=auto, the mean length of prompts.",
     ),
     Flag(
         name="--plan-output-tokens",
         sets="planning.output_tokens",
-        parse=count,
+        parse=Whole(),
         default=Planning().output_tokens,
         help="With --parallelism=auto, the mean length of answers.",
     ),
     Flag(
         name="--plan-concurrency",
         sets="planning.concurrency",
-        parse=count,
+        parse=Whole(),
         default=None,
         help="With --parallelism=auto, how many requests are in the worker at a time. Default: as "
         "many as it takes.",
@@ -65,7 +66,7 @@ FLAGS = (
     Flag(
         name="--plan-profile",
         sets="planning.profile",
-        parse=Path,
+        parse=InputFile(),
         default=None,
         help="With --parallelism=auto, what `seesaw calibrate` has measured on such devices. "
         "Default: shares of data-sheet figures.",

@@ -17,10 +17,11 @@ from seesaw_core.planner import Question
 from seesaw_core.policy import Reshard
 from seesaw_core.profiles import Profile, read_profile
 from seesaw_core.workloads import Workload
+from seesaw_flags.files import read_text
 from seesaw_worker.planning.config_files import with_quantization
 from seesaw_worker.planning.defaults import with_defaults
 from seesaw_worker.planning.settings import Planning
-from seesaw_worker.refusals import one_line, refusals
+from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
 
 
@@ -116,7 +117,7 @@ def find_accelerator(planning: Planning, device_name: str) -> Accelerator:
 def _catalogue(file: Path | None) -> Catalogue:
     if file is None:
         return builtin_catalogue()
-    text = _text(file, "--plan-accelerators")
+    text = read_text(file, flag="--plan-accelerators")
     return read_catalogue(text, source=str(file), extends=builtin_catalogue())
 
 
@@ -124,15 +125,10 @@ def _profile(planning: Planning, memory_utilisation: float) -> Profile:
     profile = Profile()
     if planning.profile is not None:
         file = planning.profile
-        profile = read_profile(_text(file, "--plan-profile"), source=f"--plan-profile={file}")
+        profile = read_profile(
+            read_text(file, flag="--plan-profile"), source=f"--plan-profile={file}"
+        )
     return dataclasses.replace(profile, memory_utilisation=memory_utilisation)
-
-
-def _text(file: Path, flag: str) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{flag}={file} cannot be read: {one_line(error)}") from error
 
 
 def _workload(planning: Planning, model: Model, max_model_len: int | None) -> Workload:

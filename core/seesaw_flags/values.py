@@ -1,0 +1,68 @@
+"""Numbers on a command line. Each says what it takes, and takes nothing beyond it.
+
+Stricter than ``int`` and ``float``: ASCII digits alone, finite, and never so large that what is
+computed from them overflows.
+"""
+
+import re
+from argparse import ArgumentTypeError
+from dataclasses import dataclass
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_LONGEST = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A whole number from ``least`` to ``most``."""
+
+    least: int = 1
+    most: int = 2**31 - 1
+
+    def __call__(self, text: str) -> int:
+        """Raises: ArgumentTypeError."""
+        found = int(text) if _WHOLE.fullmatch(text) else None
+        if found is None or not self.least <= found <= self.most:
+            raise ArgumentTypeError(
+                f"must be a whole number from {self.least} to {self.most}, got {shown(text)}"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A number from ``least`` (or ``above`` it) to ``most`` (or ``below`` it)."""
+
+    least: float = 0.0
+    above: float | None = None
+    most: float = 1e9
+    below: float | None = None
+
+    def __call__(self, text: str) -> float:
+        """Raises: ArgumentTypeError."""
+        is_number = len(text) <= _LONGEST and _NUMBER.fullmatch(text)
+        if not is_number or not self._allows(float(text)):
+            raise ArgumentTypeError(f"must be a number {self.allowed}, got {shown(text)}")
+        return float(text)
+
+    @property
+    def allowed(self) -> str:
+        lower = f"of at least {self.least:g}" if self.above is None else f"above {self.above:g}"
+        upper = f"at most {self.most:g}" if self.below is None else f"below {self.below:g}"
+        return f"{lower} and {upper}"
+
+    def _allows(self, value: float) -> bool:
+        is_enough = value >= self.least if self.above is None else value > self.above
+        return is_enough and (value <= self.most if self.below is None else value < self.below)
+
+
+PORT = Whole(least=1, most=65535)
+SEED = Whole(least=0, most=2**32 - 1)
+POSITIVE = Number(above=0)
+NOT_NEGATIVE = Number()
+
+
+def shown(text: str, longest: int = _LONGEST) -> str:
+    """A value as an error shows it: in one line, and not all of a long one."""
+    return repr(text if len(text) <= longest else text[:longest] + "...")

@@ -1,0 +1,184 @@
+"""What every flag of every command refuses: found in the parsers, so that none is forgotten."""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seesaw_cli import (
+    bench,
+    bench_planner,
+    bench_router,
+    bench_simulator,
+    calibrate,
+    demo,
+    paper,
+    plan,
+    simulate,
+)
+from seesaw_cli.main import COMMANDS
+from seesaw_core.errors import InputError
+from seesaw_flags.files import InputFile, InputFolder, OutputFile, OutputFolder
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import Number, Whole
+from seesaw_operator import flags as operator_flags
+from seesaw_router import flags as router_flags
+from seesaw_worker.flags import add_flags
+
+
+def worker_parser() -> CommandParser:
+    made = CommandParser("seesaw worker", None, allow_abbrev=False)
+    add_flags(made)
+    return made
+
+
+PARSERS = {
+    "worker": worker_parser,
+    "router": router_flags.parser,
+    "serve": router_flags.parser,
+    "operator": operator_flags.parser,
+    "plan": plan.parser,
+    "simulate": simulate.parser,
+    "calibrate": calibrate.parser,
+    "paper": paper.parser,
+    "demo": demo.parser,
+    "bench worker": bench.worker_parser,
+    "bench router": bench_router.parser,
+    "bench simulator": bench_simulator.parser,
+    "bench planner": bench_planner.parser,
+}
+PATHS = (InputFile, InputFolder, OutputFile, OutputFolder)
+NUMBERS = (Whole, Number)
+BAD_NUMBERS = (
+    *("inf", "-inf", "nan", "-nan", "-1", "1e400", "-1e400", "", " ", str(10**30), "9" * 5000),
+    *("٣", "0x10", "1_000", "1 0", "1\n", "one", "½", "+", "1e"),
+)
+
+
+def actions(*kinds: type) -> Iterator[tuple[str, argparse.Action]]:
+    for command, made in PARSERS.items():
+        for action in made()._actions:
+            if not kinds or isinstance(action.type, kinds):
+                yield command, action
+
+
+def named(*kinds: type) -> list[object]:
+    return [
+        pytest.param(command, action, id=f"{command} {action.option_strings[-1]}")
+        for command, action in actions(*kinds)
+    ]
+
+
+def refusal(command: str, *arguments: str) -> str:
+    """What the command says, which it does before it starts or reads anything else."""
+    name, *more = command.split()
+    run = importlib.import_module(COMMANDS[name].module).run
+    with pytest.raises(InputError) as refused:
+        run([*more, *arguments])
+    said = str(refused.value)
+    assert "\n" not in said
+    assert len(said) < 400
+    return said
+
+
+def test_every_command_is_tried() -> None:
+    benches = {f"bench {name}" for name in ("worker", *bench._OTHERS)}
+    assert set(PARSERS) == (set(COMMANDS) - {"bench"}) | benches
+
+
+def test_no_flag_takes_a_number_or_a_path_unchecked() -> None:
+    for command, action in actions():
+        where = f"seesaw {command} {action.option_strings or action.dest}"
+        assert action.type in (None, str) or isinstance(action.type, (*NUMBERS, *PATHS)), where
+        if action.type is None and action.nargs != 0:
+            assert not isinstance(action.default, int | float | Path), where
+
+
+@pytest.mark.parametrize(("command", "action"), named(*NUMBERS))
+def test_what_is_no_number_is_refused_with_flag_value_and_what_is_allowed(
+    command: str, action: argparse.Action
+) -> None:
+    flag = action.option_strings[-1]
+    for value in BAD_NUMBERS:
+        said = refusal(command, f"{flag}={value}")
+        assert flag in said, value
+        assert repr(value)[:40].rstrip("'") in said, value
+        assert "must be a" in said, value
+    assert "got '-inf'" in refusal(command, flag, "-inf")
+
+
+@pytest.mark.parametrize(("command", "action"), named(*NUMBERS))
+def test_zero_is_taken_only_where_it_is_allowed(command: str, action: argparse.Action) -> None:
+    kind = action.type
+    assert isinstance(kind, NUMBERS)
+    is_above = isinstance(kind, Number) and kind.above is not None
+    if is_above or kind.least > 0:
+        assert "got '0'" in refusal(command, f"{action.option_strings[-1]}=0")
+    else:
+        assert kind("0") == 0
+
+
+@pytest.mark.parametrize(("command", "action"), named(*PATHS))
+def test_what_cannot_be_the_path_is_refused_at_once_naming_flag_and_path(
+    command: str, action: argparse.Action, tmp_path: Path
+) -> None:
+    flag = action.option_strings[-1]
+    pipe, file, loop = tmp_path / "pipe", tmp_path / "file", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    file.write_bytes(b"\xff\x00")
+    below = file / "below"
+    bad = ["", " ", str(pipe), str(loop), str(below), "/" + "x" * 5000, "a\0b"]
+    if isinstance(action.type, InputFile):
+        huge = tmp_path / "huge"
+        huge.touch()
+        os.truncate(huge, action.type.most_bytes + 1)
+        bad += [str(huge), str(tmp_path / "missing")]
+    bad += [str(tmp_path if isinstance(action.type, InputFile | OutputFile) else file)]
+    for path in bad:
+        said = refusal(command, f"{flag}={path}")
+        assert flag in said, path
+        assert repr(path)[:40].rstrip("'") in said, path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"", b"[", b"[]", b"{", b"[[[[", b"[" * 100_000, b"a = 1\n", b"\0" * 99],
+    ids=lambda content: repr(content[:8]),
+)
+@pytest.mark.parametrize("flag", ["--accelerators", "--profile", "--trace"])
+def test_a_file_that_holds_something_else_is_refused_naming_flag_and_file(
+    flag: str, content: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    said = refusal("plan", "nowhere", "--accelerator=L4", f"{flag}={file}")
+    assert (f"{flag}={file}" in said) or (content == b"" and "MODEL=nowhere" in said)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("worker", "--kv-buffer-gib=nan"),
+        ("serve", "--kv_buffer_gib=nan"),
+        ("router", "--port=٣"),
+        ("operator", "--drain-s=1e400"),
+    ],
+)
+def test_a_user_sees_one_line_and_exit_code_two(command: str, flag: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "seesaw_cli.main", command, "model", flag],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert flag.partition("=")[2] in ended.stderr
+    assert ended.stdout == ""
