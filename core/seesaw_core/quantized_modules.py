@@ -16,6 +16,7 @@ _MOST_RULES = 200_000  # a 405B model names about 900; some name every expert of
 _MOST_GENERAL = 200
 _LONGEST_RULE = 2000
 _PREFIXES = ("model.", "language_model.model.", "model.language_model.", "transformer.", "")
+_MOST_REPEATS = 3
 _NOT_COUNTED = re.compile(  # wide anyway, or no matrices of the layers
     r"lm_head|embed|norm|vision|visual|audio|mtp|rotary|bias|merger|multi_modal|projector|"
     r"^(re:)?\.?\*?(model\.)?(wte|wpe|score|output)"
@@ -151,6 +152,18 @@ def _layer_of(pattern: str) -> int | None:
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern that matches any module's name in little time.
+
+    Raises: ModelError for one that is wrong, and for one that could take for ever: repeated groups
+    and references back do, and each open repeat multiplies the steps by the length of the name.
+    """
+    bare = re.sub(r"\\[^0-9]|\[[^]]*\]", "x", pattern)
+    num_repeats = len(re.findall(r"[*+]|\{\d*,\d*\}", bare))
+    if re.search(r"\)[*+?{]|\\[0-9]|\(\?[^:]", bare) or num_repeats > _MOST_REPEATS:
+        raise ModelError(
+            f"quantization_config has a pattern that may take for ever to match: {pattern[:80]!r}; "
+            f"give one without repeated groups and with at most {_MOST_REPEATS} repeats"
+        )
     try:
         return re.compile(pattern)
     except re.error as error:
