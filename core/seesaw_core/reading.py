@@ -107,7 +107,8 @@ def _reader(hint: Any, *, may_be_negative: bool = False) -> _Reader:
     if origin is dict:
         element = _reader(arguments[1])
         return lambda path, value: {
-            key: element(f"{path}.{key}", each) for key, each in _object(path, value).items()
+            key: element(f"{path}.{_shown_key(key)}", each)
+            for key, each in _object(path, value).items()
         }
     if is_dataclass(hint):
         message: type = cast("type", hint)
@@ -149,6 +150,12 @@ def _object(path: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(path, "an object", value)
     return value
+
+
+def _shown_key(key: str) -> str:
+    """A key that a peer chose, so that it can stand in a line of a log."""
+    shown = ascii(key)[1:-1]
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
 
 
 def _member(kind: type[StrEnum], path: str, value: object) -> StrEnum:

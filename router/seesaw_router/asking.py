@@ -20,7 +20,7 @@ from seesaw_router.exchange import Exchange
 
 _STALE_WITHIN_S = 1.0
 _SHOWN_CHARACTERS = 200
-_CONTROL = re.compile(rb"[\r\n\0]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 

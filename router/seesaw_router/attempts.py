@@ -101,23 +101,24 @@ class Attempts:
         """A worker: by its turn, or at once for what costs a worker next to nothing."""
         owner = await self._owner(exchange, avoid)
         if owner is not None:
-            return self._at_owner(owner, exchange.tokens)
+            return self._at(Placed(backend=owner, is_pinned=True), exchange.tokens)
         if exchange.generates:
             return self._dispatcher.place(exchange.tokens, avoid)
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
             raise NoWorkerError(0.0, self._backends().why_none_serves())
-        return contextlib.nullcontext(Placed(backend=min(others, key=lambda b: b.num_busy)))
+        return self._at(Placed(backend=min(others, key=lambda b: b.num_busy)), 0)
 
     @contextlib.asynccontextmanager
-    async def _at_owner(self, owner: Backend, tokens: int) -> AsyncIterator[Placed]:
+    async def _at(self, placed: Placed, tokens: int) -> AsyncIterator[Placed]:
+        """At a worker at once, without its turn."""
         number = -next(self._numbers)
-        owner.sent(number, tokens)
+        placed.backend.sent(number, tokens)
         try:
-            yield Placed(backend=owner)
+            yield placed
         finally:
-            owner.ended(number)
+            placed.backend.ended(number)
 
     async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
         """The worker that alone can answer, since it keeps the response that is asked for."""
@@ -145,7 +146,7 @@ class Attempts:
                 outcome = outcome_of(response.status)
                 if outcome in _MAY_BE_TRIED and not is_last and self._is_another(tried):
                     await self._judge(placed, response.status)
-                if exchange.generates and outcome is not Outcome.ANSWERED:
+                if not placed.is_pinned and outcome is not Outcome.ANSWERED:
                     self._backends().observe(backend, outcome)
                 learn = None
                 if exchange.route.template == _RESPONSES:
@@ -153,13 +154,14 @@ class Attempts:
                 await _pass_back(exchange, asking, response, learn)
         except WorkerError as error:
             self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
-            if exchange.generates:
+            if not placed.is_pinned:
                 self._backends().observe(backend, Outcome.FAILED)
             if error.failure in (Failure.UNREACHED, Failure.LOST):
                 backend.doubt()
             raise
-        if exchange.generates and outcome is Outcome.ANSWERED:  # only now: it might break off
-            self._backends().observe(backend, outcome, time.monotonic() - began_s)
+        if not placed.is_pinned and outcome is Outcome.ANSWERED:  # only now: it might break off
+            took_s = time.monotonic() - began_s if exchange.generates else None
+            self._backends().observe(backend, outcome, took_s)
 
     async def _judge(self, placed: Placed, status: int) -> None:
         """Whether an error is the request's answer, or the worker's. Raises: WorkerError."""

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from seesaw_core.messages import Stage, TransitionEvent, WorkerState
 from seesaw_core.policy import Phase
@@ -19,6 +19,8 @@ from seesaw_router.connections import Connections
 logger = logging.getLogger(__name__)
 
 _SAME_NEWS_S = 60.0
+_KIND_CHARACTERS = 60
+_MOST_KINDS = 32
 _MOST_LINGERING = 1024
 _LONGEST_LINGER_S = 10.0
 _LOOK_S = 0.5
@@ -216,12 +218,14 @@ class Backend:
         self._on_change()
 
     def _is_news(self, reason: str) -> bool:
-        """Whether to log it: a worker that comes and goes each second is told of once a minute."""
-        now = self._now()
-        self._told = {r: at for r, at in self._told.items() if now - at < _SAME_NEWS_S}
-        is_news = reason not in self._told
-        self._told.setdefault(reason, now)
-        return is_news
+        """Whether to log it: each kind of reason once a minute, whatever it says in detail."""
+        kind, now = reason.partition(":")[0][:_KIND_CHARACTERS], self._now()
+        if now - self._told.get(kind, -inf) < _SAME_NEWS_S:
+            return False
+        if len(self._told) >= _MOST_KINDS:
+            self._told.clear()
+        self._told[kind] = now
+        return True
 
 
 def end_now(scope: asyncio.Timeout) -> None:

@@ -45,15 +45,19 @@ class Clients:
         self._ending_s: float | None = None
 
     def admit(self, client: "ClientProtocol") -> bool:
-        """Whether there is room; the connection idle for longest is closed to make some."""
+        """Whether there is room.
+
+        To make some, the connection idle for longest is closed; if none is idle, the one whose
+        request's head has been coming for longest.
+        """
         sock = client.transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _KEEPALIVE:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
         if len(self._open) >= self.limits.connections:
-            idle = (c for c in self._open if c.stage is Stage.IDLE)
-            oldest = min(idle, key=lambda c: c.since_s, default=None)
+            asking = (c for c in self._open if c.stage in (Stage.IDLE, Stage.HEAD))
+            oldest = min(asking, key=lambda c: (c.stage is Stage.HEAD, c.since_s), default=None)
             if oldest is None:
                 return False
             self.discard(oldest)

@@ -38,10 +38,15 @@ class NoWorkerError(RetryError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A request's worker. ``is_trial``: it tries one that was ejected."""
+    """A request's worker.
+
+    ``is_trial``: it tries one that was ejected. ``is_pinned``: no other worker could have had the
+    request, so that how it ends says nothing of the worker beside others.
+    """
 
     backend: Backend
     is_trial: bool = False
+    is_pinned: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

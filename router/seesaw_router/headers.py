@@ -26,6 +26,22 @@ class HeaderError(Exception):
     """A header that cannot be passed on as it is."""
 
 
+def check_head(headers: Headers, http_version: str) -> None:
+    """Refuse a request of which it is not clear what it says.
+
+    headers: as they came, with names in lower case. Raises: HeaderError.
+    """
+    names = [name for name, _ in headers]
+    if http_version == "1.1" and names.count(b"host") != 1:
+        raise HeaderError(f"HTTP/1.1 wants one Host header, got {names.count(b'host')}")
+    has_body = any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
+        for name, value in headers
+    )
+    if has_body and b"upgrade" in names:  # after which the body would be another protocol's
+        raise HeaderError("a request with a body cannot ask for an Upgrade; send it without")
+
+
 def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> CIMultiDict[str]:
     """A client's headers as its worker gets them. Raises: HeaderError.
 

@@ -12,7 +12,7 @@ from seesaw_router.attempts import Attempts
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher
 from seesaw_router.exchange import App, Exchange, Message, Receive, Scope, Send, refuse
-from seesaw_router.headers import HeaderError
+from seesaw_router.headers import HeaderError, check_head
 from seesaw_router.limits import BodyBudget
 from seesaw_router.metrics import Metrics
 from seesaw_router.routes import OWN, Match, UnroutableError, match
@@ -78,6 +78,7 @@ class Proxy:
         self, scope: Scope, route: Match, upload: Upload, receive: Receive, send: Send
     ) -> int:
         """Have a worker answer. Returns the status."""
+        check_head(scope["headers"], scope["http_version"])
         declared = next((v for n, v in scope["headers"] if n == b"content-length"), None)
         exchange = Exchange(
             scope, route, await upload.read(receive, declared), send, release=upload.let_go

@@ -34,6 +34,36 @@ async def test_a_worker_that_fails_at_once_gets_less_than_its_share_and_comes_ba
         assert (await router.workers())[bad.url]["standing"] == "returning"
 
 
+async def test_light_requests_are_not_drawn_to_the_worker_that_fails_them_at_once() -> None:
+    good = [OddWorker(answer=answer()) for _ in range(2)]
+    bad = OddWorker(answer=answer(status="500 Internal Server Error"))
+    async with routed(bad, *good) as router:
+        statuses = []
+        for _ in range(60):
+            async with router.http.get(f"{router.url}/v1/models") as response:
+                statuses.append(response.status)
+        assert statuses.count(500) < 10
+
+
+async def test_what_only_one_worker_can_answer_does_not_eject_it() -> None:
+    def worker(*, is_owner: bool) -> OddWorker:
+        async def act(asked: Asked) -> None:
+            is_asked_for_it = asked.path.startswith("/v1/responses/")
+            is_good = is_asked_for_it == is_owner
+            await answer(status="200 OK" if is_good else "404 Not Found")(asked)
+
+        return OddWorker(answer=act)
+
+    workers = [worker(is_owner=number == 0) for number in range(3)]
+    async with routed(*workers) as router:
+        body = json.dumps({"input": "x", "previous_response_id": "resp_1"})
+        for _ in range(12):
+            async with router.http.post(f"{router.url}/v1/responses", data=body) as response:
+                assert response.status == 404
+        standings = {w["standing"] for w in (await router.workers()).values()}
+        assert standings == {"full"}
+
+
 async def test_a_request_that_ends_its_worker_is_tried_on_two_of_three() -> None:
     workers = [OddWorker(answer=by_prompt({"poison": cut})) for _ in range(3)]
     async with routed(*workers) as router:

@@ -49,6 +49,21 @@ async def test_an_upload_that_is_cut_short_reaches_no_worker() -> None:
         assert [a.path for a in asked] == ["/v1/models"]
 
 
+UNCLEAR = [
+    HEAD + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\n{}",
+    HEAD + b"Upgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"POST /v1/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+    HEAD + b"Host: other\r\nContent-Length: 2\r\n\r\n{}",
+]
+
+
+async def test_a_request_of_which_it_is_not_clear_what_it_says_reaches_no_worker() -> None:
+    async with noting() as (router, asked):
+        for part in UNCLEAR:
+            assert status_of(await ask(router.url, part)) == 400, part
+        assert asked == []
+
+
 async def test_headers_pass_as_they_came_without_trailers_and_without_additions() -> None:
     sent = (
         b"X-Twice: a\r\nX-Twice: b\r\nX-Name: caf\xc3\xa9\r\nX-Private: 1\r\nCookie: a=b\r\n"

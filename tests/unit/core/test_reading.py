@@ -115,6 +115,13 @@ def test_what_is_missing_or_of_another_type_is_named(changes: dict[str, Any], fi
     assert str(caught.value).startswith(field)
 
 
+def test_a_key_that_a_peer_chose_can_stand_in_a_log() -> None:
+    with pytest.raises(MessageError) as error:
+        read_message(WorkerState, as_json(seconds_by_phase={"\ud800\n\x1b[2J" + "x" * 9_999: "y"}))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b"-Infinity", b"9" * 5000, b"null", b"[]", b"3"],
