@@ -120,7 +120,7 @@ def refusal(*arguments: str) -> str:
             id="tool-parser",
         ),
         pytest.param("--structured-outputs-config=[1", "Invalid JSON", id="json"),
-        pytest.param("--config=/no/such.yaml", "--config=/no/such.yaml: no such", id="no-config"),
+        pytest.param("--config=/no/such.yaml", "--config=/no/such.yaml: No such", id="no-config"),
         pytest.param("--config=/tmp", "--config=/tmp: its name must end in", id="config-folder"),
         pytest.param("--allowed-origins=*", "--allowed-origins: '*' is no valid JSON", id="cors"),
         pytest.param(

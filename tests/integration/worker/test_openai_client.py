@@ -398,6 +398,8 @@ def test_eight_bit_kv_goes_through_the_buffer_unchanged(
 
 HUGE = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**256 - 1}}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "huge", "schema": HUGE}}
+MANY = {"type": "array", "minItems": 10**9}
+ENDLESS = {"type": "json_schema", "json_schema": {"name": "many", "schema": MANY}}
 
 
 @pytest.mark.parametrize(
@@ -405,6 +407,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "huge", "schema": HUGE}
     [
         pytest.param({"prompt": PROMPT, "stop": ["\ud800"]}, id="half a character"),
         pytest.param({"prompt": PROMPT, "response_format": SCHEMA}, id="256 bits in a schema"),
+        pytest.param({"prompt": PROMPT, "response_format": ENDLESS}, id="a billion items"),
         pytest.param({"prompt": [7], "top_k": 2**70}, id="one token and more than 64 bits"),
         pytest.param({"prompt": PROMPT, "top_k": 2**70, "n": 3}, id="several samples"),
         pytest.param({"prompt": PROMPT, "request_id": "\ud800"}, id="half a name"),

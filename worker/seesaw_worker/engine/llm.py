@@ -21,6 +21,7 @@ from seesaw_worker.engine.configs import EngineConfigs
 from seesaw_worker.engine.controller import Controller, Observer
 from seesaw_worker.engine.core_client import TwoEngineClient, fail
 from seesaw_worker.engine.handover import DecodeRoom, Engines
+from seesaw_worker.engine.schemas import check_structure
 from seesaw_worker.kv.buffer import create_buffer
 from seesaw_worker.kv.checksums import create_sums
 from seesaw_worker.kv.transfer import parse_progress
@@ -46,6 +47,13 @@ class WatchedLLM(AsyncLLM):
         if self.is_stalled:
             raise EngineDeadError
         await super().check_health()
+
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *more: Any, **named: Any
+    ) -> Any:
+        """Raises: VLLMValidationError for a structure that would take all memory to compile."""
+        check_structure(getattr(params, "structured_outputs", None))
+        return await super().add_request(request_id, prompt, params, *more, **named)
 
     def watched_cores(self) -> dict[str, AsyncMPClient]:
         """The engines, by a name for messages."""

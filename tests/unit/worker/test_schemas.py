@@ -1,0 +1,48 @@
+"""Which structures of output are compiled, and which would take the server with them."""
+
+import json
+from typing import Any
+
+import pytest
+from vllm.exceptions import VLLMValidationError
+from vllm.sampling_params import StructuredOutputsParams
+
+from seesaw_worker.engine.schemas import check_structure
+
+MANY = {"type": "array", "minItems": 10**9}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"json": MANY},
+        {"json": json.dumps({"properties": {"a": {"anyOf": [{"maxLength": 1e12}]}}})},
+        {"json": {"properties": {str(n): {"minItems": 1000} for n in range(101)}}},
+        {"json": {"pattern": "a{1000000000}"}},
+        {"json": {"description": "x" * (1 << 20)}},
+        {"regex": "(ab{2,999999999})"},
+        {"grammar": 'start: "a"{1,1000000}'},
+        {"structural_tag": json.dumps({"structures": [{"schema": MANY}]})},
+    ],
+    ids=str,
+)
+def test_a_structure_that_repeats_without_bound_is_refused_by_name(wanted: dict[str, Any]) -> None:
+    with pytest.raises(VLLMValidationError, match=next(iter(wanted))):
+        check_structure(StructuredOutputsParams(**wanted))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"json": {"type": "array", "minItems": 3, "maxItems": 50_000}},
+        {"json": {"maximum": 2**256, "maxLength": 4096, "minItems": float("inf")}},
+        {"json": "no JSON"},
+        {"regex": r"[0-9]{4}-[0-9]{2,}"},
+        {"choice": ["a{1000000000}"]},
+        {"json_object": True},
+    ],
+    ids=str,
+)
+def test_ordinary_structures_pass(wanted: dict[str, Any]) -> None:
+    check_structure(StructuredOutputsParams(**wanted))
+    check_structure(None)
