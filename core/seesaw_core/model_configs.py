@@ -18,7 +18,7 @@ from seesaw_core.model_refusals import (
     refuse_other_widths,
 )
 from seesaw_core.models import Model
-from seesaw_core.quantization import read_quantization
+from seesaw_core.quantization import not_understood, read_quantization
 from seesaw_core.quantized_modules import mean_bytes
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float": 4, "half": 2}
@@ -110,11 +110,15 @@ def describe_model(
 
 def _quantized(model: Model, fields: Fields, kv_dtype: str) -> Model:
     """The model as its checkpoint stores it, with what a reader of the plan should know."""
-    found = read_quantization(
-        fields.optional("quantization_config", "compression_config"), model.dtype_bytes
-    )
+    declared = fields.optional("quantization_config", "compression_config")
+    found = read_quantization(declared, model.dtype_bytes)
     weights = mean_bytes(model, found.weight_bytes, found.rules)
     notes = [*_assumptions(fields, fields.model_type), *notes_on_parts(fields)]
+    if unread := not_understood(declared):
+        notes.append(
+            f"{', '.join(unread[:8])}: not understood, so left out although it may give modules "
+            "other widths"
+        )
     if weights.unmatched:
         shown = ", ".join(name[:60] for name in weights.unmatched[:4])
         more = f" and {len(weights.unmatched) - 4} more" if len(weights.unmatched) > 4 else ""

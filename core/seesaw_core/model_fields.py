@@ -37,8 +37,15 @@ _IRRELEVANT = {
     *("tie_word_embeddings", "model_type", "architectures", "auto_map", "norm_topk_prob"),
     *("quantization_config", "compression_config", "pruned_heads", "attn_type_list", "id2label"),
     *("label2id", "task_specific_params", "num_hidden_layers", "sliding_window_pattern"),
-    *("vision_config", "audio_config", "mm_vision_tower", "num_return_sequences", "block_size"),
+    *("num_return_sequences", "block_size"),
 }
+
+
+_OTHER_PART = re.compile(
+    r"^(?!.*(_token|_id$|_ids$|_type$|dtype|_start|_end|_path|prompt))"
+    r".*(vision|visual|(^|_)vit(_|$)|img_|image_|audio|speech|video|perceiver|qformer|projector|"
+    r"encoder_config|tower|talker)"
+)
 
 
 class Fields:
@@ -100,6 +107,13 @@ class Fields:
             )
         return value
 
+    def other_parts(self) -> Iterator[str]:
+        """Names of parts beside the text model, such as what sees or hears, that are there."""
+        for name, value in self._all.items():
+            if _OTHER_PART.search(name) and isinstance(value, dict | str) and value:
+                self._read.add(name)
+                yield name
+
     def unread(self) -> Iterator[tuple[str, str]]:
         """Fields that nobody read although they may size something, with their values."""
         for name, value in self._all.items():
@@ -120,6 +134,9 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
             break
         merged.update({name: value for name, value in inner.items() if value is not None})
         part = inner
+    attention = merged.get("attn_config")  # of MPT
+    if isinstance(attention, Mapping) and attention.get("kv_n_heads") is not None:
+        merged.setdefault("num_key_value_heads", attention["kv_n_heads"])
     return {n: value for n, value in merged.items() if n not in _TEXT_PARTS}
 
 

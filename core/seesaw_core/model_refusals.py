@@ -95,10 +95,12 @@ def refuse_other_widths(fields: Fields, hidden: int, head_dim: int) -> None:
 
 def notes_on_parts(fields: Fields) -> Iterator[str]:
     """Known parts that are left out of the count."""
-    for tower in ("vision_config", "vision_tower_config", "audio_config", "talker_config"):
-        if _is_on(fields.optional(tower)):
-            part = tower.removesuffix("_config").replace("_", " ")
-            yield f"{tower}: the {part} part is left out of the count of weights"
+    for name in fields.other_parts():
+        part = name.removesuffix("_config").replace("_", " ")
+        yield f"{name}: the {part} part is left out of the count of weights"
+    listed = fields.list_of("moe_layers")
+    if listed and "interleave_moe_layer_step" not in fields:
+        yield f"moe_layers names {len(listed)} layers; all are taken to have experts"
     for name in _NEXTN:
         if fields.optional(name):
             yield (

@@ -18,6 +18,14 @@ _SCALE_BITS = 20  # of a group: a scale of 16 bits and a zero point of 4
 _GPTQ = {"gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round", "auto_round"}
 
 
+# Lists and objects that change no width.
+_HARMLESS = {
+    *("config_groups", "kv_cache_scheme", "quantization", "dynamic", "meta", "weight_block_size"),
+    *("modules_in_block_to_quantize", "producer", "sparsity_config", "transform_config", "dataset"),
+    *("tokenizer", "quantizer", "version", "exllama_config", "input_activations", "weights"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """Bytes of a layer's weight with its scales, apart from the matrices that ``rules`` meet.
@@ -51,6 +59,19 @@ def read_quantization(found: Any, dtype_bytes: int) -> Quantization:
     return Quantization(
         weight_bytes=usual, arithmetic=arithmetic, rules=rules, kv_bytes=_kv_bytes(found)
     )
+
+
+def not_understood(found: Any) -> list[str]:
+    """Names in a ``quantization_config`` that may give modules other widths and are not read."""
+    if not isinstance(found, Mapping):
+        return []
+    unread = {k: v for k, v in found.items() if k not in _HARMLESS and k not in _WIDE_LISTS}
+    names = [
+        str(name)
+        for name, value in unread.items()
+        if (isinstance(value, Mapping | list) and value) or (value is True and "head" in str(name))
+    ]
+    return [f"quantization_config.{name[:60]}" for name in names]
 
 
 def _usual(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:

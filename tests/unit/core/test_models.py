@@ -398,3 +398,36 @@ def test_what_the_config_left_open_is_told() -> None:
         "max_position_embeddings is missing: taken as 4,096",
         "sliding_window=4,096 is left out: all layers are taken to keep all KV",
     )
+
+
+AUTO_ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 128}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (
+            {"quantization_config": AUTO_ROUND | {"extra_config": {"mlp": {"bits": 16}}}},
+            "extra_config",
+        ),
+        ({"quantization_config": AUTO_ROUND | {"to_quant_block_names": [["l"]]}}, "to_quant_block"),
+        ({"quantization_config": AUTO_ROUND | {"lm_head": True}}, "quantization_config.lm_head"),
+        ({"visual": {"depth": 32}}, "visual"),
+        ({"img_processor": {"name": "clip"}}, "img_processor"),
+        ({"audio_processor": {"config": {}}}, "audio_processor"),
+        ({"mm_vision_tower": "openai/clip"}, "mm_vision_tower"),
+        ({"qformer_config": {"hidden_size": 768}}, "qformer_config"),
+        ({"moe_layers": [3, 4, 5]}, "moe_layers"),
+    ],
+)
+def test_what_is_beside_the_text_model_or_not_understood_is_noted_by_name(
+    change: dict[str, Any], name: str
+) -> None:
+    notes = describe_model(LLAMA_70B | KNOWN | change, name="m").assumptions
+    assert any(name in note for note in notes), notes
+
+
+def test_grouped_heads_are_read_where_mpt_has_them() -> None:
+    grouped = {k: v for k, v in LLAMA_70B.items() if k != "num_key_value_heads"}
+    model = describe_model(grouped | KNOWN | {"attn_config": {"kv_n_heads": 4}}, name="m")
+    assert model.shape.num_kv_heads == 4
