@@ -2,7 +2,9 @@
 
 import os
 from argparse import Namespace
+from pathlib import Path
 
+from seesaw_core.errors import InputError
 from seesaw_core.policy import Reshard
 from seesaw_worker.commandline import vllm_defaults
 from seesaw_worker.engine.settings import WeightsMode
@@ -20,6 +22,8 @@ def serve(args: Namespace) -> int:
 
     settings = settings_of(args)
     check_model_path(args.model)
+    if args.log_config_file and not Path(args.log_config_file).is_file():
+        raise InputError(f"--log-config-file={args.log_config_file}: no such file")
     planned = make_start_plan(args, settings) if settings.is_planned else None
     if planned is not None:
         settings = planned.settings(settings)
