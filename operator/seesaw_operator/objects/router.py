@@ -8,6 +8,7 @@ from seesaw_operator.settings import Images, Timing
 
 COMPONENT = "router"
 _MARGIN_S = 30
+_MOST_UNSERVED_S = 600  # a lone worker that is replaced loads for minutes; its requests wait for it
 
 
 def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:
@@ -82,6 +83,7 @@ def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
         f"--port={ROUTER_PORT}",
         f"--max-wait-s={seconds(spec.waves.max_wait):g}",
         f"--drain-timeout-s={timing.drain_s}",
+        f"--max-unserved-s={_MOST_UNSERVED_S}",
     ]
 
 
