@@ -17,9 +17,9 @@ from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 logger = logging.getLogger(__name__)
 
-_LEASE_S, _RENEW_S, _RETRY_S = 15, 10, 2
+_LEASE_S, _RENEW_S, _RETRY_S = 30, 20, 2
 _CALL_S = 4.0  # so that a leader knows before its Lease runs out
-_MARGIN_S = 3.0  # so that it has ended by then
+_MARGIN_S = 4.0  # so that it has ended by then
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 

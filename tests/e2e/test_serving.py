@@ -65,7 +65,7 @@ def test_real_vllm_reshards_in_its_pod_and_answers_as_plain_vllm_does(
     kubectl.until(has_grown, 30, lambda: json.dumps(kubectl.status("real")))
     row = kubectl("get", "ssd", "real").splitlines()[1].split()
     print(kubectl("get", "ssd", "real"))
-    assert row[:5] == ["real", "True", "1", "P2", "T2"]
+    assert row[:5] == ["real", "True", "1/1", "P2", "T2"]
     measured = kubectl.status("real")["measured"]
     assert measured["tokensPerSecond"] > 0, measured
     pod = kubectl.pods("real", "worker")[0]["metadata"]["name"]

@@ -29,7 +29,7 @@ from control_plane.resources import (
 )
 
 QUIET_S = 8.0
-LEASE_S = 15.0
+LEASE_S = 30.0
 
 
 async def test_a_resource_gets_its_objects_and_a_status(
