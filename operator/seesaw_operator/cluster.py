@@ -22,7 +22,7 @@ from seesaw_operator.store import Object
 logger = logging.getLogger(__name__)
 
 _MOST_EVENTS = 200
-_LEASES = 4
+_LEASES = 2
 _TOO_MANY, _SERVER_ERROR = 429, 500
 _UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 

@@ -108,6 +108,10 @@ def as_asked_for(body: Json, namespace: str) -> Json:
 async def operated(
     server: ApiServer, namespace: str, folder: Path, *flags: str, lease: str = ""
 ) -> AsyncIterator[tuple[Proxy, Operator]]:
+    if not lease:  # one of its own, which an operator that was killed holds no more
+        lease = "operator"
+        leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        await server.ask("DELETE", f"{leases}/{lease}")
     async with Proxy(server).running() as proxy:
         operator = Operator(proxy, namespace, folder, lease=lease, flags=flags)
         try:
