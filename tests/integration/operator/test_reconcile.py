@@ -318,11 +318,12 @@ async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
 ) -> None:
     await make_namespace(apiserver, "refused")
     async with operated(apiserver, "refused", tmp_path) as (_, operator):
-        await deploy(apiserver, "refused", SPEC | {"engine": {"env": [{"name": "a=b"}]}})
+        nowhere = {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.nope"}}}
+        await deploy(apiserver, "refused", SPEC | {"engine": {"env": [nowhere]}})
 
         async def is_told() -> bool:
             accepted = (await conditions(apiserver, "refused")).get("Accepted", {})
-            return accepted.get("reason") == "NotApplied" and "a=b" in accepted["message"]
+            return accepted.get("reason") == "NotApplied" and "status.nope" in accepted["message"]
 
         await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
 
