@@ -16,11 +16,12 @@ _FIELD_BYTES = 64
 class StreamLimits:
     """The most that a stream of events may carry. A worker's state has about two kilobytes.
 
-    Units: bytes; events and bytes of any one second.
+    Units: bytes; events, lines and bytes of any one second.
     """
 
     event_bytes: int = 256 << 10
     events_per_s: int = 1000
+    lines_per_s: int = 10_000
     bytes_per_s: int = 4 << 20
 
 
@@ -38,15 +39,20 @@ class EventParser:
         self._data_bytes = 0
         self._second = 0
         self._events = 0
+        self._lines = 0
         self._bytes = 0
 
     def feed(self, chunk: bytes, now_s: float) -> Iterator[tuple[str, bytes]]:
         """The events that are whole now: kind and data. Raises: MessageError."""
         if int(now_s) != self._second:
-            self._second, self._events, self._bytes = int(now_s), 0, 0
+            self._second = int(now_s)
+            self._events = self._lines = self._bytes = 0
         self._bytes += len(chunk)
+        self._lines += chunk.count(b"\n")
         if self._bytes > self._limits.bytes_per_s:
             raise MessageError("", f"has more than {self._limits.bytes_per_s} bytes a second")
+        if self._lines > self._limits.lines_per_s:
+            raise MessageError("", f"has more than {self._limits.lines_per_s} lines a second")
         begin = 0
         while (end := chunk.find(b"\n", begin)) >= 0:
             self._line += chunk[begin:end]

@@ -19,6 +19,7 @@ from seesaw_router.connections import Sending, sending
 from seesaw_router.exchange import Exchange
 
 _STALE_WITHIN_S = 1.0
+_PART_BYTES = 64 << 10
 _SHOWN_CHARACTERS = 200
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -105,11 +106,11 @@ class Asking:
         """What has come of a body; empty at its end."""
         self._waits_since_s = self._loop.time()
         try:
-            return await response.content.readany()
+            part = await response.content.read(_PART_BYTES)
         except Exception as error:
             raise self._typed(error) from error
-        finally:
-            self._waits_since_s = None  # the client's slowness is not the worker's
+        self._waits_since_s = None  # the client's slowness is not the worker's
+        return part
 
     async def _send(self) -> aiohttp.ClientResponse:
         """Send it. A kept connection that the worker closes just then has carried nothing.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _BODY_BYTES_PER_S = 1024
 _PROBE_S = 1.0
+_BYTES_BEHIND = 384 << 10  # the most that waits here for one client, on both sides
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # of Linux' TCP states
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 30),
@@ -42,6 +43,7 @@ class Clients:
         self.refused = on_refused
         self.is_ending = False
         self._open: set[ClientProtocol] = set()
+        self._behind: dict[ClientProtocol, None] = {}  # in the order in which they fell behind
         self._ending_s: float | None = None
 
     def admit(self, client: "ClientProtocol") -> bool:
@@ -67,6 +69,19 @@ class Clients:
 
     def discard(self, client: "ClientProtocol") -> None:
         self._open.discard(client)
+        self.catches_up(client)
+
+    def falls_behind(self, client: "ClientProtocol") -> None:
+        """It does not take its answer. If too many do not, the first of them is given up."""
+        self._behind[client] = None
+        if len(self._behind) * _BYTES_BEHIND > self.limits.held_bytes:
+            first = next(iter(self._behind))
+            self.discard(first)
+            first.abort()
+
+    def catches_up(self, client: "ClientProtocol") -> None:
+        """It has taken what there was, or has gone."""
+        self._behind.pop(client, None)
 
     async def watch(self) -> None:
         """Close whatever takes too long, for ever."""

@@ -8,12 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import aiohttp
-from aiohttp import AddrInfoType
+from aiohttp import AddrInfoType, StreamReader
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 CONNECT_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 32 << 10
+_RECEIVE_BYTES = 128 << 10  # of a socket: no more can come at once
+_MOST_INTERIM = 100
 _IDLE_S = 3.0
 _MOST_PER_WORKER = 4096
 # What aiohttp adds by itself; clients send what they mean.
@@ -60,16 +66,23 @@ async def open_connections() -> AsyncIterator[Connections]:
         yield Connections(requests=requests, fresh=fresh, control=control)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Connections to workers, with bounds on their answers."""
+
+    def __init__(self, *, keeps: bool) -> None:
+        super().__init__(
+            limit=0,
+            limit_per_host=_MOST_PER_WORKER,
+            force_close=not keeps,
+            keepalive_timeout=_IDLE_S if keeps else None,
+            socket_factory=_socket,
+        )
+        self._factory = cast("partial[ResponseHandler]", partial(_Answers, loop=self._loop))
+
+
 def _session(*, keeps: bool) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=0,
-        limit_per_host=_MOST_PER_WORKER,
-        force_close=not keeps,
-        keepalive_timeout=_IDLE_S if keeps else None,
-        socket_factory=_socket,
-    )
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=_Connector(keeps=keeps),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         skip_auto_headers=_INVENTED,
@@ -78,11 +91,30 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
     )
 
 
+class _Answers(ResponseHandler):
+    """A connection's answers. One is malformed that does not come to more than interim ones."""
+
+    _num_interim = 0
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        if data[0].code >= 200:
+            self._num_interim = 0
+        else:
+            self._num_interim += 1
+        if self._num_interim <= _MOST_INTERIM:
+            super().feed_data(data, size)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+            problem = f"it has more than {_MOST_INTERIM} interim ones"
+            self.set_exception(HttpProcessingError(code=502, message=problem))
+
+
 def _socket(address: AddrInfoType) -> socket.socket:
     if (current := sending.get()) is not None:
         current.is_reused = False
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         made.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -17,6 +17,28 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _BYTES_PER_TOKEN = 4  # of a request's body: text in JSON, or token ids with their commas
 
 
+class Leaving:
+    """Whether a connection's client has left, and who wants to know. In a scope as an extension."""
+
+    EXTENSION = "seesaw.leaving"
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self._tell: Callable[[], object] | None = None
+
+    def tell(self, callback: Callable[[], object] | None) -> None:
+        """Call this, instead of what was to be called before, as soon as the client has left."""
+        self._tell = callback
+        if callback is not None and self.has_left:
+            callback()
+
+    def leave(self) -> None:
+        """The client has left."""
+        if not self.has_left:
+            self.has_left = True
+            self.tell(self._tell)
+
+
 class Exchange:
     """One request and its answer. Raises: HeaderError if its headers cannot be passed on.
 

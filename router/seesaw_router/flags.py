@@ -28,7 +28,8 @@ _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
         _BYTES,
         (
             "The most bytes of bodies that all requests hold together; more get 503 with "
-            "Retry-After. A body is held until its answer begins."
+            "Retry-After. A body is held until its answer begins. As much again may wait for "
+            "clients that do not take their answers; the first of those is closed then."
         ),
     ),
     ("header_s", POSITIVE, "Seconds until a connection has sent its first headers; else 408."),

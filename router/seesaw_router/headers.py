@@ -15,11 +15,13 @@ _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
     b"transfer-encoding upgrade http2-settings".split()
 )
-_NOT_TO_WORKERS = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NOT_TO_CLIENTS = _HOP_BY_HOP | {b"content-length"}
 _FORWARDED = frozenset(
     {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded"}
 )
+_NOT_TO_WORKERS = _HOP_BY_HOP | _FORWARDED | {b"host", b"content-length", b"expect"}
+_NONE: frozenset[bytes] = frozenset()
+_TOLD = _FORWARDED | {b"host"}
 
 
 class HeaderError(Exception):
@@ -34,11 +36,10 @@ def check_head(headers: Headers, http_version: str) -> None:
     names = [name for name, _ in headers]
     if http_version == "1.1" and names.count(b"host") != 1:
         raise HeaderError(f"HTTP/1.1 wants one Host header, got {names.count(b'host')}")
-    has_body = any(
+    if b"upgrade" in names and any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
         for name, value in headers
-    )
-    if has_body and b"upgrade" in names:  # after which the body would be another protocol's
+    ):  # the body would be another protocol's
         raise HeaderError("a request with a body cannot ask for an Upgrade; send it without")
 
 
@@ -47,24 +48,15 @@ def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> 
 
     headers: as they came, with names in lower case.
     """
-    forwarded: dict[bytes, list[str]] = {}
-    kept: CIMultiDict[str] = CIMultiDict()
-    host = ""
-    for name, value in headers:
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
-        if name == b"host":
-            host = text
-        if name in _FORWARDED:
-            forwarded.setdefault(name, []).append(text)
-        elif name not in _NOT_TO_WORKERS:
-            kept.add(name.decode(), text)
-    for name in _named(headers):
-        kept.popall(name.decode(), None)
-    _add_forwarded(kept, forwarded, host, client, scheme)
-    return kept
+    named = _named(headers)
+    dropped = _NOT_TO_WORKERS | named if named else _NOT_TO_WORKERS
+    try:
+        kept = [(n.decode(), v.decode()) for n, v in headers if n not in dropped]
+        kept += _forwarded(headers, client, scheme)
+    except UnicodeDecodeError as error:
+        name = next(n for n, v in headers if v == error.object)
+        raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
+    return CIMultiDict(kept)
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
@@ -81,23 +73,28 @@ def _named(headers: Headers) -> frozenset[bytes]:
     """Headers that ``Connection`` declares to be of this connection alone."""
     values = [value for name, value in headers if name == b"connection"]
     if not values:
-        return frozenset()
+        return _NONE
     return frozenset(token.strip().lower() for token in b",".join(values).split(b","))
 
 
-def _add_forwarded(
-    kept: CIMultiDict[str],
-    forwarded: dict[bytes, list[str]],
-    host: str,
-    client: tuple[str, int] | None,
-    scheme: str,
-) -> None:
+def _forwarded(
+    headers: Headers, client: tuple[str, int] | None, scheme: str
+) -> list[tuple[str, str]]:
+    """Who asks, and what the client says of it."""
+    told: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        if name in _TOLD:
+            told.setdefault(name, []).append(value.decode())
     address = client[0] if client else "unknown"
-    kept.add("x-forwarded-for", ", ".join([*forwarded.get(b"x-forwarded-for", ()), address]))
-    kept.add("x-forwarded-proto", ", ".join(forwarded.get(b"x-forwarded-proto", (scheme,))))
-    hosts = forwarded.get(b"x-forwarded-host", [host] if host else [])
+    forwarded = [
+        ("x-forwarded-for", ", ".join([*told.get(b"x-forwarded-for", ()), address])),
+        ("x-forwarded-proto", ", ".join(told.get(b"x-forwarded-proto", (scheme,)))),
+    ]
+    hosts = ", ".join(told.get(b"x-forwarded-host", told.get(b"host", [])))
     if hosts:
-        kept.add("x-forwarded-host", ", ".join(hosts))
-    if b"forwarded" in forwarded:
+        forwarded.append(("x-forwarded-host", hosts))
+    if b"forwarded" in told:
         node = f'"[{address}]"' if ":" in address else address
-        kept.add("forwarded", ", ".join([*forwarded[b"forwarded"], f"for={node};proto={scheme}"]))
+        nodes = [*told[b"forwarded"], f"for={node};proto={scheme}"]
+        forwarded.append(("forwarded", ", ".join(nodes)))
+    return forwarded

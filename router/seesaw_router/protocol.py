@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from seesaw_router.clients import Clients, Stage
-from seesaw_router.exchange import error_body
+from seesaw_router.exchange import Leaving, error_body
 
 _MAX_LINE_BYTES = 8 << 10
 _MAX_PIPELINED = 16
@@ -68,12 +68,14 @@ class ClientProtocol(HttpToolsProtocol):
         self.unsent_since_s = 0.0
         self.ended_s: float | None = None  # since then the client sends nothing more
         self._running: RequestResponseCycle | None = None
+        self._leaving = Leaving()
         self._is_refused = False
         self._discarded_bytes = 0
         self._wrong = _INVALID  # what to say where the parser stops
         self._is_in_head = True
         self._raw_bytes = 0
-        self._head_bytes = 0
+        self._raw_bytes_at_body = 0  # when the last part of a body came
+        self._trailer_bytes = 0
 
     # ---- the connection
 
@@ -82,6 +84,14 @@ class ClientProtocol(HttpToolsProtocol):
         self._closing = _Closing(self, transport)
         if not self.clients.admit(self):
             self.refuse(503, "too many connections; try again later")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.clients.falls_behind(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.clients.catches_up(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.clients.discard(self)
@@ -184,31 +194,33 @@ class ClientProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
         self._is_in_head = True
         if self.stage is not Stage.ANSWER:
             self.enter(Stage.HEAD)
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        self._head_bytes += len(url)
         if len(self.url) > _MAX_LINE_BYTES:
             self._stop(414, f"the request line is longer than {_MAX_LINE_BYTES} bytes")
         if _UNENCODED.search(url):
             self._stop(400, "the request target has bytes that must be percent-encoded")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        limits = self.clients.limits
-        if self._head_bytes > limits.header_bytes:
-            self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
-        if not self._is_in_head:
-            return  # a trailer: nobody has checked it, so it never becomes a header
-        if len(self.headers) >= limits.headers:
-            self._stop(431, f"there are more than {limits.headers} headers")
-        super().on_header(name, value)
+        if self._is_in_head:
+            super().on_header(name, value)
+            return
+        # A trailer never becomes a header: nobody has checked it.
+        self._trailer_bytes += len(name) + len(value) + 4
+        if self._trailer_bytes > self.clients.limits.header_bytes:
+            self._stop(431, "the trailers are larger than headers may be")
 
     def on_headers_complete(self) -> None:
+        limits = self.clients.limits
+        if len(self.headers) > limits.headers:
+            self._stop(431, f"there are more than {limits.headers} headers")
+        num_bytes = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
+        if num_bytes > limits.header_bytes:
+            self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
         coding = [v for n, v in self.headers if n == b"transfer-encoding"]
         if coding and (len(coding) > 1 or coding[0].strip().lower() != b"chunked"):
             self._stop(501, "the only transfer coding that is understood is chunked")
@@ -219,12 +231,14 @@ class ClientProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
         self._is_in_head = False
-        self._raw_bytes = self.body_bytes = self.body_bytes_seen = 0
+        self._raw_bytes = self._raw_bytes_at_body = self._trailer_bytes = 0
+        self.body_bytes = self.body_bytes_seen = 0
         if not self.pipeline:
             self.enter(Stage.BODY)
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
+        self._raw_bytes_at_body = self._raw_bytes
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -262,10 +276,13 @@ class ClientProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        extensions: dict[str, Any] = {Leaving.EXTENSION: self._leaving}
+        cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, app)
 
     def _let_application_go(self) -> None:
         """Tell the request that runs that nobody waits for it."""
+        self._leaving.leave()
         if self._running is not None:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -275,7 +292,8 @@ class ClientProtocol(HttpToolsProtocol):
         """What the parser has taken without giving anything back."""
         bound = self.clients.limits.header_bytes
         if not self._is_in_head:
-            if self._raw_bytes > bound + _OVERHEAD_PER_BODY_BYTE * self.body_bytes:
+            is_thin = self._raw_bytes > bound + _OVERHEAD_PER_BODY_BYTE * self.body_bytes
+            if is_thin or self._raw_bytes - self._raw_bytes_at_body > bound:
                 self.refuse(400, "the chunks of the body have too little in them")
         elif self._raw_bytes > bound:
             self.refuse(431, f"the headers are larger than {bound} bytes")

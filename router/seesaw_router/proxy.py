@@ -6,12 +6,11 @@ A client that goes away ends its request at the worker.
 import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
 
 from seesaw_router.attempts import Attempts
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher
-from seesaw_router.exchange import App, Exchange, Message, Receive, Scope, Send, refuse
+from seesaw_router.exchange import App, Exchange, Leaving, Message, Receive, Scope, Send, refuse
 from seesaw_router.headers import HeaderError, check_head
 from seesaw_router.limits import BodyBudget
 from seesaw_router.metrics import Metrics
@@ -83,26 +82,20 @@ class Proxy:
         exchange = Exchange(
             scope, route, await upload.read(receive, declared), send, release=upload.let_go
         )
-        watcher = asyncio.create_task(_cancel_at_disconnect(receive, asyncio.current_task()))
+        task = asyncio.current_task()
+        assert task is not None, "runs in a task"
+        leaving: Leaving = scope["extensions"][Leaving.EXTENSION]
+        leaving.tell(task.cancel)
         try:
             await self._attempts.carry(exchange)
         except asyncio.CancelledError:
-            if not watcher.done():
+            if not leaving.has_left:
                 raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
+            task.uncancel()
             return 499
         finally:
-            watcher.cancel()
+            leaving.tell(None)
         return exchange.status
-
-
-async def _cancel_at_disconnect(receive: Receive, task: "asyncio.Task[Any] | None") -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if task is not None:
-        task.cancel()
 
 
 def _dated(send: Send) -> Send:

@@ -19,6 +19,7 @@ QUICK = (
 )
 
 
+FULL_CHUNK = b"80000\r\n" + b"a" * 0x80000 + b"\r\n"
 STOPPED = {  # what has come, and the status of the answer, if any
     b"": 0,
     b"\r\n": 408,
@@ -35,6 +36,7 @@ ENDLESS = [  # how it begins, what comes again and again, the status
     (b"", b"\r\n", 431),
     (POST + b"Transfer-Encoding: chunked\r\n\r\n1", b";x=y", 400),
     (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", 431),
+    (POST + b"Transfer-Encoding: chunked\r\n\r\n" + FULL_CHUNK + b"0\r\nX: ", b"y", 400),
     (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", b"", 501),
     (POST + b"Content-Length: 99999999999\r\n\r\n", b"a", 413),
     (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"400\r\n" + b"a" * 1024 + b"\r\n", 413),
@@ -128,12 +130,31 @@ async def test_bodies_of_all_requests_together_are_bounded_and_let_go_with_the_a
             client.close()
 
 
-async def test_a_client_that_reads_nothing_of_its_answer_is_closed() -> None:
-    async def gush(asked: Asked) -> None:
-        await asked.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-        while True:
-            await asked.say(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+async def gush(asked: Asked) -> None:
+    await asked.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while True:
+        await asked.say(b"10000\r\n" + b"a" * 65536 + b"\r\n")
 
+
+async def test_answers_that_clients_do_not_take_are_bounded_together() -> None:
+    flags = ("--max-client-held-bytes=8000000",)
+    worker = OddWorker(answer=gush)
+    async with worker.running(), router_before(worker.url, flags=flags) as router:
+        await router.until_serving(worker.url)
+        before = router.memory_bytes
+        deaf = [await RawClient.to(router.url) for _ in range(300)]
+        for client in deaf:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(request())
+        async with asyncio.timeout(30):
+            while await router.metric('seesaw_router_requests_total{status="499"}') < 280:
+                await asyncio.sleep(0.1)
+        assert router.memory_bytes - before < 64 << 20
+        for client in deaf:
+            client.close()
+
+
+async def test_a_client_that_reads_nothing_of_its_answer_is_closed() -> None:
     worker = OddWorker(answer=gush)
     async with worker.running(), router_before(worker.url, flags=QUICK) as router:
         await router.until_serving(worker.url)

@@ -76,6 +76,14 @@ async def test_an_answer_that_stalls_is_ended_as_told_by_a_flag() -> None:
         assert (await router.ask())[0] == 200
 
 
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+
+
+async def without_end(asked: Asked) -> None:
+    while True:
+        await asked.say(INTERIM * 1000)
+
+
 MALFORMED = {
     "no HTTP": raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", close),
     "no status": raw(b"HTTP/1.1 OK\r\ncontent-length: 0\r\n\r\n", close),
@@ -91,6 +99,7 @@ MALFORMED = {
     "two lengths": raw(OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\nab", close),
     "a body that is cut": raw(OK + b"content-length: 9\r\n\r\nab", close),
     "a first chunk that is none": raw(CHUNKED + b"zz\r\nab", close),
+    "interim answers without end": without_end,
     "nothing": close,
     "a reset": cut,
 }
@@ -112,6 +121,11 @@ async def test_a_malformed_answer_is_a_502_of_its_worker() -> None:
         failures = f'failures_total{{reason="malformed",worker="{worker.url}"'
         assert await router.metric("seesaw_router_worker_" + failures) >= 12
         assert (await router.ask())[0] == 200
+
+
+async def test_a_few_interim_answers_are_skipped() -> None:
+    async with routed(OddWorker(answer=raw(INTERIM * 3, answer()))) as router:
+        assert await router.ask() == (200, b'{"ok": true}')
 
 
 async def test_a_body_that_is_not_what_its_encoding_says_passes_as_it_is() -> None:

@@ -114,13 +114,13 @@ async def _streams(subject: Subject, measured: Measured) -> None:
 async def _open_streams(subject: Subject, measured: Measured) -> None:
     """Memory that many open streams take."""
     work = measured.workload
-    before = subject.memory_bytes()
+    before, connections = subject.memory_bytes(), subject.num_connections()
     async with _session(0) as http:
         opened = 0
 
         async def hold() -> None:
             nonlocal opened
-            body = _BODY | {"stream": True, "prompt": "2 60000"}
+            body = _BODY | {"stream": True, "prompt": "2 30000"}
             async with http.post(f"{subject.url}/v1/completions", json=body) as response:
                 response.raise_for_status()
                 await response.content.readany()
@@ -146,7 +146,9 @@ async def _open_streams(subject: Subject, measured: Measured) -> None:
         open_mib=after / 2**20,
         stream_kib=(after - before) / work.open_streams / 1024,
     )
-    await asyncio.sleep(2.0)
+    async with asyncio.timeout(120):  # some notice that a client has gone only as they send
+        while subject.num_connections() > connections + work.streams:
+            await asyncio.sleep(0.2)
 
 
 def _session(limit: int) -> aiohttp.ClientSession:

@@ -146,11 +146,17 @@ def test_a_stream_is_split_into_events_however_it_is_cut() -> None:
 
 @pytest.mark.parametrize(
     "chunk",
-    [b"x" * 101, b"data: " + b"x" * 99 + b"\n", b"data: " + b"x" * 30 + b"\n", b"data: x\n\n"],
-    ids=["a line without end", "a long line", "many lines of one event", "many events"],
+    [
+        b"x" * 101,
+        b"data: " + b"x" * 99 + b"\n",
+        b"data: " + b"x" * 30 + b"\n",
+        b"data: x\n\n",
+        b"\n" * 10,
+    ],
+    ids=["an endless line", "a long line", "many lines of one event", "many events", "no events"],
 )
 def test_a_stream_that_says_too_much_is_ended_before_it_fills_memory(chunk: bytes) -> None:
-    parser = EventParser(StreamLimits(event_bytes=90, events_per_s=20))
+    parser = EventParser(StreamLimits(event_bytes=90, events_per_s=20, lines_per_s=100))
     with pytest.raises(MessageError):
         _ = [list(parser.feed(chunk, 0.0)) for _ in range(30)]
 
