@@ -16,7 +16,7 @@ from yarl import URL
 
 from seesaw_router.backend import Backend, end_now
 from seesaw_router.connections import Sending, sending
-from seesaw_router.exchange import Exchange
+from seesaw_router.exchange import Exchange, Send
 
 _STALE_WITHIN_S = 1.0
 _PART_BYTES = 64 << 10
@@ -63,8 +63,8 @@ class WorkerError(Exception):
 class Asking:
     """One request to one worker.
 
-    Call order: :meth:`answer` once; inside its context :meth:`whole` once, or :meth:`part`
-    until it is empty. All raise WorkerError, for whatever is wrong with the worker or its answer.
+    Call order: :meth:`answer` once; inside its context :meth:`whole` once, or :meth:`part` and
+    :meth:`pass_on`. All raise WorkerError, for whatever is wrong with the worker or its answer.
     """
 
     def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
@@ -103,7 +103,7 @@ class Asking:
             raise self._typed(error) from error
 
     async def part(self, response: aiohttp.ClientResponse) -> bytes:
-        """What has come of a body; empty at its end."""
+        """The first part of a body; empty if there is none."""
         self._waits_since_s = self._loop.time()
         try:
             part = await response.content.read(_PART_BYTES)
@@ -111,6 +111,19 @@ class Asking:
             raise self._typed(error) from error
         self._waits_since_s = None  # the client's slowness is not the worker's
         return part
+
+    async def pass_on(self, response: aiohttp.ClientResponse, part: bytes, send: Send) -> None:
+        """This part of a body and what follows, each once the client has taken the one before."""
+        read, now = response.content.read, self._loop.time
+        while part:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            self._waits_since_s = now()
+            try:
+                part = await read(_PART_BYTES)
+            except Exception as error:
+                raise self._typed(error) from error
+            self._waits_since_s = None
+        await send({"type": "http.response.body", "body": b""})
 
     async def _send(self) -> aiohttp.ClientResponse:
         """Send it. A kept connection that the worker closes just then has carried nothing.

@@ -191,7 +191,7 @@ async def _pass_back(
     response: aiohttp.ClientResponse,
     learn: Callable[[bytes], None] | None,
 ) -> None:
-    """The answer as it comes, each part once the client has taken the one before.
+    """The answer as it comes.
 
     A short one is begun only when it is there as a whole, and any other when its first part
     is, so that it can still be had elsewhere.
@@ -217,10 +217,7 @@ async def _pass_back(
         learn(part)
     exchange.let_body_go()
     await exchange.begin(response.status, to_client(response.raw_headers, length))
-    while part:
-        await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
-        part = await asking.part(response)
-    await exchange.send({"type": "http.response.body", "body": b""})
+    await asking.pass_on(response, part, exchange.send)
 
 
 async def _refuse(

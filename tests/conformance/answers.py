@@ -18,6 +18,7 @@ RULES: Final = (
     (re.compile(r"0x[0-9a-f]{6,}"), "<address>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<own address>"),
     (re.compile(r"(salt-)[0-9]"), "<salt>"),
+    (re.compile(r"\[\d\d:\d\d:\d\d\] "), "<time> "),
 )
 """What is replaced in every string, in this order."""
 

@@ -75,6 +75,7 @@ def _of_routers() -> Iterator[Explained]:
         "framing/half-closed": _HALF_CLOSED,
         "framing/two-lengths": _NO_HTTP,
         "framing/no-http": _NO_HTTP,
+        "framing/no-host": _NO_HTTP,
         "stored/read-stream": _CUT_SHORT,
     }
     for subject in ROUTERS:

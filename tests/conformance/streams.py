@@ -30,6 +30,9 @@ JOINED: Final = {
 COUNTERS: Final = {"sequence_number"}
 """Keys that count chunks, which are left out."""
 
+LAST: Final = {"system_fingerprint"}
+"""Keys that only the last chunk has, which may carry the last piece or follow it."""
+
 Event = tuple[str, Any]
 
 _INDEX: Final = re.compile(r'"index": \d+')
@@ -90,7 +93,7 @@ def _kind(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         if key in JOINED:  # a piece, such as token log-probabilities keyed by token
             return "piece"
-        return {k: _kind(v, k) for k, v in value.items()}
+        return {k: _kind(v, k) for k, v in value.items() if k not in LAST}
     if isinstance(value, list):
         return "list" if key in JOINED else [_kind(v, key) for v in value]
     if key in {"index", "type", "output_index", "content_index"} or not key:

@@ -15,7 +15,8 @@ from seesaw_worker.synthetic import TINY, write_checkpoint
 
 def chunk(text: str, index: int = 0, finish: str | None = None) -> str:
     choice = {"index": index, "text": text, "finish_reason": finish}
-    return f"data: {json.dumps({'id': 'a', 'choices': [choice]})}\n\n"
+    last = {"system_fingerprint": "f"} if finish else {}
+    return f"data: {json.dumps({'id': 'a', 'choices': [choice]} | last)}\n\n"
 
 
 def folded(*chunks: str) -> list[dict[str, object]]:
