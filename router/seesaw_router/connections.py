@@ -17,8 +17,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 CONNECT_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 32 << 10
-_RECEIVE_BYTES = 128 << 10  # of a socket: no more can come at once
+# The most that comes at once, and that waits until it is read.
+_RECEIVE_BYTES = 64 << 10
+_CHUNK_BYTES = 16 << 10
 _MOST_INTERIM = 100
 _IDLE_S = 3.0
 _MOST_PER_WORKER = 4096
