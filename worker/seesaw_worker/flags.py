@@ -15,11 +15,13 @@ from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_flags.files import InputFolder
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import NOT_NEGATIVE, POSITIVE, Number, Whole
+from seesaw_worker.config_file import as_arguments, config_path, read_config
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.stalls import StallBounds
 from seesaw_worker.flag import Flag
 from seesaw_worker.planning import flags as planning_flags
 from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.vllm_flags import BY_FLAG
 
 _LONGEST_SHM_DIR = 64
 GROUP = "Seesaw"
@@ -175,18 +177,31 @@ def add_flags(parser: Any) -> None:
 def check_own_flags(arguments: Sequence[str]) -> None:
     """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
 
-    Abbreviations and values of a ``--config`` file are read with those. Raises: InputError.
+    Those of a ``--config`` file too. Raises: InputError.
     """
     made = CommandParser("seesaw worker", None, allow_abbrev=False)
     add_flags(made)
-    args, _ = made.parse_known_args([_with_dashes(a) for a in arguments])
+    in_file: list[str] = []
+    if (file := config_path(arguments)) is not None:
+        in_file = [_in_full(a) for a in as_arguments(read_config(file))]
+        try:
+            made.parse_known_args(in_file)
+        except InputError as error:
+            raise InputError(f"--config={file}: {error}") from error
+    args, _ = made.parse_known_args([*in_file, *map(_in_full, arguments)])
     check_shm_dir(args.shm_dir)
 
 
-def _with_dashes(argument: str) -> str:
-    """vLLM takes ``--kv_buffer_gib`` as well."""
+def _in_full(argument: str) -> str:
+    """vLLM takes ``--kv_buffer_gib`` as well, and ``--kv-buf`` if no other flag begins so."""
     flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
+    if not flag.startswith("--") or flag == "--":
+        return argument
+    flag = flag.replace("_", "-")
+    others = [f"--{name}".replace("_", "-") for name in BY_FLAG]
+    known = [*(each.name for each in FLAGS), *others]
+    found = [name for name in known if name.startswith(flag)]
+    return (found[0] if len(found) == 1 else flag) + equals + value
 
 
 def settings_of(args: Namespace) -> WorkerSettings:

@@ -28,7 +28,7 @@ from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import Number, Whole
 from seesaw_operator import flags as operator_flags
 from seesaw_router import flags as router_flags
-from seesaw_worker.flags import add_flags
+from seesaw_worker.flags import add_flags, check_own_flags
 
 
 def worker_parser() -> CommandParser:
@@ -56,7 +56,7 @@ PATHS = (InputFile, InputFolder, OutputFile, OutputFolder)
 NUMBERS = (Whole, Number)
 BAD_NUMBERS = (
     *("inf", "-inf", "nan", "-nan", "-1", "1e400", "-1e400", "", " ", str(10**30), "9" * 5000),
-    *("٣", "0x10", "1_000", "1 0", "1\n", "one", "½", "+", "1e"),
+    *("٣", "0x10", "1_000", "1 0", "1\n", "one", "½", "+", "1e", "1e300"),
 )
 
 
@@ -110,6 +110,47 @@ def test_what_is_no_number_is_refused_with_flag_value_and_what_is_allowed(
         assert repr(value)[:40].rstrip("'") in said, value
         assert "must be a" in said, value
     assert "got '-inf'" in refusal(command, flag, "-inf")
+
+
+def test_no_flag_takes_two_dashes_for_its_value() -> None:
+    for command, action in actions():
+        if action.nargs != 0 and action.option_strings:
+            flag = action.option_strings[-1]
+            assert f"{flag}: expected a value, got '--'" in refusal(command, f"{flag}=--")
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("", "--kv_buf=nan"),
+        ("", "--kv-buf nan"),
+        ("kv_buffer_gib: nan", ""),
+        ("kv-buf: .nan", ""),
+        ("kv-buffer-gib: nan", "--kv-buffer-gib=1"),
+    ],
+)
+def test_a_worker_refuses_its_own_flags_at_once_however_they_are_given(
+    written: str, given: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "flags.yaml"
+    file.write_text(written or "{}")
+    with pytest.raises(InputError, match=r"--kv-buffer-gib: must be .*, got 'nan'") as refused:
+        check_own_flags(["model", f"--config={file}", *given.split()])
+    assert str(refused.value).startswith(f"--config={file}: " if written else "--kv-buffer-gib")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--config", "names no file"),
+        ("--config=a.yaml --config b.yaml", "given twice"),
+        ("--config=/no/such.yaml", "--config=/no/such.yaml: No such file"),
+        ("--config=/no/such", "must end in .yaml"),
+    ],
+)
+def test_a_worker_refuses_a_file_of_flags_that_cannot_be_one(flags: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_own_flags(["model", *flags.split()])
 
 
 @pytest.mark.parametrize(("command", "action"), named(*NUMBERS))
