@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from seesaw_flags.parser import CommandParser
-from seesaw_flags.values import PORT, Number, Whole
+from seesaw_flags.values import IMAGE, KUBERNETES_NAME, PORT, Number, Whole
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
@@ -17,9 +17,12 @@ def parser() -> CommandParser:
         "or else KUBECONFIG.",
     )
     images = made.add_argument_group("what pods run")
-    images.add_argument("--worker-image", required=True, help="Workers on accelerators.")
-    images.add_argument("--worker-cpu-image", required=True, help="Workers on the CPU.")
-    images.add_argument("--router-image", required=True, help="Routers.")
+    for name, meaning in (
+        ("--worker-image", "Workers on accelerators."),
+        ("--worker-cpu-image", "Workers on the CPU."),
+        ("--router-image", "Routers."),
+    ):
+        images.add_argument(name, type=IMAGE, required=True, help=meaning)
     images.add_argument(
         "--image-pull-policy",
         default="IfNotPresent",
@@ -28,6 +31,7 @@ def parser() -> CommandParser:
     )
     images.add_argument(
         "--image-pull-secret",
+        type=KUBERNETES_NAME,
         action="append",
         default=[],
         metavar="NAME",
@@ -35,12 +39,13 @@ def parser() -> CommandParser:
     )
     made.add_argument(
         "--namespace",
+        type=KUBERNETES_NAME,
         action="append",
         default=[],
         help="Look after this namespace; may be repeated. Default: all.",
     )
-    made.add_argument("--lease-namespace", default="default", help="Default: %(default)s.")
-    made.add_argument("--lease-name", default="seesaw-operator", help="Default: %(default)s.")
+    for name, usual in (("--lease-namespace", "default"), ("--lease-name", "seesaw-operator")):
+        made.add_argument(name, type=KUBERNETES_NAME, default=usual, help="Default: %(default)s.")
     seconds = Whole(least=1, most=10**9)
     timing = made.add_argument_group("timing, in seconds")
     for name, kind, default, meaning in (

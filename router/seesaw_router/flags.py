@@ -1,17 +1,20 @@
 """The command line of ``seesaw router``."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
 from seesaw_flags.parser import CommandParser
-from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Whole
+from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Text, Whole
 from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
 
 _MOST_BYTES = 2**50
 _BYTES = Whole(most=_MOST_BYTES)
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_SERVICE = Text(pattern=re.compile(f"{_LABEL}/{_LABEL}"), form="NAMESPACE/NAME")
 _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
     ("header_bytes", _BYTES, "The largest request line with headers; larger gets 431."),
     ("headers", Whole(), "The most headers of a request; more get 431."),
@@ -59,6 +62,7 @@ def parser() -> CommandParser:
     )
     made.add_argument(
         "--service",
+        type=_SERVICE,
         metavar="NAMESPACE/NAME",
         help="Instead of --worker, inside Kubernetes: the headless Service of the workers, whose "
         "EndpointSlices are watched.",

@@ -11,6 +11,7 @@ from typing import cast
 
 import uvicorn
 
+from seesaw_flags.listening import listen
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
 from seesaw_router.limits import raise_open_files
@@ -34,11 +35,13 @@ class _Uvicorn(uvicorn.Server):
 class Server:
     """One router's server.
 
-    Call order: :meth:`run` once; :meth:`stop` from anywhere.
+    Call order: :meth:`run` once; :meth:`stop` from anywhere. Raises: InputError if it cannot
+    listen where it is told to.
     """
 
     def __init__(self, settings: RouterSettings) -> None:
         logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
+        self._listeners = listen(settings.port, settings.host)
         limits = settings.limits
         limits = replace(limits, connections=raise_open_files(limits.connections))
         router = Router(replace(settings, limits=limits))
@@ -47,8 +50,6 @@ class Server:
             router.app(),
             http=cast("type[ClientProtocol]", protocol),
             ws="none",
-            host=settings.host,
-            port=settings.port,
             access_log=False,
             log_level="warning",
             lifespan="on",
@@ -69,7 +70,7 @@ class Server:
         """
         if self._settings.service is not None:
             asyncio.run(configure())
-        self._server.run()
+        self._server.run(self._listeners)
         return 0 if self._server.started else 1
 
     def stop(self) -> None:

@@ -1,0 +1,43 @@
+"""Where a command listens: taken at once, so that what cannot be is refused before all else."""
+
+import errno
+import socket
+from typing import Any
+
+from seesaw_core.errors import InputError
+from seesaw_flags.values import shown
+
+_LACKS_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def listen(port: int, host: str | None = None) -> list[socket.socket]:
+    """Sockets that listen on every address of a host; of all interfaces without one.
+
+    Raises: InputError naming the flags ``--host`` and ``--port``.
+    """
+    place = f"--port={port}" if host is None else f"--host={shown(host)} --port={port}"
+    if host is not None and not host.strip():
+        raise InputError(f"cannot listen on {place}: give a name or an address, such as 0.0.0.0")
+    found: list[socket.socket] = []
+    lacking: OSError | None = None
+    try:
+        for family, address in _places(port, host):
+            try:
+                found.append(socket.create_server(address, family=family))
+            except OSError as error:
+                if error.errno not in _LACKS_FAMILY:
+                    raise
+                lacking = error  # one of a machine's names may be of a family that it lacks
+        if lacking is not None and not found:
+            raise lacking
+    except (OSError, UnicodeError) as error:
+        for each in found:
+            each.close()
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
+    return found
+
+
+def _places(port: int, host: str | None) -> dict[tuple[socket.AddressFamily, Any], None]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return dict.fromkeys((family, address) for family, _, _, _, address in found)
