@@ -110,7 +110,12 @@ async def test_without_a_worker_prompts_are_refused_after_a_while_with_the_reaso
             assert int(response.headers["retry-after"]) > 0
             message = (await response.json())["error"]["message"]
         assert 0.9 < time.monotonic() - began < 3
-        for said in (message, router.logged()):
+        assert message.startswith("no worker has served for 1 s: ")
+        async with router.http.get(f"{router.url}/v1/models") as response:
+            assert response.status == 503
+            light = (await response.json())["error"]["message"]
+        assert light.startswith("no worker serves: ")
+        for said in (message, light, router.logged()):
             assert f"{loading.url}: its stage is loading: 'weights'" in said
             assert f"{plain.url}: it has no /seesaw/events, and /health answers 503" in said
         plain.health = answer()
