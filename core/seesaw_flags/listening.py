@@ -10,8 +10,8 @@ from seesaw_flags.values import shown
 _LACKS_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-def listen(port: int, host: str | None = None) -> list[socket.socket]:
-    """Sockets that listen on every address of a host; of all interfaces without one.
+def bind(port: int, host: str | None = None) -> list[socket.socket]:
+    """Sockets to listen on at every address of a host; of all interfaces without one.
 
     Raises: InputError naming the flags ``--host`` and ``--port``.
     """
@@ -23,7 +23,7 @@ def listen(port: int, host: str | None = None) -> list[socket.socket]:
     try:
         for family, address in _places(port, host):
             try:
-                found.append(socket.create_server(address, family=family))
+                found.append(_bound(family, address))
             except OSError as error:
                 if error.errno not in _LACKS_FAMILY:
                     raise
@@ -36,6 +36,19 @@ def listen(port: int, host: str | None = None) -> list[socket.socket]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
     return found
+
+
+def _bound(family: socket.AddressFamily, address: Any) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _places(port: int, host: str | None) -> dict[tuple[socket.AddressFamily, Any], None]:

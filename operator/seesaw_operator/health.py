@@ -14,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from seesaw_flags.listening import listen
+from seesaw_flags.listening import bind
 
 
 class Metrics:
@@ -60,7 +60,7 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        for listener in listen(port):
+        for listener in bind(port):
             await web.SockSite(runner, listener).start()
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import cast
 
 import uvicorn
 
-from seesaw_flags.listening import listen
+from seesaw_flags.listening import bind
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
 from seesaw_router.limits import raise_open_files
@@ -41,7 +41,7 @@ class Server:
 
     def __init__(self, settings: RouterSettings) -> None:
         logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
-        self._listeners = listen(settings.port, settings.host)
+        self._listeners = bind(settings.port, settings.host)
         limits = settings.limits
         limits = replace(limits, connections=raise_open_files(limits.connections))
         router = Router(replace(settings, limits=limits))
