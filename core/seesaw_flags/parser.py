@@ -2,11 +2,20 @@
 
 import argparse
 import re
-from typing import Any, NoReturn
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from seesaw_core.errors import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _SIGNED = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
+
+
+def defaults_of(settings: "type[DataclassInstance]") -> dict[str, Any]:
+    """The defaults of a settings class by its fields, for the flags that set them."""
+    return {each.name: each.default for each in fields(settings) if each.default is not MISSING}
 
 
 class ExactValues(argparse.ArgumentParser):

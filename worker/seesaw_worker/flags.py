@@ -25,6 +25,7 @@ from seesaw_worker.vllm_flags import BY_FLAG
 
 _LONGEST_SHM_DIR = 64
 GROUP = "Seesaw"
+_POLICY = PhasePolicy()
 
 FLAGS = (
     Flag(
@@ -60,7 +61,7 @@ FLAGS = (
         name="--reshard",
         sets="policy.reshard",
         parse=str,
-        default=Reshard.AUTO.value,
+        default=_POLICY.reshard.value,
         choices=tuple(r.value for r in Reshard),
         help="When to prefill under the prefill layout: 'auto' where measurements say that two "
         "transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' not at all "
@@ -88,7 +89,7 @@ FLAGS = (
         name="--flush-timeout-s",
         sets="policy.flush_timeout_s",
         parse=POSITIVE,
-        default=10.0,
+        default=_POLICY.flush_timeout_s,
         help="The longest, in seconds, that prompts wait for a wave once the buffer has room, or "
         "that running requests stand still for one; never less than the dwell time.",
     ),
@@ -96,7 +97,7 @@ FLAGS = (
         name="--low-watermark",
         sets="policy.low_watermark",
         parse=Number(below=1),
-        default=0.2,
+        default=_POLICY.low_watermark,
         help="Share of the KV buffer below which it counts as nearly empty, so that the next "
         "wave may begin.",
     ),
@@ -104,7 +105,7 @@ FLAGS = (
         name="--dwell-transitions",
         sets="policy.dwell_transitions",
         parse=NOT_NEGATIVE,
-        default=3.0,
+        default=_POLICY.dwell_transitions,
         help="A decode phase lasts at least this many transition times while it has work.",
     ),
     Flag(
@@ -141,7 +142,7 @@ FLAGS = (
         name="--stall-unhealthy-s",
         sets="stall.unhealthy_s",
         parse=NOT_NEGATIVE,
-        default=60.0,
+        default=StallBounds().unhealthy_s,
         help="How long, in seconds, an engine may be at one step before /health is 503: until it "
         "goes on, and never before three times the longest step so far. A quarter of it is told "
         "in the log. 0 for never.",
@@ -150,7 +151,7 @@ FLAGS = (
         name="--stall-exit-s",
         sets="stall.exit_s",
         parse=NOT_NEGATIVE,
-        default=300.0,
+        default=StallBounds().exit_s,
         help="How long, in seconds, an engine may be at one step before the worker ends with exit "
         "code 1, and never before three times the longest step so far. 0 for never.",
     ),
