@@ -1,6 +1,7 @@
 """Parses ``seesaw worker``'s command line with vLLM's own parser."""
 
 import difflib
+import math
 import re
 import socket
 import ssl
@@ -18,7 +19,7 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from seesaw_core.errors import InputError
 from seesaw_flags.parser import ExactValues
-from seesaw_worker.blame import name_the_flag
+from seesaw_worker.blame import name_the_flag, written
 from seesaw_worker.config_file import config_path, read_config, with_config_apart
 from seesaw_worker.flags import FLAGS, GROUP, add_flags
 from seesaw_worker.refusals import plain, refusals
@@ -30,6 +31,16 @@ _NO_JSON = re.compile(
 )
 _FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")
 _LOGGING = ("enable_log_requests", "aggregate_engine_logging", "enable_logging_iteration_details")
+_LEAST = {
+    "h11_max_incomplete_event_size": 1,
+    "h11_max_header_count": 1,
+    "renderer_num_workers": 1,
+    "seed": 0,
+    "distributed_timeout_seconds": 1,
+    "cpu_distributed_timeout_seconds": 1,
+    "mm_processor_cache_gb": 0,
+}
+"""Of vLLM's flags whose values it does not check before it has loaded, or ever."""
 _SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
 
@@ -88,6 +99,10 @@ def parse(arguments: list[str]) -> Namespace:
     refuse_vllm_flags(args, vllm_defaults(), reshards=False, shares_weights=False)
     if not 0 <= args.port <= 65535:
         raise InputError(f"--port={args.port}: must be from 0 to 65535")
+    for name, least in _LEAST.items():
+        value = getattr(args, name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{written(name, value)}: must be a number of at least {least}")
     for name in _SSL_FILES:
         path = getattr(args, name)
         if path is not None and not Path(path).is_file():
