@@ -26,9 +26,10 @@ from typing import Any
 from seesaw_cli.calibrate_rounds import Bench, Measured
 from seesaw_cli.calibrate_runs import Machine, Run, say
 from seesaw_cli.questions import read_model, table
-from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
+from seesaw_core.accelerators import Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.errors import InputError
 from seesaw_core.profiles import Profile
+from seesaw_core.units import GIB
 from seesaw_core.workloads import Request
 from seesaw_flags.files import OutputFile
 from seesaw_flags.parser import CommandParser

@@ -12,13 +12,14 @@ from itertools import chain
 from statistics import mean, median
 
 from seesaw_cli.calibrate_runs import Machine, Result, Run, measure, say
-from seesaw_core.accelerators import GIB, Accelerator
+from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import StepCosts
 from seesaw_core.errors import BrokenError
 from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.models import Model
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
+from seesaw_core.units import GIB
 from seesaw_sim.fitting import Measurement
 from seesaw_sim.simulate import Scenario
 

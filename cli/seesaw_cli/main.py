@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from seesaw_cli.commandline import AS_SERVER
+from seesaw_cli.commandline import AS_SERVER, asks_for_help
 from seesaw_cli.output import detached_output
 from seesaw_core.errors import BrokenError, InputError
 
@@ -99,8 +99,9 @@ def main() -> int:
 def _output_of(arguments: list[str]) -> contextlib.AbstractContextManager[None]:
     """How a command writes. The server of a worker writes to its supervisor, which reads on."""
     command = COMMANDS.get(arguments[0]) if arguments else None
-    asks_for_help = any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments)
-    if command is None or not command.supervises or asks_for_help or AS_SERVER in arguments:
+    if command is None or not command.supervises or AS_SERVER in arguments:
+        return contextlib.nullcontext()
+    if asks_for_help(arguments):
         return contextlib.nullcontext()
     return detached_output()
 

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 from seesaw_cli.questions import Asked, add_flags, read_flags, table
-from seesaw_core.accelerators import GIB
 from seesaw_core.errors import InputError
 from seesaw_core.estimates import Estimate
 from seesaw_core.planner import Plan, make_plan
+from seesaw_core.units import GIB
 from seesaw_core.workloads import summarise
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import POSITIVE, Whole

@@ -9,7 +9,6 @@ from typing import Any
 from seesaw_cli.trace_files import LARGEST_BYTES
 from seesaw_cli.workload_flags import SHAPE, requests_of, traced
 from seesaw_core.accelerators import (
-    GIB,
     Accelerator,
     Catalogue,
     builtin_catalogue,
@@ -21,6 +20,7 @@ from seesaw_core.model_configs import describe_model
 from seesaw_core.models import Model
 from seesaw_core.planner import Question
 from seesaw_core.profiles import Profile, read_profile
+from seesaw_core.units import GIB
 from seesaw_core.workloads import Request, Workload
 from seesaw_flags.files import InputFile, read_text
 from seesaw_flags.values import POSITIVE, SEED, Number, Whole

@@ -42,6 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     settings = settings_from(args)
     from seesaw_router.server import Server
 
+    server = Server(settings)
     command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
     # The router stops waiting first, so that the worker still answers what it has let through.
     drain = f"--drain-timeout-s={settings.drain_timeout_s}"
@@ -49,7 +50,6 @@ def run(arguments: Sequence[str]) -> int:
         [*command, "--host=127.0.0.1", f"--port={port}", drain],
         env=os.environ | {PARENT_PID_VARIABLE: str(os.getpid())},
     )
-    server = Server(settings)
 
     def watch() -> None:
         worker.wait()

@@ -7,10 +7,8 @@ loopback address, without TLS, on a port of its own.
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from seesaw_core.errors import InputError
-from seesaw_flags.files import LARGEST_CONFIG_BYTES, read_bytes
+from seesaw_worker.config_file import config_path, read_config
 
 _ROUTER_SPEAKS_HTTP = "the router in front speaks plain HTTP; put a TLS proxy before it"
 _ROUTER_LISTENS = "the router in front listens; give it --host and --port"
@@ -37,12 +35,10 @@ def check_worker_flags(arguments: Sequence[str]) -> None:
 
     Raises: InputError, naming the flag and where it stands.
     """
-    for index, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        name = flag.replace("_", "-")
-        _check(name, where="")
-        if name == "--config":
-            _check_file(Path(value or "".join(arguments[index + 1 : index + 2])))
+    for argument in arguments:
+        _check(argument.partition("=")[0].replace("_", "-"), where="")
+    if (file := config_path(arguments)) is not None:
+        _check_file(file)
 
 
 def _check(name: str, *, where: str) -> None:
@@ -53,13 +49,9 @@ def _check(name: str, *, where: str) -> None:
 
 
 def _check_file(path: Path) -> None:
-    try:
-        flags = yaml.safe_load(read_bytes(path, flag="--config", most_bytes=LARGEST_CONFIG_BYTES))
-    except (ValueError, RecursionError, yaml.YAMLError):
-        return  # the worker says what is wrong with it
-    for key in flags if isinstance(flags, dict) else ():
-        name = str(key).replace("_", "-")
-        where = f" in --config={path}"
+    where = f" in --config={path}"
+    for key in read_config(path):
+        name = key.replace("_", "-")
         if name in _ROUTERS_OWN:
             raise InputError(
                 f"--{name}{where} does not go with seesaw serve: {_ROUTER_LISTENS}, on the command "

@@ -21,6 +21,7 @@ from seesaw_cli.questions import Asked, add_flags, read_flags, table
 from seesaw_cli.simulate_systems import scenario_of, systems
 from seesaw_core.errors import InputError
 from seesaw_core.policy import Reshard
+from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request
 from seesaw_flags.files import OutputFolder, make_folder
 from seesaw_flags.parser import CommandParser
@@ -103,7 +104,11 @@ def parser() -> argparse.ArgumentParser:
         help="as for the worker (default: auto)",
     )
     system.add_argument(
-        "--max-wait-s", type=POSITIVE, default=10.0, metavar="S", help="the router's (default: 10)"
+        "--max-wait-s",
+        type=POSITIVE,
+        default=WavePolicy().max_wait_s,
+        metavar="S",
+        help="the router's (default: %(default)g)",
     )
     system.add_argument("--no-stagger", action="store_true", help="replicas do not take turns")
     load = made.add_argument_group("load")

@@ -1,7 +1,10 @@
 """Trace files: read within bounds, compressed or not."""
 
 import gzip
+import sys
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from seesaw_core.errors import InputError
@@ -9,6 +12,9 @@ from seesaw_sim.traces import Trace, read_trace
 
 LARGEST_BYTES = 512 << 20
 _GZIP = b"\x1f\x8b"
+_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TOLD_EVERY_S = 2.0
 
 
 def read_trace_file(path: Path, *, time_unit: str) -> Trace:
@@ -21,9 +27,37 @@ def read_trace_file(path: Path, *, time_unit: str) -> Trace:
             is_gzip = raw.read(2) == _GZIP
         with gzip.open(path) if is_gzip else path.open("rb") as opened:
             data = opened.read(LARGEST_BYTES + 1)
-        text = data.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{flag}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > LARGEST_BYTES:
         raise InputError(f"{flag}: more than {LARGEST_BYTES >> 20} MiB; cut it to fewer requests")
-    return read_trace(text, source=flag, time_unit=time_unit)
+    return read_trace(_text(data, flag), source=flag, time_unit=time_unit, on_rows=RowsRead(flag))
+
+
+class RowsRead:
+    """Says on standard error, every few seconds, how far a trace has been read."""
+
+    def __init__(self, source: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._now = clock
+        self._told_s = clock()
+
+    def __call__(self, rows: int) -> None:
+        if self._now() - self._told_s >= _TOLD_EVERY_S:
+            self._told_s = self._now()
+            print(f"seesaw: {self._source}: {rows:,} rows read", file=sys.stderr, flush=True)
+
+
+def _text(data: bytes, flag: str) -> str:
+    """Raises: InputError that says what the bytes are, if it is known."""
+    packed = next((name for start, name in _PACKED.items() if data.startswith(start)), None)
+    if packed is not None:
+        raise InputError(f"{flag}: is packed by {packed}; unpack it, or pack it by gzip")
+    if data.startswith(_UTF_16):
+        raise InputError(f"{flag}: is text in UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{flag}: is not text in UTF-8 (byte {error.start}); give a CSV or JSON lines file"
+        ) from error

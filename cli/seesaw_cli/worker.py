@@ -3,14 +3,14 @@
 import os
 import sys
 
-from seesaw_cli.commandline import AS_SERVER
+from seesaw_cli.commandline import AS_SERVER, asks_for_help
 
 
 def run(arguments: list[str]) -> int:
     """Serve a model. Raises: InputError for input that cannot work."""
     if AS_SERVER in arguments:
         return _serve([a for a in arguments if a != AS_SERVER])
-    if _asks_for_help(arguments):
+    if asks_for_help(arguments):
         return _serve(arguments)
     from seesaw_worker.flags import check_own_flags
     from seesaw_worker.model_path import check_model_path
@@ -22,17 +22,13 @@ def run(arguments: list[str]) -> int:
     return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", AS_SERVER, *arguments])
 
 
-def _asks_for_help(arguments: list[str]) -> bool:
-    return any(a in ("-h", "--help") or a.startswith("--help=") for a in arguments)
-
-
 def _serve(arguments: list[str]) -> int:
     from seesaw_worker.engine.watchdog import clean_up_with_supervisor
 
     clean_up_with_supervisor()
     set_defaults()
     os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
-    if not _asks_for_help(arguments):
+    if not asks_for_help(arguments):
         from seesaw_worker.engine.processes import find_cpu_build, start_fork_server
 
         if "--enforce-eager" in arguments and find_cpu_build():

@@ -15,8 +15,7 @@ from math import inf
 from typing import Any
 
 from seesaw_core.errors import InputError
-
-GIB = 1 << 30
+from seesaw_core.units import GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,12 @@ shares the host. The paper's ``B_ar(TP)`` is a measured function that its text d
 from dataclasses import dataclass
 from functools import cached_property
 
-from seesaw_core.accelerators import GIB, Accelerator
+from seesaw_core.accelerators import Accelerator
 from seesaw_core.layouts import Layout
 from seesaw_core.models import Arithmetic, Model
 from seesaw_core.placement import split_layers
 from seesaw_core.profiles import Profile
+from seesaw_core.units import GIB
 
 _DEVICES_PER_SOCKET = 4  # of PCIe servers with eight
 _WORKSPACE_BYTES = 0.5 * GIB  # CUDA context, NCCL buffers, kernels' scratch

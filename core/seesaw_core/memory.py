@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import ceil, inf
 
-from seesaw_core.accelerators import GIB
 from seesaw_core.costs import StepCosts, prefill_pool_tokens
+from seesaw_core.units import GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Flags as every command of ours reads them: parser, values and files, each refused in one line.
+"""Flags as every command of ours reads them: parser, values, files and ports, refused in one line.
 
-Knows argparse and the file system, and none of the parts.
+Knows argparse, the file system and sockets, and none of the parts.
 """

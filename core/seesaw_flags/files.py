@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seesaw_core.errors import InputError
+from seesaw_core.units import MIB
 from seesaw_flags.values import shown
 
-MIB = 1 << 20
 _LONGEST_PATH = 200
 LARGEST_CONFIG_BYTES = 1 * MIB
 """Of a file that holds flags."""

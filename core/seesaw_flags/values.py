@@ -1,7 +1,7 @@
-"""Numbers on a command line. Each says what it takes, and takes nothing beyond it.
+"""Numbers and names on a command line. Each says what it takes, and takes nothing beyond it.
 
-Stricter than ``int`` and ``float``: ASCII digits alone, finite, and never so large that what is
-computed from them overflows.
+Numbers are stricter than ``int`` and ``float``: ASCII digits alone, finite, and never so large that
+what is computed from them overflows.
 """
 
 import re
@@ -57,10 +57,31 @@ class Number:
         return is_enough and (value <= self.most if self.below is None else value < self.below)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text of one form, which ``form`` tells in words."""
+
+    pattern: re.Pattern[str]
+    form: str
+
+    def __call__(self, text: str) -> str:
+        """Raises: ArgumentTypeError."""
+        if not self.pattern.fullmatch(text):
+            raise ArgumentTypeError(f"must be {self.form}, got {shown(text)}")
+        return text
+
+
 PORT = Whole(least=1, most=65535)
 SEED = Whole(least=0, most=2**32 - 1)
 POSITIVE = Number(above=0)
 NOT_NEGATIVE = Number()
+KUBERNETES_NAME = Text(
+    pattern=re.compile(
+        r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+    ),
+    form="a Kubernetes name of lower-case letters, digits, '-' and '.'",
+)
+IMAGE = Text(pattern=re.compile(r"[!-~]{1,4096}"), form="the name of an image")
 
 
 def shown(text: str, longest: int = _LONGEST) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import exp, log
 
-from seesaw_core.accelerators import GIB, Accelerator, Interconnect, builtin_catalogue
+from seesaw_core.accelerators import Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.errors import CapacityError
 from seesaw_core.estimates import Estimate
 from seesaw_core.layouts import ModelShape, parse_pair
@@ -21,6 +21,7 @@ from seesaw_core.models import Model
 from seesaw_core.planner import Question, make_plan
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
+from seesaw_core.units import GIB
 from seesaw_core.workloads import Request, summarise
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.reports import Report

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from seesaw_core.accelerators import GIB
 from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
+from seesaw_core.units import GIB
 from seesaw_core.workloads import Request
 from seesaw_sim.paper import MODELS, OFFLINE, PROFILE, Setting, device, requests
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
 from functools import partial
 
-from seesaw_core.accelerators import GIB, Accelerator
+from seesaw_core.accelerators import Accelerator
 from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
@@ -14,6 +14,7 @@ from seesaw_core.memory import Limits, Memory, no_room, pair_memory, static_memo
 from seesaw_core.models import Model
 from seesaw_core.policy import Costs, PhasePolicy, Reshard
 from seesaw_core.profiles import Profile
+from seesaw_core.units import GIB
 from seesaw_core.waves import WavePolicy
 from seesaw_core.workloads import Request
 from seesaw_sim.clock import Clock

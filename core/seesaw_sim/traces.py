@@ -7,16 +7,18 @@ others with such columns; which form a file has, its names say.
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
 from typing import Any
 
 from seesaw_core.errors import InputError
 from seesaw_core.workloads import Request
 
 MOST_REQUESTS = 1_000_000
+_TOLD_ROWS = 10_000
+_MOST_TIME = 1e20  # nanoseconds since 1970 in the year 5138
+_MOST_TOKENS = 10**9 - 1
 _ARRIVAL = ("arrival_s", "arrival_ms", "timestamp_ms", "timestamp", "created_time", "time")
 _PROMPT = ("prompt_tokens", "contexttokens", "input_tokens", "request tokens", "input_length")
 _OUTPUT = ("output_tokens", "generatedtokens", "response tokens", "output_length")
@@ -42,19 +44,29 @@ class _Row:
     values: Mapping[str, Any]
 
 
-def read_trace(text: str, *, source: str, time_unit: str = "auto") -> Trace:
+def read_trace(
+    text: str,
+    *,
+    source: str,
+    time_unit: str = "auto",
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> Trace:
     """Read a trace. Fields go by any of their names, in any case.
 
     A number in ``arrival_s`` or ``timestamp`` counts seconds, in ``arrival_ms`` and beside
     ``input_length`` milliseconds, unless ``time_unit`` says otherwise; a date and time is of UTC
     if it names no zone. Requests without prompt or output tokens, which failed, are left out.
+    ``on_rows`` hears now and then how many rows have been read.
     Raises: InputError naming ``source``, the line, the field, its value and what is accepted.
     """
     text = text.removeprefix("\ufeff")
     is_lines = text.lstrip().startswith("{")
     found, left_out, units = [], 0, set()
     columns: dict[str, str] | None = None
-    for row in _json_rows(text, source) if is_lines else _csv_rows(text, source):
+    rows = _json_rows(text, source) if is_lines else _csv_rows(text, source)
+    for number, row in enumerate(rows):
+        if number % _TOLD_ROWS == 0:
+            on_rows(number)
         names = {str(n).strip().casefold(): n for n in row.values if n}
         if columns is None or is_lines:
             columns = {w: _column(w, names, row.at if is_lines else source) for w in _WANTED}
@@ -141,8 +153,10 @@ def _tokens(value: Any, at: str) -> int:
         tokens = float(value) if not isinstance(value, bool | list | dict) else -1.0
     except ValueError:
         tokens = -1.0
-    if not 0 <= tokens < 1e9 or tokens != int(tokens):
-        raise InputError(f"{at}={str(value)[:60]!r} must be a whole number of at least 0")
+    if not 0 <= tokens <= _MOST_TOKENS or tokens != int(tokens):
+        raise InputError(
+            f"{at}={str(value)[:60]!r} must be a whole number from 0 to {_MOST_TOKENS}"
+        )
     return int(tokens)
 
 
@@ -160,8 +174,8 @@ def _moment(value: Any, columns: Mapping[str, str], unit: str, at: str) -> tuple
             ) from None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return moment.timestamp(), "dates and times"
-    if not 0 <= number < inf:
-        raise InputError(f"{at}={str(value)[:60]!r} must not be negative")
+    if not 0 <= number <= _MOST_TIME:
+        raise InputError(f"{at}={str(value)[:60]!r} must be a number from 0 to {_MOST_TIME:g}")
     if unit == "auto":
         unit = _unit_of(number, columns)
     return number * _UNITS[unit], _IN_WORDS[unit]

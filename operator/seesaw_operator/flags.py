@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from seesaw_flags.parser import CommandParser
-from seesaw_flags.values import PORT, Number, Whole
+from seesaw_flags.parser import CommandParser, defaults_of
+from seesaw_flags.values import IMAGE, KUBERNETES_NAME, PORT, Number, Whole
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
@@ -16,18 +16,23 @@ def parser() -> CommandParser:
         description="Makes a cluster match its SeesawDeployments. Uses the pod's service account, "
         "or else KUBECONFIG.",
     )
+    default = defaults_of(OperatorSettings) | defaults_of(Timing)
     images = made.add_argument_group("what pods run")
-    images.add_argument("--worker-image", required=True, help="Workers on accelerators.")
-    images.add_argument("--worker-cpu-image", required=True, help="Workers on the CPU.")
-    images.add_argument("--router-image", required=True, help="Routers.")
+    for name, meaning in (
+        ("--worker-image", "Workers on accelerators."),
+        ("--worker-cpu-image", "Workers on the CPU."),
+        ("--router-image", "Routers."),
+    ):
+        images.add_argument(name, type=IMAGE, required=True, help=meaning)
     images.add_argument(
         "--image-pull-policy",
-        default="IfNotPresent",
+        default=defaults_of(Images)["pull_policy"],
         choices=("Always", "IfNotPresent", "Never"),
         help="Default: %(default)s.",
     )
     images.add_argument(
         "--image-pull-secret",
+        type=KUBERNETES_NAME,
         action="append",
         default=[],
         metavar="NAME",
@@ -35,35 +40,38 @@ def parser() -> CommandParser:
     )
     made.add_argument(
         "--namespace",
+        type=KUBERNETES_NAME,
         action="append",
         default=[],
         help="Look after this namespace; may be repeated. Default: all.",
     )
-    made.add_argument("--lease-namespace", default="default", help="Default: %(default)s.")
-    made.add_argument("--lease-name", default="seesaw-operator", help="Default: %(default)s.")
+    for name, usual in (("--lease-namespace", "default"), ("--lease-name", default["lease_name"])):
+        made.add_argument(name, type=KUBERNETES_NAME, default=usual, help="Default: %(default)s.")
     seconds = Whole(least=1, most=10**9)
     timing = made.add_argument_group("timing, in seconds")
-    for name, kind, default, meaning in (
-        ("--pre-stop-s", seconds, 5, "How long a pod that is to go keeps serving."),
-        ("--drain-s", seconds, 600, "How long it then may finish what it has begun."),
+    for name, kind, meaning in (
+        ("--pre-stop-s", seconds, "How long a pod that is to go keeps serving."),
+        ("--drain-s", seconds, "How long it then may finish what it has begun."),
         (
             "--start-s",
             seconds,
-            600,
             "How long a worker may take until it answers; not until it serves.",
         ),
         (
             "--progress-s",
             seconds,
-            1800,
             "How long nothing may move while something is to be done, before it counts as stalled.",
         ),
-        ("--measure-every-s", Number(least=0.1), 5.0, "How often workers are asked what they do."),
-        ("--resync-s", Number(least=1), 300.0, "How often everything is compared again."),
+        ("--measure-every-s", Number(least=0.1), "How often workers are asked what they do."),
+        ("--resync-s", Number(least=1), "How often everything is compared again."),
     ):
-        timing.add_argument(name, type=kind, default=default, help=f"{meaning} Default: {default}.")
+        usual = default[name.removeprefix("--").replace("-", "_")]
+        timing.add_argument(name, type=kind, default=usual, help=f"{meaning} Default: {usual}.")
     made.add_argument(
-        "--port", type=PORT, default=8080, help="Of /healthz and /metrics. Default: %(default)s."
+        "--port",
+        type=PORT,
+        default=default["port"],
+        help="Of /healthz and /metrics. Default: %(default)s.",
     )
     return made
 

@@ -14,6 +14,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from seesaw_flags.listening import bind
+
 
 class Metrics:
     """What an operator counts of itself."""
@@ -41,7 +43,7 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
     """Serve both meanwhile.
 
     The operator is healthy as long as its event loop runs, since it ends itself on what it
-    cannot survive.
+    cannot survive. Raises: InputError if the port cannot be had.
     """
     began_s = time.monotonic()
 
@@ -57,8 +59,9 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, port=port).start()
     try:
+        for listener in bind(port):
+            await web.SockSite(runner, listener).start()
         yield
     finally:
         await runner.cleanup()

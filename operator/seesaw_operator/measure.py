@@ -6,11 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from seesaw_core.errors import MessageError
+from seesaw_core.messages import WorkerState
+from seesaw_core.policy import Phase
+from seesaw_core.reading import parse, read_message
 from seesaw_operator import pods
 from seesaw_operator.api.status import Measured, Plan
 from seesaw_operator.names import COMPONENT_LABEL
@@ -22,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 4.0
 _WINDOW_S = 60.0
+_MOST = 2.0**63
 _TOKENS = "vllm:generation_tokens_total"
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
-_UNREADABLE = (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError)
+_UNREADABLE = (aiohttp.ClientError, MessageError, TimeoutError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +151,7 @@ class Meter:
         try:
             async with self._http.get(f"{url}/seesaw/state", timeout=timeout) as response:
                 response.raise_for_status()
-                state = await response.json()
+                state = read_message(WorkerState, parse(await response.read()))
             params = [("name[]", name) for name in (_TOKENS, _RUNNING, _WAITING)]
             async with self._http.get(f"{url}/metrics", params=params, timeout=timeout) as response:
                 response.raise_for_status()
@@ -158,33 +162,36 @@ class Meter:
             return None
 
 
-def _reading(state: dict[str, Any], metrics: str) -> Reading:
-    """What a worker says of itself.
-
-    Raises: LookupError, TypeError or ValueError if it is no worker of ours.
-    """
+def _reading(state: WorkerState, metrics: str) -> Reading:
+    """What a worker says of itself. Raises: ValueError if its metrics cannot be."""
     families = text_string_to_metric_families(metrics)
     samples = [sample for family in families for sample in family.samples]
 
     def total(name: str) -> float:
-        return sum(sample.value for sample in samples if sample.name == name)
+        found = sum(sample.value for sample in samples if sample.name == name)
+        if not 0 <= found < _MOST:
+            raise ValueError(f"{name} is {found}")
+        return found
 
-    buffer, plan = state["buffer"], state.get("plan") or {}
-    blocks = buffer["blocks"] if buffer else {"capacity": 0, "free": 0}
-    # A plain engine has no waves, and tells only vLLM's own figures.
-    plain = {"waiting": total(_WAITING), "running": total(_RUNNING)} if buffer is None else {}
+    plan, blocks = state.plan, None if state.buffer is None else state.buffer.blocks
+    waiting, running = state.num_waiting, state.num_prefilling + state.num_decoding
+    if blocks is None:  # a plain engine has no waves, and tells only vLLM's own figures
+        waiting, running = int(total(_WAITING)), int(total(_RUNNING))
+    expected, at_once = None, None
+    if plan is not None:
+        expected = plan.expected_tokens_per_s or plan.predicted_tokens_per_s
+        at_once = plan.num_running
     return Reading(
         output_tokens=total(_TOKENS),
-        transitions=int(state["transitions"]),
-        waiting=int(plain.get("waiting", state["num_waiting"])),
-        running=int(plain.get("running", state["num_prefilling"] + state["num_decoding"])),
-        is_prefilling=state["phase"] == "prefill",
-        buffer_capacity=int(blocks["capacity"]),
-        buffer_free=int(blocks["free"]),
-        plan=plan_of(state),
-        expected_tokens_per_s=plan.get("expected_tokens_per_s")
-        or plan.get("predicted_tokens_per_s"),
-        expected_running=int(plan.get("num_running") or 0),
+        transitions=state.transitions,
+        waiting=waiting,
+        running=running,
+        is_prefilling=state.phase is Phase.PREFILL,
+        buffer_capacity=0 if blocks is None else blocks.capacity,
+        buffer_free=0 if blocks is None else blocks.free,
+        plan=plan_of(plan),
+        expected_tokens_per_s=expected,
+        expected_running=at_once or 0,
     )
 
 

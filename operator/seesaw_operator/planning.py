@@ -7,8 +7,9 @@ that was applied without a person stands in an annotation of the StatefulSet who
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
 
+from seesaw_core.messages import PlanSummary
 from seesaw_operator.api.crd import GROUP, PLURAL
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, ProposedPlan, RejectedPlan, Status
@@ -19,26 +20,22 @@ ANNOTATION = f"{GROUP}/planned-for"
 _TOLD = re.compile(r"(\d+)/(\d+) instead of (\S+)")
 
 
-def plan_of(state: dict[str, Any]) -> Plan | None:
-    """The plan in a worker's state; None if its layouts were set by hand.
-
-    Raises: LookupError, TypeError or ValueError if it is none of ours.
-    """
-    told = state.get("plan")
+def plan_of(told: PlanSummary | None) -> Plan | None:
+    """The plan that a worker tells; None if its layouts were set by hand."""
     if told is None:
         return None
-    proposed = told["proposed"]
+    proposed = told.proposed
     return Plan(
-        prefill=told["prefill"],
-        decode=told["decode"],
-        predicted_tokens_per_second=told["predicted_tokens_per_s"],
-        baseline_tokens_per_second=told["baseline_tokens_per_s"],
-        gain_percent=told["gain_percent"],
-        prompt_tokens=told["prompt_tokens"],
-        output_tokens=told["output_tokens"],
-        reason=told["reason"],
-        rejected=tuple(RejectedPlan(**each) for each in told["rejected"]),
-        proposed=None if proposed is None else ProposedPlan(**proposed),
+        prefill=told.prefill,
+        decode=told.decode,
+        predicted_tokens_per_second=told.predicted_tokens_per_s,
+        baseline_tokens_per_second=told.baseline_tokens_per_s,
+        gain_percent=told.gain_percent,
+        prompt_tokens=told.prompt_tokens,
+        output_tokens=told.output_tokens,
+        reason=told.reason,
+        rejected=tuple(RejectedPlan(**asdict(each)) for each in told.rejected),
+        proposed=None if proposed is None else ProposedPlan(**asdict(proposed)),
     )
 
 

@@ -3,8 +3,7 @@
 import re
 from decimal import Decimal
 
-GIB = 1 << 30
-MIB = 1 << 20
+from seesaw_core.units import GIB, MIB
 
 _SUFFIXES = {
     "": 1,

@@ -15,11 +15,10 @@ from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
 from seesaw_router.backend import Backend, end_now
-from seesaw_router.connections import Sending, sending
+from seesaw_router.connections import Sending, said, sending
 from seesaw_router.exchange import Exchange, Send
 
 _STALE_WITHIN_S = 1.0
-_SHOWN_CHARACTERS = 200
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -175,10 +174,7 @@ class Asking:
         return self._error(Failure.MALFORMED, "sent a malformed answer", error)
 
     def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
-        detail = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-        return WorkerError(
-            self._backend, failure, f"{what}: {(detail or repr(error))[:_SHOWN_CHARACTERS]}"
-        )
+        return WorkerError(self._backend, failure, f"{what}: {said(error)}")
 
     def _look(self) -> None:
         """See to it that nobody waits too long, or for a body whose connection is gone.

@@ -107,7 +107,7 @@ class Attempts:
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
-            raise NoWorkerError(0.0, self._backends().why_none_serves())
+            raise NoWorkerError(self._backends().why_none_serves())
         return self._at(Placed(backend=min(others, key=lambda b: b.num_busy)), 0)
 
     @contextlib.asynccontextmanager

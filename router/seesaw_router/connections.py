@@ -23,6 +23,7 @@ _CHUNK_BYTES = 16 << 10
 _MOST_INTERIM = 100
 _IDLE_S = 3.0
 _MOST_PER_WORKER = 4096
+_SHOWN_CHARACTERS = 200
 # What aiohttp adds by itself; clients send what they mean.
 _INVENTED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # A worker whose machine has gone acknowledges nothing: after 15 s of silence, three probes.
@@ -65,6 +66,13 @@ async def open_connections() -> AsyncIterator[Connections]:
         _session(keeps=False) as control,
     ):
         yield Connections(requests=requests, fresh=fresh, control=control)
+
+
+def said(error: Exception) -> str:
+    """What an error says, as part of one line: a peer's words may stand in it."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    line = " ".join((text or repr(error)).split())[:_SHOWN_CHARACTERS]
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -30,10 +30,11 @@ class QueueFullError(RetryError):
 
 
 class NoWorkerError(RetryError):
-    """No worker has served for too long; the client may come back later."""
+    """No worker serves, or none has for too long; the client may come back later."""
 
-    def __init__(self, waited_s: float, why: str) -> None:
-        super().__init__(f"no worker has served for {waited_s:.0f} s: {why}")
+    def __init__(self, why: str, waited_s: float = 0.0) -> None:
+        since = f"has served for {waited_s:.0f} s" if round(waited_s) else "serves"
+        super().__init__(f"no worker {since}: {why}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +196,7 @@ class Dispatcher:
                 return self._max_unserved_s - waited_s
             del self._queue[ticket.number]
             if not ticket.granted.done():
-                ticket.granted.set_exception(NoWorkerError(waited_s, why))
+                ticket.granted.set_exception(NoWorkerError(why, waited_s))
         return None
 
     def _release(self, name: str, count: int, reason: str) -> None:

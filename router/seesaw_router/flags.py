@@ -1,17 +1,21 @@
 """The command line of ``seesaw router``."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
-from seesaw_flags.parser import CommandParser
-from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Whole
+from seesaw_flags.parser import CommandParser, defaults_of
+from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Text, Whole
 from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
 
 _MOST_BYTES = 2**50
 _BYTES = Whole(most=_MOST_BYTES)
+_DEFAULT = defaults_of(RouterSettings)
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_SERVICE = Text(pattern=re.compile(f"{_LABEL}/{_LABEL}"), form="NAMESPACE/NAME")
 _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
     ("header_bytes", _BYTES, "The largest request line with headers; larger gets 431."),
     ("headers", Whole(), "The most headers of a request; more get 431."),
@@ -60,30 +64,31 @@ def parser() -> CommandParser:
     )
     made.add_argument(
         "--service",
+        type=_SERVICE,
         metavar="NAMESPACE/NAME",
         help="Instead of --worker, inside Kubernetes: the headless Service of the workers, whose "
         "EndpointSlices are watched.",
     )
-    made.add_argument("--host", default="127.0.0.1", help="Default: %(default)s.")
-    made.add_argument("--port", type=PORT, default=8000, help="Default: %(default)s.")
+    made.add_argument("--host", default=_DEFAULT["host"], help="Default: %(default)s.")
+    made.add_argument("--port", type=PORT, default=_DEFAULT["port"], help="Default: %(default)s.")
     _add_policy(made)
     made.add_argument(
         "--max-queued",
         type=Whole(),
-        default=4096,
+        default=_DEFAULT["max_queued"],
         help="How many requests may wait; more are refused with 429 and Retry-After. "
         "Default: %(default)s.",
     )
     made.add_argument(
         "--max-body-bytes",
         type=_BYTES,
-        default=64 << 20,
+        default=_DEFAULT["max_body_bytes"],
         help="The largest request. Default: %(default)s.",
     )
     made.add_argument(
         "--max-attempts",
         type=Whole(),
-        default=4,
+        default=_DEFAULT["max_attempts"],
         help="How many workers a request is tried on while they are lost before they answer. "
         "Default: %(default)s.",
     )
@@ -92,29 +97,30 @@ def parser() -> CommandParser:
     made.add_argument(
         "--drain-timeout-s",
         type=NOT_NEGATIVE,
-        default=600.0,
+        default=_DEFAULT["drain_timeout_s"],
         help="How long SIGTERM waits for running requests. Default: %(default)s.",
     )
     return made
 
 
 def _add_policy(made: argparse.ArgumentParser) -> None:
+    default = WavePolicy()
     made.add_argument(
         "--max-wait-s",
         type=NOT_NEGATIVE,
-        default=10.0,
+        default=default.max_wait_s,
         help="The longest, in seconds, that a prompt gathers for a wave. Default: %(default)s.",
     )
     made.add_argument(
         "--light-requests",
         type=Whole(least=0),
-        default=4,
+        default=default.light_requests,
         help="A worker with fewer running requests gets prompts at once. Default: %(default)s.",
     )
     made.add_argument(
         "--stagger",
         action=argparse.BooleanOptionalAction,
-        default=True,
+        default=default.stagger,
         help="Let the workers' prefill windows take turns. Default: on.",
     )
 
@@ -123,28 +129,28 @@ def _add_workers(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--max-unserved-s",
         type=POSITIVE,
-        default=60.0,
+        default=_DEFAULT["max_unserved_s"],
         help="How long, in seconds, a prompt waits while no worker serves; then it is refused "
         "with 503 and Retry-After. Default: %(default)s.",
     )
     made.add_argument(
         "--max-worker-silence-s",
         type=POSITIVE,
-        default=30.0,
+        default=_DEFAULT["max_worker_silence_s"],
         help="How long, in seconds, nothing at all may come from a worker, its events or health "
         "included, before its requests are broken off. Default: %(default)s.",
     )
     made.add_argument(
         "--max-answer-silence-s",
         type=POSITIVE,
-        default=3600.0,
+        default=_DEFAULT["max_answer_silence_s"],
         help="How long, in seconds, nothing may come of one answer although its worker is there. "
         "It must exceed the longest queue and answer that is not streamed. Default: %(default)s.",
     )
     made.add_argument(
         "--max-ejected-percent",
         type=Number(most=100),
-        default=50.0,
+        default=100 * EjectionPolicy().max_share,
         help="The most of the workers that get nothing for a while since they fail where others "
         "do not; 0 turns that off. Default: %(default)s.",
     )

@@ -15,11 +15,11 @@ from seesaw_core.event_stream import EventParser
 from seesaw_core.messages import WaveEvent
 from seesaw_core.reading import read_event
 from seesaw_router.backend import Backend
+from seesaw_router.connections import said
 
 logger = logging.getLogger(__name__)
 
 _HAS_NO_EVENTS = {404, 405, 501}
-_SHOWN_CHARACTERS = 200
 _MARGIN_S = 0.1
 
 
@@ -80,12 +80,12 @@ class Follower:
             try:
                 trouble = await self._follow()
             except MessageError as error:
-                trouble = f"what it says cannot be read: {str(error)[:_SHOWN_CHARACTERS]}"
+                trouble = f"what it says cannot be read: {said(error)}"
                 wait_s = self._wait_unread_s(began_s)
             except TimeoutError:
                 trouble = "it says nothing, neither state nor transition"
             except (aiohttp.ClientError, OSError) as error:
-                trouble = f"it cannot be reached: {str(error)[:_SHOWN_CHARACTERS] or repr(error)}"
+                trouble = f"it cannot be reached: {said(error)}"
             except Exception:  # the task must not end: this worker would be followed no more
                 logger.exception("following worker %s failed", name)
                 trouble, wait_s = "following it failed", self._pace.retry_unread_s
@@ -112,7 +112,7 @@ class Follower:
         except TimeoutError:
             problem = "/health does not answer"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = f"/health: {str(error)[:_SHOWN_CHARACTERS] or repr(error)}"
+            problem = f"/health: {said(error)}"
         if problem:
             self._backend.lose(f"a connection failed, and {problem}")
             if self._listening is not None:

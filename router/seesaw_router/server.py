@@ -12,6 +12,7 @@ from typing import cast
 
 import uvicorn
 
+from seesaw_flags.listening import bind
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
 from seesaw_router.limits import raise_open_files
@@ -36,11 +37,13 @@ class _Uvicorn(uvicorn.Server):
 class Server:
     """One router's server.
 
-    Call order: :meth:`run` once; :meth:`stop` from anywhere.
+    Call order: :meth:`run` once; :meth:`stop` from anywhere. Raises: InputError if it cannot
+    listen where it is told to.
     """
 
     def __init__(self, settings: RouterSettings) -> None:
         logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
+        self._listeners = bind(settings.port, settings.host)
         limits = settings.limits
         limits = replace(limits, connections=raise_open_files(limits.connections))
         router = Router(replace(settings, limits=limits))
@@ -49,8 +52,6 @@ class Server:
             router.app(),
             http=cast("type[ClientProtocol]", protocol),
             ws="none",
-            host=settings.host,
-            port=settings.port,
             access_log=False,
             log_level="warning",
             lifespan="on",
@@ -73,7 +74,7 @@ class Server:
             asyncio.run(configure())
         gc.freeze()  # what is here by now stays
         gc.set_threshold(_NEW_OBJECTS)
-        self._server.run()
+        self._server.run(self._listeners)
         return 0 if self._server.started else 1
 
     def stop(self) -> None:

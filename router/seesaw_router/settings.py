@@ -10,7 +10,7 @@ from seesaw_core.waves import WavePolicy
 from seesaw_router.limits import Limits
 
 _WORKER_URL = re.compile(
-    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
 )
 _HARMLESS = re.compile(r"[A-Za-z0-9.:/_-]{1,200}")
 
@@ -54,10 +54,6 @@ class RouterSettings:
     def __post_init__(self) -> None:
         if bool(self.workers) == (self.service is not None):
             raise InputError("give --worker URL, once for each worker, or --service NAMESPACE/NAME")
-        if self.service is not None and (
-            not all(self.service.partition("/")) or self.service.count("/") > 1
-        ):
-            raise InputError(f"--service={self.service}: must be NAMESPACE/NAME")
         for url in self.workers:
             _check_worker(url)
         if not 0 < self.port < 65536:
@@ -78,7 +74,8 @@ class RouterSettings:
 
 def _check_worker(url: str) -> None:
     """Raises: InputError, which shows nothing that may be a secret."""
-    if _WORKER_URL.fullmatch(url):
+    found = _WORKER_URL.fullmatch(url)
+    if found is not None and 0 < int(found[2] or 1) < 65536:
         return
     shown = url if _HARMLESS.fullmatch(url) else "..."
     raise InputError(

@@ -8,6 +8,7 @@ import time
 from stand_in.odd import Asked, OddWorker, hang
 from stand_in.raw_client import RawClient, ask, request, status_of
 from stand_in.router import router_before
+from stand_in.waiting import until
 
 MOST_SENT = 50 << 20
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
@@ -96,7 +97,7 @@ async def test_where_all_connections_are_busy_more_are_refused() -> None:
         busy = [await RawClient.to(router.url) for _ in range(3)]
         for client in busy:
             await client.send(request("/tokenize"))
-        await asyncio.sleep(0.3)
+        await until(lambda: worker.asked == 3)
         assert status_of(await ask(router.url, b"")) == 503
         for client in busy:
             client.close()
@@ -115,11 +116,12 @@ async def test_bodies_of_all_requests_together_are_bounded_and_let_go_with_the_a
         half = [await RawClient.to(router.url) for _ in range(2)]
         for client in half:
             await client.send(POST + b"Content-Length: 900000\r\n\r\n" + b"a" * 450_000)
-        await asyncio.sleep(0.3)
         big = request(body=b"a" * 300_000)
-        refused = await ask(router.url, big)
-        assert status_of(refused) == 503
-        assert b"retry-after" in refused
+        async with asyncio.timeout(10):  # until all that was sent has come
+            while status_of(head := await head_of(router.url, big)) == 200:
+                pass
+        assert status_of(head) == 503
+        assert b"retry-after" in head
         for client in half:
             client.close()
         open_answers = [await RawClient.to(router.url) for _ in range(10)]
@@ -134,6 +136,15 @@ async def gush(asked: Asked) -> None:
     await asked.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
     while True:
         await asked.say(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+
+
+async def head_of(url: str, data: bytes) -> bytes:
+    """The head of the answer to these bytes, whatever follows."""
+    client = await RawClient.to(url)
+    await client.send(data)
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    client.close()
+    return head
 
 
 async def test_answers_that_clients_do_not_take_are_bounded_together() -> None:
@@ -161,9 +172,11 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_closed() -> None:
         client = await RawClient.to(router.url)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(request())
-        async with asyncio.timeout(8):
-            while await router.metric('seesaw_router_requests_total{status="499"}') < 1:
-                await asyncio.sleep(0.1)
+
+        async def is_counted() -> bool:
+            return await router.metric('seesaw_router_requests_total{status="499"}') == 1
+
+        await until(is_counted, at_most_s=8)
         client.close()
 
 
@@ -172,7 +185,7 @@ async def test_an_unfinished_upload_does_not_hold_the_end_of_the_router() -> Non
         clients = [await RawClient.to(router.url) for _ in range(3)]
         await clients[1].send(POST)
         await clients[2].send(POST + b"Content-Length: 9\r\n\r\n{")
-        await asyncio.sleep(0.1)
+        await until(lambda: router.num_clients == 3)
         router.signal(signal.SIGTERM)
         began_s = time.monotonic()
         await router.ended()

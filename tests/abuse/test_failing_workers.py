@@ -6,6 +6,7 @@ import time
 
 from stand_in.odd import Asked, OddWorker, answer, by_prompt, close, cut, event, events, slow
 from stand_in.router import Router, routed
+from stand_in.waiting import until
 
 
 async def at_a_rate(router: Router, per_s: float, for_s: float) -> list[int]:
@@ -16,6 +17,11 @@ async def at_a_rate(router: Router, per_s: float, for_s: float) -> list[int]:
             tasks.append(group.create_task(router.ask()))
             await asyncio.sleep(1 / per_s)
     return [task.result()[0] for task in tasks]
+
+
+async def is_known(router: Router, worker: OddWorker, why: str) -> bool:
+    """Whether the router knows why a worker does not serve."""
+    return why in (await router.workers())[worker.url]["reason"]
 
 
 async def test_a_worker_that_fails_at_once_gets_less_than_its_share_and_comes_back() -> None:
@@ -103,14 +109,20 @@ async def test_without_a_worker_prompts_are_refused_after_a_while_with_the_reaso
     loading = OddWorker(events=events(event(stage="loading", detail="weights")))
     plain = OddWorker(events=answer(status="404 Not Found"), health=answer(status="503 Loading"))
     async with routed(loading, plain, flags=("--max-unserved-s=1",), is_served=False) as router:
-        await asyncio.sleep(0.5)
+        await until(lambda: is_known(router, loading, "its stage is loading"))
+        await until(lambda: is_known(router, plain, "/health answers 503"))
         began = time.monotonic()
         async with router.http.post(f"{router.url}/v1/completions", json={}) as response:
             assert response.status == 503
             assert int(response.headers["retry-after"]) > 0
             message = (await response.json())["error"]["message"]
         assert 0.9 < time.monotonic() - began < 3
-        for said in (message, router.logged()):
+        assert message.startswith("no worker has served for 1 s: ")
+        async with router.http.get(f"{router.url}/v1/models") as response:
+            assert response.status == 503
+            light = (await response.json())["error"]["message"]
+        assert light.startswith("no worker serves: ")
+        for said in (message, light, router.logged()):
             assert f"{loading.url}: its stage is loading: 'weights'" in said
             assert f"{plain.url}: it has no /seesaw/events, and /health answers 503" in said
         plain.health = answer()
@@ -126,6 +138,5 @@ async def test_a_server_without_our_events_is_a_worker_beside_ours() -> None:
         assert set(await at_a_rate(router, 100, 1)) == {200}
         assert min(plain.asked, ours.asked) > 20
         plain.health = answer(status="503 Gone")
-        await asyncio.sleep(1.5)
-        assert "503" in (await router.workers())[plain.url]["reason"]
+        await until(lambda: is_known(router, plain, "503"))
         assert set(await at_a_rate(router, 20, 1)) == {200}

@@ -22,6 +22,7 @@ from stand_in.odd import (
     slow,
 )
 from stand_in.router import routed
+from stand_in.waiting import until
 
 
 async def test_a_worker_that_falls_silent_altogether_loses_its_requests_to_another() -> None:
@@ -29,13 +30,15 @@ async def test_a_worker_that_falls_silent_altogether_loses_its_requests_to_anoth
     flags = ("--max-worker-silence-s=6",)
     async with routed(silent, flags=flags) as router:
         asking = asyncio.create_task(router.ask())
-        await asyncio.sleep(0.2)
-        assert silent.asked == 1
+        await until(lambda: silent.asked == 1)
         silent.events, silent.health = hang, hang
         await asyncio.sleep(5)
         assert await router.metric("seesaw_router_retries_total ") == 0
-        await asyncio.sleep(2)
-        assert await router.metric("seesaw_router_retries_total ") == 1
+
+        async def is_retried() -> bool:
+            return await router.metric("seesaw_router_retries_total ") == 1
+
+        await until(is_retried, at_most_s=4)
         silent.events, silent.answer = events(event()), answer()
         assert (await asyncio.wait_for(asking, 15))[0] == 200
 
@@ -114,9 +117,8 @@ async def test_a_malformed_answer_is_a_502_of_its_worker() -> None:
             error = json.loads(body)["error"]
             assert error["type"] == "server_error", name
             assert worker.url in error["message"], name
-            failures = (
-                f'seesaw_router_worker_failures_total{{reason="malformed",worker="{worker.url}"'
-            )
+            assert error["message"].isprintable(), name
+            assert len(error["message"]) < 300, name
             assert await router.metric('seesaw_router_requests_total{status="502"}') == number
         failures = f'failures_total{{reason="malformed",worker="{worker.url}"'
         assert await router.metric("seesaw_router_worker_" + failures) >= 12

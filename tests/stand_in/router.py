@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import aiohttp
 import psutil
+from yarl import URL
 
 from seesaw_cli.local import free_port
 from stand_in.odd import OddWorker
@@ -31,6 +32,13 @@ class Router:
     @property
     def memory_bytes(self) -> int:
         return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    @property
+    def num_clients(self) -> int:
+        """Connections that it has accepted."""
+        connections = psutil.Process(self.process.pid).net_connections(kind="tcp")
+        port = URL(self.url).port
+        return sum(c.status == "ESTABLISHED" and c.laddr.port == port for c in connections)
 
     async def ask(self, **more: Any) -> tuple[int, bytes]:
         async with self.http.post(f"{self.url}/v1/completions", json=BODY | more) as response:

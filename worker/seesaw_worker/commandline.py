@@ -1,6 +1,7 @@
 """Parses ``seesaw worker``'s command line with vLLM's own parser."""
 
 import difflib
+import math
 import re
 import socket
 import ssl
@@ -9,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.entrypoints.launchers.launcher import setup_server
@@ -18,9 +18,9 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from seesaw_core.errors import InputError
-from seesaw_flags.files import LARGEST_CONFIG_BYTES, read_bytes
-from seesaw_flags.parser import take_signed_values
-from seesaw_worker.blame import name_the_flag
+from seesaw_flags.parser import ExactValues
+from seesaw_worker.blame import name_the_flag, written
+from seesaw_worker.config_file import config_path, read_config, with_config_apart
 from seesaw_worker.flags import FLAGS, GROUP, add_flags
 from seesaw_worker.refusals import plain, refusals
 from seesaw_worker.vllm_flags import refuse_vllm_flags
@@ -31,10 +31,20 @@ _NO_JSON = re.compile(
 )
 _FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")
 _LOGGING = ("enable_log_requests", "aggregate_engine_logging", "enable_logging_iteration_details")
+_LEAST = {
+    "h11_max_incomplete_event_size": 1,
+    "h11_max_header_count": 1,
+    "renderer_num_workers": 1,
+    "seed": 0,
+    "distributed_timeout_seconds": 1,
+    "cpu_distributed_timeout_seconds": 1,
+    "mm_processor_cache_gb": 0,
+}
+"""Of vLLM's flags whose values it does not check before it has loaded, or ever."""
 _SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
 
-class _Parser(FlexibleArgumentParser):
+class _Parser(ExactValues, FlexibleArgumentParser):
     """vLLM's parser, whose complaints are errors of ours."""
 
     def error(self, message: str) -> NoReturn:
@@ -72,18 +82,16 @@ def make_parser() -> FlexibleArgumentParser:
         "work, or are refused by name; those of the group Seesaw set the two layouts and when to "
         "change between them.",
     )
-    take_signed_values(parser)
     add_flags(parser)
     return make_arg_parser(parser)
 
 
 def parse(arguments: list[str]) -> Namespace:
     """Parse and check flags. Raises: InputError."""
-    arguments = _with_config_apart(arguments)
-    if "--config" in arguments[:-1]:
-        check_config_file(Path(arguments[arguments.index("--config") + 1]))
+    if (file := config_path(arguments)) is not None:
+        read_config(file)
     with refusals():
-        args: Namespace = make_parser().parse_args(arguments)
+        args: Namespace = make_parser().parse_args(with_config_apart(arguments))
     if args.model_tag is not None:
         args.model = args.model_tag
     elif args.model == AsyncEngineArgs.model:
@@ -91,6 +99,10 @@ def parse(arguments: list[str]) -> Namespace:
     refuse_vllm_flags(args, vllm_defaults(), reshards=False, shares_weights=False)
     if not 0 <= args.port <= 65535:
         raise InputError(f"--port={args.port}: must be from 0 to 65535")
+    for name, least in _LEAST.items():
+        value = getattr(args, name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{written(name, value)}: must be a number of at least {least}")
     for name in _SSL_FILES:
         path = getattr(args, name)
         if path is not None and not Path(path).is_file():
@@ -101,29 +113,6 @@ def parse(arguments: list[str]) -> Namespace:
             args.log_level = "INFO"  # vLLM tells it there, and a worker is quieter by default
         configure_logging_from_args(args)
     return args
-
-
-def check_config_file(path: Path) -> None:
-    """Refuse a file of flags that vLLM could not read. Raises: InputError."""
-    named = f"--config={path}"
-    if path.suffix not in (".yaml", ".yml"):
-        raise InputError(f"{named}: its name must end in .yaml or .yml")
-    data = read_bytes(path, flag="--config", most_bytes=LARGEST_CONFIG_BYTES)
-    try:
-        flags = yaml.safe_load(data)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{named} cannot be read: {plain(str(error))}") from error
-    if not isinstance(flags, dict) or not all(isinstance(name, str) for name in flags):
-        raise InputError(f"{named}: must map names of flags, without their dashes, to values")
-
-
-def _with_config_apart(arguments: list[str]) -> list[str]:
-    """``--config=FILE`` as ``--config FILE``, the one form in which vLLM reads the file."""
-    apart: list[str] = []
-    for argument in arguments:
-        flag, equals, file = argument.partition("=")
-        apart += [flag, file] if flag == "--config" and equals else [argument]
-    return apart
 
 
 @cache

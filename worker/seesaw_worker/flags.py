@@ -15,14 +15,17 @@ from seesaw_core.policy import PhasePolicy, Reshard
 from seesaw_flags.files import InputFolder
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import NOT_NEGATIVE, POSITIVE, Number, Whole
+from seesaw_worker.config_file import as_arguments, config_path, read_config
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.engine.stalls import StallBounds
 from seesaw_worker.flag import Flag
 from seesaw_worker.planning import flags as planning_flags
 from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.vllm_flags import BY_FLAG
 
 _LONGEST_SHM_DIR = 64
 GROUP = "Seesaw"
+_POLICY = PhasePolicy()
 
 FLAGS = (
     Flag(
@@ -58,7 +61,7 @@ FLAGS = (
         name="--reshard",
         sets="policy.reshard",
         parse=str,
-        default=Reshard.AUTO.value,
+        default=_POLICY.reshard.value,
         choices=tuple(r.value for r in Reshard),
         help="When to prefill under the prefill layout: 'auto' where measurements say that two "
         "transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' not at all "
@@ -86,7 +89,7 @@ FLAGS = (
         name="--flush-timeout-s",
         sets="policy.flush_timeout_s",
         parse=POSITIVE,
-        default=10.0,
+        default=_POLICY.flush_timeout_s,
         help="The longest, in seconds, that prompts wait for a wave once the buffer has room, or "
         "that running requests stand still for one; never less than the dwell time.",
     ),
@@ -94,7 +97,7 @@ FLAGS = (
         name="--low-watermark",
         sets="policy.low_watermark",
         parse=Number(below=1),
-        default=0.2,
+        default=_POLICY.low_watermark,
         help="Share of the KV buffer below which it counts as nearly empty, so that the next "
         "wave may begin.",
     ),
@@ -102,7 +105,7 @@ FLAGS = (
         name="--dwell-transitions",
         sets="policy.dwell_transitions",
         parse=NOT_NEGATIVE,
-        default=3.0,
+        default=_POLICY.dwell_transitions,
         help="A decode phase lasts at least this many transition times while it has work.",
     ),
     Flag(
@@ -139,7 +142,7 @@ FLAGS = (
         name="--stall-unhealthy-s",
         sets="stall.unhealthy_s",
         parse=NOT_NEGATIVE,
-        default=60.0,
+        default=StallBounds().unhealthy_s,
         help="How long, in seconds, an engine may be at one step before /health is 503: until it "
         "goes on, and never before three times the longest step so far. A quarter of it is told "
         "in the log. 0 for never.",
@@ -148,7 +151,7 @@ FLAGS = (
         name="--stall-exit-s",
         sets="stall.exit_s",
         parse=NOT_NEGATIVE,
-        default=300.0,
+        default=StallBounds().exit_s,
         help="How long, in seconds, an engine may be at one step before the worker ends with exit "
         "code 1, and never before three times the longest step so far. 0 for never.",
     ),
@@ -175,18 +178,31 @@ def add_flags(parser: Any) -> None:
 def check_own_flags(arguments: Sequence[str]) -> None:
     """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
 
-    Abbreviations and values of a ``--config`` file are read with those. Raises: InputError.
+    Those of a ``--config`` file too. Raises: InputError.
     """
     made = CommandParser("seesaw worker", None, allow_abbrev=False)
     add_flags(made)
-    args, _ = made.parse_known_args([_with_dashes(a) for a in arguments])
+    in_file: list[str] = []
+    if (file := config_path(arguments)) is not None:
+        in_file = [_in_full(a) for a in as_arguments(read_config(file))]
+        try:
+            made.parse_known_args(in_file)
+        except InputError as error:
+            raise InputError(f"--config={file}: {error}") from error
+    args, _ = made.parse_known_args([*in_file, *map(_in_full, arguments)])
     check_shm_dir(args.shm_dir)
 
 
-def _with_dashes(argument: str) -> str:
-    """vLLM takes ``--kv_buffer_gib`` as well."""
+def _in_full(argument: str) -> str:
+    """vLLM takes ``--kv_buffer_gib`` as well, and ``--kv-buf`` if no other flag begins so."""
     flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
+    if not flag.startswith("--") or flag == "--":
+        return argument
+    flag = flag.replace("_", "-")
+    others = [f"--{name}".replace("_", "-") for name in BY_FLAG]
+    known = [*(each.name for each in FLAGS), *others]
+    found = [name for name in known if name.startswith(flag)]
+    return (found[0] if len(found) == 1 else flag) + equals + value
 
 
 def settings_of(args: Namespace) -> WorkerSettings:

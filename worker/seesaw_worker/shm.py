@@ -20,12 +20,12 @@ from pathlib import Path
 import psutil
 
 from seesaw_core.errors import CapacityError
+from seesaw_core.units import GIB
 
 RUN_FOLDER = re.compile(r"seesaw-\d+-[0-9a-f]{8}")
 LOCK = "owner.lock"
 _UNFINISHED = re.compile(rf"\.{RUN_FOLDER.pattern}")
 _UNFINISHED_S = 60.0
-GIB = 1 << 30
 IN_MEMORY = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
 
 

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,10 +26,10 @@ from seesaw_cli.main import COMMANDS
 from seesaw_core.errors import InputError
 from seesaw_flags.files import InputFile, InputFolder, OutputFile, OutputFolder
 from seesaw_flags.parser import CommandParser
-from seesaw_flags.values import Number, Whole
+from seesaw_flags.values import Number, Text, Whole
 from seesaw_operator import flags as operator_flags
 from seesaw_router import flags as router_flags
-from seesaw_worker.flags import add_flags
+from seesaw_worker.flags import add_flags, check_own_flags
 
 
 def worker_parser() -> CommandParser:
@@ -56,8 +57,14 @@ PATHS = (InputFile, InputFolder, OutputFile, OutputFolder)
 NUMBERS = (Whole, Number)
 BAD_NUMBERS = (
     *("inf", "-inf", "nan", "-nan", "-1", "1e400", "-1e400", "", " ", str(10**30), "9" * 5000),
-    *("٣", "0x10", "1_000", "1 0", "1\n", "one", "½", "+", "1e"),
+    *("٣", "0x10", "1_000", "1 0", "1\n", "one", "½", "+", "1e", "1e300"),
 )
+KUBECONFIG = """
+clusters: [{name: it, cluster: {server: "http://127.0.0.1:9"}}]
+contexts: [{name: it, context: {cluster: it, user: it}}]
+users: [{name: it, user: {}}]
+current-context: it
+"""
 
 
 def actions(*kinds: type) -> Iterator[tuple[str, argparse.Action]]:
@@ -94,7 +101,9 @@ def test_every_command_is_tried() -> None:
 def test_no_flag_takes_a_number_or_a_path_unchecked() -> None:
     for command, action in actions():
         where = f"seesaw {command} {action.option_strings or action.dest}"
-        assert action.type in (None, str) or isinstance(action.type, (*NUMBERS, *PATHS)), where
+        assert action.type in (None, str) or isinstance(action.type, (*NUMBERS, *PATHS, Text)), (
+            where
+        )
         if action.type is None and action.nargs != 0:
             assert not isinstance(action.default, int | float | Path), where
 
@@ -112,6 +121,47 @@ def test_what_is_no_number_is_refused_with_flag_value_and_what_is_allowed(
     assert "got '-inf'" in refusal(command, flag, "-inf")
 
 
+def test_no_flag_takes_two_dashes_for_its_value() -> None:
+    for command, action in actions():
+        if action.nargs != 0 and action.option_strings:
+            flag = action.option_strings[-1]
+            assert f"{flag}: expected a value, got '--'" in refusal(command, f"{flag}=--")
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("", "--kv_buf=nan"),
+        ("", "--kv-buf nan"),
+        ("kv_buffer_gib: nan", ""),
+        ("kv-buf: .nan", ""),
+        ("kv-buffer-gib: nan", "--kv-buffer-gib=1"),
+    ],
+)
+def test_a_worker_refuses_its_own_flags_at_once_however_they_are_given(
+    written: str, given: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "flags.yaml"
+    file.write_text(written or "{}")
+    with pytest.raises(InputError, match=r"--kv-buffer-gib: must be .*, got 'nan'") as refused:
+        check_own_flags(["model", f"--config={file}", *given.split()])
+    assert str(refused.value).startswith(f"--config={file}: " if written else "--kv-buffer-gib")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--config", "names no file"),
+        ("--config=a.yaml --config b.yaml", "given twice"),
+        ("--config=/no/such.yaml", "--config=/no/such.yaml: No such file"),
+        ("--config=/no/such", "must end in .yaml"),
+    ],
+)
+def test_a_worker_refuses_a_file_of_flags_that_cannot_be_one(flags: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_own_flags(["model", *flags.split()])
+
+
 @pytest.mark.parametrize(("command", "action"), named(*NUMBERS))
 def test_zero_is_taken_only_where_it_is_allowed(command: str, action: argparse.Action) -> None:
     kind = action.type
@@ -121,6 +171,39 @@ def test_zero_is_taken_only_where_it_is_allowed(command: str, action: argparse.A
         assert "got '0'" in refusal(command, f"{action.option_strings[-1]}=0")
     else:
         assert kind("0") == 0
+
+
+@pytest.mark.parametrize(("command", "action"), named(Text))
+def test_what_is_no_name_is_refused_with_flag_value_and_what_is_allowed(
+    command: str, action: argparse.Action
+) -> None:
+    flag = action.option_strings[-1]
+    for value in ("", " ", "a b", "a\n", "a/b/c\0", "ü", "x" * 5000):
+        said = refusal(command, f"{flag}={value}")
+        assert f"{flag}: must be " in said, value
+        assert repr(value)[:40].rstrip("'") in said, value
+
+
+@pytest.mark.parametrize("url", ["", "a", "http://a:99999", "http://a:0", "http://a:x", "http://ü"])
+def test_a_worker_s_url_that_cannot_be_one_is_refused(url: str) -> None:
+    shown = url if url and url.isascii() else "..."
+    assert f"--worker={shown}: must be a URL" in refusal("router", f"--worker={url}")
+
+
+@pytest.mark.parametrize("command", ["router", "operator"])
+def test_a_place_where_nobody_can_listen_is_refused_naming_the_flags(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = tmp_path / "kubeconfig"
+    cluster.write_text(KUBECONFIG)
+    monkeypatch.setenv("KUBECONFIG", str(cluster))
+    images = (f"--{part}-image=x" for part in ("worker", "worker-cpu", "router"))
+    more = ("--worker=http://a:1",) if command == "router" else tuple(images)
+    with socket.create_server(("", 0)) as taken:
+        said = refusal(command, *more, f"--port={taken.getsockname()[1]}")
+        assert f"--port={taken.getsockname()[1]}: Address already in use" in said
+    for host in ("", "nope.invalid", "192.0.2.1", "x" * 100) if command == "router" else ():
+        assert f"--host={host[:40]!r}"[:-1] in refusal(command, *more, f"--host={host}")
 
 
 @pytest.mark.parametrize(("command", "action"), named(*PATHS))

@@ -1,6 +1,7 @@
 """Workers are asked over HTTP, and what they say is summed up."""
 
 import dataclasses
+import json
 from typing import Any
 
 import aiohttp
@@ -68,21 +69,47 @@ async def test_what_all_ready_workers_say_is_summed_up_and_a_change_is_told() ->
             await server.close()
 
 
-@pytest.mark.parametrize("answer", ["{}", "[]", "no JSON", '{"buffer": 1}'])
-async def test_a_pod_that_is_no_worker_of_ours_stops_nobody(answer: str) -> None:
-    async def state(_: web.Request) -> web.Response:
-        return web.Response(text=answer, content_type="application/json")
+ODD: dict[str, tuple[dict[str, Any] | str, str]] = {
+    "no JSON": ("no JSON", ""),
+    "no object": ("[]", ""),
+    "nothing in it": ("{}", ""),
+    "a number that is text": ({"num_waiting": "3"}, ""),
+    "a negative number": ({"transitions": -1}, ""),
+    "a huge number": ({"num_decoding": 10**400}, ""),
+    "a plan that is none": ({"plan": {"proposed": 3}}, ""),
+    "metrics that are none": ({}, "{"),
+    "no number of tokens": ({}, "vllm:generation_tokens_total NaN\n"),
+    "infinite tokens": ({}, "vllm:generation_tokens_total +Inf\n"),
+}
 
-    app = web.Application()
-    app.router.add_get("/seesaw/state", state)
-    app.router.add_get("/metrics", state)
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_pod_that_is_no_worker_of_ours_stops_nobody(name: str) -> None:
+    said, metrics = ODD[name]
+
+    @web.middleware
+    async def odd(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        assert isinstance(answer, web.Response)
+        if request.path == "/metrics":
+            return web.Response(text=metrics) if metrics else answer
+        state = said
+        if isinstance(said, dict):
+            state = json.dumps(json.loads(answer.text or "") | said)
+        return web.Response(text=str(state), content_type="application/json")
+
+    app = application(Engine("m", 0.0))
+    app.middlewares.append(odd)
     store = Store()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    now = 100.0
     async with aiohttp.ClientSession() as http:
         server = TestServer(app)
         await server.start_server()
         store.put_child(pod("odd", server))
-        meter = Meter(store, http, on_change=lambda _: None)
+        meter = Meter(store, http, on_change=lambda _: None, clock=lambda: now)
+        await meter.measure_all()
+        now = 110.0
         await meter.measure_all()
         assert meter.of(KEY) is None
         await server.close()

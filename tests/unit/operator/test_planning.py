@@ -39,7 +39,7 @@ OVER_5 = APPLIED.model_copy(update={"instead_of": "5/-"})
 
 def told(proposed: Proposal | None = None, **more: Any) -> Plan:
     summary = dataclasses.replace(SUMMARY, proposed=proposed, **more)
-    plan = planning.plan_of({"plan": json.loads(json.dumps(dataclasses.asdict(summary)))})
+    plan = planning.plan_of(summary)
     assert plan is not None
     return plan
 
@@ -65,14 +65,7 @@ def test_the_plan_is_what_the_worker_says() -> None:
     assert plan.rejected[0].layout == "P8"
     assert plan.proposed is not None
     assert plan.proposed.gain_percent == 12
-    assert planning.plan_of({}) is None
-    assert planning.plan_of({"plan": None}) is None
-
-
-@pytest.mark.parametrize("odd", [{"plan": 1}, {"plan": {}}, {"plan": {"proposed": 3}}])
-def test_a_plan_that_is_none_of_ours_is_unreadable(odd: Any) -> None:
-    with pytest.raises((LookupError, TypeError, ValueError)):
-        planning.plan_of(odd)
+    assert planning.plan_of(None) is None
 
 
 def test_something_is_proposed_only_if_all_workers_propose_the_same() -> None:

@@ -53,6 +53,14 @@ def test_a_trace_in_seconds_is_sorted_by_arrival() -> None:
         ('{"timestamp": 0, "input_length": 9}\n', "line 1: no field output_tokens"),
         ('{"timestamp": 0, "input_length": 9,\n', "line 1 is not JSON"),
         ("arrival_s,prompt_tokens,output_tokens\nsoon,1,1\n", "line 2: arrival_s='soon' must be"),
+        (
+            "arrival_s,prompt_tokens,output_tokens\n1e400,1,1\n",
+            "'1e400' must be a number from 0 to",
+        ),
+        ("arrival_s,prompt_tokens,output_tokens\nnan,1,1\n", "'nan' must be a number from 0 to"),
+        ("arrival_s,prompt_tokens,output_tokens\n-1,1,1\n", "'-1' must be a number from 0 to"),
+        ("arrival_s,prompt_tokens,output_tokens\n0,1e10,1\n", "'1e10' must be a whole number from"),
+        ('{"arrival_s": 0, "prompt_tokens": 1, "output_tokens": NaN}\n', "'nan' must be a whole"),
         ("arrival_s,prompt_tokens,output_tokens\n0,1\n", "line 2: output_tokens is missing"),
         ("arrival_s,prompt_tokens,output_tokens\n", "no requests"),
         ("", "the header has nothing"),
@@ -61,6 +69,13 @@ def test_a_trace_in_seconds_is_sorted_by_arrival() -> None:
 def test_a_trace_with_holes_is_refused_naming_line_and_column(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_trace(text, source="t.csv")
+
+
+def test_a_long_trace_says_how_far_it_has_been_read() -> None:
+    heard: list[int] = []
+    text = "arrival_s,prompt_tokens,output_tokens\n" + "0,1,1\n" * 25_000
+    read_trace(text, source="t.csv", on_rows=heard.append)
+    assert heard == [0, 10_000, 20_000]
 
 
 def test_published_forms_are_told_apart_with_their_units() -> None:

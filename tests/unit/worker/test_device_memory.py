@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seesaw_core.errors import CapacityError
+from seesaw_core.units import GIB, MIB
 from seesaw_worker.engine.device_memory import (
-    GIB,
     DeviceNeeds,
     DeviceShares,
     EngineReserve,
     divide_device,
 )
 
-MIB = 1 << 20
 RESERVE = EngineReserve(context_bytes=640 * MIB, work_bytes=1 * GIB)
 # An 8B model in bf16 on one device of 80 GiB.
 NEEDS = DeviceNeeds(

@@ -12,14 +12,15 @@ from vllm.platforms import current_platform, interface
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy
+from seesaw_core.units import GIB
 from seesaw_core.weights import TensorInfo
 from seesaw_worker.engine import configs, sizes
+from seesaw_worker.engine.processes import BIND_VARIABLE
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.preflight import checkpoint_tensors
 from seesaw_worker.settings import WorkerSettings
 from seesaw_worker.synthetic import TINY, write_checkpoint
 
-GIB = 1 << 30
 DEVICE_BYTES = 24 * GIB
 
 
@@ -43,6 +44,18 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def settings_with(weights: WeightsMode) -> WorkerSettings:
+    return WorkerSettings(
+        prefill=Layout(pipeline=2),
+        decode=Layout(tensor=2),
+        kv_buffer_gib=0.01,
+        shm_dir=Path("/dev/shm"),
+        policy=PhasePolicy(),
+        weights=weights,
+        drain_timeout_s=1.0,
+    )
+
+
 def made(
     model: Path,
     tensors: tuple[TensorInfo, ...] | None = None,
@@ -53,22 +66,23 @@ def made(
         model=str(model),
         **{"dtype": "float32", "max_model_len": 1024, "block_size": 32, "max_num_seqs": 8} | engine,
     )
-    settings = WorkerSettings(
-        prefill=Layout(pipeline=2),
-        decode=Layout(tensor=2),
-        kv_buffer_gib=0.01,
-        shm_dir=Path("/dev/shm"),
-        policy=PhasePolicy(),
-        weights=weights,
-        drain_timeout_s=1.0,
-    )
     return configs.engine_configs(
         args,
-        settings,
+        settings_with(weights),
         folder=Path("/dev/shm/nowhere"),
         shape=sizes.shape_of(configs.probe(args)),
         tensors=checkpoint_tensors(str(model)) if tensors is None else tensors,
     )
+
+
+def test_the_configuration_of_plain_vllm_leaves_the_flags_as_they_were(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BIND_VARIABLE, "nobind")
+    args = AsyncEngineArgs(model=str(model), dtype="float32", max_model_len=1024)
+    made = configs.plain_config(args, settings_with(WeightsMode.SHARED))
+    assert made.parallel_config.worker_cls.endswith("PlainCpuWorker")
+    assert (args.worker_cls, args.tensor_parallel_size) == ("auto", 1)
 
 
 @pytest.mark.usefixtures("gpus")

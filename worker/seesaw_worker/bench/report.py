@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from seesaw_core.units import MIB
 from seesaw_worker.bench.run import Measured
 from seesaw_worker.bench.spread import Spread
 from seesaw_worker.bench.tables import tables
 from seesaw_worker.bench.targets import targets
 from seesaw_worker.bench.workload import DECODE, PREFILL
-
-_MIB = 1 << 20
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def as_markdown(measured: Measured, command: str) -> str:
         (
             f"`{command}` on {machine['cpu']}, {machine['cores']} cores, "
             f"Linux {machine['kernel']}, Python {machine['python']}, {versions}. "
-            f"Model: {measured.model_bytes / _MIB:,.0f} MiB of weights. "
+            f"Model: {measured.model_bytes / MIB:,.0f} MiB of weights. "
             f"Prefill {PREFILL}, decode {DECODE}, a core a rank. {measured.workload.rounds} rounds "
             f"in {measured.seconds / 60:.0f} minutes; figures are medians (lowest–highest)."
         ),

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from seesaw_core.errors import CapacityError
+from seesaw_core.units import GIB
 from seesaw_worker.bench.link import Job, Subject
 from seesaw_worker.bench.machine import machine_facts
 from seesaw_worker.bench.memory import TreeMemory, tree_memory
@@ -20,8 +21,7 @@ from seesaw_worker.bench.spread import Spread
 from seesaw_worker.bench.workload import DECODE, PREFILL, ModelFacts, Workload
 from seesaw_worker.plain import plain_environment
 
-_GIB = 1 << 30
-_PROCESS_TREE_BYTES = int(2.3 * _GIB)
+_PROCESS_TREE_BYTES = int(2.3 * GIB)
 _COPIES_OF_WEIGHTS = 5.2
 _STEPS_BETWEEN_EXTRAS = 3
 _TRANSITIONS = 3  # a round, each way
@@ -86,7 +86,7 @@ def measure(model: Path, workload: Workload, *, logs: Path, say: Say) -> Measure
                 max_seqs=workload.max_seqs,
                 chunk=workload.chunk,
                 pool_bytes=workload.pool_tokens * facts.token_bytes // DECODE.num_devices,
-                buffer_gib=workload.buffer_tokens * facts.token_bytes / _GIB,
+                buffer_gib=workload.buffer_tokens * facts.token_bytes / GIB,
             )
             subject = Subject(
                 _SUBJECTS[kind], job, log=logs / f"bench-{kind}.log", environment=_environment(kind)
@@ -254,6 +254,6 @@ def _check_memory(model: ModelFacts, workload: Workload) -> None:
     available = psutil.virtual_memory().available
     if available < wanted:
         raise CapacityError(
-            f"the benchmark runs four servers side by side and takes about {wanted / _GIB:.1f} GiB "
-            f"on this model, but {available / _GIB:.1f} GiB are available; give a smaller --model"
+            f"the benchmark runs four servers side by side and takes about {wanted / GIB:.1f} GiB "
+            f"on this model, but {available / GIB:.1f} GiB are available; give a smaller --model"
         )

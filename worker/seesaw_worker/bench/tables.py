@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seesaw_core.units import MIB
 from seesaw_worker.bench.memory import Kind
 from seesaw_worker.bench.run import DIRECTIONS, Measured
 from seesaw_worker.bench.spread import Spread
@@ -10,7 +11,6 @@ from seesaw_worker.bench.targets import targets
 from seesaw_worker.bench.workload import DECODE
 
 _MS = 1e3
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def _transition_table(measured: Measured) -> Table:
         ),
         (
             "bytes moved, MiB",
-            *(f"{measured.spread(f'memcpy.{to}.bytes').median / _MIB:,.0f}" for to in DIRECTIONS),
+            *(f"{measured.spread(f'memcpy.{to}.bytes').median / MIB:,.0f}" for to in DIRECTIONS),
         ),
         row("hand-over with `--weights resident`", "resident", "handover_s"),
     ]
@@ -269,4 +269,4 @@ def _process_table(measured: Measured) -> Table:
 
 
 def _mib(num_bytes: float) -> str:
-    return f"{num_bytes / _MIB:,.0f}"
+    return f"{num_bytes / MIB:,.0f}"

@@ -13,6 +13,7 @@ from vllm.usage.usage_lib import UsageContext
 from seesaw_core.costs import prefill_pool_tokens
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape, check_pair
+from seesaw_core.units import GIB
 from seesaw_core.weights import TensorInfo, arena_bytes
 from seesaw_worker.blame import name_the_flag
 from seesaw_worker.control import Role
@@ -34,7 +35,6 @@ from seesaw_worker.engine.sizes import (
 )
 from seesaw_worker.refusals import refusals
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import GIB
 from seesaw_worker.traces import Traces
 from seesaw_worker.weights.loader import LOAD_FORMAT
 
@@ -42,6 +42,7 @@ _ARENA_SLACK = 1.02
 _ARENA_SLACK_BYTES = 8 << 20
 _GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+_PLAIN_CPU_WORKER = "seesaw_worker.engine.plain_worker.PlainCpuWorker"
 _RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 
 
@@ -60,7 +61,7 @@ def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
     if current_platform.is_cpu():
         os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
         if settings.decode.num_devices > 1 and args.worker_cls == "auto":
-            args.worker_cls = "seesaw_worker.engine.plain_worker.PlainCpuWorker"
+            args = dataclasses.replace(args, worker_cls=_PLAIN_CPU_WORKER)
     config = _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
     traces = Traces.current()
     for transfer in (config.kv_transfer_config, config.ec_transfer_config):

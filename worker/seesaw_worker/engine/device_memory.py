@@ -11,8 +11,8 @@ Units: bytes of one device, unless said otherwise.
 from dataclasses import dataclass
 
 from seesaw_core.errors import CapacityError
+from seesaw_core.units import GIB
 
-GIB = 1 << 30
 _SHARE_UNIT = 1_000_000
 
 

@@ -13,11 +13,11 @@ from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape
+from seesaw_core.units import GIB
 from seesaw_worker.engine import device_memory
 from seesaw_worker.engine.device_memory import DeviceNeeds, EngineReserve
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.shm import GIB
 
 _PROCESS_BYTES = 700 << 20
 _CONTEXT_BYTES = 640 << 20  # a CUDA context with torch's, cuBLAS's and vLLM's kernels in it

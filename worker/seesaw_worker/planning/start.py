@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from seesaw_core.accelerators import GIB, Accelerator, Catalogue, builtin_catalogue, read_catalogue
+from seesaw_core.accelerators import Accelerator, Catalogue, builtin_catalogue, read_catalogue
 from seesaw_core.autoplan import plan_pair, unpredicted
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.layouts import LayoutPair
@@ -16,6 +16,7 @@ from seesaw_core.models import Model
 from seesaw_core.planner import Question
 from seesaw_core.policy import Reshard
 from seesaw_core.profiles import Profile, read_profile
+from seesaw_core.units import GIB
 from seesaw_core.workloads import Workload
 from seesaw_flags.files import read_text
 from seesaw_worker.planning.config_files import with_quantization

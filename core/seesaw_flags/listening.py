@@ -1,0 +1,56 @@
+"""Where a command listens: taken at once, so that what cannot be is refused before all else."""
+
+import errno
+import socket
+from typing import Any
+
+from seesaw_core.errors import InputError
+from seesaw_flags.values import shown
+
+_LACKS_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def bind(port: int, host: str | None = None) -> list[socket.socket]:
+    """Sockets to listen on at every address of a host; of all interfaces without one.
+
+    Raises: InputError naming the flags ``--host`` and ``--port``.
+    """
+    place = f"--port={port}" if host is None else f"--host={shown(host)} --port={port}"
+    if host is not None and not host.strip():
+        raise InputError(f"cannot listen on {place}: give a name or an address, such as 0.0.0.0")
+    found: list[socket.socket] = []
+    lacking: OSError | None = None
+    try:
+        for family, address in _places(port, host):
+            try:
+                found.append(_bound(family, address))
+            except OSError as error:
+                if error.errno not in _LACKS_FAMILY:
+                    raise
+                lacking = error  # one of a machine's names may be of a family that it lacks
+        if lacking is not None and not found:
+            raise lacking
+    except (OSError, UnicodeError) as error:
+        for each in found:
+            each.close()
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
+    return found
+
+
+def _bound(family: socket.AddressFamily, address: Any) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _places(port: int, host: str | None) -> dict[tuple[socket.AddressFamily, Any], None]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return dict.fromkeys((family, address) for family, _, _, _, address in found)
