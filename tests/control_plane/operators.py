@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import aiohttp
 import yaml
 
 from control_plane.processes import end
@@ -50,6 +51,7 @@ class Operator:
         self.log = folder / f"{namespace}.log"
         # A Lease of its own, or that of an operator which was killed would have to run out first.
         self._lease = lease or f"operator-{secrets.token_hex(4)}"
+        self._port = free_port()
         self._process = self._start(config, namespace, flags)
 
     def _start(
@@ -66,7 +68,7 @@ class Operator:
                     f"--lease-namespace={namespace}",
                     f"--lease-name={self._lease}",
                     "--measure-every-s=1",
-                    f"--port={free_port()}",
+                    f"--port={self._port}",
                     *flags,
                 ],
                 env=os.environ | {"KUBECONFIG": str(config)},
@@ -77,6 +79,17 @@ class Operator:
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    async def num_reconciles(self) -> float | None:
+        """How often it has compared what is with what is wanted; None while it does not say."""
+        async with aiohttp.ClientSession() as http:
+            try:
+                async with http.get(f"http://127.0.0.1:{self._port}/metrics") as response:
+                    lines = (await response.text()).splitlines()
+            except aiohttp.ClientError:
+                return None
+        counts = [x for x in lines if x.startswith("seesaw_operator_reconcile_seconds_count")]
+        return sum(float(line.split()[-1]) for line in counts)
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)

@@ -133,3 +133,16 @@ async def converged(server: ApiServer, namespace: str, operator: Operator) -> di
 
     await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
     return await objects(server, namespace)
+
+
+async def compared(operator: Operator, times: int) -> None:
+    """Wait until the operator has compared everything with what is wanted so often again."""
+    before: float | None = None
+
+    async def is_done() -> bool:
+        nonlocal before
+        now = await operator.num_reconciles()
+        before = now if before is None else before
+        return before is not None and now is not None and now >= before + times
+
+    await until(is_done, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
