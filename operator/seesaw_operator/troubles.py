@@ -10,7 +10,8 @@ from seesaw_operator.pods import Trouble
 
 _REFUSED = (
     "Raise the quota or change the limit range that the message names, or lower replicas, "
-    "accelerator.count, engine.resources or kvBuffer.size."
+    "accelerator.count, engine.resources or kvBuffer.size. Service accounts and rights of "
+    "containers may be those of a podTemplate."
 )
 
 

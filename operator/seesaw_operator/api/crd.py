@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from seesaw_operator.api import owned
 from seesaw_operator.api.kinds import INT_OR_STRING
-from seesaw_operator.api.rules import rules_of
+from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
 
-GROUP = "seesaw.dev"
+GROUP = owned.GROUP
 VERSION = "v1alpha1"
 KIND = "SeesawDeployment"
 PLURAL = "seesawdeployments"
@@ -32,8 +33,45 @@ _BOUNDS = {
     "max_length": "maxLength",
     "pattern": "pattern",
 }
+_FREE = {"x-kubernetes-preserve-unknown-fields": True}
+_TEXT: Schema = {"type": "string", "maxLength": 65536}
+_FOREIGN: dict[str, Schema] = {
+    "boolean": {"type": "boolean"},
+    "integer": {"type": "integer", "format": "int64", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "object": {"type": "object"} | _FREE,
+    "objects": {
+        "type": "array",
+        "items": {"type": "object"} | _FREE,
+        "maxItems": 64,
+        "x-kubernetes-list-type": "atomic",
+    },
+    "string": _TEXT,
+    "strings": {
+        "type": "array",
+        "items": _TEXT,
+        "maxItems": 256,
+        "x-kubernetes-list-type": "atomic",
+    },
+}
 _MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
 _ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
+
+
+_NAMING = (
+    Rule(
+        cel="size(self.metadata.name) <= 40",
+        message="metadata.name must have at most 40 characters: the names of pods and Services are "
+        "made from it",
+    ),
+    Rule(
+        cel="self.metadata.name.matches('^[a-z]')",
+        message="metadata.name must begin with a letter: a Service is named after it",
+    ),
+    Rule(
+        cel="!self.metadata.name.contains('.')",
+        message="metadata.name must not contain dots: a Service is named after it",
+    ),
+)
 
 
 def definition() -> Schema:
@@ -103,21 +141,7 @@ def _root() -> Schema:
             "spec": _object(Spec, "What is wanted."),
             "status": _object(Status, "What is."),
         },
-        "x-kubernetes-validations": [
-            {
-                "rule": "size(self.metadata.name) <= 40",
-                "message": "metadata.name must have at most 40 characters: the names of pods and "
-                "Services are made from it",
-            },
-            {
-                "rule": "self.metadata.name.matches('^[a-z]')",
-                "message": "metadata.name must begin with a letter: a Service is named after it",
-            },
-            {
-                "rule": "!self.metadata.name.contains('.')",
-                "message": "metadata.name must not contain dots: a Service is named after it",
-            },
-        ],
+        "x-kubernetes-validations": list(map(_rule, _NAMING)),
     }
 
 
@@ -128,12 +152,29 @@ def _object(model: type[BaseModel], description: str) -> Schema:
         schema["required"] = required
     schema["properties"] = {
         _outside(name, field): _field(field) for name, field in model.model_fields.items()
-    }
+    } | {name: _foreign(field) for name, field in foreign_of(model).items()}
     if rules_of(model):
-        schema["x-kubernetes-validations"] = [
-            {"rule": rule.cel, "message": rule.message} for rule in rules_of(model)
-        ]
+        schema["x-kubernetes-validations"] = list(map(_rule, rules_of(model)))
+    if model.model_config.get("extra") == "allow":
+        schema |= _FREE
     return schema
+
+
+def _rule(rule: Rule) -> Schema:
+    made = {"rule": rule.cel, "message": rule.message, "reason": rule.reason.value}
+    return made | ({"fieldPath": rule.path} if rule.path else {})
+
+
+def _foreign(field: Foreign) -> Schema:
+    """A field that is there for rules: its own is that it is not set."""
+    schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for containers of yours."}
+    if field.refusal is None:
+        return schema
+    rule = Rule(cel="false", message=field.refusal, reason=Reason.FORBIDDEN)
+    return schema | {
+        "description": "Cannot be set.",
+        "x-kubernetes-validations": [_rule(rule)],
+    }
 
 
 def _outside(name: str, field: FieldInfo) -> str:
@@ -167,11 +208,14 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
             "type": "array",
             "description": description,
             "items": {k: v for k, v in items.items() if k != "description" or v},
+            "x-kubernetes-list-type": "atomic",
             **_bounds(metadata, _ARRAY_BOUNDS),
         }
     if origin is Literal:
         return {"type": "string", "description": description, "enum": list(get_args(annotation))}
     if origin is dict:
+        if get_args(annotation)[1] is Any:
+            return {"type": "object", "description": description} | _FREE
         values = _value(get_args(annotation)[1], (), "")
         return {
             "type": "object",
@@ -190,7 +234,8 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
         del schema["type"]
         either = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
         schema |= either | INT_OR_STRING
-        return schema | {k: v for k, v in _bounds(metadata, _BOUNDS).items() if k == "pattern"}
+        bounds = _bounds(metadata, _BOUNDS).items()
+        return schema | {k: v for k, v in bounds if k in ("pattern", "maxLength")}
     return schema | _bounds(metadata, _BOUNDS)
 
 

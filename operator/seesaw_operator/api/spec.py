@@ -20,6 +20,7 @@ from seesaw_operator.api.kinds import (
 )
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.parallelism import Degree, Parallelism, Planning
+from seesaw_operator.api.pod_template import RouterPodTemplate
 from seesaw_operator.api.rules import Rule, rules
 
 
@@ -122,6 +123,11 @@ class Router(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the router image that the operator was installed with."
     )
+    pod_template: RouterPodTemplate | None = Field(
+        default=None,
+        description="What else the pods are to have, in the shape of a core/v1 PodTemplateSpec. "
+        "Merged as kubectl patch would.",
+    )
 
 
 @rules(
@@ -166,5 +172,5 @@ class Spec(ApiModel):
         default=KVBuffer(), description="Memory for KV between prefill and decode."
     )
     waves: Waves = Field(default=Waves(), description="How prompts gather into prefill waves.")
-    engine: Engine = Field(default=Engine(), description="The worker's container.")
+    engine: Engine = Field(default=Engine(), description="The workers' pods.")
     router: Router = Field(default=Router(), description="The endpoint in front of the workers.")

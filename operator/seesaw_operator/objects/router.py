@@ -1,8 +1,10 @@
 """The routers: a Deployment behind the Service that clients call, and the rights they need."""
 
+from seesaw_operator.api.owned import ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import ROUTER_PORT, SERVICE_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
+from seesaw_operator.objects.merging import with_template
 from seesaw_operator.quantities import seconds
 from seesaw_operator.settings import Images, Timing
 
@@ -13,6 +15,7 @@ _MOST_UNSERVED_S = 600  # a lone worker that is replaced loads for minutes; its 
 
 def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:
     """Everything that the routers need, in the order in which to create it."""
+    deployment = _deployment(spec, owner, images, timing)
     return [
         {
             "apiVersion": "v1",
@@ -42,7 +45,11 @@ def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
                 "name": owner.router,
             },
             "subjects": [
-                {"kind": "ServiceAccount", "name": owner.router, "namespace": owner.namespace}
+                {
+                    "kind": "ServiceAccount",
+                    "name": deployment["spec"]["template"]["spec"]["serviceAccountName"],
+                    "namespace": owner.namespace,
+                }
             ],
         },
         {
@@ -65,7 +72,7 @@ def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
             },
         },
-        _deployment(spec, owner, images, timing),
+        deployment,
     ]
 
 
@@ -100,10 +107,14 @@ def _deployment(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Man
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
             },
             "selector": {"matchLabels": owner.selector(COMPONENT)},
-            "template": {
-                "metadata": {"labels": owner.labels(COMPONENT)},
-                "spec": _pod(spec, owner, images, timing),
-            },
+            "template": with_template(
+                {
+                    "metadata": {"labels": owner.labels(COMPONENT)},
+                    "spec": _pod(spec, owner, images, timing),
+                },
+                spec.router.pod_template,
+                ROUTER,
+            ),
         },
     }
 

@@ -5,10 +5,12 @@ for; Kubernetes goes on to the next only when the last one serves. A replica wit
 parallelism has as many engine containers, each on its own part of the devices.
 """
 
+from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import layouts_of, num_engines
 from seesaw_operator.names import WORKER_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
+from seesaw_operator.objects.merging import with_template
 from seesaw_operator.quantities import GIB, cores, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
@@ -138,10 +140,14 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": owner.selector(COMPONENT)},
-            "template": {
-                "metadata": {"labels": owner.labels(COMPONENT)},
-                "spec": _pod(spec, owner, images, timing),
-            },
+            "template": with_template(
+                {
+                    "metadata": {"labels": owner.labels(COMPONENT)},
+                    "spec": _pod(spec, owner, images, timing),
+                },
+                spec.engine.pod_template,
+                ENGINE,
+            ),
         },
     }
 

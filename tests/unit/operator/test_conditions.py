@@ -24,10 +24,13 @@ def ready(name: str) -> dict[str, Any]:
     return pod(name, conditions=[{"type": "Ready", "status": "True"}])
 
 
-def crashed(name: str, code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+def crashed(
+    name: str, code: int, message: str = "", reason: str = "Error", container: str = "engine-0"
+) -> dict[str, Any]:
     ended = {"exitCode": code, "message": message, "reason": reason}
     waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
-    return pod(name, containerStatuses=[{"state": waiting, "lastState": {"terminated": ended}}])
+    status = {"name": container, "state": waiting, "lastState": {"terminated": ended}}
+    return pod(name, containerStatuses=[status])
 
 
 def stateful_set(replicas: int = 2, updated: int = 2) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def test_it_is_available_as_long_as_one_worker_and_one_router_serve() -> None:
 def test_it_is_not_ready_before_every_pod_is_as_the_latest_spec_says() -> None:
     broken = {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}
     rolling = dataclasses.replace(
-        observed(ready("a"), pod("b", containerStatuses=[{"state": broken}])),
+        observed(ready("a"), pod("b", containerStatuses=[{"name": "engine-0", "state": broken}])),
         stateful_set=stateful_set(updated=1),
     )
     found = conditions(rolling)
@@ -148,7 +151,7 @@ def test_an_evicted_pod_says_what_its_node_ran_out_of() -> None:
 def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
     age_s: int, is_looked_at: bool
 ) -> None:
-    creating = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+    creating = [{"name": "engine-0", "state": {"waiting": {"reason": "ContainerCreating"}}}]
     began = "2026-01-01T00:00:00Z"
     seen = observed(pod("a", startTime=began, containerStatuses=creating), ready("b"))
     now = dt.datetime(2026, 1, 1, 0, 0, age_s, tzinfo=dt.UTC)
@@ -184,12 +187,29 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
             pod(
                 "a",
                 containerStatuses=[
-                    {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}
+                    {
+                        "name": "engine-0",
+                        "state": {
+                            "waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}
+                        },
+                    }
                 ],
             ),
             "ImagePullFailed",
             ["no such tag", "engine.image"],
             id="an image that cannot be pulled",
+        ),
+        pytest.param(
+            crashed("a", 2, "seesaw worker: not ours\nbad flag", container="proxy"),
+            "Crashing",
+            ["proxy: bad flag", "podTemplate"],
+            id="a container that the user adds",
+        ),
+        pytest.param(
+            crashed("a", 137, reason="OOMKilled", container="proxy"),
+            "OutOfMemory",
+            ["proxy: ", "podTemplate"],
+            id="a container that the user adds and that needs more memory",
         ),
         pytest.param(
             crashed("a", 2, "INFO x\nseesaw worker: org/m: no such model; check the path\n"),
@@ -228,7 +248,7 @@ def test_trouble_has_a_reason_a_message_and_a_next_step(
 
 
 def test_a_loading_worker_is_no_trouble() -> None:
-    loading = pod("a", containerStatuses=[{"state": {"running": {}}}])
+    loading = pod("a", containerStatuses=[{"name": "engine-0", "state": {"running": {}}}])
     found = conditions(observed(loading, routers=()))
     assert found["Degraded"].status == "False"
     assert found["Available"].reason == "NotAllServe"

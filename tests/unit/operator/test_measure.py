@@ -23,7 +23,12 @@ def pod(name: str, server: TestServer, **status: Any) -> dict[str, Any]:
     return {
         "kind": "Pod",
         "metadata": {"name": name, "namespace": "team", "labels": labels},
-        "spec": {"containers": [{"ports": [{"containerPort": server.port}]}]},
+        "spec": {
+            "containers": [
+                {"name": "engine-0", "ports": [{"containerPort": server.port}]},
+                {"name": "added", "ports": [{"containerPort": 1}]},  # nobody is asked there
+            ]
+        },
         "status": {"podIP": "127.0.0.1", "conditions": ready} | status,
     }
 

@@ -6,6 +6,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
+from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
 from seesaw_operator.plan import plan
@@ -35,8 +36,13 @@ FULL: dict[str, Any] = {
         "resources": {"cpu": "16", "memory": "200Gi"},
         "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "podTemplate": {"metadata": {}, "spec": {}},
     },
-    "router": {"replicas": 3, "image": "mine-router:2"},
+    "router": {
+        "replicas": 3,
+        "image": "mine-router:2",
+        "podTemplate": {"metadata": {}, "spec": {}},
+    },
 }
 # The same with the layouts left to the planner.
 PLANNED: dict[str, Any] = {k: v for k, v in FULL.items() if k != "parallelism"} | {
@@ -75,6 +81,13 @@ CHANGED: dict[str, Any] = {
     "engine.tolerations": [{"key": "team", "value": "search"}],
     "router.replicas": 1,
     "router.image": "mine-router:3",
+    **{
+        f"{component}.podTemplate.{part}.{field}": value
+        for component, template in (("engine", FOR_ENGINE), ("router", FOR_ROUTER))
+        for part, fields in template.items()
+        for field, value in fields.items()
+    },
+    "router.podTemplate.spec.automountServiceAccountToken": None,  # must not say otherwise
 }
 
 
