@@ -84,7 +84,7 @@ def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
     if layouts is None:
         return None if plan is None else LayoutsInForce(prefill=plan.prefill, decode=plan.decode)
     prefill, decode = layouts
-    if spec.reshard == "never":
+    if spec.reshard == "Never":
         prefill = decode
     return LayoutsInForce(prefill=str(prefill), decode=str(decode))
 

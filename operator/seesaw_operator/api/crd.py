@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import INT_OR_STRING
+from seesaw_operator.api.kinds import INT64, INT_OR_STRING
 from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
@@ -229,8 +229,8 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     kind = next(name for base, name in kinds.items() if issubclass(annotation, base))
     schema: Schema = {"type": kind, "description": description}
     if kind == "integer":
-        schema["format"] = "int32"
-    if _is_int_or_string(metadata):  # whose pattern is about the string
+        schema["format"] = "int64" if _says(metadata, INT64) else "int32"
+    if _says(metadata, INT_OR_STRING):  # whose pattern is about the string
         del schema["type"]
         either = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
         schema |= either | INT_OR_STRING
@@ -239,10 +239,9 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     return schema | _bounds(metadata, _BOUNDS)
 
 
-def _is_int_or_string(metadata: Iterable[Any]) -> bool:
-    return any(
-        isinstance(part, FieldInfo) and part.json_schema_extra == INT_OR_STRING for part in metadata
-    )
+def _says(metadata: Iterable[Any], extra: Schema) -> bool:
+    """Whether an annotation adds that to the schema."""
+    return any(isinstance(part, FieldInfo) and part.json_schema_extra == extra for part in metadata)
 
 
 def _bounds(metadata: Iterable[Any], names: dict[str, str]) -> Schema:

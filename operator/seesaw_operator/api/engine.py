@@ -18,7 +18,7 @@ from seesaw_operator.api.kinds import (
 )
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.pod_template import EnginePodTemplate
-from seesaw_operator.api.rules import Rule, rules
+from seesaw_operator.api.rules import Reason, Rule, rules
 from seesaw_operator.api.toleration import Toleration
 
 
@@ -57,6 +57,8 @@ class EnvSource(ApiModel):
     Rule(
         cel="!(has(self.value) && has(self.valueFrom))",
         message="give value or valueFrom, not both",
+        path=".valueFrom",
+        reason=Reason.FORBIDDEN,
     )
 )
 class EnvVar(ApiModel):
@@ -75,6 +77,7 @@ class EnvVar(ApiModel):
     Rule(
         cel=f"!has(self.cpu) || {cel_quantity('self.cpu')}.isGreaterThan(quantity('0'))",
         message="engine.resources.cpu must be above 0",
+        path=".cpu",
     )
 )
 class Resources(ApiModel):
@@ -136,6 +139,8 @@ _SHORT = "^-(tp|pp|dp)[0-9].*"  # and these without a space
         "(waves.maxWait), --served-model-name (model.name), --max-model-len (model.maxModelLen), "
         "what the planner is told (planning, accelerator), --config, --host, --port, --shm-dir and "
         "--drain-timeout-s",
+        path=".extraArgs",
+        reason=Reason.FORBIDDEN,
     ),
     Rule(
         cel="!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
@@ -148,6 +153,7 @@ _SHORT = "^-(tp|pp|dp)[0-9].*"  # and these without a space
         "!has(self.podTemplate.spec) || !has(self.podTemplate.spec.tolerations)",
         message="give tolerations in engine.tolerations or in engine.podTemplate.spec, not in both",
         path=".tolerations",
+        reason=Reason.FORBIDDEN,
     ),
 )
 class Engine(ApiModel):

@@ -30,6 +30,12 @@ def _as_text(value: object) -> object:
     return str(value) if is_number else value
 
 
+def capitalized(value: object) -> object:
+    """A word that was written in lower case."""
+    return value.capitalize() if isinstance(value, str) and value.islower() else value
+
+
+INT64 = {"format": "int64"}
 INT_OR_STRING = {"x-kubernetes-int-or-string": True}
 Quantity = Annotated[
     str,

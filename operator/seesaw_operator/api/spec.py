@@ -4,9 +4,9 @@ Every rule that a user can break is a bound on a field or a CEL rule on a model,
 apiserver refuses it at once, naming the field.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
 from seesaw_operator.api.kinds import (
@@ -16,6 +16,7 @@ from seesaw_operator.api.kinds import (
     ModelUri,
     Quantity,
     ServedName,
+    capitalized,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
@@ -23,11 +24,16 @@ from seesaw_operator.api.parallelism import Degree, Parallelism, Planning
 from seesaw_operator.api.pod_template import RouterPodTemplate
 from seesaw_operator.api.rules import Rule, rules
 
+_Reshard = Literal["Auto", "Always", "Never"]
+# Or in lower case, as it was spelled at first.
+Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
+
 
 @rules(
     Rule(
         cel="!self.uri.split('/').exists(part, part == '.' || part == '..')",
         message="model.uri must name its folder without '.' and '..'",
+        path=".uri",
     )
 )
 class Model(ApiModel):
@@ -58,6 +64,7 @@ class Model(ApiModel):
         "self.resourceName.startsWith('requests.'))",
         message="accelerator.resourceName must be 'cpu' or what a device plugin offers, such as "
         "nvidia.com/gpu",
+        path=".resourceName",
     )
 )
 class Accelerator(ApiModel):
@@ -85,6 +92,7 @@ class Accelerator(ApiModel):
     Rule(
         cel=f"!has(self.size) || {cel_quantity('self.size')}.compareTo(quantity('1Mi')) >= 0",
         message="kvBuffer.size must be at least 1Mi",
+        path=".size",
     )
 )
 class KVBuffer(ApiModel):
@@ -102,6 +110,7 @@ class KVBuffer(ApiModel):
         cel="!has(self.maxWait) || (duration(self.maxWait) > duration('0s') && "
         "duration(self.maxWait) <= duration('24h'))",
         message="waves.maxWait must be above 0 and at most 24h",
+        path=".maxWait",
     )
 )
 class Waves(ApiModel):
@@ -138,6 +147,7 @@ class Router(ApiModel):
         "self.accelerator.count",
         message="parallelism must use all devices: tensor x pipeline x data must equal "
         "accelerator.count",
+        path=".parallelism",
     ),
     Rule(
         cel="!has(self.engine.resources.memory) || "
@@ -145,6 +155,7 @@ class Router(ApiModel):
         f"{cel_quantity('self.engine.resources.memory')}"
         f".isGreaterThan({cel_quantity('self.kvBuffer.size')})",
         message="engine.resources.memory must be larger than kvBuffer.size, which is part of it",
+        path=".engine.resources.memory",
     ),
 )
 class Spec(ApiModel):
@@ -162,11 +173,12 @@ class Spec(ApiModel):
     planning: Planning = Field(
         default=Planning(), description="For the planner, where it chooses the layouts."
     )
-    reshard: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="When to prefill under the prefill layout: 'auto' where measurements say "
-        "that two transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' "
-        "not at all, which is plain vLLM in the decode layout.",
+    reshard: Reshard = Field(
+        default="Auto",
+        description="When to prefill under the prefill layout: 'Auto' where measurements say "
+        "that two transitions pay, 'Always' whenever the KV buffer can carry a prompt, 'Never' "
+        "not at all, which is plain vLLM in the decode layout. Lower case is read, too.",
+        json_schema_extra={"enum": [*get_args(_Reshard), *map(str.lower, get_args(_Reshard))]},
     )
     kv_buffer: KVBuffer = Field(
         default=KVBuffer(), description="Memory for KV between prefill and decode."

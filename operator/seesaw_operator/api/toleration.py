@@ -6,21 +6,27 @@ from pydantic import Field
 
 from seesaw_operator.api.kinds import LabelKey, LabelValue
 from seesaw_operator.api.model import ApiModel
-from seesaw_operator.api.rules import Rule, rules
+from seesaw_operator.api.rules import Reason, Rule, rules
 
 
 @rules(
     Rule(
         cel="has(self.key) || self.operator == 'Exists'",
         message="a toleration without key tolerates every taint: its operator must be Exists",
+        path=".key",
+        reason=Reason.REQUIRED,
     ),
     Rule(
         cel="!has(self.value) || self.operator == 'Equal'",
         message="operator Exists takes no value",
+        path=".value",
+        reason=Reason.FORBIDDEN,
     ),
     Rule(
         cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
         message="tolerationSeconds goes with effect NoExecute only",
+        path=".tolerationSeconds",
+        reason=Reason.FORBIDDEN,
     ),
 )
 class Toleration(ApiModel):

@@ -44,7 +44,7 @@ def arguments(spec: Spec, owner: Owner, index: int, timing: Timing) -> list[str]
         "--host": "0.0.0.0",
         "--port": WORKER_PORT + index,
         **_parallelism(spec),
-        "--reshard": spec.reshard,
+        "--reshard": spec.reshard.lower(),
         "--kv-buffer-gib": f"{size_gib:.6g}",
         "--flush-timeout-s": f"{seconds(spec.waves.max_wait):g}",
         "--drain-timeout-s": timing.drain_s,

@@ -215,7 +215,7 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ),
     ({"engine": {"nodeSelector": {"a": "b c"}}}, ["spec.engine.nodeSelector"]),
     ({"engine": {"tolerations": [{"key": "a b"}]}}, ["tolerations[0].key"]),
-    ({"reshard": "sometimes"}, ["spec.reshard", '"auto", "always", "never"']),
+    ({"reshard": "sometimes"}, ["spec.reshard", '"Auto", "Always", "Never"']),
     ({"waves": {"maxWait": "soon"}}, ["spec.waves.maxWait", "soon"]),
     ({"parallelism": {"prefill": {"tensor": "two"}, "decode": {}}}, ["prefill.tensor", "integer"]),
     ({"parallelism": {"mode": "Sometimes"}}, ["spec.parallelism.mode", '"Auto", "Manual"']),
@@ -237,16 +237,17 @@ async def try_to_create(server: ApiServer, spec: Json, name: str = "llama") -> J
     return await server.create(f"{where}?dryRun=All&fieldValidation=Strict", body)
 
 
-def all_rules() -> set[str]:
-    """Messages of the rules, wherever they are in the schema."""
+def all_rules() -> dict[str, Json]:
+    """The rules by their messages, wherever they are in the schema."""
 
-    def below(value: Any) -> Iterator[str]:
+    def below(value: Any) -> Iterator[Json]:
         if isinstance(value, dict):
-            yield from (rule["message"] for rule in value.get("x-kubernetes-validations", ()))
+            yield from value.get("x-kubernetes-validations", ())
             for part in value.values():
                 yield from below(part)
 
-    return set(below(definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return {rule["message"]: rule for rule in below(schema)}
 
 
 def test_every_rule_is_broken_below() -> None:
@@ -261,10 +262,13 @@ async def test_a_resource_that_breaks_a_rule_is_refused_in_its_words(
     begin: str, apiserver: ApiServer
 ) -> None:
     name, more = BREAKING[begin]
-    (message,) = [m for m in all_rules() if m.startswith(begin)]
+    (message,) = (m for m in all_rules() if m.startswith(begin))
     answer = await try_to_create(apiserver, SPEC | copy.deepcopy(more), name)
     assert answer["kind"] == "Status", answer
     assert message in answer["message"]
+    causes = [c for c in answer["details"]["causes"] if message in c["message"]]
+    assert {cause["reason"] for cause in causes} == {all_rules()[message]["reason"]}
+    assert all(cause["field"] for cause in causes)
 
 
 @pytest.mark.parametrize(("more", "says"), OUT_OF_BOUNDS)
@@ -310,6 +314,8 @@ async def test_one_mistake_is_told_once(apiserver: ApiServer) -> None:
         {"engine": {"resources": {"cpu": "0.5", "memory": 17179869184}}},
         {"kvBuffer": {"size": "0.5Gi"}},
         {"kvBuffer": {"size": "2Pi"}},
+        {"reshard": "Never"},
+        {"reshard": "never"},
         {"waves": {"maxWait": "1h"}},
         {"waves": {"maxWait": "1m30s"}},
         {"model": {"uri": "hf://org/model"}},

@@ -147,6 +147,15 @@ def test_an_evicted_pod_says_what_its_node_ran_out_of() -> None:
     assert conditions(replaced)["Degraded"].status == "False"
 
 
+@pytest.mark.parametrize(("reshard", "prefill"), [("Never", "T2"), ("never", "T2"), ("Auto", "P2")])
+def test_a_worker_that_never_reshards_has_one_layout(reshard: str, prefill: str) -> None:
+    pair = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
+    spec = Spec.model_validate({"model": {"uri": "m"}, "parallelism": pair, "reshard": reshard})
+    layouts = told(observed(ready("a")), spec).layouts
+    assert layouts is not None
+    assert (layouts.prefill, layouts.decode) == (prefill, "T2")
+
+
 @pytest.mark.parametrize(("age_s", "is_looked_at"), [(10, False), (40, True)])
 def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
     age_s: int, is_looked_at: bool

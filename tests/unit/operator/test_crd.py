@@ -60,6 +60,19 @@ def test_lists_say_how_they_are_merged() -> None:
             assert set(keys) <= set(schema["items"].get("required", ())), path
 
 
+def test_a_rule_names_the_field_and_the_kind_of_mistake() -> None:
+    for path, schema in walk(SCHEMA["properties"]["spec"]):
+        for rule in schema.get("x-kubernetes-validations", ()):
+            assert rule["reason"].startswith("FieldValue"), rule
+            about = (path.rsplit(".", 1)[-1], *schema.get("properties", ()))
+            assert "fieldPath" in rule or any(each in rule["message"] for each in about), rule
+
+
+def test_generations_are_as_large_as_those_of_kubernetes() -> None:
+    found = [s for path, s in walk(SCHEMA) if path.endswith(".observedGeneration")]
+    assert [schema["format"] for schema in found] == ["int64", "int64"]
+
+
 def test_only_the_model_must_be_given() -> None:
     assert SCHEMA["properties"]["spec"]["required"] == ["model"]
     assert SCHEMA["properties"]["spec"]["properties"]["model"]["required"] == ["uri"]

@@ -22,7 +22,7 @@ FULL: dict[str, Any] = {
         "prefill": {"tensor": 1, "pipeline": 4, "data": 2},
         "decode": {"tensor": 4, "pipeline": 1, "data": 2},
     },
-    "reshard": "always",
+    "reshard": "Always",
     "kvBuffer": {"size": "64Gi"},
     "waves": {"maxWait": "500ms"},
     "engine": {
@@ -69,7 +69,7 @@ CHANGED: dict[str, Any] = {
     "planning.promptTokens": 500,
     "planning.outputTokens": 900,
     "planning.concurrency": 8,
-    "reshard": "never",
+    "reshard": "Never",
     "kvBuffer.size": "32Gi",
     "waves.maxWait": "2s",
     "engine.image": "mine:3",
@@ -213,6 +213,12 @@ def test_layouts_that_are_given_are_taken_as_they_are() -> None:
             args
         )
         assert not [arg for arg in args if arg.startswith(("--parallelism", "--devices"))]
+
+
+def test_either_spelling_of_reshard_is_the_same_flag() -> None:
+    for word in ("Never", "never"):
+        args = worker_pod({"model": {"uri": "org/m"}, "reshard": word})["containers"][0]["args"]
+        assert "--reshard=never" in args
 
 
 def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:
