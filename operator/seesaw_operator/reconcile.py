@@ -100,6 +100,8 @@ class Reconciler:
             return None
         owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
         seen = self._observed(key, owner)
+        if not seen.has_begun:
+            spec = spec.model_copy(update={"paused": False})
         told = self._measurements.plan_of(key)
         applied = planning.applied_workload(
             spec,
@@ -107,8 +109,8 @@ class Reconciler:
             planning.remembered(seen.stateful_set, old),
             is_settled=is_settled(spec, seen),
         )
-        settings = self._settings
-        made = plan(planning.with_workload(spec, applied), owner, settings.images, settings.timing)
+        timing = self._settings.timing.with_those_of(spec.timing)
+        made = plan(planning.with_workload(spec, applied), owner, self._settings.images, timing)
         planning.remember(made, applied)
         try:
             await self._applier.make(made, owner)
@@ -121,7 +123,7 @@ class Reconciler:
         )
         if _waits(old, clock):
             seen = dataclasses.replace(seen, warnings=await self._warnings(key, spec, seen, clock))
-        before = Before(status=old, now=now, progress_deadline_s=settings.timing.progress_s)
+        before = Before(status=old, now=now, progress_deadline_s=timing.progress_s)
         status = status_of(spec, owner, generation, seen, before)
         await self._tell(resource, old, status)
         return None if is_settled(spec, seen) else _LOOK_AGAIN_S

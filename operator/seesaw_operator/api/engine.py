@@ -96,7 +96,7 @@ _OPERATORS = {
     "--host": "",
     "--port": "",
     "--shm-dir": "",
-    "--drain-timeout-s": "",
+    "--drain-timeout-s": "timing.drainSeconds",
     "--kv-buffer-gib": "kvBuffer.size",
     "--reshard": "reshard",
     "--flush-timeout-s": "waves.maxWait",
@@ -137,8 +137,8 @@ _SHORT = "^-(tp|pp|dp)[0-9].*"  # and these without a space
         message="extraArgs must not set what the operator sets from other fields: the layouts "
         "(parallelism), --kv-buffer-gib (kvBuffer.size), --reshard (reshard), --flush-timeout-s "
         "(waves.maxWait), --served-model-name (model.name), --max-model-len (model.maxModelLen), "
-        "what the planner is told (planning, accelerator), --config, --host, --port, --shm-dir and "
-        "--drain-timeout-s",
+        "what the planner is told (planning, accelerator), --drain-timeout-s "
+        "(timing.drainSeconds), --config, --host, --port and --shm-dir",
         path=".extraArgs",
         reason=Reason.FORBIDDEN,
     ),

@@ -56,7 +56,7 @@ ENGINE = Ours(
 ROUTER = Ours(
     container="router",
     names="router",
-    fields="router.image and others",
+    fields="router.image, router.extraArgs and others",
     sizes="router.resources",
 )
 
@@ -102,7 +102,7 @@ _WHY: dict[Kind, dict[str, str]] = {
     "integer": {
         "activeDeadlineSeconds": "the pods serve until they are replaced",
         "priority": "use priorityClassName",
-        "terminationGracePeriodSeconds": "it follows from the time to drain",
+        "terminationGracePeriodSeconds": "use timing.drainSeconds",
     },
     "object": {
         "os": "the images are for Linux",

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from seesaw_operator.api import owned
 from seesaw_operator.api.container import Container, Free, Named, Open, keyed
-from seesaw_operator.api.kinds import LABEL_KEY, LabelKey, LabelValue, ObjectName
+from seesaw_operator.api.kinds import LabelKey, LabelValue, ObjectName
 from seesaw_operator.api.model import ApiModel
-from seesaw_operator.api.rules import Reason, Rule, foreign, rules
-from seesaw_operator.api.template_rules import template_rules
+from seesaw_operator.api.rules import Rule, foreign, rules
+from seesaw_operator.api.template_rules import metadata_rules, template_rules
 from seesaw_operator.api.toleration import Toleration
 
 _NamedItems = Annotated[tuple[Named, ...], Field(max_length=64)]
@@ -41,28 +41,7 @@ class Spread(Open):
     )
 
 
-@rules(
-    *(
-        Rule(
-            cel=f"!has(self.{field}) || self.{field}.all(key, size(key) <= 317 && "
-            f"key.matches(r'{LABEL_KEY}'))",
-            message=f"podTemplate.metadata.{field}: a key looks like team or example.com/team",
-            path=f".{field}",
-        )
-        for field in ("labels", "annotations")
-    ),
-    *(
-        Rule(
-            cel=f"!has(self.{field}) || !self.{field}.exists(key, key in {list(owned.LABELS)} || "
-            f"('.' + key.split('/')[0]).endsWith('.{owned.GROUP}'))",
-            message=f"podTemplate.metadata.{field}: {', '.join(owned.LABELS)} and those of "
-            f"{owned.GROUP} belong to the operator or to Kubernetes",
-            path=f".{field}",
-            reason=Reason.FORBIDDEN,
-        )
-        for field in ("labels", "annotations")
-    ),
-)
+@rules(*metadata_rules("podTemplate.metadata"))
 class PodMetadata(ApiModel):
     """Labels and annotations of pods."""
 

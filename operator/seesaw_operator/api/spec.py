@@ -12,7 +12,6 @@ from seesaw_operator.api.engine import Engine
 from seesaw_operator.api.kinds import (
     DeviceResource,
     Duration,
-    Image,
     ModelUri,
     Quantity,
     ServedName,
@@ -21,7 +20,7 @@ from seesaw_operator.api.kinds import (
 )
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.parallelism import Degree, Parallelism, Planning
-from seesaw_operator.api.pod_template import RouterPodTemplate
+from seesaw_operator.api.router import Router
 from seesaw_operator.api.rules import Rule, rules
 
 _Reshard = Literal["Auto", "Always", "Never"]
@@ -123,19 +122,23 @@ class Waves(ApiModel):
     )
 
 
-class Router(ApiModel):
-    """The HTTP endpoint in front of the workers."""
+class Timing(ApiModel):
+    """How patient the pods of this resource are, where the operator's own timing does not suit."""
 
-    replicas: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1, description="How many routers. Two or more survive the loss of one."
-    )
-    image: Image | None = Field(
-        default=None, description="Default: the router image that the operator was installed with."
-    )
-    pod_template: RouterPodTemplate | None = Field(
+    drain_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
         default=None,
-        description="What else the pods are to have, in the shape of a core/v1 PodTemplateSpec. "
-        "Merged as kubectl patch would.",
+        description="How long a pod that is to go may finish what it has begun. Its grace period "
+        "follows from it. Default: the operator's, 600 unless it was installed otherwise.",
+    )
+    start_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+        default=None,
+        description="How long a worker may take until it answers at all; loading and downloading "
+        "come after that. Default: the operator's, likewise 600.",
+    )
+    progress_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+        default=None,
+        description="How long nothing may move while something is to be done, before the resource "
+        "is Stalled. Default: the operator's, likewise 1800.",
     )
 
 
@@ -186,3 +189,9 @@ class Spec(ApiModel):
     waves: Waves = Field(default=Waves(), description="How prompts gather into prefill waves.")
     engine: Engine = Field(default=Engine(), description="The workers' pods.")
     router: Router = Field(default=Router(), description="The endpoint in front of the workers.")
+    timing: Timing = Field(default=Timing(), description="How patient the pods are.")
+    paused: bool = Field(
+        default=False,
+        description="Keep all pods as they are, whatever changes; their number may still change. "
+        "For several changes in one rollout, or for one at a time of your choosing.",
+    )

@@ -1,11 +1,31 @@
-"""The apiserver's part of what a pod template leaves alone; ``overlays`` sees the rest."""
+"""What the apiserver itself refuses of pod templates and metadata; ``overlays`` sees the rest."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from seesaw_operator.api import owned
+from seesaw_operator.api.kinds import LABEL_KEY
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.rules import Reason, Rule
+
+
+def metadata_rules(where: str) -> Iterator[Rule]:
+    """Rules on labels and annotations that users give to an object of ours."""
+    others = f"{', '.join(owned.LABELS)} and those of {owned.GROUP}"
+    for field in ("labels", "annotations"):
+        yield Rule(
+            cel=f"!has(self.{field}) || self.{field}.all(key, size(key) <= 317 && "
+            f"key.matches(r'{LABEL_KEY}'))",
+            message=f"{where}.{field}: a key looks like team or example.com/team",
+            path=f".{field}",
+        )
+        yield Rule(
+            cel=f"!has(self.{field}) || !self.{field}.exists(key, key in {list(owned.LABELS)} || "
+            f"('.' + key.split('/')[0]).endsWith('.{owned.GROUP}'))",
+            message=f"{where}.{field}: {others} belong to the operator or to Kubernetes",
+            path=f".{field}",
+            reason=Reason.FORBIDDEN,
+        )
 
 
 def template_rules(ours: Ours) -> tuple[Rule, ...]:

@@ -137,7 +137,11 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
             "replicas": spec.replicas,
             "serviceName": owner.worker,
             "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                # Pods below the partition stay as they are, and are made so again if they go.
+                "rollingUpdate": {"partition": spec.replicas if spec.paused else 0},
+            },
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": owner.selector(COMPONENT)},
             "template": with_template(

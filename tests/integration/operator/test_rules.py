@@ -130,9 +130,10 @@ BREAKING: dict[str, tuple[str, Json]] = {
         for field, each in owned.OF_POD.items()
     },
     **{
-        f"podTemplate.metadata.{part}: {begin}": (
-            "llama",
-            {"router": {"podTemplate": {"metadata": {part: {key: "x"}}}}},
+        f"{where}.{part}: {begin}": ("llama", {"router": above({part: {key: "x"}})})
+        for where, above in (
+            ("podTemplate.metadata", lambda found: {"podTemplate": {"metadata": found}}),
+            ("router.service", lambda found: {"service": found}),
         )
         for part in ("labels", "annotations")
         for begin, key in (
@@ -179,6 +180,27 @@ BREAKING: dict[str, tuple[str, Json]] = {
         "llama",
         of_pod("volumes", [{"name": "scratch", "emptyDir": {}}]),
     ),
+    **{
+        f"router.service.{field} goes with": (
+            "llama",
+            {"router": {"service": {"type": kind, field: value}}},
+        )
+        for field, kind, value in (
+            ("loadBalancerClass", "NodePort", "example.com/nlb"),
+            ("loadBalancerSourceRanges", "ClusterIP", ["10.0.0.0/8"]),
+            ("externalTrafficPolicy", "ClusterIP", "Local"),
+            ("nodePort", "ClusterIP", 30080),
+        )
+    },
+    "router.resources.cpu must be above 0": ("llama", {"router": {"resources": {"cpu": 0}}}),
+    "router.resources.memory must be at least": (
+        "llama",
+        {"router": {"resources": {"memory": "63Mi"}}},
+    ),
+    "router.extraArgs must not set": (
+        "llama",
+        {"router": {"extraArgs": ["--max-queued=9", "--drain-timeout-s=1"]}},
+    ),
     "podTemplate.spec.automountServiceAccountToken must not be false": (
         "llama",
         of_pod("automountServiceAccountToken", False, "router"),
@@ -222,6 +244,12 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ({"planning": {"approval": "Never"}}, ["planning.approval", '"Manual", "Automatic"']),
     ({"planning": {"promptTokens": 0}}, ["spec.planning.promptTokens"]),
     ({"accelerator": {"product": "-"}}, ["spec.accelerator.product"]),
+    ({"router": {"service": {"type": "ExternalName"}}}, ["router.service.type", '"ClusterIP"']),
+    (
+        {"router": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["all"]}}},
+        ["router.service.loadBalancerSourceRanges[0]"],
+    ),
+    ({"timing": {"drainSeconds": 0}}, ["spec.timing.drainSeconds"]),
     ({"modle": {"uri": "org/x"}}, ["modle"]),
 ]
 
@@ -315,6 +343,9 @@ async def test_one_mistake_is_told_once(apiserver: ApiServer) -> None:
         {"kvBuffer": {"size": "0.5Gi"}},
         {"kvBuffer": {"size": "2Pi"}},
         {"reshard": "Never"},
+        {"timing": {"drainSeconds": 30, "startSeconds": 60, "progressSeconds": 90}},
+        {"router": {"resources": {"cpu": 2, "memory": "1.5Gi"}, "extraArgs": ["--max-queued=9"]}},
+        {"router": {"service": {"type": "NodePort", "nodePort": 30080}}},
         {"reshard": "never"},
         {"waves": {"maxWait": "1h"}},
         {"waves": {"maxWait": "1m30s"}},
@@ -351,7 +382,11 @@ async def test_what_is_in_order_is_taken(uri: str, apiserver: ApiServer) -> None
     answer = await try_to_create(apiserver, spec)
     assert answer["kind"] == "SeesawDeployment", answer
     assert answer["spec"]["kvBuffer"] == {"size": "4Gi"}  # defaults are filled in
-    assert answer["spec"]["router"] == {"replicas": 1}
+    assert answer["spec"]["router"] == {
+        "replicas": 1,
+        "resources": {},
+        "service": {"type": "ClusterIP"},
+    }
 
 
 @pytest.mark.parametrize(

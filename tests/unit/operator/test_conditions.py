@@ -8,7 +8,7 @@ import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Before, rejected, status_of
+from seesaw_operator.conditions import Before, is_settled, rejected, status_of
 from seesaw_operator.names import Owner
 from seesaw_operator.observed import Observed, lacking
 
@@ -327,3 +327,34 @@ def test_it_progresses_until_every_worker_serves() -> None:
     found = conditions(observed(ready("a"), pod("b")))
     assert (found["Reconciling"].status, found["Reconciling"].reason) == ("True", "Starting")
     assert found["Reconciling"].message == "1 of 2 worker pods serve."
+
+
+PAUSED = SPEC.model_copy(update={"paused": True})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"stateful_set": stateful_set(updated=1)}, {"router": deployment(updated=0)}],
+    ids=["workers", "routers"],
+)
+def test_what_a_pause_keeps_back_is_neither_ready_nor_under_way_nor_stalled(
+    changed: dict[str, Any],
+) -> None:
+    seen = dataclasses.replace(observed(ready("a"), ready("b")), **changed)
+    first = told(seen, PAUSED)
+    late = told(seen, PAUSED, old=first, now="2026-01-02T00:00:00Z")
+    for kind in ("Ready", "Reconciling", "Stalled"):
+        assert truth(late, kind) == "False"
+    found = {c.type.value: c for c in late.conditions}
+    assert found["Ready"].reason == found["Reconciling"].reason == "Paused"
+    assert "spec.paused" in found["Ready"].message
+    assert not is_settled(PAUSED, seen), "no plan is made from what is not there yet"
+
+
+def test_a_pause_with_nothing_to_do_is_no_news_and_hides_no_trouble() -> None:
+    seen = observed(ready("a"), ready("b"))
+    assert conditions(seen, PAUSED) == conditions(seen)
+    sick = observed(ready("a"), crashed("b", 1, "boom"))
+    behind = dataclasses.replace(sick, stateful_set=stateful_set(updated=1))
+    found = conditions(behind, PAUSED)
+    assert (found["Ready"].reason, found["Reconciling"].reason) == ("Crashing", "Starting")

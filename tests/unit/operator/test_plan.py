@@ -41,6 +41,9 @@ FULL: dict[str, Any] = {
     "router": {
         "replicas": 3,
         "image": "mine-router:2",
+        "extraArgs": ["--max-queued=9"],
+        "resources": {"cpu": "1", "memory": "2Gi"},
+        "service": {"type": "LoadBalancer"},
         "podTemplate": {"metadata": {}, "spec": {}},
     },
 }
@@ -81,6 +84,20 @@ CHANGED: dict[str, Any] = {
     "engine.tolerations": [{"key": "team", "value": "search"}],
     "router.replicas": 1,
     "router.image": "mine-router:3",
+    "router.extraArgs": ["--max-queued=10"],
+    "router.resources.cpu": 2,
+    "router.resources.memory": "3Gi",
+    "router.service.type": "NodePort",
+    "router.service.labels": {"team": "search"},
+    "router.service.annotations": {"example.com/internal": "true"},
+    "router.service.loadBalancerClass": "example.com/nlb",
+    "router.service.loadBalancerSourceRanges": ["10.0.0.0/8"],
+    "router.service.externalTrafficPolicy": "Local",
+    "router.service.nodePort": 30080,
+    "timing.drainSeconds": None,  # which stand before the operator's, as is tested below
+    "timing.startSeconds": None,
+    "timing.progressSeconds": None,
+    "paused": True,
     **{
         f"{component}.podTemplate.{part}.{field}": value
         for component, template in (("engine", FOR_ENGINE), ("router", FOR_ROUTER))
@@ -234,6 +251,46 @@ def test_a_pod_has_time_to_drain_and_is_never_killed_while_it_loads() -> None:
     container = pod["containers"][0]
     assert container["livenessProbe"]["httpGet"]["path"] == "/seesaw/state"  # 200 while loading
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"  # 503 while loading
+
+
+def test_a_resource_has_its_own_timing_before_the_operators() -> None:
+    spec = Spec.model_validate(
+        {"model": {"uri": "org/m"}, "timing": {"drainSeconds": 30, "progressSeconds": 50}}
+    )
+    timing = Timing(pre_stop_s=7, drain_s=1, start_s=2, progress_s=3).with_those_of(spec.timing)
+    assert timing == Timing(pre_stop_s=7, drain_s=30, start_s=2, progress_s=50)
+
+
+def test_what_is_paused_keeps_the_pods_that_it_has() -> None:
+    made = objects(FULL | {"paused": True})
+    rollout = named(made, "StatefulSet")["spec"]["updateStrategy"]["rollingUpdate"]
+    assert rollout == {"partition": FULL["replicas"]}
+    assert named(made, "Deployment")["spec"]["paused"] is True
+    assert "paused" not in named(objects(FULL), "Deployment")["spec"]
+
+
+def test_the_service_is_as_the_user_wants_it_reached() -> None:
+    service = {
+        "type": "LoadBalancer",
+        "labels": {"team": "search"},
+        "annotations": {"example.com/internal": "true"},
+        "loadBalancerClass": "example.com/nlb",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "externalTrafficPolicy": "Local",
+        "nodePort": 30080,
+    }
+    made = objects(FULL | {"router": {"service": service}})
+    (found,) = (o for o in made if o["kind"] == "Service" and o["metadata"]["name"] == "llama")
+    assert found["metadata"]["labels"]["team"] == "search"
+    assert found["metadata"]["annotations"] == {"example.com/internal": "true"}
+    assert found["spec"] == {
+        "type": "LoadBalancer",
+        "selector": OWNER.selector("router"),
+        "ports": [{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080}],
+        "loadBalancerClass": "example.com/nlb",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "externalTrafficPolicy": "Local",
+    }
 
 
 def test_every_pod_passes_the_restricted_profile() -> None:
