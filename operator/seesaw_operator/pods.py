@@ -23,12 +23,15 @@ _WAITING = {
 }
 _NEXT = {
     "ImagePullFailed": "Check engine.image (router.image), and that the node may pull it.",
-    "ContainerConfigError": "Check engine.env and the Secrets and ConfigMaps that it names.",
+    "ContainerConfigError": "Check engine.env and podTemplate, and the Secrets and ConfigMaps that "
+    "they name.",
     "Unschedulable": "Free or add devices, or lower accelerator.count, replicas or "
-    "engine.resources; engine.nodeSelector and engine.tolerations say which nodes may be used.",
-    "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas.",
-    "VolumeMissing": "Check model.uri: pvc://CLAIM/PATH names a claim of this namespace, and the "
-    "claim must be bound.",
+    "engine.resources; engine.nodeSelector, engine.tolerations and engine.podTemplate say which "
+    "nodes may be used.",
+    "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas or "
+    "router.resources; router.podTemplate says which nodes may be used.",
+    "VolumeMissing": "Check model.uri and podTemplate: pvc://CLAIM/PATH and volumes name claims of "
+    "this namespace, and a claim must be bound.",
     "ContainerCreating": "Look at the pod's events: kubectl describe pod {pod}",
     "Evicted": "Give the pods what their node ran out of: engine.resources, or more disk.",
     "Failed": "Look at the pod: kubectl describe pod {pod}",
