@@ -99,9 +99,10 @@ def _another(container: Manifest, pods: _Pods) -> Iterator[str]:
     if container["name"] == pods.ours.container or pods.ours.has(container["name"]):
         yield ": it is the name of a container of ours"
     for port in container.get("ports", ()):
-        name, number = port.get("name"), port["containerPort"]
-        if name in pods.ports or number in pods.ports.values():
-            yield f".ports: {name or number} is a port of ours"
+        if port["containerPort"] in pods.ports.values():
+            yield f".ports: {port['containerPort']} is a port of ours"
+        elif port.get("name") in pods.ports:
+            yield f".ports: {port['name']} is the name of a port of ours"
 
 
 def covers(path: str, ours: Ours) -> bool:

@@ -62,10 +62,15 @@ def _merged(base: Any, patch: Any, key: str | None = None) -> Any:
                 found[name] = _merged(found.get(name), value, MERGE_KEYS.get(name))
         return found
     if isinstance(patch, list):
-        if key is None:
+        if key is None or not all(_has(each, key) for each in patch):
             return [_merged(None, each) for each in patch]
         items = {each[key]: each for each in base or ()}
         for each in patch:
             items[each[key]] = _merged(items.get(each[key]), each)
         return list(items.values())
     return patch
+
+
+def _has(item: Any, key: str) -> bool:
+    """Whether it can be told apart. What cannot, the apiserver will refuse in its own words."""
+    return isinstance(item, dict) and isinstance(item.get(key), str | int)

@@ -22,8 +22,8 @@ Made = st.SearchStrategy[Any]
 OWNER = Owner(name="llama", namespace="team", uid="1234")
 IMAGES = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
 FREE = st.dictionaries(
-    st.sampled_from(["a", "name", "image", "$patch"]),
-    st.none() | st.integers(0, 9) | st.just([{"name": "x"}]) | st.just({"b": None}),
+    st.sampled_from(["a", "name", "env", "ports", "volumes", "devicePath", "$patch"]),
+    st.none() | st.integers(0, 9) | st.sampled_from([[{"name": "x"}], [1], {"b": None}]),
     max_size=2,
 )
 
@@ -57,7 +57,7 @@ TO_OURS: dict[str, Made] = {
     "env": some(ENV),
     "envFrom": some(FREE, 1),
     "volumeMounts": some(MOUNTS),
-    "volumeDevices": some(st.fixed_dictionaries({"devicePath": of("/dev/a", "/dev/b")})),
+    "volumeDevices": some(st.fixed_dictionaries({"devicePath": of("/dev/a", "/dev/b")}) | FREE),
     "resources": st.fixed_dictionaries({}, optional={"limits": QUANTITIES, "requests": QUANTITIES}),
     "securityContext": st.dictionaries(of("runAsUser", "privileged"), of(None, 1), max_size=2),
 }

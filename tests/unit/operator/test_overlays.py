@@ -136,6 +136,10 @@ REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
     (of_pod("initContainers", [{"name": "engine-7"}]), ".spec.initContainers[engine-7]: "),
     (container("x", ports=[{"containerPort": 8001}]), ".spec.containers[x].ports: 8001 "),
     (
+        container("x", ports=[{"containerPort": 8001, "name": "m"}]),
+        ".spec.containers[x].ports: 8001 ",
+    ),
+    (
         container("x", ports=[{"containerPort": 1, "name": "engine-1"}]),
         ".spec.containers[x].ports: engine-1 ",
     ),
