@@ -23,7 +23,7 @@ from seesaw_operator.names import COMPONENT_LABEL, Owner
 from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.observed import TIME, Observed, lacking
-from seesaw_operator.plan import plan
+from seesaw_operator.plan import plan, timing_of
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Ref, Store
 
@@ -109,7 +109,7 @@ class Reconciler:
             planning.remembered(seen.stateful_set, old),
             is_settled=is_settled(spec, seen),
         )
-        timing = self._settings.timing.with_those_of(spec.timing)
+        timing = timing_of(spec, self._settings.timing)
         made = plan(planning.with_workload(spec, applied), owner, self._settings.images, timing)
         planning.remember(made, applied)
         try:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from seesaw_core.errors import InputError
-from seesaw_operator.api.spec import Timing as SpecTiming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +42,6 @@ class Timing:
     def __post_init__(self) -> None:
         for name in ("pre_stop_s", "drain_s", "start_s", "progress_s"):
             _check(name, getattr(self, name), at_least=1)
-
-    def with_those_of(self, spec: SpecTiming) -> "Timing":
-        """What a resource says itself, before what all have in common."""
-        return Timing(
-            pre_stop_s=self.pre_stop_s,
-            drain_s=spec.drain_seconds or self.drain_s,
-            start_s=spec.start_seconds or self.start_s,
-            progress_s=spec.progress_seconds or self.progress_s,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.plan import plan
+from seesaw_operator.plan import plan, timing_of
 from seesaw_operator.settings import Images, Timing
 
 OWNER = Owner(name="llama", namespace="team", uid="1234")
@@ -257,8 +257,8 @@ def test_a_resource_has_its_own_timing_before_the_operators() -> None:
     spec = Spec.model_validate(
         {"model": {"uri": "org/m"}, "timing": {"drainSeconds": 30, "progressSeconds": 50}}
     )
-    timing = Timing(pre_stop_s=7, drain_s=1, start_s=2, progress_s=3).with_those_of(spec.timing)
-    assert timing == Timing(pre_stop_s=7, drain_s=30, start_s=2, progress_s=50)
+    common = Timing(pre_stop_s=7, drain_s=1, start_s=2, progress_s=3)
+    assert timing_of(spec, common) == Timing(pre_stop_s=7, drain_s=30, start_s=2, progress_s=50)
 
 
 def test_what_is_paused_keeps_the_pods_that_it_has() -> None:
