@@ -1,6 +1,8 @@
 """Pods with more in them than the operator puts there: they run, serve and can reach each other."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -76,9 +78,12 @@ def test_pods_run_with_sidecars_volumes_and_service_accounts_of_the_users(
         assert pod["metadata"]["annotations"]["example.com/note"] == "added"
         statuses = pod["status"]["containerStatuses"]
         assert {s["name"]: s["ready"] for s in statuses} == {ours: True, "beside": True}
-        seen = kubectl("exec", name, "-c", ours, "--", "python3", "-c", LOOK)
-        assert seen.split("]")[0] == "['always', 'beside', 'first'", seen
-        assert seen.split()[-1] == "search"
+        look = partial(kubectl, "exec", name, "-c", ours, "--", "python3", "-c", LOOK)
+
+        def is_seen(look: Callable[[], str] = look) -> bool:
+            return look().strip() == "['always', 'beside', 'first'] search"
+
+        kubectl.until(is_seen, 30, look)  # whatever is ready has not yet done its work
     url = f"http://more.{kubectl.namespace}.svc/v1"
     ask = [
         "import json, urllib.request as r",
