@@ -27,7 +27,11 @@ def reference() -> str:
     """The whole document."""
     schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     spec, status = (schema["properties"][part] for part in ("spec", "status"))
-    rules = [rule for part in _parts(schema) for rule in part.get("x-kubernetes-validations", ())]
+    messages = dict.fromkeys(
+        rule["message"]
+        for part in _parts(schema)
+        for rule in part.get("x-kubernetes-validations", ())
+    )
     return "\n".join(
         [
             _HEAD,
@@ -39,7 +43,7 @@ def reference() -> str:
             "",
             "What the apiserver refuses, beside values out of bounds:",
             "",
-            *(f"- {rule['message']}." for rule in rules),
+            *(f"- {message}." for message in messages),
             "",
             "## status",
             "",
@@ -54,6 +58,8 @@ def reference() -> str:
 def _rows(schema: Schema, above: str) -> Iterator[tuple[str, str, str, str]]:
     needed = schema.get("required", ())
     for name, field in schema["properties"].items():
+        if any(rule["rule"] == "false" for rule in field.get("x-kubernetes-validations", ())):
+            continue  # it cannot be set, as the rules say
         path = f"{above}.{name}" if above else name
         inner = field.get("items", field)
         default = field.get("default")
@@ -62,7 +68,7 @@ def _rows(schema: Schema, above: str) -> Iterator[tuple[str, str, str, str]]:
             shown = "required"
         path += "[]" if "items" in field else ""
         yield f"`{path}`", _kind(field), shown, field["description"]
-        if "properties" in inner:
+        if "properties" in inner and "x-kubernetes-preserve-unknown-fields" not in inner:
             yield from _rows(inner, path)
 
 

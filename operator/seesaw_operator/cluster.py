@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _MOST_EVENTS = 200
 _LEASES = 2
 _TOO_MANY, _SERVER_ERROR = 429, 500
+_UNKNOWN_FIELD = "failed to create typed patch object"  # which the apiserver calls its own error
 _UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -187,11 +188,16 @@ def _translated(manifest: Object) -> Iterator[None]:
         yield
     except client.exceptions.ApiException as error:
         said = f"{_title(manifest)}: {_words(error)}"
-        if not error.status or error.status == _TOO_MANY or error.status >= _SERVER_ERROR:
+        if _may_pass(error) and _UNKNOWN_FIELD not in said:
             raise UnavailableError(said) from error
         raise RefusedError(said) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise UnavailableError(f"{_title(manifest)}: {error!r}") from error
+
+
+def _may_pass(error: client.exceptions.ApiException) -> bool:
+    status: int | None = error.status
+    return not status or status == _TOO_MANY or status >= _SERVER_ERROR
 
 
 def _is_held(lease: Object, now: dt.datetime) -> bool:

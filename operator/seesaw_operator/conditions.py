@@ -21,6 +21,7 @@ from seesaw_operator.observed import TIME, Observed
 from seesaw_operator.troubles import troubles
 
 Truth = Literal["True", "False", "Unknown"]
+_UP_TO_DATE = "UpToDate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def status_of(spec: Spec, owner: Owner, generation: int, seen: Observed, before:
 
 def is_settled(spec: Spec, seen: Observed) -> bool:
     """Whether all workers that are wanted serve, and are as the latest spec wants them."""
-    return _reconciling(spec, seen).status == "False"
+    return _reconciling(spec, seen).reason == _UP_TO_DATE
 
 
 def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
@@ -84,7 +85,7 @@ def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
     if layouts is None:
         return None if plan is None else LayoutsInForce(prefill=plan.prefill, decode=plan.decode)
     prefill, decode = layouts
-    if spec.reshard == "never":
+    if spec.reshard == "Never":
         prefill = decode
     return LayoutsInForce(prefill=str(prefill), decode=str(decode))
 
@@ -150,7 +151,7 @@ def _available(
 def _ready(spec: Spec, owner: Owner, degraded: Outlook, reconciling: Outlook) -> Outlook:
     """Whether all is as the latest spec says and serves; if not, trouble says why, or what is
     under way."""
-    if reconciling.status == "True":
+    if reconciling.reason != _UP_TO_DATE:
         waits = degraded if degraded.status == "True" else reconciling
         return Outlook(
             type=ConditionType.READY, status="False", reason=waits.reason, message=waits.message
@@ -205,26 +206,31 @@ def _router(owner: Owner, seen: Observed) -> Outlook:
 
 
 def _reconciling(spec: Spec, seen: Observed) -> Outlook:
+    num_routers_wanted = num_routers(spec)
+    is_behind = seen.num_updated < spec.replicas
+    status: Truth = "True"
     if not seen.is_counted or seen.num_workers != spec.replicas:
         reason = "Scaling"
         message = f"{seen.num_workers} of {spec.replicas} worker pods exist."
-    elif seen.num_updated < spec.replicas:
+    elif is_behind and not spec.paused:
         reason = "RollingOut"
         message = (
             f"{seen.num_updated} of {spec.replicas} worker pods match the spec; one at a time goes."
         )
     elif seen.num_serving < spec.replicas:
         reason, message = "Starting", f"{seen.num_serving} of {spec.replicas} worker pods serve."
-    elif not seen.is_router_rolled_out(num_routers(spec)):
+    elif spec.paused and (is_behind or not seen.are_routers_updated(num_routers_wanted)):
+        status, reason = "False", "Paused"
+        message = (
+            f"{seen.num_updated} of {spec.replicas} worker pods match the spec; spec.paused keeps "
+            "the others and the routers as they are."
+        )
+    elif not seen.is_router_rolled_out(num_routers_wanted):
         reason, message = "RollingOut", "The routers are being replaced, one at a time."
     else:
-        return Outlook(
-            type=ConditionType.RECONCILING,
-            status="False",
-            reason="UpToDate",
-            message="All pods match the spec and serve.",
-        )
-    return Outlook(type=ConditionType.RECONCILING, status="True", reason=reason, message=message)
+        status, reason = "False", _UP_TO_DATE
+        message = "All pods match the spec and serve."
+    return Outlook(type=ConditionType.RECONCILING, status=status, reason=reason, message=message)
 
 
 def _degraded(spec: Spec, seen: Observed) -> Outlook:

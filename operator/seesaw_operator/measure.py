@@ -15,6 +15,7 @@ from seesaw_core.messages import WorkerState
 from seesaw_core.policy import Phase
 from seesaw_core.reading import parse, read_message
 from seesaw_operator import pods
+from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.status import Measured, Plan
 from seesaw_operator.names import COMPONENT_LABEL
 from seesaw_operator.objects.worker import COMPONENT as WORKER
@@ -216,7 +217,8 @@ def _urls(pod: Object) -> list[str]:
     if address is None:
         return []
     host = f"[{address}]" if ":" in address else address
-    ports = [p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports", ())]
+    engines = [c for c in pod["spec"]["containers"] if ENGINE.has(c["name"])]
+    ports = [port["containerPort"] for engine in engines for port in engine["ports"]]
     return [f"http://{host}:{port}" for port in ports]
 
 

@@ -52,6 +52,16 @@ class Observed:
         """Whether the StatefulSet's counts are about what was applied last."""
         return self.stateful_set is not None and _is_current(self.stateful_set)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether routers have been made once. A Deployment that is paused before never has any."""
+        return "observedGeneration" in (self.router or {}).get("status", {})
+
+    def are_routers_updated(self, replicas: int) -> bool:
+        """Whether all routers match the spec, whether or not they serve."""
+        found: int = (self.router or {}).get("status", {}).get("updatedReplicas", 0)
+        return found == replicas
+
     def is_router_rolled_out(self, replicas: int) -> bool:
         if self.router is None or not _is_current(self.router):
             return False

@@ -1,10 +1,22 @@
 """From a spec to every object that it needs. Pure: the same spec gives the same objects."""
 
+from dataclasses import replace
+
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Manifest, Owner
 from seesaw_operator.objects.router import router_objects
 from seesaw_operator.objects.worker import worker_objects
 from seesaw_operator.settings import Images, Timing
+
+
+def timing_of(spec: Spec, timing: Timing) -> Timing:
+    """What a resource says itself, before what all have in common."""
+    own = {
+        "drain_s": spec.timing.drain_seconds,
+        "start_s": spec.timing.start_seconds,
+        "progress_s": spec.timing.progress_seconds,
+    }
+    return replace(timing, **{name: value for name, value in own.items() if value is not None})
 
 
 def plan(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:

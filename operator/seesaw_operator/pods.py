@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seesaw_operator.api import owned
 from seesaw_operator.names import COMPONENT_LABEL
 from seesaw_operator.objects.router import COMPONENT as ROUTER
 
@@ -22,18 +23,22 @@ _WAITING = {
 }
 _NEXT = {
     "ImagePullFailed": "Check engine.image (router.image), and that the node may pull it.",
-    "ContainerConfigError": "Check engine.env and the Secrets and ConfigMaps that it names.",
+    "ContainerConfigError": "Check engine.env and podTemplate, and the Secrets and ConfigMaps that "
+    "they name.",
     "Unschedulable": "Free or add devices, or lower accelerator.count, replicas or "
-    "engine.resources; engine.nodeSelector and engine.tolerations say which nodes may be used.",
-    "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas.",
-    "VolumeMissing": "Check model.uri: pvc://CLAIM/PATH names a claim of this namespace, and the "
-    "claim must be bound.",
+    "engine.resources; engine.nodeSelector, engine.tolerations and engine.podTemplate say which "
+    "nodes may be used.",
+    "RouterUnschedulable": "Free processor cores or memory, or lower router.replicas or "
+    "router.resources; router.podTemplate says which nodes may be used.",
+    "VolumeMissing": "Check model.uri and podTemplate: pvc://CLAIM/PATH and volumes name claims of "
+    "this namespace, and a claim must be bound.",
     "ContainerCreating": "Look at the pod's events: kubectl describe pod {pod}",
     "Evicted": "Give the pods what their node ran out of: engine.resources, or more disk.",
     "Failed": "Look at the pod: kubectl describe pod {pod}",
     "OutOfMemory": "Raise engine.resources.memory, or lower kvBuffer.size.",
     "InvalidInput": "Change what the message names.",
     "Crashing": "Look at the log: kubectl logs {pod} --previous",
+    "Added": "Look at {container}, which podTemplate adds: kubectl describe pod {pod}",
 }
 # Which field of the spec a flag is made of, for those that the worker's errors name.
 _FIELDS = {
@@ -135,27 +140,44 @@ def _is_creating(waiting: dict[str, Any]) -> bool:
 
 
 def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
+    name = str(status["name"])
+    is_ours = owned.ENGINE.has(name) or owned.ROUTER.has(name)
+    found = _wrong(status, is_ours=is_ours)
+    if found is None:
+        return None
+    reason, said = found
+    if is_ours:
+        return _trouble(pod, reason, said)
+    return _trouble(pod, reason, f"{name}: {said}", next_step="Added", container=name)
+
+
+def _wrong(status: dict[str, Any], *, is_ours: bool) -> tuple[str, str] | None:
+    """Reason and message of what keeps a container from running."""
     waiting = status.get("state", {}).get("waiting", {})
     reason = _WAITING.get(waiting.get("reason", ""))
     if reason is not None:
-        return _trouble(pod, reason, waiting.get("message", waiting["reason"]))
+        return reason, waiting.get("message", waiting["reason"])
     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get(
         "terminated"
     )
     if ended is None or (ended.get("exitCode") == 0 and ended.get("reason") != "OOMKilled"):
         return None
-    said = ended.get("message", "").strip()
     if ended.get("reason") == "OOMKilled":
-        return _trouble(pod, "OutOfMemory", "a process needed more memory than the pod has")
-    if ended.get("exitCode") == _BAD_INPUT_EXIT:
-        ours = _OUR_ERROR.findall(said)
-        text = ours[-1] if ours else said
-        fields = [f"{flag} is {field}" for flag, field in _FIELDS.items() if flag in text]
-        if "GiB of memory are available" in text:
-            fields.append("what is available is engine.resources.memory")
-        return _trouble(pod, "InvalidInput", " · ".join([text.rstrip("."), *fields]))
-    last = said.splitlines()[-1] if said else f"exit code {ended.get('exitCode')}"
-    return _trouble(pod, "Crashing", last)
+        return "OutOfMemory", "a process needed more memory than the pod has"
+    said = ended.get("message", "").strip()
+    if is_ours and ended.get("exitCode") == _BAD_INPUT_EXIT:
+        return "InvalidInput", _named(said)
+    return "Crashing", said.splitlines()[-1] if said else f"exit code {ended.get('exitCode')}"
+
+
+def _named(said: str) -> str:
+    """What one of our commands refused, with the fields that its flags are made of."""
+    ours = _OUR_ERROR.findall(said)
+    text = ours[-1] if ours else said
+    fields = [f"{flag} is {field}" for flag, field in _FIELDS.items() if flag in text]
+    if "GiB of memory are available" in text:
+        fields.append("what is available is engine.resources.memory")
+    return " · ".join([text.rstrip("."), *fields])
 
 
 def _to_schedule(pod: Pod, message: str) -> str:
@@ -167,10 +189,12 @@ def _to_schedule(pod: Pod, message: str) -> str:
     return "RouterUnschedulable" if is_router else "Unschedulable"
 
 
-def _trouble(pod: Pod, reason: str, message: str, next_step: str | None = None) -> Trouble:
+def _trouble(
+    pod: Pod, reason: str, message: str, next_step: str | None = None, container: str = ""
+) -> Trouble:
     name = pod["metadata"]["name"]
     text = message.strip()[:MESSAGE_LIMIT].rstrip(".")
-    then = _NEXT[next_step or reason].format(pod=name)
+    then = _NEXT[next_step or reason].format(pod=name, container=container)
     return Trouble(reason=reason, message=f"Pod {name}: {text}. {then}")
 
 

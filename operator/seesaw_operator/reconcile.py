@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from seesaw_operator import applying, claims, planning
+from seesaw_core.errors import InputError
+from seesaw_operator import applying, claims, overlays, planning
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
 from seesaw_operator.applying import Applier
@@ -22,7 +23,7 @@ from seesaw_operator.names import COMPONENT_LABEL, Owner
 from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.observed import TIME, Observed, lacking
-from seesaw_operator.plan import plan
+from seesaw_operator.plan import plan, timing_of
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Ref, Store
 
@@ -39,6 +40,8 @@ _LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not w
 _WAITED_S = 5.0
 _CLAIM_AGAIN_S = 60.0
 _MOST_LOOKED_AT = 4
+_MOST_SHOWN = 200  # characters of what was written
+_MOST_TOLD = 8  # mistakes
 
 
 class Calls(applying.Writes, claims.Claiming, Protocol):
@@ -90,13 +93,15 @@ class Reconciler:
         clock = dt.datetime.now(dt.UTC)
         now = clock.strftime(TIME)
         try:
-            spec = Spec.model_validate(resource["spec"])
-        except ValidationError as error:
-            status = rejected("InvalidSpec", _told(error), generation, old, now)
+            spec = _understood(resource["spec"])
+        except InputError as error:
+            status = rejected("InvalidSpec", str(error), generation, old, now)
             await self._tell(resource, old, status)
             return None
         owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
         seen = self._observed(key, owner)
+        if not seen.has_begun:
+            spec = spec.model_copy(update={"paused": False})
         told = self._measurements.plan_of(key)
         applied = planning.applied_workload(
             spec,
@@ -104,8 +109,8 @@ class Reconciler:
             planning.remembered(seen.stateful_set, old),
             is_settled=is_settled(spec, seen),
         )
-        settings = self._settings
-        made = plan(planning.with_workload(spec, applied), owner, settings.images, settings.timing)
+        timing = timing_of(spec, self._settings.timing)
+        made = plan(planning.with_workload(spec, applied), owner, self._settings.images, timing)
         planning.remember(made, applied)
         try:
             await self._applier.make(made, owner)
@@ -118,7 +123,7 @@ class Reconciler:
         )
         if _waits(old, clock):
             seen = dataclasses.replace(seen, warnings=await self._warnings(key, spec, seen, clock))
-        before = Before(status=old, now=now, progress_deadline_s=settings.timing.progress_s)
+        before = Before(status=old, now=now, progress_deadline_s=timing.progress_s)
         status = status_of(spec, owner, generation, seen, before)
         await self._tell(resource, old, status)
         return None if is_settled(spec, seen) else _LOOK_AGAIN_S
@@ -205,7 +210,16 @@ def _old_status(resource: Object) -> Status:
         return Status()
 
 
-def _told(error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"spec.{field}: {first['msg']} (got {first['input']!r}). Correct the field."
+def _understood(written: Any) -> Spec:
+    """A spec as its models read it. Raises: InputError, naming the field."""
+    try:
+        spec = Spec.model_validate(written)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        got = repr(first["input"])[:_MOST_SHOWN]
+        raise InputError(f"spec.{field}: {first['msg']} (got {got}). Correct the field.") from error
+    refused = overlays.refusals(spec)
+    if refused:
+        raise InputError(f"{'; '.join(refused[:_MOST_TOLD])}. Correct the fields.")
+    return spec

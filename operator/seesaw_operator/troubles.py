@@ -9,8 +9,8 @@ from seesaw_operator.observed import Observed
 from seesaw_operator.pods import Trouble
 
 _REFUSED = (
-    "Raise the quota or change the limit range that the message names, or lower replicas, "
-    "accelerator.count, engine.resources or kvBuffer.size."
+    "Change what the message names: a quota or limit range, a service account, or what is in a "
+    "podTemplate; or lower replicas, accelerator.count, engine.resources or kvBuffer.size."
 )
 
 

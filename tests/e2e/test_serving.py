@@ -18,7 +18,7 @@ SPEC: Json = {
     "model": {"uri": "pvc://models/llama", "name": "llama", "maxModelLen": MAX_LEN},
     "accelerator": {"resourceName": "cpu", "count": 2},
     "parallelism": {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}},
-    "reshard": "always",
+    "reshard": "Always",
     "kvBuffer": {"size": "32Mi"},
     "waves": {"maxWait": "1s"},
     "engine": {

@@ -1,39 +1,34 @@
-"""The CustomResourceDefinition, generated from the typed models.
+"""The CustomResourceDefinition, generated from the typed models."""
 
-Kubernetes wants a structural schema: no references, no unions, no titles, and a default at each
-level where one is to be filled in.
-"""
-
-import types
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
-
-from seesaw_operator.api.kinds import INT_OR_STRING
-from seesaw_operator.api.rules import rules_of
+from seesaw_operator.api import owned
+from seesaw_operator.api.rules import Rule
+from seesaw_operator.api.schema import Schema, object_schema, rule_schema
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
 
-GROUP = "seesaw.dev"
+GROUP = owned.GROUP
 VERSION = "v1alpha1"
 KIND = "SeesawDeployment"
 PLURAL = "seesawdeployments"
 SHORT = "ssd"
 
-Schema = dict[str, Any]
-
-_BOUNDS = {
-    "ge": "minimum",
-    "le": "maximum",
-    "min_length": "minLength",
-    "max_length": "maxLength",
-    "pattern": "pattern",
-}
-_MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
-_ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
+_NAMING = (
+    Rule(
+        cel="size(self.metadata.name) <= 40",
+        message="metadata.name must have at most 40 characters: the names of pods and Services are "
+        "made from it",
+    ),
+    Rule(
+        cel="self.metadata.name.matches('^[a-z]')",
+        message="metadata.name must begin with a letter: a Service is named after it",
+    ),
+    Rule(
+        cel="!self.metadata.name.contains('.')",
+        message="metadata.name must not contain dots: a Service is named after it",
+    ),
+)
 
 
 def definition() -> Schema:
@@ -100,117 +95,11 @@ def _root() -> Schema:
         "another on the same devices, behind one OpenAI-compatible endpoint.",
         "required": ["spec"],
         "properties": {
-            "spec": _object(Spec, "What is wanted."),
-            "status": _object(Status, "What is."),
+            "spec": object_schema(Spec, "What is wanted."),
+            "status": object_schema(Status, "What is."),
         },
-        "x-kubernetes-validations": [
-            {
-                "rule": "size(self.metadata.name) <= 40",
-                "message": "metadata.name must have at most 40 characters: the names of pods and "
-                "Services are made from it",
-            },
-            {
-                "rule": "self.metadata.name.matches('^[a-z]')",
-                "message": "metadata.name must begin with a letter: a Service is named after it",
-            },
-            {
-                "rule": "!self.metadata.name.contains('.')",
-                "message": "metadata.name must not contain dots: a Service is named after it",
-            },
-        ],
+        "x-kubernetes-validations": list(map(rule_schema, _NAMING)),
     }
-
-
-def _object(model: type[BaseModel], description: str) -> Schema:
-    schema: Schema = {"type": "object", "description": description}
-    required = [_outside(n, f) for n, f in model.model_fields.items() if f.is_required()]
-    if required:
-        schema["required"] = required
-    schema["properties"] = {
-        _outside(name, field): _field(field) for name, field in model.model_fields.items()
-    }
-    if rules_of(model):
-        schema["x-kubernetes-validations"] = [
-            {"rule": rule.cel, "message": rule.message} for rule in rules_of(model)
-        ]
-    return schema
-
-
-def _outside(name: str, field: FieldInfo) -> str:
-    return field.alias or name
-
-
-def _field(field: FieldInfo) -> Schema:
-    assert field.description, f"{field} has no description"
-    schema = _value(field.annotation, [*field.metadata, field], field.description)
-    default = field.default
-    if default not in (PydanticUndefined, None) and default != ():
-        plain = isinstance(default, BaseModel)
-        schema["default"] = {} if plain else default
-    if isinstance(field.json_schema_extra, dict):
-        schema |= field.json_schema_extra
-    return schema
-
-
-def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema:
-    """The schema of one value of a type that the models use."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        inner, *more = get_args(annotation)
-        return _value(inner, [*metadata, *more], description)
-    if origin in (types.UnionType, Union):
-        (inner,) = (a for a in get_args(annotation) if a is not type(None))
-        return _value(inner, metadata, description)
-    if origin is tuple:
-        items = _value(get_args(annotation)[0], (), "")
-        return {
-            "type": "array",
-            "description": description,
-            "items": {k: v for k, v in items.items() if k != "description" or v},
-            **_bounds(metadata, _ARRAY_BOUNDS),
-        }
-    if origin is Literal:
-        return {"type": "string", "description": description, "enum": list(get_args(annotation))}
-    if origin is dict:
-        values = _value(get_args(annotation)[1], (), "")
-        return {
-            "type": "object",
-            "description": description,
-            "additionalProperties": {k: v for k, v in values.items() if k != "description"},
-            **_bounds(metadata, _MAP_BOUNDS),
-        }
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return _object(annotation, description or (annotation.__doc__ or "").strip())
-    kinds = {bool: "boolean", int: "integer", str: "string"}
-    kind = next(name for base, name in kinds.items() if issubclass(annotation, base))
-    schema: Schema = {"type": kind, "description": description}
-    if kind == "integer":
-        schema["format"] = "int32"
-    if _is_int_or_string(metadata):  # whose pattern is about the string
-        del schema["type"]
-        either = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
-        schema |= either | INT_OR_STRING
-        return schema | {k: v for k, v in _bounds(metadata, _BOUNDS).items() if k == "pattern"}
-    return schema | _bounds(metadata, _BOUNDS)
-
-
-def _is_int_or_string(metadata: Iterable[Any]) -> bool:
-    return any(
-        isinstance(part, FieldInfo) and part.json_schema_extra == INT_OR_STRING for part in metadata
-    )
-
-
-def _bounds(metadata: Iterable[Any], names: dict[str, str]) -> Schema:
-    """Bounds from annotations, which pydantic spreads over small objects."""
-    found: Schema = {}
-    for part in metadata:
-        spread = part.metadata if isinstance(part, FieldInfo) else [part]
-        for bound in spread:
-            for name, keyword in names.items():
-                value = getattr(bound, name, None)
-                if value is not None:
-                    found[keyword] = value
-    return found
 
 
 def document() -> str:

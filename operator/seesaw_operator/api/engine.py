@@ -1,6 +1,6 @@
-"""``spec.engine``: the worker's container."""
+"""``spec.engine``: the workers' pods."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,14 +11,15 @@ from seesaw_operator.api.kinds import (
     DataKey,
     EnvName,
     Image,
-    LabelKey,
     LabelValue,
     ObjectName,
     Quantity,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
-from seesaw_operator.api.rules import Rule, rules
+from seesaw_operator.api.pod_template import EnginePodTemplate
+from seesaw_operator.api.rules import Reason, Rule, rules
+from seesaw_operator.api.toleration import Toleration
 
 
 class KeyRef(ApiModel):
@@ -56,6 +57,8 @@ class EnvSource(ApiModel):
     Rule(
         cel="!(has(self.value) && has(self.valueFrom))",
         message="give value or valueFrom, not both",
+        path=".valueFrom",
+        reason=Reason.FORBIDDEN,
     )
 )
 class EnvVar(ApiModel):
@@ -74,6 +77,7 @@ class EnvVar(ApiModel):
     Rule(
         cel=f"!has(self.cpu) || {cel_quantity('self.cpu')}.isGreaterThan(quantity('0'))",
         message="engine.resources.cpu must be above 0",
+        path=".cpu",
     )
 )
 class Resources(ApiModel):
@@ -87,44 +91,12 @@ class Resources(ApiModel):
     )
 
 
-@rules(
-    Rule(
-        cel="has(self.key) || self.operator == 'Exists'",
-        message="a toleration without key tolerates every taint: its operator must be Exists",
-    ),
-    Rule(
-        cel="!has(self.value) || self.operator == 'Equal'",
-        message="operator Exists takes no value",
-    ),
-    Rule(
-        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-        message="tolerationSeconds goes with effect NoExecute only",
-    ),
-)
-class Toleration(ApiModel):
-    """A taint of nodes that the workers put up with."""
-
-    key: LabelKey | None = Field(
-        default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."
-    )
-    operator: Literal["Equal", "Exists"] = Field(
-        default="Equal", description="'Equal' compares the value, 'Exists' takes any."
-    )
-    value: LabelValue | None = Field(default=None, description="The taint's value.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="The taint's effect. Default: any."
-    )
-    toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
-        default=None, description="How long a NoExecute taint is put up with. Default: for good."
-    )
-
-
 # By flag, the field that sets it.
 _OPERATORS = {
     "--host": "",
     "--port": "",
     "--shm-dir": "",
-    "--drain-timeout-s": "",
+    "--drain-timeout-s": "timing.drainSeconds",
     "--kv-buffer-gib": "kvBuffer.size",
     "--reshard": "reshard",
     "--flush-timeout-s": "waves.maxWait",
@@ -165,17 +137,27 @@ _SHORT = "^-(tp|pp|dp)[0-9].*"  # and these without a space
         message="extraArgs must not set what the operator sets from other fields: the layouts "
         "(parallelism), --kv-buffer-gib (kvBuffer.size), --reshard (reshard), --flush-timeout-s "
         "(waves.maxWait), --served-model-name (model.name), --max-model-len (model.maxModelLen), "
-        "what the planner is told (planning, accelerator), --config, --host, --port, --shm-dir and "
-        "--drain-timeout-s",
+        "what the planner is told (planning, accelerator), --drain-timeout-s "
+        "(timing.drainSeconds), --config, --host, --port and --shm-dir",
+        path=".extraArgs",
+        reason=Reason.FORBIDDEN,
     ),
     Rule(
         cel="!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
         f"key.matches(r'{LABEL_KEY}') && self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
         message="engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4",
+        path=".nodeSelector",
+    ),
+    Rule(
+        cel="!has(self.tolerations) || self.tolerations.size() == 0 || !has(self.podTemplate) || "
+        "!has(self.podTemplate.spec) || !has(self.podTemplate.spec.tolerations)",
+        message="give tolerations in engine.tolerations or in engine.podTemplate.spec, not in both",
+        path=".tolerations",
+        reason=Reason.FORBIDDEN,
     ),
 )
 class Engine(ApiModel):
-    """The worker's container."""
+    """The workers' pods."""
 
     image: Image | None = Field(
         default=None, description="Default: the worker image that the operator was installed with."
@@ -207,4 +189,9 @@ class Engine(ApiModel):
         max_length=64,
         description="Taints of nodes that the workers put up with, such as those that keep other "
         "pods away from GPUs.",
+    )
+    pod_template: EnginePodTemplate | None = Field(
+        default=None,
+        description="What else the pods are to have, in the shape of a core/v1 PodTemplateSpec: "
+        "labels, volumes, sidecars, affinity and so on. Merged as kubectl patch would.",
     )

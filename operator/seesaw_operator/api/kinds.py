@@ -14,6 +14,10 @@ _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 QUANTITY = r"^([1-9][0-9]*|[0-9]+(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P))$"
 CORES = r"^[0-9]+(\.[0-9]{1,3}|m)?$"
+ANY_QUANTITY = (
+    r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)"
+    r"([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?$"
+)
 DURATION = r"^([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)){1,4}$"
 
 LABEL_KEY = rf"^({_SUBDOMAIN}/)?{_QUALIFIED}$"
@@ -26,6 +30,12 @@ def _as_text(value: object) -> object:
     return str(value) if is_number else value
 
 
+def capitalized(value: object) -> object:
+    """A word that was written in lower case."""
+    return value.capitalize() if isinstance(value, str) and value.islower() else value
+
+
+INT64 = {"format": "int64"}
 INT_OR_STRING = {"x-kubernetes-int-or-string": True}
 Quantity = Annotated[
     str,
@@ -37,6 +47,11 @@ Cores = Annotated[
     Field(pattern=CORES, max_length=24, json_schema_extra=INT_OR_STRING),
     BeforeValidator(_as_text),
 ]
+AnyQuantity = Annotated[  # whatever Kubernetes takes
+    str,
+    Field(pattern=ANY_QUANTITY, max_length=32, json_schema_extra=INT_OR_STRING),
+    BeforeValidator(_as_text),
+]
 Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{_SUBDOMAIN}$")]
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
@@ -45,6 +60,10 @@ EnvName = Annotated[
 ]
 LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
+ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{_LABEL}$")]
+MountPath = Annotated[  # from the root, without '.', '..' and ':'
+    str, Field(min_length=1, max_length=1024, pattern=r"^(/(\.{0,2}[^/.:][^/:]*)?)+$")
+]
 Image = Annotated[
     str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$")
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seesaw_operator.api.model import ApiModel
-from seesaw_operator.api.rules import Rule, rules
+from seesaw_operator.api.rules import Reason, Rule, rules
 
 Degree = Annotated[int, Field(ge=1, le=1024)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -27,25 +27,30 @@ class Layout(ApiModel):
     Rule(
         cel="has(self.prefill) == has(self.decode)",
         message="give parallelism.prefill and parallelism.decode together, or neither",
+        reason=Reason.REQUIRED,
     ),
     Rule(
         cel="!has(self.mode) || self.mode != 'Manual' || (has(self.prefill) && has(self.decode))",
         message="parallelism.mode Manual takes parallelism.prefill and parallelism.decode",
+        path=".mode",
     ),
     Rule(
         cel="!has(self.mode) || self.mode != 'Auto' || !(has(self.prefill) || has(self.decode))",
         message="parallelism.mode Auto chooses the layouts: drop parallelism.prefill and "
         "parallelism.decode, or set the mode to Manual",
+        path=".mode",
     ),
     Rule(
         cel="!has(self.prefill) || !has(self.decode) || self.prefill.data == self.decode.data",
         message="prefill.data and decode.data must be equal: data parallelism is never switched",
+        path=".prefill.data",
     ),
     Rule(
         cel="!has(self.prefill) || !has(self.decode) || self.prefill.tensor * "
         "self.prefill.pipeline == self.decode.tensor * self.decode.pipeline",
         message="prefill and decode run on the same devices: prefill.tensor x prefill.pipeline "
         "must equal decode.tensor x decode.pipeline",
+        path=".prefill",
     ),
 )
 class Parallelism(ApiModel):

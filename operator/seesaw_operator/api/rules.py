@@ -1,21 +1,49 @@
 """CEL rules on the typed models, which the CRD carries into the apiserver."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from enum import StrEnum
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
+Kind = Literal["boolean", "integer", "object", "objects", "string", "strings"]
 _M = TypeVar("_M", bound=type[BaseModel])
 _RULES: dict[type[BaseModel], tuple["Rule", ...]] = {}
+_FOREIGN: dict[type[BaseModel], Mapping[str, "Foreign"]] = {}
+
+
+class Reason(StrEnum):
+    """What kind of mistake breaks a rule, for programs."""
+
+    INVALID = "FieldValueInvalid"
+    FORBIDDEN = "FieldValueForbidden"
+    REQUIRED = "FieldValueRequired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule across fields: a CEL expression that must be true, and what a user reads if not."""
+    """One rule across fields: a CEL expression that must be true, and what a user reads if not.
+
+    path: the field to correct, below the model, such as ``.prefill.data``; empty for the model.
+    """
 
     cel: str
     message: str
+    path: str = ""
+    reason: Reason = Reason.INVALID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """A field of Kubernetes' own that a model does not read.
+
+    kind: what it holds; ``objects`` and ``strings`` are lists.
+    refusal: why it cannot be set at all; None where only other rules are about it.
+    """
+
+    kind: Kind
+    refusal: str | None = None
 
 
 def rules(*added: Rule) -> Callable[[_M], _M]:
@@ -30,3 +58,17 @@ def rules(*added: Rule) -> Callable[[_M], _M]:
 
 def rules_of(model: type[BaseModel]) -> tuple[Rule, ...]:
     return _RULES.get(model, ())
+
+
+def foreign(fields: Mapping[str, Foreign]) -> Callable[[_M], _M]:
+    """Put fields that are only there for rules on a model and those made of it."""
+
+    def add(model: _M) -> _M:
+        _FOREIGN[model] = fields
+        return model
+
+    return add
+
+
+def foreign_of(model: type[BaseModel]) -> Mapping[str, Foreign]:
+    return next((_FOREIGN[each] for each in model.__mro__ if each in _FOREIGN), {})

@@ -4,29 +4,35 @@ Every rule that a user can break is a bound on a field or a CEL rule on a model,
 apiserver refuses it at once, naming the field.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
 from seesaw_operator.api.kinds import (
     DeviceResource,
     Duration,
-    Image,
     ModelUri,
     Quantity,
     ServedName,
+    capitalized,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.parallelism import Degree, Parallelism, Planning
+from seesaw_operator.api.router import Router
 from seesaw_operator.api.rules import Rule, rules
+
+_Reshard = Literal["Auto", "Always", "Never"]
+# Or in lower case, as it was spelled at first.
+Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
 
 
 @rules(
     Rule(
         cel="!self.uri.split('/').exists(part, part == '.' || part == '..')",
         message="model.uri must name its folder without '.' and '..'",
+        path=".uri",
     )
 )
 class Model(ApiModel):
@@ -57,6 +63,7 @@ class Model(ApiModel):
         "self.resourceName.startsWith('requests.'))",
         message="accelerator.resourceName must be 'cpu' or what a device plugin offers, such as "
         "nvidia.com/gpu",
+        path=".resourceName",
     )
 )
 class Accelerator(ApiModel):
@@ -84,6 +91,7 @@ class Accelerator(ApiModel):
     Rule(
         cel=f"!has(self.size) || {cel_quantity('self.size')}.compareTo(quantity('1Mi')) >= 0",
         message="kvBuffer.size must be at least 1Mi",
+        path=".size",
     )
 )
 class KVBuffer(ApiModel):
@@ -101,6 +109,7 @@ class KVBuffer(ApiModel):
         cel="!has(self.maxWait) || (duration(self.maxWait) > duration('0s') && "
         "duration(self.maxWait) <= duration('24h'))",
         message="waves.maxWait must be above 0 and at most 24h",
+        path=".maxWait",
     )
 )
 class Waves(ApiModel):
@@ -113,14 +122,23 @@ class Waves(ApiModel):
     )
 
 
-class Router(ApiModel):
-    """The HTTP endpoint in front of the workers."""
+class Timing(ApiModel):
+    """How patient the pods of this resource are, where the operator's own timing does not suit."""
 
-    replicas: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1, description="How many routers. Two or more survive the loss of one."
+    drain_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+        default=None,
+        description="How long a pod that is to go may finish what it has begun. Its grace period "
+        "follows from it. Default: the operator's, 600 unless it was installed otherwise.",
     )
-    image: Image | None = Field(
-        default=None, description="Default: the router image that the operator was installed with."
+    start_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+        default=None,
+        description="How long a worker may take until it answers at all; loading and downloading "
+        "come after that. Default: the operator's, likewise 600.",
+    )
+    progress_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+        default=None,
+        description="How long nothing may move while something is to be done, before the resource "
+        "is Stalled. Default: the operator's, likewise 1800.",
     )
 
 
@@ -132,6 +150,7 @@ class Router(ApiModel):
         "self.accelerator.count",
         message="parallelism must use all devices: tensor x pipeline x data must equal "
         "accelerator.count",
+        path=".parallelism",
     ),
     Rule(
         cel="!has(self.engine.resources.memory) || "
@@ -139,6 +158,7 @@ class Router(ApiModel):
         f"{cel_quantity('self.engine.resources.memory')}"
         f".isGreaterThan({cel_quantity('self.kvBuffer.size')})",
         message="engine.resources.memory must be larger than kvBuffer.size, which is part of it",
+        path=".engine.resources.memory",
     ),
 )
 class Spec(ApiModel):
@@ -156,15 +176,22 @@ class Spec(ApiModel):
     planning: Planning = Field(
         default=Planning(), description="For the planner, where it chooses the layouts."
     )
-    reshard: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="When to prefill under the prefill layout: 'auto' where measurements say "
-        "that two transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' "
-        "not at all, which is plain vLLM in the decode layout.",
+    reshard: Reshard = Field(
+        default="Auto",
+        description="When to prefill under the prefill layout: 'Auto' where measurements say "
+        "that two transitions pay, 'Always' whenever the KV buffer can carry a prompt, 'Never' "
+        "not at all, which is plain vLLM in the decode layout. Lower case is read, too.",
+        json_schema_extra={"enum": [*get_args(_Reshard), *map(str.lower, get_args(_Reshard))]},
     )
     kv_buffer: KVBuffer = Field(
         default=KVBuffer(), description="Memory for KV between prefill and decode."
     )
     waves: Waves = Field(default=Waves(), description="How prompts gather into prefill waves.")
-    engine: Engine = Field(default=Engine(), description="The worker's container.")
+    engine: Engine = Field(default=Engine(), description="The workers' pods.")
     router: Router = Field(default=Router(), description="The endpoint in front of the workers.")
+    timing: Timing = Field(default=Timing(), description="How patient the pods are.")
+    paused: bool = Field(
+        default=False,
+        description="Keep all pods as they are, whatever changes; their number may still change. "
+        "For several changes in one rollout, or for one at a time of your choosing.",
+    )

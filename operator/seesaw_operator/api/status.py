@@ -1,11 +1,14 @@
 """``SeesawDeployment.status`` as users and other controllers read it."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from seesaw_operator.api.kinds import INT64
 from seesaw_operator.api.model import ApiModel
+
+Generation = Annotated[int, Field(json_schema_extra=INT64)]
 
 
 class ConditionType(StrEnum):
@@ -30,7 +33,9 @@ class Condition(ApiModel):
 
     type: ConditionType = Field(description="What it is about.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
-    observed_generation: int = Field(description="The generation of the spec that was looked at.")
+    observed_generation: Generation = Field(
+        description="The generation of the spec that was looked at."
+    )
     last_transition_time: str = Field(
         description="When 'status' last changed.",
         json_schema_extra={"format": "date-time"},
@@ -125,7 +130,7 @@ class Plan(ApiModel):
 class Status(ApiModel):
     """What is."""
 
-    observed_generation: int | None = Field(
+    observed_generation: Generation | None = Field(
         default=None, description="The generation of the spec that this status is about."
     )
     managed_by: str | None = Field(

@@ -1,9 +1,11 @@
 """The routers: a Deployment behind the Service that clients call, and the rights they need."""
 
+from seesaw_operator.api.owned import ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import ROUTER_PORT, SERVICE_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
-from seesaw_operator.quantities import seconds
+from seesaw_operator.objects.merging import with_template
+from seesaw_operator.quantities import cores, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
 COMPONENT = "router"
@@ -13,6 +15,7 @@ _MOST_UNSERVED_S = 600  # a lone worker that is replaced loads for minutes; its 
 
 def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:
     """Everything that the routers need, in the order in which to create it."""
+    deployment = _deployment(spec, owner, images, timing)
     return [
         {
             "apiVersion": "v1",
@@ -42,19 +45,14 @@ def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
                 "name": owner.router,
             },
             "subjects": [
-                {"kind": "ServiceAccount", "name": owner.router, "namespace": owner.namespace}
+                {
+                    "kind": "ServiceAccount",
+                    "name": deployment["spec"]["template"]["spec"]["serviceAccountName"],
+                    "namespace": owner.namespace,
+                }
             ],
         },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": owner.metadata(owner.name, COMPONENT),
-            "spec": {
-                "type": "ClusterIP",
-                "selector": owner.selector(COMPONENT),
-                "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http"}],
-            },
-        },
+        _service(spec, owner),
         {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
@@ -65,8 +63,43 @@ def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
             },
         },
-        _deployment(spec, owner, images, timing),
+        deployment,
     ]
+
+
+def _service(spec: Spec, owner: Owner) -> Manifest:
+    """What clients call."""
+    wanted = spec.router.service
+    metadata = owner.metadata(owner.name, COMPONENT)
+    metadata["labels"] |= wanted.labels or {}
+    if wanted.annotations:
+        metadata["annotations"] = wanted.annotations
+    networks = wanted.load_balancer_source_ranges
+    port: Manifest = {"name": "http", "port": SERVICE_PORT, "targetPort": "http"}
+    if wanted.node_port is not None:
+        port["nodePort"] = wanted.node_port
+    more = {
+        "loadBalancerClass": wanted.load_balancer_class,
+        "loadBalancerSourceRanges": networks and list(networks),
+        "externalTrafficPolicy": wanted.external_traffic_policy,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"type": wanted.type, "selector": owner.selector(COMPONENT), "ports": [port]}
+        | {field: value for field, value in more.items() if value is not None},
+    }
+
+
+def _resources(spec: Spec) -> Manifest:
+    wanted = spec.router.resources
+    requests, limits = {"cpu": "250m", "memory": "256Mi"}, {"memory": "1Gi"}
+    if wanted.cpu is not None:
+        requests["cpu"] = cores(num_millicores(wanted.cpu))
+    if wanted.memory is not None:
+        requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory))
+    return {"requests": requests, "limits": limits}
 
 
 def num_routers(spec: Spec) -> int:
@@ -75,7 +108,7 @@ def num_routers(spec: Spec) -> int:
 
 
 def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
-    """The command line of a router."""
+    """The command line of a router. What the user adds comes last, and so wins."""
     return [
         "router",
         f"--service={owner.namespace}/{owner.worker}",
@@ -84,6 +117,7 @@ def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
         f"--max-wait-s={seconds(spec.waves.max_wait):g}",
         f"--drain-timeout-s={timing.drain_s}",
         f"--max-unserved-s={_MOST_UNSERVED_S}",
+        *spec.router.extra_args,
     ]
 
 
@@ -94,16 +128,21 @@ def _deployment(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Man
         "metadata": owner.metadata(owner.router, COMPONENT),
         "spec": {
             "replicas": num_routers(spec),
+            **({"paused": True} if spec.paused else {}),
             "revisionHistoryLimit": 3,
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
             },
             "selector": {"matchLabels": owner.selector(COMPONENT)},
-            "template": {
-                "metadata": {"labels": owner.labels(COMPONENT)},
-                "spec": _pod(spec, owner, images, timing),
-            },
+            "template": with_template(
+                {
+                    "metadata": {"labels": owner.labels(COMPONENT)},
+                    "spec": _pod(spec, owner, images, timing),
+                },
+                spec.router.pod_template,
+                ROUTER,
+            ),
         },
     }
 
@@ -130,10 +169,7 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
                 "imagePullPolicy": images.pull_policy,
                 "args": arguments(spec, owner, timing),
                 "ports": [{"name": "http", "containerPort": ROUTER_PORT}],
-                "resources": {
-                    "requests": {"cpu": "250m", "memory": "256Mi"},
-                    "limits": {"memory": "1Gi"},
-                },
+                "resources": _resources(spec),
                 "securityContext": pods.container_security(),
                 # Ready without a worker, too: requests wait in its queue meanwhile.
                 "readinessProbe": pods.http_probe(

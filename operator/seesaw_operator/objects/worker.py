@@ -6,10 +6,12 @@ parallelism has as many engine containers, each on its own part of the devices.
 """
 
 from seesaw_core.units import GIB
+from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import layouts_of, num_engines
 from seesaw_operator.names import WORKER_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
+from seesaw_operator.objects.merging import with_template
 from seesaw_operator.quantities import cores, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
@@ -43,7 +45,7 @@ def arguments(spec: Spec, owner: Owner, index: int, timing: Timing) -> list[str]
         "--host": "0.0.0.0",
         "--port": WORKER_PORT + index,
         **_parallelism(spec),
-        "--reshard": spec.reshard,
+        "--reshard": spec.reshard.lower(),
         "--kv-buffer-gib": f"{size_gib:.6g}",
         "--flush-timeout-s": f"{seconds(spec.waves.max_wait):g}",
         "--drain-timeout-s": timing.drain_s,
@@ -136,13 +138,21 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
             "replicas": spec.replicas,
             "serviceName": owner.worker,
             "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                # Pods below the partition stay as they are, and are made so again if they go.
+                "rollingUpdate": {"partition": spec.replicas if spec.paused else 0},
+            },
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": owner.selector(COMPONENT)},
-            "template": {
-                "metadata": {"labels": owner.labels(COMPONENT)},
-                "spec": _pod(spec, owner, images, timing),
-            },
+            "template": with_template(
+                {
+                    "metadata": {"labels": owner.labels(COMPONENT)},
+                    "spec": _pod(spec, owner, images, timing),
+                },
+                spec.engine.pod_template,
+                ENGINE,
+            ),
         },
     }
 

@@ -3,15 +3,15 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
 from control_plane.apiserver import ApiServer, Json
 from control_plane.resources import path
+from seesaw_operator.api import owned
 from seesaw_operator.api.crd import definition
-from seesaw_operator.api.rules import rules_of
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
 from seesaw_operator.plan import plan as objects_of
@@ -27,6 +27,23 @@ EXAMPLES: dict[str, Json] = {
 SPEC: Json = {"model": {"uri": "org/model"}}
 PAIR = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
 TWO: Json = {"accelerator": {"count": 2}}
+OF_KIND: Json = {
+    "boolean": True,
+    "integer": 1,
+    "object": {},
+    "objects": [{"name": "x"}],
+    "string": "x",
+}
+
+
+def added(container: str, component: str = "engine", **more: Any) -> Json:
+    """A resource whose pods get that much more in one of their containers."""
+    return of_pod("containers", [{"name": container} | more], component)
+
+
+def of_pod(field: str, value: Any, component: str = "engine") -> Json:
+    return {component: {"podTemplate": {"spec": {field: value}}}}
+
 
 # A resource that breaks each rule, by the rule's own message.
 BREAKING: dict[str, tuple[str, Json]] = {
@@ -99,6 +116,95 @@ BREAKING: dict[str, tuple[str, Json]] = {
         "llama",
         {"engine": {"tolerations": [{"key": "gpu", "tolerationSeconds": 5}]}},
     ),
+    "give tolerations in engine.tolerations or in engine.podTemplate.spec": (
+        "llama",
+        {
+            "engine": {
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "podTemplate": {"spec": {"tolerations": [{"key": "x", "operator": "Exists"}]}},
+            }
+        },
+    ),
+    **{
+        f"podTemplate.spec.{field} cannot be set": ("llama", of_pod(field, OF_KIND[each.kind]))
+        for field, each in owned.OF_POD.items()
+    },
+    **{
+        f"{where}.{part}: {begin}": ("llama", {"router": above({part: {key: "x"}})})
+        for where, above in (
+            ("podTemplate.metadata", lambda found: {"podTemplate": {"metadata": found}}),
+            ("router.service", lambda found: {"service": found}),
+        )
+        for part in ("labels", "annotations")
+        for begin, key in (
+            ("a key looks like", "a b"),
+            ("app.kubernetes.io/component, ", "app.kubernetes.io/component"),
+        )
+    },
+    **{
+        f"podTemplate.spec.containers: the container {name} {begin}": (
+            "llama",
+            added(name, component, **more),
+        )
+        for component, name in (("engine", "engine"), ("router", "router"))
+        for begin, more in (
+            ("takes only", {"image": "x:1"}),
+            ("takes its cpu", {"resources": {"limits": {"memory": 1}}}),
+        )
+    },
+    "podTemplate.spec.containers: the container engine takes HOME": (
+        "llama",
+        added("engine", env=[{"name": "HOME", "value": "/"}]),
+    ),
+    "podTemplate.spec.containers: the container engine has volumes of ours at": (
+        "llama",
+        added("engine", volumeMounts=[{"name": "x", "mountPath": "/dev//shm/"}]),
+    ),
+    "podTemplate.spec.containers: a container that is not named engine": ("llama", added("engin")),
+    "podTemplate.spec.containers: a container that is not named router": (
+        "llama",
+        added("engine", "router"),
+    ),
+    "podTemplate.spec.containers: such a name as engine-0": (
+        "llama",
+        added("engine-3", image="x:1"),
+    ),
+    **{
+        f"podTemplate.spec.initContainers: {name} is the name": (
+            "llama",
+            of_pod("initContainers", [{"name": name, "image": "x:1"}], name),
+        )
+        for name in ("engine", "router")
+    },
+    "podTemplate.spec.volumes: shm, scratch and model are": (
+        "llama",
+        of_pod("volumes", [{"name": "scratch", "emptyDir": {}}]),
+    ),
+    **{
+        f"router.service.{field} goes with": (
+            "llama",
+            {"router": {"service": {"type": kind, field: value}}},
+        )
+        for field, kind, value in (
+            ("loadBalancerClass", "NodePort", "example.com/nlb"),
+            ("loadBalancerSourceRanges", "ClusterIP", ["10.0.0.0/8"]),
+            ("externalTrafficPolicy", "ClusterIP", "Local"),
+            ("nodePort", "ClusterIP", 30080),
+        )
+    },
+    "router.resources.cpu must be above 0": ("llama", {"router": {"resources": {"cpu": 0}}}),
+    "router.resources.memory must be at least": (
+        "llama",
+        {"router": {"resources": {"memory": "63Mi"}}},
+    ),
+    "router.extraArgs must not set": (
+        "llama",
+        {"router": {"extraArgs": ["--max-queued=9", "--drain-timeout-s=1"]}},
+    ),
+    "podTemplate.spec.automountServiceAccountToken must not be false": (
+        "llama",
+        of_pod("automountServiceAccountToken", False, "router"),
+    ),
     "metadata.name must have at most 40 characters": ("x" * 41, {}),
     "metadata.name must not contain dots": ("a.b", {}),
 }
@@ -131,13 +237,19 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ),
     ({"engine": {"nodeSelector": {"a": "b c"}}}, ["spec.engine.nodeSelector"]),
     ({"engine": {"tolerations": [{"key": "a b"}]}}, ["tolerations[0].key"]),
-    ({"reshard": "sometimes"}, ["spec.reshard", '"auto", "always", "never"']),
+    ({"reshard": "sometimes"}, ["spec.reshard", '"Auto", "Always", "Never"']),
     ({"waves": {"maxWait": "soon"}}, ["spec.waves.maxWait", "soon"]),
     ({"parallelism": {"prefill": {"tensor": "two"}, "decode": {}}}, ["prefill.tensor", "integer"]),
     ({"parallelism": {"mode": "Sometimes"}}, ["spec.parallelism.mode", '"Auto", "Manual"']),
     ({"planning": {"approval": "Never"}}, ["planning.approval", '"Manual", "Automatic"']),
     ({"planning": {"promptTokens": 0}}, ["spec.planning.promptTokens"]),
     ({"accelerator": {"product": "-"}}, ["spec.accelerator.product"]),
+    ({"router": {"service": {"type": "ExternalName"}}}, ["router.service.type", '"ClusterIP"']),
+    (
+        {"router": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["all"]}}},
+        ["router.service.loadBalancerSourceRanges[0]"],
+    ),
+    ({"timing": {"drainSeconds": 0}}, ["spec.timing.drainSeconds"]),
     ({"modle": {"uri": "org/x"}}, ["modle"]),
 ]
 
@@ -153,21 +265,21 @@ async def try_to_create(server: ApiServer, spec: Json, name: str = "llama") -> J
     return await server.create(f"{where}?dryRun=All&fieldValidation=Strict", body)
 
 
-def all_rules() -> Iterator[str]:
-    def below(model: Any) -> Iterator[str]:
-        yield from (rule.message for rule in rules_of(model))
-        for field in model.model_fields.values():
-            for part in (field.annotation, *get_args(field.annotation)):
-                if hasattr(part, "model_fields"):
-                    yield from below(part)
+def all_rules() -> dict[str, Json]:
+    """The rules by their messages, wherever they are in the schema."""
 
-    yield from below(Spec)
+    def below(value: Any) -> Iterator[Json]:
+        if isinstance(value, dict):
+            yield from value.get("x-kubernetes-validations", ())
+            for part in value.values():
+                yield from below(part)
+
     schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    yield from (rule["message"] for rule in schema["x-kubernetes-validations"])
+    return {rule["message"]: rule for rule in below(schema)}
 
 
 def test_every_rule_is_broken_below() -> None:
-    rules = set(all_rules())
+    rules = all_rules()
     assert len(rules) == len(BREAKING)
     for message in rules:
         assert any(message.startswith(begin) for begin in BREAKING), message
@@ -178,10 +290,13 @@ async def test_a_resource_that_breaks_a_rule_is_refused_in_its_words(
     begin: str, apiserver: ApiServer
 ) -> None:
     name, more = BREAKING[begin]
-    (message,) = [m for m in all_rules() if m.startswith(begin)]
+    (message,) = (m for m in all_rules() if m.startswith(begin))
     answer = await try_to_create(apiserver, SPEC | copy.deepcopy(more), name)
     assert answer["kind"] == "Status", answer
     assert message in answer["message"]
+    causes = [c for c in answer["details"]["causes"] if message in c["message"]]
+    assert {cause["reason"] for cause in causes} == {all_rules()[message]["reason"]}
+    assert all(cause["field"] for cause in causes)
 
 
 @pytest.mark.parametrize(("more", "says"), OUT_OF_BOUNDS)
@@ -227,6 +342,11 @@ async def test_one_mistake_is_told_once(apiserver: ApiServer) -> None:
         {"engine": {"resources": {"cpu": "0.5", "memory": 17179869184}}},
         {"kvBuffer": {"size": "0.5Gi"}},
         {"kvBuffer": {"size": "2Pi"}},
+        {"reshard": "Never"},
+        {"timing": {"drainSeconds": 30, "startSeconds": 60, "progressSeconds": 90}},
+        {"router": {"resources": {"cpu": 2, "memory": "1.5Gi"}, "extraArgs": ["--max-queued=9"]}},
+        {"router": {"service": {"type": "NodePort", "nodePort": 30080}}},
+        {"reshard": "never"},
         {"waves": {"maxWait": "1h"}},
         {"waves": {"maxWait": "1m30s"}},
         {"model": {"uri": "hf://org/model"}},
@@ -262,7 +382,11 @@ async def test_what_is_in_order_is_taken(uri: str, apiserver: ApiServer) -> None
     answer = await try_to_create(apiserver, spec)
     assert answer["kind"] == "SeesawDeployment", answer
     assert answer["spec"]["kvBuffer"] == {"size": "4Gi"}  # defaults are filled in
-    assert answer["spec"]["router"] == {"replicas": 1}
+    assert answer["spec"]["router"] == {
+        "replicas": 1,
+        "resources": {},
+        "service": {"type": "ClusterIP"},
+    }
 
 
 @pytest.mark.parametrize(

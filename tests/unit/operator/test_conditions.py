@@ -8,7 +8,7 @@ import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Before, rejected, status_of
+from seesaw_operator.conditions import Before, is_settled, rejected, status_of
 from seesaw_operator.names import Owner
 from seesaw_operator.observed import Observed, lacking
 
@@ -24,10 +24,13 @@ def ready(name: str) -> dict[str, Any]:
     return pod(name, conditions=[{"type": "Ready", "status": "True"}])
 
 
-def crashed(name: str, code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+def crashed(
+    name: str, code: int, message: str = "", reason: str = "Error", container: str = "engine-0"
+) -> dict[str, Any]:
     ended = {"exitCode": code, "message": message, "reason": reason}
     waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
-    return pod(name, containerStatuses=[{"state": waiting, "lastState": {"terminated": ended}}])
+    status = {"name": container, "state": waiting, "lastState": {"terminated": ended}}
+    return pod(name, containerStatuses=[status])
 
 
 def stateful_set(replicas: int = 2, updated: int = 2) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def test_it_is_available_as_long_as_one_worker_and_one_router_serve() -> None:
 def test_it_is_not_ready_before_every_pod_is_as_the_latest_spec_says() -> None:
     broken = {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}
     rolling = dataclasses.replace(
-        observed(ready("a"), pod("b", containerStatuses=[{"state": broken}])),
+        observed(ready("a"), pod("b", containerStatuses=[{"name": "engine-0", "state": broken}])),
         stateful_set=stateful_set(updated=1),
     )
     found = conditions(rolling)
@@ -144,11 +147,20 @@ def test_an_evicted_pod_says_what_its_node_ran_out_of() -> None:
     assert conditions(replaced)["Degraded"].status == "False"
 
 
+@pytest.mark.parametrize(("reshard", "prefill"), [("Never", "T2"), ("never", "T2"), ("Auto", "P2")])
+def test_a_worker_that_never_reshards_has_one_layout(reshard: str, prefill: str) -> None:
+    pair = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
+    spec = Spec.model_validate({"model": {"uri": "m"}, "parallelism": pair, "reshard": reshard})
+    layouts = told(observed(ready("a")), spec).layouts
+    assert layouts is not None
+    assert (layouts.prefill, layouts.decode) == (prefill, "T2")
+
+
 @pytest.mark.parametrize(("age_s", "is_looked_at"), [(10, False), (40, True)])
 def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
     age_s: int, is_looked_at: bool
 ) -> None:
-    creating = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+    creating = [{"name": "engine-0", "state": {"waiting": {"reason": "ContainerCreating"}}}]
     began = "2026-01-01T00:00:00Z"
     seen = observed(pod("a", startTime=began, containerStatuses=creating), ready("b"))
     now = dt.datetime(2026, 1, 1, 0, 0, age_s, tzinfo=dt.UTC)
@@ -184,12 +196,29 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
             pod(
                 "a",
                 containerStatuses=[
-                    {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}
+                    {
+                        "name": "engine-0",
+                        "state": {
+                            "waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}
+                        },
+                    }
                 ],
             ),
             "ImagePullFailed",
             ["no such tag", "engine.image"],
             id="an image that cannot be pulled",
+        ),
+        pytest.param(
+            crashed("a", 2, "seesaw worker: not ours\nbad flag", container="proxy"),
+            "Crashing",
+            ["proxy: bad flag", "podTemplate"],
+            id="a container that the user adds",
+        ),
+        pytest.param(
+            crashed("a", 137, reason="OOMKilled", container="proxy"),
+            "OutOfMemory",
+            ["proxy: ", "podTemplate"],
+            id="a container that the user adds and that needs more memory",
         ),
         pytest.param(
             crashed("a", 2, "INFO x\nseesaw worker: org/m: no such model; check the path\n"),
@@ -228,7 +257,7 @@ def test_trouble_has_a_reason_a_message_and_a_next_step(
 
 
 def test_a_loading_worker_is_no_trouble() -> None:
-    loading = pod("a", containerStatuses=[{"state": {"running": {}}}])
+    loading = pod("a", containerStatuses=[{"name": "engine-0", "state": {"running": {}}}])
     found = conditions(observed(loading, routers=()))
     assert found["Degraded"].status == "False"
     assert found["Available"].reason == "NotAllServe"
@@ -298,3 +327,34 @@ def test_it_progresses_until_every_worker_serves() -> None:
     found = conditions(observed(ready("a"), pod("b")))
     assert (found["Reconciling"].status, found["Reconciling"].reason) == ("True", "Starting")
     assert found["Reconciling"].message == "1 of 2 worker pods serve."
+
+
+PAUSED = SPEC.model_copy(update={"paused": True})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"stateful_set": stateful_set(updated=1)}, {"router": deployment(updated=0)}],
+    ids=["workers", "routers"],
+)
+def test_what_a_pause_keeps_back_is_neither_ready_nor_under_way_nor_stalled(
+    changed: dict[str, Any],
+) -> None:
+    seen = dataclasses.replace(observed(ready("a"), ready("b")), **changed)
+    first = told(seen, PAUSED)
+    late = told(seen, PAUSED, old=first, now="2026-01-02T00:00:00Z")
+    for kind in ("Ready", "Reconciling", "Stalled"):
+        assert truth(late, kind) == "False"
+    found = {c.type.value: c for c in late.conditions}
+    assert found["Ready"].reason == found["Reconciling"].reason == "Paused"
+    assert "spec.paused" in found["Ready"].message
+    assert not is_settled(PAUSED, seen), "no plan is made from what is not there yet"
+
+
+def test_a_pause_with_nothing_to_do_is_no_news_and_hides_no_trouble() -> None:
+    seen = observed(ready("a"), ready("b"))
+    assert conditions(seen, PAUSED) == conditions(seen)
+    sick = observed(ready("a"), crashed("b", 1, "boom"))
+    behind = dataclasses.replace(sick, stateful_set=stateful_set(updated=1))
+    found = conditions(behind, PAUSED)
+    assert (found["Ready"].reason, found["Reconciling"].reason) == ("Crashing", "Starting")

@@ -14,8 +14,9 @@ def walk(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str
     yield path, schema
     for name, below in schema.get("properties", {}).items():
         yield from walk(below, f"{path}.{name}")
-    if "items" in schema:
-        yield from walk(schema["items"], f"{path}[]")
+    for part in ("items", "additionalProperties"):
+        if part in schema:
+            yield from walk(schema[part], f"{path}[]")
 
 
 def is_int_or_string(schema: dict[str, Any]) -> bool:
@@ -37,19 +38,39 @@ def test_the_schema_is_structural() -> None:
         assert wrong == ({"anyOf"} if is_int_or_string(schema) else set()), path
 
 
-def test_strings_and_lists_are_bounded_so_that_rules_stay_cheap() -> None:
+def test_strings_lists_and_maps_are_bounded_so_that_rules_stay_cheap() -> None:
     for path, schema in walk(SCHEMA["properties"]["spec"]):
-        if is_int_or_string(schema):
-            continue
-        if schema["type"] == "object" and "additionalProperties" in schema:
+        if schema.get("type") == "object" and "additionalProperties" in schema:
             assert "maxProperties" in schema, path
-            assert "maxLength" in schema["additionalProperties"], path
-        if schema["type"] == "integer":
+        if schema.get("type") == "integer":
             assert {"minimum", "maximum"} <= schema.keys(), path
-        if schema["type"] == "string" and "enum" not in schema:
+        if schema.get("type", "string") == "string" and "enum" not in schema:
             assert "maxLength" in schema, path
-        if schema["type"] == "array":
+        if schema.get("type") == "array":
             assert "maxItems" in schema, path
+
+
+def test_lists_say_how_they_are_merged() -> None:
+    for path, schema in walk(SCHEMA):
+        if schema.get("type") == "array":
+            kind = schema["x-kubernetes-list-type"]
+            assert kind in ("atomic", "map", "set"), path
+            keys = schema.get("x-kubernetes-list-map-keys", ())
+            assert bool(keys) == (kind == "map"), path
+            assert set(keys) <= set(schema["items"].get("required", ())), path
+
+
+def test_a_rule_names_the_field_and_the_kind_of_mistake() -> None:
+    for path, schema in walk(SCHEMA["properties"]["spec"]):
+        for rule in schema.get("x-kubernetes-validations", ()):
+            assert rule["reason"].startswith("FieldValue"), rule
+            about = (path.rsplit(".", 1)[-1], *schema.get("properties", ()))
+            assert "fieldPath" in rule or any(each in rule["message"] for each in about), rule
+
+
+def test_generations_are_as_large_as_those_of_kubernetes() -> None:
+    found = [s for path, s in walk(SCHEMA) if path.endswith(".observedGeneration")]
+    assert [schema["format"] for schema in found] == ["int64", "int64"]
 
 
 def test_only_the_model_must_be_given() -> None:

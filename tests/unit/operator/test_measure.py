@@ -24,7 +24,7 @@ def pod(name: str, server: TestServer, **status: Any) -> dict[str, Any]:
     return {
         "kind": "Pod",
         "metadata": {"name": name, "namespace": "team", "labels": labels},
-        "spec": {"containers": [{"ports": [{"containerPort": server.port}]}]},
+        "spec": {"containers": [{"name": "engine-0", "ports": [{"containerPort": server.port}]}]},
         "status": {"podIP": "127.0.0.1", "conditions": ready} | status,
     }
 
@@ -81,6 +81,24 @@ ODD: dict[str, tuple[dict[str, Any] | str, str]] = {
     "no number of tokens": ({}, "vllm:generation_tokens_total NaN\n"),
     "infinite tokens": ({}, "vllm:generation_tokens_total +Inf\n"),
 }
+
+
+async def test_a_container_that_a_user_adds_is_not_asked() -> None:
+    store = Store()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    ours, added = Engine("m", 0.0), Engine("m", 0.0)
+    ours.running, added.running = 2, 40
+    server, other = (TestServer(application(engine)) for engine in (ours, added))
+    async with aiohttp.ClientSession() as http, server, other:
+        worker = pod("w-0", server)
+        port = {"containerPort": other.port}
+        worker["spec"]["containers"].append({"name": "added", "ports": [port]})
+        store.put_child(worker)
+        meter = Meter(store, http, on_change=lambda _: None)
+        await meter.measure_all()
+    measured = meter.of(KEY)
+    assert measured is not None
+    assert measured.running_requests == 2
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -6,9 +6,10 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
+from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.plan import plan
+from seesaw_operator.plan import plan, timing_of
 from seesaw_operator.settings import Images, Timing
 
 OWNER = Owner(name="llama", namespace="team", uid="1234")
@@ -21,7 +22,7 @@ FULL: dict[str, Any] = {
         "prefill": {"tensor": 1, "pipeline": 4, "data": 2},
         "decode": {"tensor": 4, "pipeline": 1, "data": 2},
     },
-    "reshard": "always",
+    "reshard": "Always",
     "kvBuffer": {"size": "64Gi"},
     "waves": {"maxWait": "500ms"},
     "engine": {
@@ -35,8 +36,16 @@ FULL: dict[str, Any] = {
         "resources": {"cpu": "16", "memory": "200Gi"},
         "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "podTemplate": {"metadata": {}, "spec": {}},
     },
-    "router": {"replicas": 3, "image": "mine-router:2"},
+    "router": {
+        "replicas": 3,
+        "image": "mine-router:2",
+        "extraArgs": ["--max-queued=9"],
+        "resources": {"cpu": "1", "memory": "2Gi"},
+        "service": {"type": "LoadBalancer"},
+        "podTemplate": {"metadata": {}, "spec": {}},
+    },
 }
 # The same with the layouts left to the planner.
 PLANNED: dict[str, Any] = {k: v for k, v in FULL.items() if k != "parallelism"} | {
@@ -63,7 +72,7 @@ CHANGED: dict[str, Any] = {
     "planning.promptTokens": 500,
     "planning.outputTokens": 900,
     "planning.concurrency": 8,
-    "reshard": "never",
+    "reshard": "Never",
     "kvBuffer.size": "32Gi",
     "waves.maxWait": "2s",
     "engine.image": "mine:3",
@@ -75,6 +84,27 @@ CHANGED: dict[str, Any] = {
     "engine.tolerations": [{"key": "team", "value": "search"}],
     "router.replicas": 1,
     "router.image": "mine-router:3",
+    "router.extraArgs": ["--max-queued=10"],
+    "router.resources.cpu": 2,
+    "router.resources.memory": "3Gi",
+    "router.service.type": "NodePort",
+    "router.service.labels": {"team": "search"},
+    "router.service.annotations": {"example.com/internal": "true"},
+    "router.service.loadBalancerClass": "example.com/nlb",
+    "router.service.loadBalancerSourceRanges": ["10.0.0.0/8"],
+    "router.service.externalTrafficPolicy": "Local",
+    "router.service.nodePort": 30080,
+    "timing.drainSeconds": None,  # which stand before the operator's, as is tested below
+    "timing.startSeconds": None,
+    "timing.progressSeconds": None,
+    "paused": True,
+    **{
+        f"{component}.podTemplate.{part}.{field}": value
+        for component, template in (("engine", FOR_ENGINE), ("router", FOR_ROUTER))
+        for part, fields in template.items()
+        for field, value in fields.items()
+    },
+    "router.podTemplate.spec.automountServiceAccountToken": None,  # must not say otherwise
 }
 
 
@@ -202,6 +232,12 @@ def test_layouts_that_are_given_are_taken_as_they_are() -> None:
         assert not [arg for arg in args if arg.startswith(("--parallelism", "--devices"))]
 
 
+def test_either_spelling_of_reshard_is_the_same_flag() -> None:
+    for word in ("Never", "never"):
+        args = worker_pod({"model": {"uri": "org/m"}, "reshard": word})["containers"][0]["args"]
+        assert "--reshard=never" in args
+
+
 def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:
     pod = worker_pod({"model": {"uri": "org/m"}, "kvBuffer": {"size": "64Gi"}})
     (container,) = pod["containers"]
@@ -215,6 +251,46 @@ def test_a_pod_has_time_to_drain_and_is_never_killed_while_it_loads() -> None:
     container = pod["containers"][0]
     assert container["livenessProbe"]["httpGet"]["path"] == "/seesaw/state"  # 200 while loading
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"  # 503 while loading
+
+
+def test_a_resource_has_its_own_timing_before_the_operators() -> None:
+    spec = Spec.model_validate(
+        {"model": {"uri": "org/m"}, "timing": {"drainSeconds": 30, "progressSeconds": 50}}
+    )
+    common = Timing(pre_stop_s=7, drain_s=1, start_s=2, progress_s=3)
+    assert timing_of(spec, common) == Timing(pre_stop_s=7, drain_s=30, start_s=2, progress_s=50)
+
+
+def test_what_is_paused_keeps_the_pods_that_it_has() -> None:
+    made = objects(FULL | {"paused": True})
+    rollout = named(made, "StatefulSet")["spec"]["updateStrategy"]["rollingUpdate"]
+    assert rollout == {"partition": FULL["replicas"]}
+    assert named(made, "Deployment")["spec"]["paused"] is True
+    assert "paused" not in named(objects(FULL), "Deployment")["spec"]
+
+
+def test_the_service_is_as_the_user_wants_it_reached() -> None:
+    service = {
+        "type": "LoadBalancer",
+        "labels": {"team": "search"},
+        "annotations": {"example.com/internal": "true"},
+        "loadBalancerClass": "example.com/nlb",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "externalTrafficPolicy": "Local",
+        "nodePort": 30080,
+    }
+    made = objects(FULL | {"router": {"service": service}})
+    (found,) = (o for o in made if o["kind"] == "Service" and o["metadata"]["name"] == "llama")
+    assert found["metadata"]["labels"]["team"] == "search"
+    assert found["metadata"]["annotations"] == {"example.com/internal": "true"}
+    assert found["spec"] == {
+        "type": "LoadBalancer",
+        "selector": OWNER.selector("router"),
+        "ports": [{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080}],
+        "loadBalancerClass": "example.com/nlb",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "externalTrafficPolicy": "Local",
+    }
 
 
 def test_every_pod_passes_the_restricted_profile() -> None:

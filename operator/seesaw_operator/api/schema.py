@@ -1,0 +1,162 @@
+"""Schemas as Kubernetes wants them, made of typed models.
+
+They are structural: no references, no unions, no titles, and a default at each level where one is
+to be filled in.
+"""
+
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from seesaw_operator.api.kinds import INT64, INT_OR_STRING
+from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
+
+Schema = dict[str, Any]
+
+_BOUNDS = {
+    "ge": "minimum",
+    "le": "maximum",
+    "min_length": "minLength",
+    "max_length": "maxLength",
+    "pattern": "pattern",
+}
+_FREE = {"x-kubernetes-preserve-unknown-fields": True}
+_TEXT: Schema = {"type": "string", "maxLength": 65536}
+_FOREIGN: dict[str, Schema] = {
+    "boolean": {"type": "boolean"},
+    "integer": {"type": "integer", "format": "int64", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "object": {"type": "object"} | _FREE,
+    "objects": {
+        "type": "array",
+        "items": {"type": "object"} | _FREE,
+        "maxItems": 64,
+        "x-kubernetes-list-type": "atomic",
+    },
+    "string": _TEXT,
+    "strings": {
+        "type": "array",
+        "items": _TEXT,
+        "maxItems": 256,
+        "x-kubernetes-list-type": "atomic",
+    },
+}
+_MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
+_ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
+
+
+def object_schema(model: type[BaseModel], description: str) -> Schema:
+    """The schema of a model, with its rules."""
+    schema: Schema = {"type": "object", "description": description}
+    required = [_outside(n, f) for n, f in model.model_fields.items() if f.is_required()]
+    if required:
+        schema["required"] = required
+    schema["properties"] = {
+        _outside(name, field): _field(field) for name, field in model.model_fields.items()
+    } | {name: _foreign(field) for name, field in foreign_of(model).items()}
+    if rules_of(model):
+        schema["x-kubernetes-validations"] = list(map(rule_schema, rules_of(model)))
+    if model.model_config.get("extra") == "allow":
+        schema |= _FREE
+    return schema
+
+
+def rule_schema(rule: Rule) -> Schema:
+    """A rule as the apiserver reads it."""
+    made = {"rule": rule.cel, "message": rule.message, "reason": rule.reason.value}
+    return made | ({"fieldPath": rule.path} if rule.path else {})
+
+
+def _foreign(field: Foreign) -> Schema:
+    """A field that is there for rules: its own is that it is not set."""
+    schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for containers of yours."}
+    if field.refusal is None:
+        return schema
+    rule = Rule(cel="false", message=field.refusal, reason=Reason.FORBIDDEN)
+    return schema | {
+        "description": "Cannot be set.",
+        "x-kubernetes-validations": [rule_schema(rule)],
+    }
+
+
+def _outside(name: str, field: FieldInfo) -> str:
+    return field.alias or name
+
+
+def _field(field: FieldInfo) -> Schema:
+    assert field.description, f"{field} has no description"
+    schema = _value(field.annotation, [*field.metadata, field], field.description)
+    default = field.default
+    if default not in (PydanticUndefined, None) and default != ():
+        plain = isinstance(default, BaseModel)
+        schema["default"] = {} if plain else default
+    if isinstance(field.json_schema_extra, dict):
+        schema |= field.json_schema_extra
+    return schema
+
+
+def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema:
+    """The schema of one value of a type that the models use."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        return _value(inner, [*metadata, *more], description)
+    if origin in (types.UnionType, Union):
+        (inner,) = (a for a in get_args(annotation) if a is not type(None))
+        return _value(inner, metadata, description)
+    if origin is tuple:
+        items = _value(get_args(annotation)[0], (), "")
+        return {
+            "type": "array",
+            "description": description,
+            "items": {k: v for k, v in items.items() if k != "description" or v},
+            "x-kubernetes-list-type": "atomic",
+            **_bounds(metadata, _ARRAY_BOUNDS),
+        }
+    if origin is Literal:
+        return {"type": "string", "description": description, "enum": list(get_args(annotation))}
+    if origin is dict:
+        if get_args(annotation)[1] is Any:
+            return {"type": "object", "description": description} | _FREE
+        values = _value(get_args(annotation)[1], (), "")
+        return {
+            "type": "object",
+            "description": description,
+            "additionalProperties": {k: v for k, v in values.items() if k != "description"},
+            **_bounds(metadata, _MAP_BOUNDS),
+        }
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return object_schema(annotation, description or (annotation.__doc__ or "").strip())
+    kinds = {bool: "boolean", int: "integer", str: "string"}
+    kind = next(name for base, name in kinds.items() if issubclass(annotation, base))
+    schema: Schema = {"type": kind, "description": description}
+    if kind == "integer":
+        schema["format"] = "int64" if _says(metadata, INT64) else "int32"
+    if _says(metadata, INT_OR_STRING):  # whose pattern is about the string
+        del schema["type"]
+        either = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+        schema |= either | INT_OR_STRING
+        bounds = _bounds(metadata, _BOUNDS).items()
+        return schema | {k: v for k, v in bounds if k in ("pattern", "maxLength")}
+    return schema | _bounds(metadata, _BOUNDS)
+
+
+def _says(metadata: Iterable[Any], extra: Schema) -> bool:
+    """Whether an annotation adds that to the schema."""
+    return any(isinstance(part, FieldInfo) and part.json_schema_extra == extra for part in metadata)
+
+
+def _bounds(metadata: Iterable[Any], names: dict[str, str]) -> Schema:
+    """Bounds from annotations, which pydantic spreads over small objects."""
+    found: Schema = {}
+    for part in metadata:
+        spread = part.metadata if isinstance(part, FieldInfo) else [part]
+        for bound in spread:
+            for name, keyword in names.items():
+                value = getattr(bound, name, None)
+                if value is not None:
+                    found[keyword] = value
+    return found

@@ -1,0 +1,76 @@
+"""A pod template of the operator's with one of a user's merged into it, as ``kubectl patch`` would.
+
+Maps are merged, lists by the key that core/v1 has for them; what has none, or is no list, is
+replaced; null takes a field away. So merging the same again changes nothing.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from seesaw_operator.api.owned import Ours
+from seesaw_operator.names import Manifest
+
+# core/v1's patchMergeKey by field; lists of all other fields are replaced as a whole.
+MERGE_KEYS = {
+    "containers": "name",
+    "env": "name",
+    "hostAliases": "ip",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
+    "ports": "containerPort",
+    "resourceClaims": "name",
+    "schedulingGates": "name",
+    "topologySpreadConstraints": "topologyKey",
+    "volumeDevices": "devicePath",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
+
+
+def as_given(template: BaseModel | None) -> Manifest:
+    """What a user wrote, in Kubernetes' spelling."""
+    if template is None:
+        return {}
+    return template.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+def with_template(made: Manifest, template: BaseModel | None, ours: Ours) -> Manifest:
+    """A pod template of ours with what a user adds. Requires: ``overlays`` refuses none of it."""
+    given = as_given(template)
+    pod = given.get("spec", {})
+    if "containers" in pod:
+        names = [each["name"] for each in made["spec"]["containers"] if ours.has(each["name"])]
+        containers = [
+            each | {"name": name}
+            for each in pod["containers"]
+            for name in (names if each["name"] == ours.container else [each["name"]])
+        ]
+        given = given | {"spec": pod | {"containers": containers}}
+    merged: Manifest = _merged(made, given)
+    return merged
+
+
+def _merged(base: Any, patch: Any, key: str | None = None) -> Any:
+    """``key``: the field by which items are told apart, should both be lists."""
+    if isinstance(patch, dict):
+        found = dict(base) if isinstance(base, dict) else {}
+        for name, value in patch.items():
+            if value is None:
+                found.pop(name, None)
+            else:
+                found[name] = _merged(found.get(name), value, MERGE_KEYS.get(name))
+        return found
+    if isinstance(patch, list):
+        if key is None or not all(_has(each, key) for each in patch):
+            return [_merged(None, each) for each in patch]
+        items = {each[key]: each for each in base or ()}
+        for each in patch:
+            items[each[key]] = _merged(items.get(each[key]), each)
+        return list(items.values())
+    return patch
+
+
+def _has(item: Any, key: str) -> bool:
+    """Whether it can be told apart. What cannot, the apiserver will refuse in its own words."""
+    return isinstance(item, dict) and isinstance(item.get(key), str | int)

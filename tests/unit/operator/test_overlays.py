@@ -1,0 +1,217 @@
+"""What users add to pods: merged as Kubernetes merges, and refused by name where it is ours."""
+
+import copy
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
+from seesaw_operator.api import owned
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.names import Owner
+from seesaw_operator.overlays import refusals
+from seesaw_operator.plan import plan
+from seesaw_operator.settings import Images, Timing
+
+Json = dict[str, Any]
+
+OWNER = Owner(name="llama", namespace="team", uid="1234")
+IMAGES = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
+TWO_ENGINES: Json = {
+    "accelerator": {"count": 2},
+    "parallelism": {"prefill": {"data": 2}, "decode": {"data": 2}},
+}
+
+
+def spec_of(worker: Json | None = None, router: Json | None = None, **more: Any) -> Spec:
+    written: Json = {"model": {"uri": "pvc://claim/m"}} | copy.deepcopy(more)
+    if worker is not None:
+        written.setdefault("engine", {})["podTemplate"] = worker
+    if router is not None:
+        written["router"] = {"podTemplate": router}
+    return Spec.model_validate(written)
+
+
+def templates(spec: Spec) -> tuple[Json, Json]:
+    """Of workers and routers."""
+    assert refusals(spec) == []
+    made = {each["kind"]: each for each in plan(spec, OWNER, IMAGES, Timing())}
+    workers, routers = (made[kind]["spec"]["template"] for kind in ("StatefulSet", "Deployment"))
+    return workers, routers
+
+
+def of_pod(field: str, value: Any) -> Json:
+    return {"spec": {field: value}}
+
+
+def test_without_a_template_pods_are_as_the_operator_makes_them() -> None:
+    assert templates(spec_of({}, {})) == templates(spec_of())
+    assert templates(spec_of({"spec": {}, "metadata": {}})) == templates(spec_of())
+
+
+def test_what_is_added_comes_after_what_is_ours() -> None:
+    bare, _ = templates(spec_of())
+    pod, _ = templates(spec_of(FOR_ENGINE))
+    names = [container["name"] for container in pod["spec"]["containers"]]
+    assert names == ["engine-0", "logs"]
+    assert pod["spec"]["volumes"][:3] == bare["spec"]["volumes"]
+    assert [v["name"] for v in pod["spec"]["volumes"][3:]] == ["d", "certs"]
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "ours"}, {"name": "registry"}]
+    engine, before = pod["spec"]["containers"][0], bare["spec"]["containers"][0]
+    assert [e["name"] for e in engine["env"]] == ["HOME", "USER", "NCCL_DEBUG"]
+    assert engine["volumeMounts"][:4] == before["volumeMounts"]
+    assert engine["resources"]["limits"] == {"nvidia.com/gpu": "1", "ephemeral-storage": "20Gi"}
+    assert engine["securityContext"] == before["securityContext"] | {
+        "readOnlyRootFilesystem": False
+    }
+    assert pod["metadata"]["labels"].items() > bare["metadata"]["labels"].items()
+
+
+def test_what_is_added_to_engine_is_added_to_each_engine_of_a_replica() -> None:
+    one = {"name": "engine", "env": [{"name": "A", "value": "1"}]}
+    pod, _ = templates(spec_of(of_pod("containers", [one]), **TWO_ENGINES))
+    assert [c["name"] for c in pod["spec"]["containers"]] == ["engine-0", "engine-1"]
+    for container in pod["spec"]["containers"]:
+        assert {"name": "A", "value": "1"} in container["env"]
+
+
+def test_null_takes_a_field_of_ours_away() -> None:
+    any_user = {"runAsUser": None, "runAsGroup": None, "fsGroup": None}  # as OpenShift wants it
+    pod, _ = templates(spec_of(of_pod("securityContext", any_user)))
+    assert pod["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_a_spread_over_the_same_places_changes_ours() -> None:
+    strict = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    _, pod = templates(spec_of(router=of_pod("topologySpreadConstraints", [strict])))
+    (constraint,) = pod["spec"]["topologySpreadConstraints"]
+    assert constraint["whenUnsatisfiable"] == "DoNotSchedule"
+    assert constraint["labelSelector"]["matchLabels"]["seesaw.dev/deployment"] == "llama"
+
+
+def test_routers_rights_go_to_the_service_account_that_they_run_as() -> None:
+    for template, name in ((None, "llama-router"), (FOR_ROUTER, "models")):
+        made = {
+            each["kind"]: each for each in plan(spec_of(None, template), OWNER, IMAGES, Timing())
+        }
+        (subject,) = made["RoleBinding"]["subjects"]
+        pod = made["Deployment"]["spec"]["template"]["spec"]
+        assert subject["name"] == pod["serviceAccountName"] == name
+
+
+def container(name: str, **more: Any) -> Json:
+    return of_pod("containers", [{"name": name} | more])
+
+
+REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
+    *(
+        (container("engine", **{field: "x"}), f".spec.containers[engine].{field}: ")
+        for field in owned.OF_CONTAINER
+    ),
+    (container("engine", ports=[{"containerPort": 1}]), ".spec.containers[engine].ports: "),
+    (container("engine", anything=1), ".spec.containers[engine].anything: "),
+    *(
+        (
+            container("engine", resources={part: {name: 1}}),
+            f".spec.containers[engine].resources.{part}: {name} ",
+        )
+        for part in ("limits", "requests")
+        for name in ("cpu", "memory", "example.com/gpu")
+    ),
+    (container("engine", env=[{"name": "HOME"}]), ".spec.containers[engine].env: HOME "),
+    (container("engine", env=[{"name": "GIVEN"}]), ".spec.containers[engine].env: GIVEN "),
+    *(
+        (
+            container("engine", volumeMounts=[{"name": "x", "mountPath": path}]),
+            ".spec.containers[engine].volumeMounts: ",
+        )
+        for path in ("/dev/shm", "/dev//shm/", "/dev", "/", "//", "/tmp", "/scratch/", "/models")
+    ),
+    (container("engine-0", image="x"), ".spec.containers[engine-0]: "),
+    (of_pod("initContainers", [{"name": "engine"}]), ".spec.initContainers[engine]: "),
+    (of_pod("initContainers", [{"name": "engine-7"}]), ".spec.initContainers[engine-7]: "),
+    (container("x", ports=[{"containerPort": 8001}]), ".spec.containers[x].ports: 8001 "),
+    (
+        container("x", ports=[{"containerPort": 8001, "name": "m"}]),
+        ".spec.containers[x].ports: 8001 ",
+    ),
+    (
+        container("x", ports=[{"containerPort": 1, "name": "engine-1"}]),
+        ".spec.containers[x].ports: engine-1 ",
+    ),
+    *(
+        (of_pod("volumes", [{"name": name, "emptyDir": {}}]), f".spec.volumes: {name} ")
+        for name in ("shm", "scratch", "model")
+    ),
+    *(
+        ({"metadata": {part: {key: "x"}}}, f".metadata.{part}: {key} ")
+        for part in ("labels", "annotations")
+        for key in (*owned.LABELS, "seesaw.dev/deployment", "any.seesaw.dev/x")
+    ),
+    (of_pod("affinity", {"$patch": "delete"}), ".spec.affinity.$patch: "),
+    (
+        container("x", args=[], env=[{"name": "A", "$patch": "x"}]),
+        ".spec.containers[0].env[0].$patch",
+    ),
+]
+REFUSED_FOR_ROUTER: list[tuple[Json, str]] = [
+    (container("router", image="x"), ".spec.containers[router].image: "),
+    (
+        container("router", resources={"limits": {"memory": 1}}),
+        ".spec.containers[router].resources",
+    ),
+    (container("x", ports=[{"containerPort": 8000}]), ".spec.containers[x].ports: 8000 "),
+    (
+        container("x", ports=[{"containerPort": 1, "name": "http"}]),
+        ".spec.containers[x].ports: http ",
+    ),
+    (of_pod("initContainers", [{"name": "router"}]), ".spec.initContainers[router]: "),
+    (of_pod("automountServiceAccountToken", False), ".spec.automountServiceAccountToken: "),
+]
+
+
+@pytest.mark.parametrize(("template", "begin"), REFUSED_FOR_ENGINE)
+def test_what_is_the_operators_in_a_worker_is_refused_by_name(template: Json, begin: str) -> None:
+    given = {"accelerator": {"resourceName": "example.com/gpu"} | TWO_ENGINES["accelerator"]}
+    env = [{"name": "GIVEN", "value": "1"}]
+    (said,) = refusals(spec_of(template, **TWO_ENGINES | given, engine={"env": env}))
+    assert said.startswith(f"spec.engine.podTemplate{begin}")
+
+
+@pytest.mark.parametrize(("template", "begin"), REFUSED_FOR_ROUTER)
+def test_what_is_the_operators_in_a_router_is_refused_by_name(template: Json, begin: str) -> None:
+    (said,) = refusals(spec_of(router=template))
+    assert said.startswith(f"spec.router.podTemplate{begin}")
+
+
+@pytest.mark.parametrize(
+    "path", ["/scratch/.cache", "/dev/shm/x", "/tmpx", "/data", "/models/extra", "/devices"]
+)
+def test_what_hides_nothing_of_ours_can_be_mounted(path: str) -> None:
+    spec = spec_of(container("engine", volumeMounts=[{"name": "x", "mountPath": path}]))
+    assert refusals(spec) == []
+
+
+@pytest.mark.parametrize("path", ["relative", "/a/../dev/shm", "/a/./b", "/a:b", ""])
+def test_a_path_that_is_not_plain_is_no_mount(path: str) -> None:
+    with pytest.raises(ValidationError, match="mountPath"):
+        spec_of(container("engine", volumeMounts=[{"name": "x", "mountPath": path}]))
+
+
+def test_the_tables_name_all_that_is_in_our_containers() -> None:
+    workers, routers = templates(spec_of())
+    for pod, ours in ((workers["spec"], owned.ENGINE), (routers["spec"], owned.ROUTER)):
+        assert {v["name"] for v in pod.get("volumes", ())} == set(ours.volumes)
+        for each in pod["containers"]:
+            assert ours.has(each["name"])
+            assert {m["mountPath"] for m in each.get("volumeMounts", ())} == set(ours.mounts)
+            assert {e["name"] for e in each.get("env", ())} == set(ours.env)
+            known = {"name", "ports", *owned.OF_CONTAINER, *owned.FREE_IN_CONTAINER}
+            assert each.keys() <= known
+    for template in (workers, routers):
+        ours_too = {k for k in template["metadata"]["labels"] if "seesaw.dev/" not in k}
+        assert ours_too <= set(owned.LABELS)
