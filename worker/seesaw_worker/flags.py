@@ -150,7 +150,16 @@ FLAGS = (
         parse=NOT_NEGATIVE,
         default=300.0,
         help="How long, in seconds, an engine may be at one step before the worker ends with exit "
-        "code 1, and never before three times the longest step so far. 0 for never.",
+        "code 1, and never before three times the longest step so far. So long, too, may a process "
+        "be stopped while the engines load, or the server at any time. 0 for never.",
+    ),
+    Flag(
+        name="--load-exit-s",
+        sets="stall.load_s",
+        parse=NOT_NEGATIVE,
+        default=7200.0,
+        help="How long, in seconds, the engines may load and warm up before the worker ends with "
+        "exit code 1. Downloads do not count. 0 for never.",
     ),
     *planning_flags.FLAGS,
 )
@@ -172,15 +181,17 @@ def add_flags(parser: Any) -> None:
             )
 
 
-def check_own_flags(arguments: Sequence[str]) -> None:
+def check_own_flags(arguments: Sequence[str]) -> Namespace:
     """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
 
-    Abbreviations and values of a ``--config`` file are read with those. Raises: InputError.
+    Returns ours as the command line has them. Abbreviations and values of a ``--config`` file are
+    read with vLLM's flags. Raises: InputError.
     """
     made = CommandParser("seesaw worker", None, allow_abbrev=False)
     add_flags(made)
     args, _ = made.parse_known_args([_with_dashes(a) for a in arguments])
     check_shm_dir(args.shm_dir)
+    return args
 
 
 def _with_dashes(argument: str) -> str:
@@ -235,7 +246,9 @@ def settings_of(args: Namespace) -> WorkerSettings:
         weights=WeightsMode(args.weights),
         drain_timeout_s=args.drain_timeout_s,
         verify_kv=args.verify_kv,
-        stall=StallBounds(unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s),
+        stall=StallBounds(
+            unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s, load_s=args.load_exit_s
+        ),
         always_replay=args.always_replay_weights,
         planning=planning,
     )
