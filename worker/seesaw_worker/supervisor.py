@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -59,7 +60,7 @@ def supervise(command: Sequence[str], longest_stop_s: float = 0.0) -> int:
         child = subprocess.Popen(command, start_new_session=True, env=os.environ | more)
         if stops:  # it came before there was a child to pass it on to
             tell_to_stop(child)
-        code = _wait(child, StopWatch(longest_stop_s))
+        code = _wait(child, StopWatch(longest_stop_s), traces.folder / BROKEN_FILE)
         end_all(descendants)
         traces.remove_memory()
         with contextlib.suppress(OSError):  # last, below whatever the dying said
@@ -79,15 +80,20 @@ def tell_to_stop(child: subprocess.Popen[bytes]) -> None:
             child.send_signal(number)
 
 
-def _wait(child: subprocess.Popen[bytes], stops: StopWatch) -> int:
-    """Wait for the child's end, and end it if it stays stopped. Returns its exit code."""
+def _wait(child: subprocess.Popen[bytes], stops: StopWatch, last_word: Path) -> int:
+    """Wait for the child's end, and end it if it stays stopped. Returns its exit code.
+
+    What is then to be said last goes into the file ``last_word``.
+    """
     process = psutil.Process(child.pid)
     pidfd = os.pidfd_open(child.pid)
     try:
         while not select.select([pidfd], [], [], _LOOK_EVERY_S)[0]:
             if stops.look([process]) is not None:
-                said = f"the server (process {child.pid}) {stops.reason}"
-                print(f"seesaw worker: broken: {said}", file=sys.stderr, flush=True)
+                line = f"seesaw worker: broken: the server (process {child.pid}) {stops.reason}"
+                print(line, file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):
+                    last_word.write_text(f"{line}\n")
                 child.kill()
         return child.wait()
     finally:

@@ -162,7 +162,9 @@ def test_a_server_that_stays_stopped_is_ended(short_path: Path) -> None:
         (server,) = process.children()
         server.suspend()
         _, said = supervisor.communicate(timeout=20)
-        assert f"(process {server.pid}) has been stopped for 2 s (--stall-exit-s)" in said
+        last = said.splitlines()[-1]
+        assert f"(process {server.pid}) has been stopped for 2 s (--stall-exit-s)" in last
+        assert said.count(last) == 2, "when it happens, and below what the dying print"
         assert supervisor.returncode == 1
         assert list(short_path.glob("seesaw-*")) == []
     finally:
