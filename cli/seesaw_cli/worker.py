@@ -16,10 +16,11 @@ def run(arguments: list[str]) -> int:
     from seesaw_worker.model_path import check_model_path
     from seesaw_worker.supervisor import supervise
 
-    check_own_flags(arguments)
+    args = check_own_flags(arguments)
     if arguments and not arguments[0].startswith("-"):
         check_model_path(arguments[0])
-    return supervise([sys.executable, "-m", "seesaw_cli.main", "worker", AS_SERVER, *arguments])
+    command = [sys.executable, "-m", "seesaw_cli.main", "worker", AS_SERVER, *arguments]
+    return supervise(command, longest_stop_s=args.stall_exit_s)
 
 
 def _serve(arguments: list[str]) -> int:

@@ -153,7 +153,16 @@ FLAGS = (
         parse=NOT_NEGATIVE,
         default=StallBounds().exit_s,
         help="How long, in seconds, an engine may be at one step before the worker ends with exit "
-        "code 1, and never before three times the longest step so far. 0 for never.",
+        "code 1, and never before three times the longest step so far. So long, too, may a process "
+        "be stopped while the engines load, or the server at any time. 0 for never.",
+    ),
+    Flag(
+        name="--load-exit-s",
+        sets="stall.load_s",
+        parse=NOT_NEGATIVE,
+        default=StallBounds().load_s,
+        help="How long, in seconds, the engines may load and warm up before the worker ends with "
+        "exit code 1. Downloads do not count. 0 for never.",
     ),
     *planning_flags.FLAGS,
 )
@@ -175,10 +184,10 @@ def add_flags(parser: Any) -> None:
             )
 
 
-def check_own_flags(arguments: Sequence[str]) -> None:
+def check_own_flags(arguments: Sequence[str]) -> Namespace:
     """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
 
-    Those of a ``--config`` file too. Raises: InputError.
+    Those of a ``--config`` file too. Returns all of ours. Raises: InputError.
     """
     made = CommandParser("seesaw worker", None, allow_abbrev=False)
     add_flags(made)
@@ -191,6 +200,7 @@ def check_own_flags(arguments: Sequence[str]) -> None:
             raise InputError(f"--config={file}: {error}") from error
     args, _ = made.parse_known_args([*in_file, *map(_in_full, arguments)])
     check_shm_dir(args.shm_dir)
+    return args
 
 
 def _in_full(argument: str) -> str:
@@ -251,7 +261,9 @@ def settings_of(args: Namespace) -> WorkerSettings:
         weights=WeightsMode(args.weights),
         drain_timeout_s=args.drain_timeout_s,
         verify_kv=args.verify_kv,
-        stall=StallBounds(unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s),
+        stall=StallBounds(
+            unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s, load_s=args.load_exit_s
+        ),
         always_replay=args.always_replay_weights,
         planning=planning,
     )

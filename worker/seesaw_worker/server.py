@@ -42,7 +42,7 @@ from seesaw_worker.http import (
     routes,
     uvicorn_config,
 )
-from seesaw_worker.loading import LoadingProgress, first_loss
+from seesaw_worker.loading import LoadingProgress, first_trouble
 from seesaw_worker.planning.live import Replanner
 from seesaw_worker.planning.start import Planned
 from seesaw_worker.settings import WorkerSettings
@@ -156,9 +156,9 @@ class WorkerServer:
 
     async def _start(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
         """Load the engines. Ends the process if a signal comes first or one cannot start."""
-        starting = asyncio.create_task(self._load(engine_configs))
+        starting = asyncio.create_task(self._make_ready(engine_configs))
         stopping = asyncio.create_task(self._stop.wait())
-        losing = asyncio.create_task(first_loss())
+        losing = asyncio.create_task(first_trouble(self._settings.stall))
         await asyncio.wait((starting, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
         if losing.done():  # vLLM may know the cause, but need not even notice
             await asyncio.wait(
@@ -169,7 +169,7 @@ class WorkerServer:
             self._end_now(0)
         stopping.cancel()
         if losing.done() and not starting.done():
-            self._report(Stage.BROKEN, with_cause(f"{losing.result()} has died while loading"))
+            self._report(Stage.BROKEN, with_cause(losing.result()))
             self._end_now(1)
         losing.cancel()
         # The other engine may be waiting for the one that failed, and its thread here for it.
@@ -181,6 +181,11 @@ class WorkerServer:
             self._report(Stage.BROKEN, with_cause(f"an engine could not start ({error})"))
             self._end_now(1)
         return starting.result()
+
+    async def _make_ready(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
+        client = await self._load(engine_configs)
+        await client.get_supported_tasks()  # which it keeps: later an engine may stand still
+        return client
 
     async def _load(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
         args, telemetry = self._args, self._telemetry
@@ -277,7 +282,7 @@ class WorkerServer:
                 stage = Stage.STALLED if client.is_stalled else Stage.SERVING
                 self._report(stage, explain(verdict, what))
 
-        liveness = Liveness(client, self._settings.stall, judged)
+        liveness = Liveness(client, self._settings.stall, judged, self._say)
         self._telemetry.attach_liveness(liveness)
         await liveness.run()
 

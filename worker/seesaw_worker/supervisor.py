@@ -9,27 +9,33 @@ they leave (:mod:`seesaw_worker.traces`). It imports neither torch nor vLLM.
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psutil
 
 from seesaw_worker.engine.causes import BROKEN_FILE
+from seesaw_worker.stopped import StopWatch
 from seesaw_worker.traces import Traces, remove_abandoned
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _TRACKER_GRACE_S = 1.0
+_LOOK_EVERY_S = 1.0
 SUPERVISOR_PID_VARIABLE = "SEESAW_SUPERVISOR_PID"
 PARENT_PID_VARIABLE = "SEESAW_PARENT_PID"
 """Set by a command that starts a worker for itself: the worker is told to stop when it is gone."""
 
 
-def supervise(command: Sequence[str]) -> int:
+def supervise(command: Sequence[str], longest_stop_s: float = 0.0) -> int:
     """Run ``command`` to its end and clean up after it. Returns its exit code.
+
+    It is killed once it has been stopped for ``longest_stop_s``; 0 stands for never.
 
     Raises: CapacityError if there is no room for temporary files.
     """
@@ -39,8 +45,7 @@ def supervise(command: Sequence[str]) -> int:
     def stop(number: int, _frame: object) -> None:
         stops.append(number)
         if child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(signal.SIGTERM)
+            tell_to_stop(child)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -54,8 +59,8 @@ def supervise(command: Sequence[str]) -> int:
         more = traces.environment() | {SUPERVISOR_PID_VARIABLE: str(os.getpid())}
         child = subprocess.Popen(command, start_new_session=True, env=os.environ | more)
         if stops:  # it came before there was a child to pass it on to
-            child.send_signal(signal.SIGTERM)
-        code = child.wait()
+            tell_to_stop(child)
+        code = _wait(child, StopWatch(longest_stop_s), traces.folder / BROKEN_FILE)
         end_all(descendants)
         traces.remove_memory()
         with contextlib.suppress(OSError):  # last, below whatever the dying said
@@ -68,11 +73,38 @@ def supervise(command: Sequence[str]) -> int:
     return code if code >= 0 else 1
 
 
+def tell_to_stop(child: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM, and let the child hear it if it has been stopped."""
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+
+def _wait(child: subprocess.Popen[bytes], stops: StopWatch, last_word: Path) -> int:
+    """Wait for the child's end, and end it if it stays stopped. Returns its exit code.
+
+    What is then to be said last goes into the file ``last_word``.
+    """
+    process = psutil.Process(child.pid)
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        while not select.select([pidfd], [], [], _LOOK_EVERY_S)[0]:
+            if stops.look([process]) is not None:
+                line = f"seesaw worker: broken: the server (process {child.pid}) {stops.reason}"
+                print(line, file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):
+                    last_word.write_text(f"{line}\n")
+                child.kill()
+        return child.wait()
+    finally:
+        os.close(pidfd)
+
+
 def _stop_with_parent() -> None:
     """Get SIGTERM when the command that started this worker for itself is gone, however."""
     parent = os.environ.pop(PARENT_PID_VARIABLE, None)
     if parent is not None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != int(parent):
             os.kill(os.getpid(), signal.SIGTERM)
 

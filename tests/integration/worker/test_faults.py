@@ -147,7 +147,7 @@ def test_a_start_removes_what_a_worker_left_that_was_killed_as_a_whole_and_serve
     victim = start_worker("--kv-buffer-gib=0.05")
     machine.watch(victim)
     for number in (signal.SIGSTOP, signal.SIGKILL):  # so that nobody can clean up
-        for process in machine.processes:
+        for process in reversed(machine.processes):
             process.send_signal(number)
     victim.process.wait()
     assert wait_for(lambda: not machine.alive(), GONE_WITHIN_S) < GONE_WITHIN_S

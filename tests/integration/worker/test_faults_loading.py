@@ -17,6 +17,7 @@ from watched.machine import GONE_WITHIN_S, Machine, StartWorker, find, living, r
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 LOADED_WITHIN_S = 300.0  # on a busy machine
+STOPPED_S = 4
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,28 @@ def test_sigterm_while_loading_ends_the_worker_soon_and_leaves_nothing(
     watch_loading(worker, machine, once_there, after_s)
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=GONE_WITHIN_S) == 0
+    machine.assert_nothing_left()
+
+
+@pytest.mark.parametrize("victim", ["fork server", "EngineCore", "Worker_TP0", "Worker_PP1"])
+def test_a_process_that_is_stopped_while_loading_ends_the_worker(
+    victim: str, start_worker: StartWorker, machine: Machine
+) -> None:
+    worker = start_worker("--kv-buffer-gib=0.05", f"--stall-exit-s={STOPPED_S}", wait=False)
+    watch_loading(worker, machine, victim, 0.1)
+    find(worker, victim).suspend()
+    assert worker.process.wait(timeout=LOADED_WITHIN_S) == 1  # importing vLLM may come before
+    said = f"has been stopped for {STOPPED_S} s (--stall-exit-s), while loading"
+    assert said in worker.log.read_text().splitlines()[-1]
+    machine.assert_nothing_left()
+
+
+def test_loading_for_too_long_ends_the_worker(start_worker: StartWorker, machine: Machine) -> None:
+    worker = start_worker("--kv-buffer-gib=0.05", "--load-exit-s=1", wait=False)
+    watch_loading(worker, machine, "fork server", 0.1)
+    assert worker.process.wait(timeout=LOADED_WITHIN_S) == 1
+    last = worker.log.read_text().splitlines()[-1]
+    assert re.search(r"the engines have been loading for \d+ s \(--load-exit-s\)", last), last
     machine.assert_nothing_left()
 
 

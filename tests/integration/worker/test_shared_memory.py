@@ -62,7 +62,7 @@ async def complete(worker: LocalWorker, num_tokens: int) -> int:
 
 
 @pytest.mark.skipif(not may_mount(), reason="needs to mount a file system of its own")
-def test_a_serving_worker_goes_on_when_shared_memory_is_filled(
+def test_a_serving_worker_goes_on_when_shared_memory_is_filled_and_freed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     worker = LocalWorker(tiny_model, FLAGS, log=tmp_path / "worker.log")
@@ -80,7 +80,10 @@ def test_a_serving_worker_goes_on_when_shared_memory_is_filled(
         async def ask() -> list[int]:
             return await asyncio.gather(*(complete(worker, 300 * n) for n in range(1, 7)))
 
-        for _ in range(2):
+        for is_full in (True, True, False):
+            if not is_full:
+                (shm / "filler").unlink()
+            before = worker.get("/seesaw/state")["transitions"]
             assert asyncio.run(ask()) == [60] * 6
-        assert worker.get("/seesaw/state")["transitions"] > 6
+            assert worker.get("/seesaw/state")["transitions"] > before
         assert worker.stop() == 0

@@ -42,7 +42,7 @@ class Streams:
                 )
                 with urllib.request.urlopen(request, timeout=120) as answer:
                     for line in answer:
-                        if b"error" in line:
+                        if line.startswith(b'data: {"error"'):  # the model may say the word
                             raise OSError(line)
                         self.num_chunks += 1
         self.has_ended = True

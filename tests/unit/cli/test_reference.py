@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "--drain-timeout-s": "7",
     "--stall-unhealthy-s": "7",
     "--stall-exit-s": "700",
+    "--load-exit-s": "700",
     "--parallelism": "manual",
     "--accelerator": "L4",
     "--plan-accelerators": __file__,

@@ -1,9 +1,13 @@
 """What counts as a stall, on virtual time: never as long as steps end, always once one does not."""
 
+import asyncio
+from typing import Self
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seesaw_worker.engine.liveness import Liveness
 from seesaw_worker.engine.stalls import StallBounds, StallWatch, Verdict
 
 TICK_S = 0.25
@@ -83,6 +87,49 @@ def test_one_engine_that_goes_on_does_not_hide_another_that_does_not() -> None:
         age(watch, 1)
         watch.ended("decode")
     assert (watch.verdict, watch.oldest) == (Verdict.UNHEALTHY, ("prefill", 70.0))
+
+
+@given(st.floats(min_value=0, max_value=2000))
+def test_what_becomes_unhealthy_is_told_of_well_before(longest_s: float) -> None:
+    watch = StallWatch(BOUNDS)
+    watch.expect(longest_s)
+    slow_s = watch.bound_s(Verdict.SLOW)
+    assert longest_s <= slow_s <= watch.bound_s(Verdict.UNHEALTHY) / 2
+
+
+class SlowEngine:
+    """An engine that answers at once, although its steps were measured to take long."""
+
+    def watched_cores(self) -> dict[str, Self]:
+        return {"the engine": self}
+
+    async def collective_rpc_async(self, method: str) -> None:
+        assert method == "check_health"
+
+    def hand_over(self) -> None:
+        return None
+
+    def expected_step_s(self) -> float:
+        return 100.0
+
+
+def test_bounds_that_slow_steps_have_made_longer_are_told_once() -> None:
+    said: list[str] = []
+
+    async def watch() -> None:
+        bounds = StallBounds(unhealthy_s=0.04, exit_s=100)
+        running = asyncio.create_task(
+            Liveness(SlowEngine(), bounds, lambda *_: None, said.append).run()
+        )
+        async with asyncio.timeout(10):
+            while not said:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        running.cancel()
+
+    asyncio.run(watch())
+    (line,) = said
+    assert "unhealthy after 300 s and ends the worker after 400 s" in line
 
 
 @pytest.mark.parametrize(

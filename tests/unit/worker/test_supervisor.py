@@ -15,6 +15,7 @@ import pytest
 from seesaw_worker.segments import is_segment
 from seesaw_worker.shm import LOCK
 from seesaw_worker.traces import SHM, Traces
+from watched.machine import wait_for
 
 RUN = "seesaw-4711-0123abcd"
 SUPERVISED = [sys.executable, "-m", "seesaw_worker.supervisor"]
@@ -43,12 +44,12 @@ time.sleep(600)
 class Supervised:
     """A supervisor and its server, and what they have made."""
 
-    def __init__(self, short_path: Path) -> None:
+    def __init__(self, short_path: Path, *, server: str = SERVER) -> None:
         self.shm_dir = short_path / "shm"
         self.shm_dir.mkdir()
         self.environment = os.environ | {"TMPDIR": str(short_path)}
         self.process = subprocess.Popen(
-            [*SUPERVISED, sys.executable, "-c", SERVER, str(self.shm_dir)],
+            [*SUPERVISED, sys.executable, "-c", server, str(self.shm_dir)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=self.environment,
@@ -120,6 +121,54 @@ def test_a_start_leaves_a_running_worker_alone(supervised: Supervised) -> None:
     before = sorted(supervised.left())
     subprocess.run([*SUPERVISED, "true"], env=supervised.environment, check=True)
     assert sorted(supervised.left()) == before
+
+
+def test_a_server_that_is_stopped_hears_of_sigterm_all_the_same(supervised: Supervised) -> None:
+    supervised.server.send_signal(signal.SIGSTOP)
+    supervised.process.terminate()
+    assert supervised.process.wait(timeout=10) == 0
+    assert supervised.left() == []
+
+
+def test_a_server_that_is_stopped_cleans_up_after_a_supervisor_that_is_killed(
+    short_path: Path,
+) -> None:
+    watch = "from seesaw_worker.engine.watchdog import clean_up_with_supervisor as w; w(); "
+    supervised = Supervised(short_path, server=watch + SERVER.lstrip())
+    try:
+        server = supervised.server
+        server.suspend()
+        supervised.process.kill()
+        assert psutil.wait_procs([server], timeout=10)[1] == []
+        assert supervised.left() == []
+    finally:
+        supervised.end()
+
+
+def test_a_server_that_stays_stopped_is_ended(short_path: Path) -> None:
+    start = (
+        "import sys; from seesaw_worker.supervisor import supervise; "
+        "sys.exit(supervise(['sleep', '600'], longest_stop_s=2.0))"
+    )
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", start],
+        env=os.environ | {"TMPDIR": str(short_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process = psutil.Process(supervisor.pid)
+        assert wait_for(lambda: len(process.children()) == 1, 10) < 10
+        (server,) = process.children()
+        server.suspend()
+        _, said = supervisor.communicate(timeout=20)
+        last = said.splitlines()[-1]
+        assert f"(process {server.pid}) has been stopped for 2 s (--stall-exit-s)" in last
+        assert said.count(last) == 2, "when it happens, and below what the dying print"
+        assert supervisor.returncode == 1
+        assert list(short_path.glob("seesaw-*")) == []
+    finally:
+        supervisor.kill()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant another user's folder")

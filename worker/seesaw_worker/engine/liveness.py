@@ -15,6 +15,7 @@ from seesaw_worker.engine.stalls import StallBounds, StallWatch, Verdict
 
 _ASK_EVERY_S = 2.0
 _LOOK_EVERY_S = 0.25
+_TOLD_TIMES = 1.5
 _HAND_OVER = "the hand-over of the devices"
 
 
@@ -33,19 +34,25 @@ class Client(Protocol):
 
 
 class Liveness:
-    """Watches engines and hand-overs, and tells of each change of the verdict.
+    """Watches engines and hand-overs.
 
-    Call order: :meth:`run` as a task, once.
+    ``judged`` hears of each change of the verdict, ``say`` of bounds that have become much longer
+    than the flags say. Call order: :meth:`run` as a task, once.
     """
 
     def __init__(
-        self, client: Client, bounds: StallBounds, tell: Callable[[Verdict, str], None]
+        self,
+        client: Client,
+        bounds: StallBounds,
+        judged: Callable[[Verdict, str], None],
+        say: Callable[[str], object],
     ) -> None:
         self.watch = StallWatch(bounds)
         self.watch.expect(client.expected_step_s())
         self._cores = client.watched_cores()
         self._hand_over = client.hand_over
-        self._tell = tell
+        self._judged, self._say = judged, say
+        self._told_s = min((s for s in (bounds.unhealthy_s, bounds.exit_s) if s), default=0.0)
         self._seen_hand_over: int | None = None
         self._pace = min(1.0, bounds.slow_s) if bounds.is_on else 1.0
 
@@ -75,10 +82,22 @@ class Liveness:
             # Time in which this process stood still itself says nothing about the engines.
             self.watch.passed(min(now - before, 2 * every_s))
             self._follow_hand_over()
+            self._tell_bounds()
             what, age_s = self.watch.oldest
             if (verdict := self.watch.verdict) is not last:
                 last = verdict
-                self._tell(verdict, f"{what} has been at one step for {age_s:.0f} s")
+                self._judged(verdict, f"{what} has been at one step for {age_s:.0f} s")
+
+    def _tell_bounds(self) -> None:
+        """Steps so far may make the bounds longer than the flags say; tell when they do by much."""
+        unhealthy_s, exit_s = map(self.watch.bound_s, (Verdict.UNHEALTHY, Verdict.HOPELESS))
+        if (first_s := min(unhealthy_s, exit_s)) > _TOLD_TIMES * self._told_s:
+            self._told_s = first_s
+            self._say(
+                "steps take long here and lengthen the bounds: one that does not end makes "
+                f"unhealthy after {unhealthy_s:.0f} s and ends the worker after {exit_s:.0f} s "
+                "(inf: never)"
+            )
 
     def _follow_hand_over(self) -> None:
         number = self._hand_over()

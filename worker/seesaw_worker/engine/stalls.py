@@ -5,10 +5,12 @@ far. A verdict needs no clock: whoever watches says how much time has passed, an
 time in which nobody could have noticed an end.
 """
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
 _SLOW_SHARE = 0.25
+_SLOW_TIMES_LONGEST = 1.5
 _TIMES_LONGEST = 3.0
 
 
@@ -23,10 +25,15 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallBounds:
-    """When a step that does not end counts as what. Units: seconds; 0 stands for never."""
+    """When what does not end counts as what. Units: seconds; 0 stands for never.
+
+    unhealthy_s, exit_s: of one step while serving; ``exit_s`` also of a stopped process.
+    load_s: of loading and warming up as a whole.
+    """
 
     unhealthy_s: float = 60.0
     exit_s: float = 300.0
+    load_s: float = 7200.0
 
     @property
     def is_on(self) -> bool:
@@ -34,14 +41,15 @@ class StallBounds:
 
     @property
     def slow_s(self) -> float:
-        return _SLOW_SHARE * min(s for s in (self.unhealthy_s, self.exit_s) if s)
+        return _SLOW_SHARE * min((s for s in (self.unhealthy_s, self.exit_s) if s), default=0.0)
 
 
 class StallWatch:
     """Follows what is under way, by name.
 
-    Nothing is judged before it has taken three times as long as the longest that ever ended
-    well, so that slow models and long prefills make the bounds longer by themselves.
+    Nothing is unhealthy before it has taken three times as long as the longest that ever ended
+    well, nor slow before half of that, so that slow models and long prefills make the bounds
+    longer by themselves.
     """
 
     def __init__(self, bounds: StallBounds) -> None:
@@ -76,19 +84,19 @@ class StallWatch:
     def verdict(self) -> Verdict:
         return self._judge(self.oldest[1])
 
+    def bound_s(self, verdict: Verdict) -> float:
+        """How long a step must take for a verdict, by all that was learnt; infinite for never."""
+        bounds, longest_s = self.bounds, self._longest_s
+        grace_s = max(0.0, bounds.exit_s - bounds.unhealthy_s)  # from unhealthy to the end
+        flag_s, at_least_s = {
+            Verdict.SLOW: (bounds.slow_s, _SLOW_TIMES_LONGEST * longest_s),
+            Verdict.UNHEALTHY: (bounds.unhealthy_s, _TIMES_LONGEST * longest_s),
+            Verdict.HOPELESS: (bounds.exit_s, _TIMES_LONGEST * longest_s + grace_s),
+        }.get(verdict, (0.0, 0.0))
+        return max(flag_s, at_least_s) if flag_s else math.inf
+
     def _judge(self, age_s: float) -> Verdict:
-        bounds, least_s = self.bounds, _TIMES_LONGEST * self._longest_s
-        grace_s = max(
-            0.0, bounds.exit_s - bounds.unhealthy_s
-        )  # unhealthy as long before the end as ever
-        for verdict, bound_s, at_least_s in (
-            (Verdict.HOPELESS, bounds.exit_s, least_s + grace_s),
-            (Verdict.UNHEALTHY, bounds.unhealthy_s, least_s),
-            (Verdict.SLOW, bounds.slow_s if bounds.is_on else 0.0, least_s),
-        ):
-            if bound_s and age_s > max(bound_s, at_least_s):
-                return verdict
-        return Verdict.FINE
+        return max((v for v in Verdict if age_s > self.bound_s(v)), default=Verdict.FINE)
 
 
 def explain(verdict: Verdict, what: str) -> str:
@@ -96,5 +104,5 @@ def explain(verdict: Verdict, what: str) -> str:
     if verdict is Verdict.FINE:
         return "the engines go on"
     if verdict is Verdict.SLOW:
-        return f"{what}, far longer than any before"
+        return f"{what}, longer than any before"
     return f"{what}; unhealthy until it goes on"

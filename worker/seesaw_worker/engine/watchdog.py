@@ -1,5 +1,6 @@
 """No orphans: processes of a worker end as soon as the one above them is gone."""
 
+import ctypes
 import os
 import select
 import signal
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from seesaw_worker.supervisor import (
+    PR_SET_PDEATHSIG,
     SUPERVISOR_PID_VARIABLE,
     adopt_orphans,
     descendants,
@@ -57,6 +59,8 @@ def clean_up_with_supervisor() -> None:
             finally:
                 os._exit(1)
 
+    # Let go on if it was stopped by then, or nobody would clean up.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
     _when_dead(int(supervisor_pid), clean_up)
 
 
