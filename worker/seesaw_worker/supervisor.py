@@ -60,17 +60,26 @@ def supervise(command: Sequence[str], longest_stop_s: float = 0.0) -> int:
         child = subprocess.Popen(command, start_new_session=True, env=os.environ | more)
         if stops:  # it came before there was a child to pass it on to
             tell_to_stop(child)
-        code = _wait(child, StopWatch(longest_stop_s), traces.folder / BROKEN_FILE)
+        broken = traces.folder / BROKEN_FILE
+        code = _wait(child, StopWatch(longest_stop_s), broken)
         end_all(descendants)
         traces.remove_memory()
-        with contextlib.suppress(OSError):  # last, below whatever the dying said
-            last = (traces.folder / BROKEN_FILE).read_text(errors="replace")
-            print(last, end="", file=sys.stderr, flush=True)
+        killed = (
+            f"seesaw worker: broken: the server (process {child.pid}) has died by signal {-code}"
+        )
+        _say_last(broken, otherwise=f"{killed}\n" if code < 0 and not stops else "")
     finally:
         traces.remove()
     if code == -signal.SIGTERM and stops:
         return 0  # it was told to stop before it could listen: while it was importing vLLM
     return code if code >= 0 else 1
+
+
+def _say_last(broken: Path, *, otherwise: str) -> None:
+    """Print, below whatever the dying said, what the server left in a file to be said last."""
+    with contextlib.suppress(OSError):
+        said = broken.read_text(errors="replace") if broken.exists() else otherwise
+        print(said, end="", file=sys.stderr, flush=True)
 
 
 def tell_to_stop(child: subprocess.Popen[bytes]) -> None:

@@ -123,6 +123,13 @@ def test_a_start_leaves_a_running_worker_alone(supervised: Supervised) -> None:
     assert sorted(supervised.left()) == before
 
 
+def test_a_server_that_is_killed_is_told_of() -> None:
+    command = [*SUPERVISED, "sh", "-c", "kill -KILL $$"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("has died by signal 9\n")
+
+
 def test_a_server_that_is_stopped_hears_of_sigterm_all_the_same(supervised: Supervised) -> None:
     supervised.server.send_signal(signal.SIGSTOP)
     supervised.process.terminate()
