@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from seesaw_core.errors import SeesawError
+from seesaw_flags.logs import ABOUT
 from seesaw_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class WorkQueue:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, key: Key) -> None:
+        ABOUT.set(str(key))
         try:
             while key in self._wanted:
                 self._wanted.discard(key)
@@ -61,8 +63,9 @@ class WorkQueue:
                     count = self._failures[key] = self._failures.get(key, 0) + 1
                     delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
                     logger.warning(
-                        "%s/%s: %s; again in %.0f s",
-                        *(key.namespace, key.name, error, delay_s),
+                        "%s; again in %.0f s",
+                        error,
+                        delay_s,
                         exc_info=not isinstance(error, SeesawError),
                     )
                     self.add_later(key, delay_s)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import cast
 
 import uvicorn
 
+from seesaw_flags.logs import configure_logs
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
 from seesaw_router.limits import raise_open_files
@@ -38,7 +38,7 @@ class Server:
     """
 
     def __init__(self, settings: RouterSettings) -> None:
-        logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
+        configure_logs(settings.log)
         limits = settings.limits
         limits = replace(limits, connections=raise_open_files(limits.connections))
         router = Router(replace(settings, limits=limits))
@@ -50,6 +50,7 @@ class Server:
             host=settings.host,
             port=settings.port,
             access_log=False,
+            log_config=None,  # as everything else is logged
             log_level="warning",
             lifespan="on",
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),

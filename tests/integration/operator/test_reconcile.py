@@ -1,6 +1,7 @@
 """The operator on a real kube-apiserver: what it makes, what it leaves alone, what it survives."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ async def test_a_resource_gets_its_objects_and_a_status(
             "AGE",
         ]
         assert await operator.stop() == 0
+
+
+async def test_each_line_of_its_log_is_json_and_names_the_resource(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "logged")
+    flags = ("--log-format=json", "--log-level=debug")
+    async with operated(apiserver, "logged", tmp_path, *flags) as (_, operator):
+        await deploy(apiserver, "logged", SPEC)
+        await converged(apiserver, "logged", operator)
+        assert await operator.stop() == 0
+    lines = [json.loads(line) for line in operator.log.read_text().splitlines()]
+    told = {(line["logger"], line["level"], line.get("object")) for line in lines}
+    assert ("seesaw_operator.main", "info", None) in told
+    assert ("seesaw_operator.cluster", "info", "logged/llama") in told
+    assert ("kopf.objects", "info", "logged/llama") in told
 
 
 async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
