@@ -112,10 +112,7 @@ def write_schemas(definitions: Json, folder: Path) -> str:
     Returns kubeconform's flag for them.
     """
     for schema in definitions.values():
-        if "properties" in schema:
-            schema.setdefault("additionalProperties", False)
-        if schema.get("format") == "int-or-string":
-            schema["type"] = ["integer", "string"]
+        _make_strict(schema)
     text = json.dumps({"definitions": definitions}).replace(
         '"#/definitions/', f'"file://{folder}/all.json#/definitions/'
     )
@@ -125,6 +122,20 @@ def write_schemas(definitions: Json, folder: Path) -> str:
             file = folder / f"{kind['kind'].lower()}.json"
             file.write_text(json.dumps({"$ref": f"file://{folder}/all.json#/definitions/{name}"}))
     return f"-schema-location={folder}/{{{{ .ResourceKind }}}}.json"
+
+
+def _make_strict(schema: Any) -> None:
+    """Let a schema, and those inside of it, take no field that they do not list."""
+    below = schema.values() if isinstance(schema, dict) else schema
+    for each in below:
+        if isinstance(each, dict | list):
+            _make_strict(each)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("properties"), dict) and "type" in schema:
+        schema.setdefault("additionalProperties", False)
+    if schema.get("format") == "int-or-string":
+        schema["type"] = ["integer", "string"]
 
 
 def _values(values: Json | None) -> list[str]:
