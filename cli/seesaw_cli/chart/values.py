@@ -44,6 +44,9 @@ class Crd(Part):
     install: bool = Field(
         default=True, description="Install and upgrade it. It stays when the release goes."
     )
+    annotations: StringMap = Field(
+        default={}, description="Such as argocd.argoproj.io/sync-options: Delete=false,Prune=false."
+    )
 
 
 class Rbac(Part):

@@ -10,7 +10,7 @@ from chart_release.helm import DEFINITIONS
 from cluster_client.kubectl import BINARIES, RESTRICTED, SYSTEM
 from control_plane.apiserver import ApiServer, running_apiserver
 
-NEEDED = ("helm", "kubeconform", "kube-apiserver")
+NEEDED = ("helm", "kubeconform", "glua", "kube-apiserver")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
