@@ -17,11 +17,11 @@ PYTEST := $(BIN)/python -m pytest
 CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
-.PHONY: help setup demo test test-slow conformance lint format bench docs constraints clean paper \
+.PHONY: help setup demo test test-slow conformance lint format bench bench-operator docs constraints clean paper \
 	control-plane chart-tools cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install Seesaw, vLLM for CPU and the tools (again only if pins changed).
 	@:
@@ -90,6 +90,9 @@ format: setup ## Rewrite the code in the house style.
 
 bench: setup ## Measure the worker on this machine.
 	@$(BIN)/seesaw bench worker
+
+bench-operator: setup control-plane ## Measure an operator with many resources (ARGS="--against TREE" compares).
+	@PYTHONPATH=tests $(BIN)/python -m operator_load $(ARGS)
 
 docs: setup ## Regenerate the documentation that is made from code.
 	@mkdir -p docs
