@@ -146,6 +146,7 @@ async def _follow_resources(
     kopf_settings = kopf.OperatorSettings()
     kopf_settings.posting.enabled = False
     kopf_settings.scanning.disabled = True
+    kopf_settings.networking.trust_env = True  # proxy variables, as the other client reads them
     await kopf.operator(
         registry=registry,
         settings=kopf_settings,

@@ -28,6 +28,7 @@ class Costs:
 
     count: int
     made_s: float = 0.0
+    ended: int = 0
     made: Counter[str] = field(default_factory=Counter)
     rest: Counter[str] = field(default_factory=Counter)
     rest_cpu_percent: float = 0.0
@@ -44,6 +45,7 @@ class Costs:
             "Events": each["event"],
             "reads": each["read"],
             "seconds until all were made and told": round(self.made_s, 1),
+            "times that it ended meanwhile, and was started again": self.ended,
             f"at rest: calls in {REST_S:.0f} s": self.rest.total(),
             "CPU, percent of a core": round(self.rest_cpu_percent, 2),
             "memory, MiB": round(self.rest_mib),
@@ -58,25 +60,43 @@ async def measure(server: ApiServer, folder: Path, count: int) -> Costs:
     costs, names = Costs(count=count), [f"llama-{i}" for i in range(count)]
     await make_namespace(server, NAMESPACE)
     async with Proxy(server).running() as proxy:
-        operator = Operator(proxy, NAMESPACE, folder, lease=LEASE, flags=FLAGS)
+        operator = _Watched(proxy, folder)
         try:
             began = time.monotonic()
             await _each(_make(server, name) for name in names)
-            await _until_made(server, proxy, count)
+            await _until_made(server, operator, count)
+            costs.ended = operator.ended
             costs.made_s = time.monotonic() - began
             await _each(_settle(server, kind, name) for name in names for kind in CONTROLLED)
             await _until_quiet(proxy)
             costs.made = _by_kind(proxy.calls)
-            await _rest(proxy, operator, costs)
-            assert await operator.stop() == 0
+            await _rest(proxy, operator.now, costs)
+            assert await operator.now.stop() == 0
             proxy.calls.clear()
-            operator = Operator(proxy, NAMESPACE, folder, lease=LEASE, flags=FLAGS)
+            operator.start()
             await _until_quiet(proxy)
             costs.started = _by_kind(proxy.calls)
-            costs.started_cpu_s = _cpu_s(operator)
+            costs.started_cpu_s = _cpu_s(operator.now)
         finally:
-            operator.end()
+            operator.now.end()
     return costs
+
+
+class _Watched:
+    """An operator that is started again once it has ended, as Kubernetes would."""
+
+    def __init__(self, proxy: Proxy, folder: Path) -> None:
+        self._proxy, self._folder = proxy, folder
+        self.ended = 0
+        self.start()
+
+    def start(self) -> None:
+        self.now = Operator(self._proxy, NAMESPACE, self._folder, lease=LEASE, flags=FLAGS)
+
+    def look(self) -> None:
+        if not self.now.is_alive:
+            self.ended += 1
+            self.start()
 
 
 async def _rest(proxy: Proxy, operator: Operator, costs: Costs) -> None:
@@ -108,13 +128,14 @@ async def _settle(server: ApiServer, kind: str, name: str) -> None:
     await server.patch(f"{where}/status", {"status": status})
 
 
-async def _until_made(server: ApiServer, proxy: Proxy, count: int) -> None:
+async def _until_made(server: ApiServer, operator: _Watched, count: int) -> None:
     deadline = time.monotonic() + MADE_S
     while True:
         items = (await server.get(resource(NAMESPACE, "").rstrip("/")))["items"]
         told = [i.get("status", {}).get("observedGeneration") for i in items]
         if told.count(1) == count:
             return
+        operator.look()
         assert time.monotonic() < deadline, f"{told.count(1)} of {count} are told"
         await asyncio.sleep(0.5)
 

@@ -124,8 +124,8 @@ class OperatorValues(Part):
     )
     extra_env: list[KubernetesObject] = Field(
         default=[],
-        description="Environment variables, as of any container. Proxy variables are not read: "
-        "the operator talks to the apiserver and to pods alone.",
+        description="Environment variables, as of any container. HTTPS_PROXY and NO_PROXY are "
+        "about the apiserver; pods are asked directly.",
     )
     env_from: list[KubernetesObject] = Field(
         default=[], description="Secrets and ConfigMaps to take variables from."

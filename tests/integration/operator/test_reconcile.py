@@ -84,6 +84,22 @@ async def test_each_line_of_its_log_is_json_and_names_the_resource(
     assert ("kopf.objects", "info", "logged/llama") in told
 
 
+async def test_an_apiserver_behind_a_proxy_is_reached_as_the_environment_says(
+    apiserver: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_namespace(apiserver, "behind")
+    await deploy(apiserver, "behind", SPEC)
+    async with Proxy(apiserver).running() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+        proxy.url = "http://apiserver.invalid"  # by which nobody could reach it
+        operator = Operator(proxy, "behind", tmp_path)
+        try:
+            assert set(await converged(apiserver, "behind", operator)) == OBJECTS
+        finally:
+            operator.end()
+
+
 async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:
