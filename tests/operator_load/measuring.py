@@ -19,7 +19,7 @@ FLAGS = ("--measure-every-s=5",)
 SPEC: Json = {"model": {"uri": "org/model"}, "accelerator": {"count": 2}, "replicas": 0}
 CONTROLLED = ("statefulsets", "deployments")
 AT_ONCE = 16
-MADE_S, QUIET_S, REST_S = 900.0, 6.0, 30.0
+MADE_S, QUIET_S, REST_S, CONTROL_S = 600.0, 6.0, 30.0, 1.0
 
 
 @dataclass(kw_only=True)
@@ -64,12 +64,13 @@ async def measure(server: ApiServer, folder: Path, count: int) -> Costs:
         try:
             began = time.monotonic()
             await _each(_make(server, name) for name in names)
+            controllers = asyncio.create_task(_control(server))
             await _until_made(server, operator, count)
             costs.ended = operator.ended
             costs.made_s = time.monotonic() - began
-            await _each(_settle(server, kind, name) for name in names for kind in CONTROLLED)
             await _until_quiet(proxy)
             costs.made = _by_kind(proxy.calls)
+            controllers.cancel()
             await _rest(proxy, operator.now, costs)
             assert await operator.now.stop() == 0
             proxy.calls.clear()
@@ -119,13 +120,20 @@ async def _make(server: ApiServer, name: str) -> None:
     assert made["kind"] == "SeesawDeployment", made
 
 
-async def _settle(server: ApiServer, kind: str, name: str) -> None:
-    """Say of an object what its controller would: that it is as asked for."""
-    name += "-worker" if kind == "statefulsets" else "-router"
-    where = path(NAMESPACE, kind, name)
-    generation = (await server.get(where))["metadata"]["generation"]
-    status = {"observedGeneration": generation, "replicas": 0}
-    await server.patch(f"{where}/status", {"status": status})
+async def _control(server: ApiServer) -> None:
+    """Say of each object what its controller would: that it is as asked for."""
+
+    async def settle(kind: str, body: Json) -> None:
+        status = {"observedGeneration": body["metadata"]["generation"], "replicas": 0}
+        where = path(NAMESPACE, kind, body["metadata"]["name"])
+        await server.patch(f"{where}/status", {"status": status})
+
+    while True:
+        for kind in CONTROLLED:
+            items = (await server.get(path(NAMESPACE, kind)))["items"]
+            new = [i for i in items if "observedGeneration" not in i.get("status", {})]
+            await _each(settle(kind, body) for body in new)
+        await asyncio.sleep(CONTROL_S)
 
 
 async def _until_made(server: ApiServer, operator: _Watched, count: int) -> None:
