@@ -17,11 +17,11 @@ PYTEST := $(BIN)/python -m pytest
 CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
-.PHONY: help setup demo test test-slow conformance lint format bench docs constraints clean paper \
-	control-plane cluster-up cluster-images cluster-down e2e
+.PHONY: help setup demo test test-slow conformance lint format bench bench-operator docs constraints clean paper \
+	control-plane chart-tools cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install Seesaw, vLLM for CPU and the tools (again only if pins changed).
 	@:
@@ -60,6 +60,9 @@ control-plane: ## Build kube-apiserver and etcd for the tests, once (without Go 
 	@if command -v go >/dev/null; then $(CLUSTER)/binaries.sh control-plane; \
 	else echo "no Go here: tests that need a kube-apiserver will be skipped"; fi
 
+chart-tools: ## Build helm, kubeconform and promtool for the chart's tests, once (minutes; takes Go).
+	@$(CLUSTER)/binaries.sh chart-tools
+
 cluster-up: ## Start a one-node Kubernetes on this machine (as root; Debian).
 	@$(CLUSTER)/up.sh
 
@@ -88,6 +91,9 @@ format: setup ## Rewrite the code in the house style.
 bench: setup ## Measure the worker on this machine.
 	@$(BIN)/seesaw bench worker
 
+bench-operator: setup control-plane ## Measure an operator with many resources (ARGS="--against TREE" compares).
+	@PYTHONPATH=tests $(BIN)/python -m operator_load $(ARGS)
+
 docs: setup ## Regenerate the documentation that is made from code.
 	@mkdir -p docs
 	@$(BIN)/python -m seesaw_cli.reference > docs/reference-flags.md.new
@@ -97,6 +103,7 @@ docs: setup ## Regenerate the documentation that is made from code.
 	@mkdir -p charts/seesaw/files
 	@$(BIN)/python -m seesaw_operator.api.crd > manifests/base/crd.yaml
 	@cp manifests/base/crd.yaml charts/seesaw/files/crd.yaml
+	@$(BIN)/python -m seesaw_cli.chart charts/seesaw
 	@if test -x "$(HELM)"; then $(HELM) template seesaw charts/seesaw --namespace=seesaw-system \
 		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
 	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi

@@ -4,13 +4,10 @@ Each writes its name into the status before it does anything else, and leaves al
 one holds that is alive. So two releases, or two lists of namespaces that overlap, never fight.
 """
 
-import logging
 from typing import Protocol
 
 from seesaw_operator.api.crd import PLURAL
 from seesaw_operator.store import Key, Object
-
-logger = logging.getLogger(__name__)
 
 
 class Claiming(Protocol):
@@ -57,5 +54,4 @@ class Claims:
             f"{PLURAL} {key.name} -n {key.namespace} --subresource=status --type=merge "
             """-p '{"status":{"managedBy":null}}'"""
         )
-        logger.warning("%s/%s: %s", key.namespace, key.name, message)
         await self._cluster.record(resource, "Warning", "ManagedElsewhere", message)

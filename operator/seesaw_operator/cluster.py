@@ -21,6 +21,7 @@ from seesaw_operator.store import Object
 
 logger = logging.getLogger(__name__)
 
+_LEVELS = {"Normal": logging.INFO, "Warning": logging.WARNING}
 _MOST_EVENTS = 200
 _LEASES = 2
 _TOO_MANY, _SERVER_ERROR = 429, 500
@@ -94,6 +95,7 @@ class Cluster:
             field_manager=MANAGER,
             force_conflicts=True,
         )
+        logger.debug("applied %s", _title(manifest))
         self._metrics.writes.labels(kind=manifest["kind"]).inc()
         body: Object = applied.to_dict()
         return body
@@ -146,10 +148,11 @@ class Cluster:
         return None if latest is None else str(latest.get("message") or latest.get("reason"))
 
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
-        """Record an Event about a resource. ``kind`` is Normal or Warning.
+        """Log what is to be told of a resource, and record it as an Event: Normal or Warning.
 
         Events are for people who look on; the status says the same, so a failure is only logged.
         """
+        logger.log(_LEVELS[kind], "%s: %s", reason, message)
         metadata = resource["metadata"]
         now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
         event = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
 from seesaw_flags.values import IMAGE, KUBERNETES_NAME, PORT, Number, Whole
 from seesaw_operator.settings import Images, OperatorSettings, Timing
@@ -73,6 +74,7 @@ def parser() -> CommandParser:
         default=default["port"],
         help="Of /healthz and /metrics. Default: %(default)s.",
     )
+    add_log_flags(made)
     return made
 
 
@@ -99,4 +101,5 @@ def settings_of(arguments: Sequence[str]) -> OperatorSettings:
         measure_every_s=args.measure_every_s,
         resync_s=args.resync_s,
         port=args.port,
+        log=log_settings_of(args),
     )

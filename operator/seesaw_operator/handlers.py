@@ -1,5 +1,6 @@
 """What kopf tells of our resource, passed on to the queue; nothing else happens here."""
 
+import logging
 from typing import Any
 
 import kopf
@@ -16,6 +17,8 @@ def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue) ->
     deletes what a resource owns.
     """
 
+    logging.getLogger("kopf.objects").addFilter(_name_object)
+
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
@@ -29,3 +32,11 @@ def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue) ->
         else:
             store.put_resource(dict(body))
         queue.add(key)
+
+
+def _name_object(record: logging.LogRecord) -> bool:
+    """Let our log say which object kopf speaks of."""
+    reference = getattr(record, "k8s_ref", None)
+    if reference:
+        record.about = f"{reference['namespace']}/{reference['name']}"
+    return True

@@ -50,7 +50,7 @@ async def run(settings: OperatorSettings) -> int:
         loop.add_signal_handler(number, stop.set)
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    async with client.ApiClient() as api, served(registry, settings.port):
+    async with _connected() as api, served(registry, settings.port):
         leading = asyncio.create_task(_lead_while_elected(settings, api, metrics, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -64,6 +64,14 @@ async def run(settings: OperatorSettings) -> int:
         except Exception:
             logger.exception("cannot go on")
         return 1 if has_ended else 0
+
+
+def _connected() -> client.ApiClient:
+    """A client whose connections are not numbered: each watch holds one, and the Lease must never
+    wait for one. What is done at once is bounded by the queue."""
+    configuration = client.Configuration.get_default_copy()
+    configuration.connection_pool_maxsize = 0
+    return client.ApiClient(configuration)
 
 
 async def _lead_while_elected(
@@ -146,6 +154,7 @@ async def _follow_resources(
     kopf_settings = kopf.OperatorSettings()
     kopf_settings.posting.enabled = False
     kopf_settings.scanning.disabled = True
+    kopf_settings.networking.trust_env = True  # proxy variables, as the other client reads them
     await kopf.operator(
         registry=registry,
         settings=kopf_settings,

@@ -1,9 +1,10 @@
 """The operator's settings: read once from the command line, then only passed down."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from seesaw_core.errors import InputError
+from seesaw_flags.logs import LogSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class OperatorSettings:
     measure_every_s: how often workers are asked what they do.
     resync_s: how often everything is applied again, whatever events said.
     port: where ``/healthz`` and ``/metrics`` are.
+    log: what is logged, and in which form.
 
     Raises: InputError if a figure is out of range.
     """
@@ -66,6 +68,7 @@ class OperatorSettings:
     measure_every_s: float = 5.0
     resync_s: float = 300.0
     port: int = 8080
+    log: LogSettings = field(default_factory=LogSettings)
 
     @property
     def operator(self) -> str:

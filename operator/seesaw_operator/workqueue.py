@@ -5,16 +5,18 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from seesaw_core.errors import SeesawError
+from seesaw_flags.logs import ABOUT
 from seesaw_operator.store import Key
 
 logger = logging.getLogger(__name__)
 
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 60.0
+_AT_ONCE = 16
 
 
 class WorkQueue:
-    """Runs a function for each key that is added, again if it was added meanwhile.
+    """Runs a function for each key that is added, again if it was added meanwhile; a few at once.
 
     After a failure the key comes back, each time after twice the time, up to a minute.
     """
@@ -23,6 +25,7 @@ class WorkQueue:
         self._work = work
         self._wanted: set[Key] = set()
         self._running: dict[Key, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._failures: dict[Key, int] = {}
         self._later: dict[Key, asyncio.TimerHandle] = {}
 
@@ -51,20 +54,26 @@ class WorkQueue:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, key: Key) -> None:
+        ABOUT.set(str(key))
         try:
             while key in self._wanted:
-                self._wanted.discard(key)
-                try:
-                    await self._work(key)
-                    self._failures.pop(key, None)
-                except Exception as error:  # the next attempt may succeed; nothing else may stop
-                    count = self._failures[key] = self._failures.get(key, 0) + 1
-                    delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
-                    logger.warning(
-                        "%s/%s: %s; again in %.0f s",
-                        *(key.namespace, key.name, error, delay_s),
-                        exc_info=not isinstance(error, SeesawError),
-                    )
-                    self.add_later(key, delay_s)
+                async with self._slots:
+                    self._wanted.discard(key)
+                    await self._look(key)
         finally:
             del self._running[key]
+
+    async def _look(self, key: Key) -> None:
+        try:
+            await self._work(key)
+            self._failures.pop(key, None)
+        except Exception as error:  # the next attempt may succeed; nothing else may stop
+            count = self._failures[key] = self._failures.get(key, 0) + 1
+            delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
+            logger.warning(
+                "%s; again in %.0f s",
+                error,
+                delay_s,
+                exc_info=not isinstance(error, SeesawError),
+            )
+            self.add_later(key, delay_s)

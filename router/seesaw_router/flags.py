@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
+from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
 from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Text, Whole
 from seesaw_router.limits import Limits
@@ -100,6 +101,7 @@ def parser() -> CommandParser:
         default=_DEFAULT["drain_timeout_s"],
         help="How long SIGTERM waits for running requests. Default: %(default)s.",
     )
+    add_log_flags(made)
     return made
 
 
@@ -195,4 +197,5 @@ def settings_from(args: argparse.Namespace) -> RouterSettings:
         ),
         ejection=EjectionPolicy(max_share=args.max_ejected_percent / 100),
         drain_timeout_s=args.drain_timeout_s,
+        log=log_settings_of(args),
     )

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import logging
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import cast
 import uvicorn
 
 from seesaw_flags.listening import bind
+from seesaw_flags.logs import configure_logs
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
 from seesaw_router.limits import raise_open_files
@@ -42,7 +42,7 @@ class Server:
     """
 
     def __init__(self, settings: RouterSettings) -> None:
-        logging.basicConfig(level=logging.INFO, format="seesaw router: %(message)s")
+        configure_logs(settings.log)
         self._listeners = bind(settings.port, settings.host)
         limits = settings.limits
         limits = replace(limits, connections=raise_open_files(limits.connections))
@@ -53,6 +53,7 @@ class Server:
             http=cast("type[ClientProtocol]", protocol),
             ws="none",
             access_log=False,
+            log_config=None,  # as everything else is logged
             log_level="warning",
             lifespan="on",
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),

@@ -7,6 +7,7 @@ from math import inf
 from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.errors import InputError
 from seesaw_core.waves import WavePolicy
+from seesaw_flags.logs import LogSettings
 from seesaw_router.limits import Limits
 
 _WORKER_URL = re.compile(
@@ -32,6 +33,7 @@ class RouterSettings:
     max_answer_silence_s: the same for one answer of a worker that is there.
     limits: what clients may take of the router.
     ejection: when a worker that fails gets no requests for a while.
+    log: what is logged, and in which form.
 
     Raises: InputError if a figure is out of range.
     """
@@ -50,6 +52,7 @@ class RouterSettings:
     max_answer_silence_s: float = 3600.0
     limits: Limits = field(default_factory=Limits)
     ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
+    log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         if bool(self.workers) == (self.service is not None):

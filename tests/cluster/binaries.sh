@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # Builds Kubernetes, etcd, CoreDNS, helm and kubeconform from their Go modules, once.
-# With the argument `control-plane`: only what tests without a node need.
+# With the argument `control-plane`: only what tests without a node need. With `chart-tools`: that,
+# helm, kubeconform, promtool and the Lua of Argo CD, and what the Prometheus operator defines.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 
 wanted=(kube-apiserver etcd kubectl)
-[[ ${1:-} == control-plane ]] ||
-    wanted+=(kube-controller-manager kube-scheduler kube-proxy kubelet coredns helm kubeconform)
-stamp="$KUBERNETES_VERSION $HELM_VERSION $KUBECONFORM_VERSION $(cat "$HERE"/go/*/go.mod | sha256sum)"
+case ${1:-} in
+control-plane) ;;
+chart-tools) wanted+=(helm kubeconform) ;;
+*) wanted+=(kube-controller-manager kube-scheduler kube-proxy kubelet coredns helm kubeconform) ;;
+esac
+stamp="$KUBERNETES_VERSION $HELM_VERSION $KUBECONFORM_VERSION $(cat "$HERE"/go/{coredns,etcd,kubernetes}/go.mod | sha256sum)"
 if [[ -d $BIN && $(cat "$BIN/.stamp" 2>/dev/null) != "$stamp" ]]; then rm -rf "$BIN" "$IMAGES"; fi
 missing=()
 for name in "${wanted[@]}"; do [[ -x $BIN/$name ]] || missing+=("$name"); done
-((${#missing[@]})) || exit 0
+((${#missing[@]})) || [[ ${1:-} == chart-tools ]] || exit 0
 command -v go >/dev/null || { say "no Go to build ${missing[*]} with: install Go 1.25 or newer"; exit 1; }
-say "building ${missing[*]} (minutes, once; kept in $BIN)"
+((${#missing[@]} == 0)) || say "building ${missing[*]} (minutes, once; kept in $BIN)"
 mkdir -p "$BIN"
 echo "$stamp" >"$BIN/.stamp"
 
@@ -37,3 +41,13 @@ for name in "${missing[@]}"; do
     esac
 done
 ((${#from_kubernetes[@]} == 0)) || kubernetes "${from_kubernetes[@]}"
+
+if [[ ${1:-} == chart-tools ]]; then # whether they are up to date is for Go to know
+    (cd "$HERE/go/prometheus" && go build -ldflags='-s -w' -o "$BIN/" github.com/prometheus/prometheus/cmd/promtool)
+    GOBIN=$BIN go install "github.com/yuin/gopher-lua/cmd/glua@$GLUA_VERSION"
+    definitions=$(cd "$HERE" && go mod download -json "$PROMETHEUS_OPERATOR" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+    mkdir -p "$CACHE/crds"
+    for kind in podmonitors servicemonitors prometheusrules; do
+        install -m 644 "$definitions/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$CACHE/crds/"
+    done
+fi

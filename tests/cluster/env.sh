@@ -22,6 +22,8 @@ VETH=seesaw0          # the machine's side of the cable to the node
 KUBERNETES_VERSION=v1.35.4 # the last that takes cgroup v1 and containerd 1
 HELM_VERSION=v3.19.0
 KUBECONFORM_VERSION=v0.7.0
+GLUA_VERSION=v1.1.1
+PROMETHEUS_OPERATOR=github.com/prometheus-operator/prometheus-operator@v0.85.0
 
 export PATH=$BIN:$PATH KUBECONFIG=${KUBECONFIG:-$RUN/admin.kubeconfig}
 

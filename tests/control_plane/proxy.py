@@ -28,7 +28,7 @@ class Proxy:
         self.calls: list[Call] = []
         self.on_write: Callable[[int], None] = lambda _: None
         self.refuse: Callable[[Call], int | None] = lambda _: None
-        self.hang = False  # answer nothing any more
+        self.hang: Callable[[Call], bool] = lambda _: False  # what is never answered
         self.url = ""
         self._open: list[web.Request] = []
 
@@ -62,7 +62,7 @@ class Proxy:
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         self.calls.append((request.method, request.path_qs))
-        if self.hang:
+        if self.hang(self.calls[-1]):
             await asyncio.Event().wait()
         refused = self.refuse(self.calls[-1])
         if refused is not None:

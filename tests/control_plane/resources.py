@@ -46,11 +46,11 @@ async def make_namespace(server: ApiServer, name: str) -> None:
     await server.create("/api/v1/namespaces", {"metadata": {"name": name}})
 
 
-async def deploy(server: ApiServer, namespace: str, spec: Json) -> Json:
+async def deploy(server: ApiServer, namespace: str, spec: Json, name: str = "llama") -> Json:
     body = {
         "apiVersion": "seesaw.dev/v1alpha1",
         "kind": "SeesawDeployment",
-        "metadata": {"name": "llama"},
+        "metadata": {"name": name},
         "spec": spec,
     }
     return await server.create(resource(namespace, "").rstrip("/"), body)

@@ -1,13 +1,26 @@
 {{- define "seesaw.fullname" -}}
-{{- if contains .Chart.Name .Release.Name -}}
+{{- $name := .Values.nameOverride | default .Chart.Name -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
+{{- define "seesaw.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
+{{- /* The name of what belongs to the whole cluster: two releases may have one name. */ -}}
+{{- define "seesaw.clusterName" -}}
+{{- printf "%s-%s" (include "seesaw.fullname" .) (include "seesaw.namespace" .) -}}
+{{- end -}}
+
 {{- define "seesaw.serviceAccount" -}}
-{{- .Values.serviceAccount.name | default (include "seesaw.fullname" .) -}}
+{{- $default := ternary (include "seesaw.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default $default -}}
 {{- end -}}
 
 {{- define "seesaw.selector" -}}
@@ -15,16 +28,45 @@ app.kubernetes.io/name: seesaw-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "seesaw.commonLabels" -}}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- /* Labels of every object; call with (list . DICT), and what DICT says comes first. */ -}}
+{{- define "seesaw.labelsWith" -}}
+{{- $root := index . 0 -}}
+{{- $ours := dict
+  "app.kubernetes.io/name" "seesaw-operator"
+  "app.kubernetes.io/instance" $root.Release.Name
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version) -}}
+{{- merge (dict) (index . 1) $ours $root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{- define "seesaw.labels" -}}
-app.kubernetes.io/name: seesaw-operator
-{{ include "seesaw.commonLabels" . }}
+{{- include "seesaw.labelsWith" (list . (dict)) -}}
+{{- end -}}
+
+{{- /* `annotations:` if there are any; call with (list . DICT). */ -}}
+{{- define "seesaw.annotations" -}}
+{{- with merge (dict) (index . 1) (index . 0).Values.commonAnnotations -}}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "seesaw.podLabels" -}}
+{{- $ours := include "seesaw.labels" . | fromYaml -}}
+{{- merge (dict) $ours .Values.operator.podLabels | toYaml -}}
+{{- end -}}
+
+{{- /* Where the operator's pods are spread: what is given is about them unless it says otherwise. */ -}}
+{{- define "seesaw.spread" -}}
+{{- $given := .Values.operator.topologySpreadConstraints -}}
+{{- if and (not $given) (gt (int .Values.operator.replicas) 1) -}}
+{{- $soft := dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" -}}
+{{- $given = list $soft -}}
+{{- end -}}
+{{- $ours := dict "labelSelector" (dict "matchLabels" (include "seesaw.selector" . | fromYaml)) -}}
+{{- $all := list -}}
+{{- range $given }}{{ $all = append $all (hasKey . "labelSelector" | ternary . (merge (dict) . $ours)) }}{{ end -}}
+{{- with $all }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{- define "seesaw.pullSecrets" -}}
@@ -57,4 +99,27 @@ its own keeps it, and one whose first part is a host is not prefixed.
 {{- $tag = printf ":%s" (include "seesaw.text" ($images.tag | default $root.Chart.AppVersion)) -}}
 {{- end -}}
 {{- printf "%s%s%s" $prefix $name $tag -}}
+{{- end -}}
+
+{{- /* Where routers and workers are, as a monitor's namespaceSelector. */ -}}
+{{- define "seesaw.watched" -}}
+{{- with .Values.watchNamespaces -}}
+matchNames: {{- toYaml . | nindent 2 }}
+{{- else -}}
+any: true
+{{- end -}}
+{{- end -}}
+
+{{- /* What all monitors may be told alike; call with one of .Values.monitoring's monitors. */ -}}
+{{- define "seesaw.scrape" -}}
+path: /metrics
+{{- with .interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}

@@ -103,6 +103,24 @@ async def test_two_operators_never_act_at_once(apiserver: ApiServer, tmp_path: P
             second.end()
 
 
+async def test_calls_without_an_answer_do_not_keep_it_from_its_lease(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "slow")
+    async with operated(apiserver, "slow", tmp_path) as (proxy, operator):
+        proxy.hang = lambda call: call[0] == "GET" and "/llama-" in call[1]
+        await asyncio.gather(
+            *(deploy(apiserver, "slow", SPEC, name=f"llama-{n}") for n in range(15))
+        )
+        await until(
+            lambda: asyncio.sleep(0, sum(map(proxy.hang, proxy.calls)) > 80),
+            CONVERGE_S,
+            lambda: f"{len(proxy.calls)} calls",
+        )
+        await asyncio.sleep(LEASE_S + 3.0)
+        assert operator.is_alive, operator.log.read_text()[-3000:]
+
+
 @pytest.mark.parametrize("answers", [True, False], ids=["refused", "unanswered"])
 async def test_an_operator_that_cannot_renew_its_lease_ends_before_another_may_act(
     apiserver: ApiServer, tmp_path: Path, answers: bool
@@ -116,7 +134,7 @@ async def test_an_operator_that_cannot_renew_its_lease_ends_before_another_may_a
         if answers:
             proxy.refuse = lambda call: 503 if "/leases" in call[1] else None
         else:
-            proxy.hang = True
+            proxy.hang = lambda _: True
         await until(
             lambda: asyncio.sleep(0, not operator.is_alive),
             LEASE_S + 3.0,

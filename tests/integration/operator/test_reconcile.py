@@ -1,10 +1,15 @@
 """The operator on a real kube-apiserver: what it makes, what it leaves alone, what it puts back."""
 
 import asyncio
+import json
 from pathlib import Path
 
+import pytest
+
 from control_plane.apiserver import ApiServer
+from control_plane.operators import Operator
 from control_plane.processes import until
+from control_plane.proxy import Proxy
 from control_plane.resources import (
     CONVERGE_S,
     OBJECTS,
@@ -56,6 +61,38 @@ async def test_a_resource_gets_its_objects_and_a_status(
             "AGE",
         ]
         assert await operator.stop() == 0
+
+
+async def test_each_line_of_its_log_is_json_and_names_the_resource(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    await make_namespace(apiserver, "logged")
+    flags = ("--log-format=json", "--log-level=debug")
+    async with operated(apiserver, "logged", tmp_path, *flags) as (_, operator):
+        await deploy(apiserver, "logged", SPEC)
+        await converged(apiserver, "logged", operator)
+        assert await operator.stop() == 0
+    lines = [json.loads(line) for line in operator.log.read_text().splitlines()]
+    told = {(line["logger"], line["level"], line.get("object")) for line in lines}
+    assert ("seesaw_operator.main", "info", None) in told
+    assert ("seesaw_operator.cluster", "info", "logged/llama") in told
+    assert ("kopf.objects", "info", "logged/llama") in told
+
+
+async def test_an_apiserver_behind_a_proxy_is_reached_as_the_environment_says(
+    apiserver: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_namespace(apiserver, "behind")
+    await deploy(apiserver, "behind", SPEC)
+    async with Proxy(apiserver).running() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+        proxy.url = "http://apiserver.invalid"  # by which nobody could reach it
+        operator = Operator(proxy, "behind", tmp_path)
+        try:
+            assert set(await converged(apiserver, "behind", operator)) == OBJECTS
+        finally:
+            operator.end()
 
 
 async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(

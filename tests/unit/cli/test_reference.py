@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seesaw_cli import reference_crd
+from seesaw_cli.chart.__main__ import FILES
 from seesaw_cli.reference import EXIT_CODES, ROUTES, reference
 from seesaw_core.errors import InputError, LayoutError
 from seesaw_operator.api.crd import document
@@ -76,6 +77,11 @@ def test_the_reference_of_the_resource_is_what_the_code_says() -> None:
 def test_the_definition_in_chart_and_manifests_is_what_the_code_says() -> None:
     for place in ("charts/seesaw/files/crd.yaml", "manifests/base/crd.yaml"):
         assert (ROOT / place).read_text() == document(), f"{place}: run `make docs`"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_made_of_the_chart_is_what_the_code_says(name: str) -> None:
+    assert (ROOT / "charts/seesaw" / name).read_text() == FILES[name](), "run `make docs`"
 
 
 def test_every_setting_is_set_by_a_flag_and_documented() -> None:

@@ -33,6 +33,25 @@ async def test_what_is_added_while_it_is_looked_at_is_looked_at_once_more() -> N
     await queue.close()
 
 
+async def test_of_many_only_a_few_are_looked_at_at_once_and_none_is_forgotten() -> None:
+    now, most, done = 0, 0, 0
+
+    async def look(_: Key) -> None:
+        nonlocal now, most, done
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now, done = now - 1, done + 1
+
+    queue = WorkQueue(look)
+    for number in range(1000):
+        queue.add(Key("team", str(number)))
+    while done < 1000:
+        await asyncio.sleep(0)
+    assert most == workqueue._AT_ONCE
+    await queue.close()
+
+
 async def test_a_failure_stops_nobody_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workqueue, "_FIRST_DELAY_S", 0.01)
     looked: list[Key] = []

@@ -1,0 +1,221 @@
+"""The chart's values: each with its type, its default and what it means.
+
+``values.yaml``, ``values.schema.json`` and the chart's README are made of these models.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from seesaw_cli.chart.monitoring import Monitoring
+from seesaw_cli.chart.network import NetworkPolicy
+from seesaw_cli.chart.part import KubernetesObject, NotEmpty, Part, StringMap
+
+Seconds = (
+    Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern="^[1-9][0-9]*$")]
+)  # --set-string, and whole numbers beyond what YAML readers keep whole
+
+
+class ImageValues(Part):
+    """What pods run."""
+
+    prefix: str = Field(
+        default="", description="Put before each repository, such as registry.example.com/team/"
+    )
+    operator: NotEmpty = Field(default="seesaw-operator", description="The operator.")
+    router: NotEmpty = Field(default="seesaw-router", description="Routers.")
+    worker: NotEmpty = Field(default="seesaw-worker", description="Workers on accelerators.")
+    worker_cpu: NotEmpty = Field(
+        default="seesaw-worker-cpu", description="Workers with accelerator.resourceName: cpu."
+    )
+    tag: str | int = Field(default="", description="Default: the chart's appVersion.")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="Of all of them."
+    )
+    pull_secrets: list[NotEmpty] = Field(
+        default=[],
+        description="Names of Secrets, in the operator's namespace and in those of the resources.",
+    )
+
+
+class Crd(Part):
+    """The CustomResourceDefinition."""
+
+    install: bool = Field(
+        default=True, description="Install and upgrade it. It stays when the release goes."
+    )
+    annotations: StringMap = Field(
+        default={}, description="Such as argocd.argoproj.io/sync-options: Delete=false,Prune=false."
+    )
+
+
+class Rbac(Part):
+    """What the operator may do."""
+
+    create: bool = Field(
+        default=True,
+        description="Make the operator's roles and their bindings. If not, somebody else must.",
+    )
+
+
+class TimingValues(Part):
+    """How patient the operator and the pods that it makes are."""
+
+    pre_stop_seconds: Seconds = Field(
+        default=5,
+        description="How long a pod that is to go keeps serving, while others learn of it.",
+    )
+    drain_seconds: Seconds = Field(
+        default=600, description="How long it then may finish what it has begun."
+    )
+    start_seconds: Seconds = Field(
+        default=600,
+        description="How long a worker has until it answers at all; loading and downloading come "
+        "after that.",
+    )
+    progress_seconds: Seconds = Field(
+        default=1800,
+        description="How long nothing may move while something is to be done, before a resource "
+        "is Stalled.",
+    )
+    measure_every_seconds: Seconds = Field(
+        default=5, description="How often workers are asked what they do."
+    )
+    resync_seconds: Seconds = Field(
+        default=300, description="How often everything is compared again, whatever happened."
+    )
+
+
+class LogValues(Part):
+    """The operator's log."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least serious messages that are logged."
+    )
+    format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object a line."
+    )
+
+
+class DisruptionBudget(Part):
+    """How many operators may go at once."""
+
+    enabled: bool = Field(
+        default=True, description="Make a PodDisruptionBudget if there are two replicas or more."
+    )
+    max_unavailable: int | str = Field(default=1, description="A number or a percentage.")
+
+
+class OperatorValues(Part):
+    """The operator's own pods."""
+
+    replicas: Annotated[int, Field(ge=0)] = Field(
+        default=1, description="One leads, by a Lease; the others wait to take over."
+    )
+    pod_disruption_budget: DisruptionBudget = Field(
+        default=DisruptionBudget(), description="For when nodes are drained."
+    )
+    resources: KubernetesObject = Field(
+        default={"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        description="What it takes is told in docs/benchmarks.md, The operator.",
+    )
+    extra_args: list[str] = Field(
+        default=[], description="Flags of `seesaw operator` that no value here stands for."
+    )
+    extra_env: list[KubernetesObject] = Field(
+        default=[],
+        description="Environment variables, as of any container. HTTPS_PROXY and NO_PROXY are "
+        "about the apiserver; pods are asked directly.",
+    )
+    env_from: list[KubernetesObject] = Field(
+        default=[], description="Secrets and ConfigMaps to take variables from."
+    )
+    pod_security_context: KubernetesObject = Field(
+        default={
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        description="For OpenShift, set runAsUser and runAsGroup to null: it chooses them.",
+    )
+    security_context: KubernetesObject = Field(
+        default={
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        description="Of the container.",
+    )
+    priority_class_name: str = Field(
+        default="", description="Such as system-cluster-critical; default: the cluster's own."
+    )
+    node_selector: StringMap = Field(default={}, description="As of any pod.")
+    tolerations: list[KubernetesObject] = Field(default=[], description="As of any pod.")
+    affinity: KubernetesObject = Field(default={}, description="As of any pod.")
+    topology_spread_constraints: list[KubernetesObject] = Field(
+        default=[],
+        description="Without a labelSelector it is about these pods. Default with two replicas or "
+        "more: on different nodes where that can be.",
+    )
+    pod_labels: StringMap = Field(default={}, description="Added to the pods' own.")
+    pod_annotations: StringMap = Field(default={}, description="As of any pod.")
+
+
+class ServiceAccount(Part):
+    """Who the operator is to the apiserver."""
+
+    create: bool = Field(default=True, description="Make it.")
+    name: str = Field(
+        default="",
+        description="Default: the release's full name; where it is not made, 'default'.",
+    )
+    annotations: StringMap = Field(default={}, description="Of the one that is made.")
+
+
+class Values(Part):
+    """All values of the chart."""
+
+    name_override: str = Field(
+        default="", description="In place of the chart's name, in names of objects."
+    )
+    fullname_override: str = Field(
+        default="", description="In place of release and chart name, in names of objects."
+    )
+    namespace_override: str = Field(default="", description="In place of the release's namespace.")
+    common_labels: StringMap = Field(
+        default={}, description="Added to all objects and to the operator's pods."
+    )
+    common_annotations: StringMap = Field(default={}, description="Added to all objects.")
+    images: ImageValues = Field(
+        default=ImageValues(),
+        description="What pods run. A name may have its own tag or digest, such as "
+        "seesaw-router@sha256:…, and its own host; a resource may name its own image.",
+    )
+    crd: Crd = Field(default=Crd(), description="The CustomResourceDefinition.")
+    rbac: Rbac = Field(default=Rbac(), description="What the operator may do.")
+    aggregate_roles: bool = Field(
+        default=True,
+        description="Let whoever may view or edit a namespace view or edit its SeesawDeployments.",
+    )
+    watch_namespaces: list[NotEmpty] = Field(
+        default=[],
+        description="Namespaces in which SeesawDeployments are looked after; empty for all.",
+    )
+    timing: TimingValues = Field(
+        default=TimingValues(), description="How patient the operator and its pods are, in seconds."
+    )
+    log: LogValues = Field(default=LogValues(), description="The operator's log.")
+    operator: OperatorValues = Field(
+        default=OperatorValues(), description="The operator's own pods."
+    )
+    service_account: ServiceAccount = Field(
+        default=ServiceAccount(), description="Who the operator is to the apiserver."
+    )
+    monitoring: Monitoring = Field(
+        default=Monitoring(),
+        description="Metrics, alerts and a dashboard: docs/kubernetes.md, Monitoring.",
+    )
+    network_policy: NetworkPolicy = Field(
+        default=NetworkPolicy(), description="Who may talk to whom: docs/kubernetes.md, Network."
+    )
