@@ -35,6 +35,7 @@ CRASHED: Json = {
     "status": {
         "containerStatuses": [
             {
+                "name": "engine",
                 "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                 "lastState": {"terminated": {"exitCode": 1, "message": "boom", "reason": "Error"}},
             }
