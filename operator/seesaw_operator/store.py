@@ -1,6 +1,6 @@
 """What there is in the cluster, as the watches have told: resources, and objects of theirs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ class Store:
     def __init__(self) -> None:
         self._resources: dict[Key, Object] = {}
         self._children: dict[Ref, Object] = {}
+        self._by_owner: dict[tuple[Key | None, str], dict[Ref, Object]] = {}
 
     def put_resource(self, body: Object) -> Key:
         key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
@@ -63,18 +64,28 @@ class Store:
         return list(self._resources)
 
     def put_child(self, body: Object) -> None:
-        self._children[ref_of(body)] = body
+        ref, owner = ref_of(body), owner_of(body)
+        before = self._children.get(ref)
+        if before is not None and owner_of(before) != owner:
+            self.drop_child(ref)
+        self._children[ref] = body
+        self._by_owner.setdefault((owner, ref.kind), {})[ref] = body
 
     def drop_child(self, ref: Ref) -> None:
-        self._children.pop(ref, None)
+        body = self._children.pop(ref, None)
+        if body is None:
+            return
+        place = owner_of(body), ref.kind
+        del self._by_owner[place][ref]
+        if not self._by_owner[place]:
+            del self._by_owner[place]
 
     def child(self, ref: Ref) -> Object | None:
         return self._children.get(ref)
 
-    def children(self, key: Key, kind: str) -> Iterator[Object]:
-        for ref, body in self._children.items():
-            if ref.kind == kind and ref.namespace == key.namespace and owner_of(body) == key:
-                yield body
+    def children(self, key: Key, kind: str) -> Iterable[Object]:
+        """Those of a kind that belong to a resource, in the order in which they came."""
+        return self._by_owner.get((key, kind), {}).values()
 
     def refs(self, kind: str) -> set[Ref]:
         return {ref for ref in self._children if ref.kind == kind}
