@@ -1,6 +1,8 @@
 """Which structures of output are compiled, and which would take the server with them."""
 
+import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -53,3 +55,22 @@ def test_a_structure_that_repeats_without_bound_is_refused_by_name(wanted: dict[
 def test_ordinary_structures_pass(wanted: dict[str, Any]) -> None:
     check_structure(StructuredOutputsParams(**wanted))
     check_structure(None)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"regex": "[" * 500_000},
+        {"regex": "{1," + " " * 500_000},
+        {"regex": "{" * 500_000},
+        {"regex": "[" + "\\" * 500_001},
+        {"json": {"pattern": "[" * 500_000}},
+        {"json": '{"items": {"maxItems": %s, ' % ("9" * 4000) * 200 + "1" + "}}" * 200},
+    ],
+    ids=lambda wanted: str(wanted)[:20],
+)
+def test_what_never_fits_is_looked_at_once(wanted: dict[str, Any]) -> None:
+    began_s = time.process_time()
+    with contextlib.suppress(VLLMValidationError):
+        check_structure(StructuredOutputsParams(**wanted))
+    assert time.process_time() - began_s < 5  # a quadratic look takes minutes

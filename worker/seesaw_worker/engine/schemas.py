@@ -31,9 +31,10 @@ _REPEATED = {
 }
 """What a schema repeats, and by which bounds."""
 _INFINITE = float("inf")
-_COUNT = r"\{\s*(\d+)\s*(?:,\s*(\d*)\s*)?\}"  # as in a{3,5}
+# Nothing is tried twice: a client may send a megabyte of what almost fits.
+_COUNT = r"\{\s*+(\d++)\s*+(?:,\s*+(?:(\d++)\s*+)?)?\}"  # as in a{3,5}
 _OF_GRAMMAR = re.compile(rf"{_COUNT}|\\.|\S", re.DOTALL)
-_OF_REGEX = re.compile(rf"{_COUNT}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+_OF_REGEX = re.compile(rf"{_COUNT}|\\.|\[\^?\]?(?:\\.?|[^\]\\])*+(?:\]|\Z)|.", re.DOTALL)
 
 
 def check_structure(wanted: StructuredOutputsParams | None) -> None:
@@ -89,13 +90,13 @@ def _repeats_in(value: Any) -> int:
             found += sum(_bound(each.get(name)) for name in _LENGTHS)
             for name, part in each.items():
                 most = max((bounds[bound] for bound in _REPEATED.get(name, ())), default=1)
-                left += [(name, times), (part, times * max(1, most))]
+                left += [(name, times), (part, min(times * max(1, most), _MOST_REPEATS + 1))]
     return found
 
 
 def _bound(given: Any) -> int:
     is_bound = isinstance(given, int | float) and 0 < given < _INFINITE
-    return int(given) if is_bound else 0
+    return int(min(given, _MOST_REPEATS + 1)) if is_bound else 0
 
 
 def _parsed(given: Any) -> Any:
