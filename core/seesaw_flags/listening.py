@@ -13,6 +13,7 @@ _LACKS_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 def bind(port: int, host: str | None = None) -> list[socket.socket]:
     """Sockets to listen on at every address of a host; of all interfaces without one.
 
+    They are bound and do not listen yet; the caller closes them.
     Raises: InputError naming the flags ``--host`` and ``--port``.
     """
     place = f"--port={port}" if host is None else f"--host={shown(host)} --port={port}"

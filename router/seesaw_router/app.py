@@ -35,7 +35,11 @@ class Router:
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry)
         self._running: Backends | None = None
-        self.clients = Clients(settings.limits, self._metrics.count_status)
+        self.clients = Clients(
+            settings.limits,
+            on_refused=self._metrics.count_status,
+            on_given_up=self._metrics.untaken.inc,
+        )
         self._helpers: list[asyncio.Task[None]] = []
         self.dispatcher = Dispatcher(
             policy=settings.policy,
@@ -85,6 +89,7 @@ class Router:
             dispatcher=self.dispatcher,
             backends=self._backends,
             metrics=self._metrics,
+            bodies=self.clients.bodies,
         )
 
     @contextlib.asynccontextmanager

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from seesaw_router.limits import Limits
+from seesaw_router.limits import BodyBudget, Limits
 
 if TYPE_CHECKING:
     from seesaw_router.protocol import ClientProtocol
 
 _BODY_BYTES_PER_S = 1024
 _PROBE_S = 1.0
-_BYTES_BEHIND = 384 << 10  # the most that waits here for one client, on both sides
+_BYTES_BEHIND = 192 << 10  # the most that waits here for one client, on both sides
+_FEW_BEHIND = 16
+_SEND_BYTES = 128 << 10  # of a socket: it is memory of this process's, too
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # of Linux' TCP states
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 30),
@@ -38,12 +40,19 @@ class Clients:
     Call order: :meth:`watch` as a task while the server runs; the rest by the connections.
     """
 
-    def __init__(self, limits: Limits, on_refused: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        on_refused: Callable[[int], None],
+        on_given_up: Callable[[], None],
+    ) -> None:
         self.limits = limits
         self.refused = on_refused
+        self._given_up = on_given_up
         self.is_ending = False
         self._open: set[ClientProtocol] = set()
-        self._behind: dict[ClientProtocol, None] = {}  # in the order in which they fell behind
+        self._behind: dict[ClientProtocol, None] = {}  # by when they last took anything
+        self.bodies = BodyBudget(limits.held_bytes)
         self._ending_s: float | None = None
 
     def admit(self, client: "ClientProtocol") -> bool:
@@ -54,6 +63,7 @@ class Clients:
         """
         sock = client.transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _KEEPALIVE:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -72,12 +82,13 @@ class Clients:
         self.catches_up(client)
 
     def falls_behind(self, client: "ClientProtocol") -> None:
-        """It does not take its answer. If too many do not, the first of them is given up."""
+        """Its answer waits for it. Of too many, the one that has taken nothing for longest goes."""
         self._behind[client] = None
-        if len(self._behind) * _BYTES_BEHIND > self.limits.held_bytes:
+        if len(self._behind) > max(_FEW_BEHIND, self.limits.held_bytes // _BYTES_BEHIND):
             first = next(iter(self._behind))
             self.discard(first)
             first.abort()
+            self._given_up()
 
     def catches_up(self, client: "ClientProtocol") -> None:
         """It has taken what there was, or has gone."""
@@ -107,7 +118,7 @@ class Clients:
 
     def _look(self, client: "ClientProtocol", now: float) -> None:
         limits, waited_s = self.limits, now - client.since_s
-        if client.ended_s is not None and now - client.ended_s >= _PROBE_S:
+        if client.may_be_gone and now - client.probed_s >= _PROBE_S:
             client.probe()
         if self._reads_nothing(client, now):
             client.abort()
@@ -143,5 +154,8 @@ class Clients:
             return False
         if unsent == 0 or unsent < client.unsent_bytes or client.unsent_bytes == 0:
             client.unsent_since_s = now
+            if client in self._behind:
+                del self._behind[client]
+                self._behind[client] = None
         client.unsent_bytes = unsent
         return unsent > 0 and now - client.unsent_since_s > self.limits.reader_s

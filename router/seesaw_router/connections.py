@@ -18,7 +18,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 CONNECT_TIMEOUT_S = 5.0
 # The most that comes at once, and that waits until it is read.
-_RECEIVE_BYTES = 64 << 10
+_RECEIVE_BYTES = 32 << 10
 _CHUNK_BYTES = 16 << 10
 _MOST_INTERIM = 100
 _IDLE_S = 3.0
@@ -86,6 +86,7 @@ class _Connector(aiohttp.TCPConnector):
             keepalive_timeout=_IDLE_S if keeps else None,
             socket_factory=_socket,
         )
+        # aiohttp has no public way to put a protocol of one's own here.
         self._factory = cast("partial[ResponseHandler]", partial(_Answers, loop=self._loop))
 
 
@@ -104,6 +105,12 @@ class _Answers(ResponseHandler):
     """A connection's answers. One is malformed that does not come to more than interim ones."""
 
     _num_interim = 0
+
+    def close(self) -> None:
+        """Close at once where the request has not gone yet: nobody needs the rest of it."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().close()
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         if data[0].code >= 200:

@@ -34,7 +34,8 @@ _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
         (
             "The most bytes of bodies that all requests hold together; more get 503 with "
             "Retry-After. A body is held until its answer begins. As much again may wait for "
-            "clients that do not take their answers; the first of those is closed then."
+            "clients to take their answers; beyond it, whoever has taken nothing for longest is "
+            "closed."
         ),
     ),
     ("header_s", POSITIVE, "Seconds until a connection has sent its first headers; else 408."),

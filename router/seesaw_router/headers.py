@@ -54,7 +54,7 @@ def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> 
         kept = [(n.decode(), v.decode()) for n, v in headers if n not in dropped]
         kept += _forwarded(headers, client, scheme)
     except UnicodeDecodeError as error:
-        name = next(n for n, v in headers if v == error.object)
+        name = next((n for n, v in headers if v == error.object), b"")
         raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
     return CIMultiDict(kept)
 

@@ -16,7 +16,7 @@ class Limits:
     headers: how many of them.
     connections: how many are open; beyond it the longest idle one makes room.
     held_bytes: bodies of all requests together; more are refused with 503. Also what waits for
-        clients that do not take their answers; beyond it the first of them is given up.
+        clients to take their answers; beyond it, whoever has taken nothing for longest is given up.
     header_s: from a connection, or a request's first byte, to the end of its headers.
     body_s: without 1 KiB a second of a body, on average.
     idle_s: a kept connection between requests.

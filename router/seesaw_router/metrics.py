@@ -49,6 +49,11 @@ class Metrics:
             "Answers broken off since the worker was lost.",
             registry=registry,
         )
+        self.untaken = Counter(
+            "seesaw_router_untaken_answers",
+            "Answers given up since too many waited for their clients.",
+            registry=registry,
+        )
         self.released = Counter(
             "seesaw_router_released_prompts",
             "Prompts sent to workers, by why they went when they did.",

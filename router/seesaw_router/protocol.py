@@ -21,6 +21,7 @@ from seesaw_router.exchange import Leaving, error_body
 
 _MAX_LINE_BYTES = 8 << 10
 _MAX_PIPELINED = 16
+_UNSENT_BYTES = 32 << 10  # beyond it an answer waits for its client
 _OVERHEAD_PER_BODY_BYTE = 16  # of chunks: their sizes and extensions
 _UNENCODED = re.compile(rb"[^\x21-\x7e]")
 _INVALID = (400, "this is no valid HTTP/1.1 request")
@@ -66,9 +67,11 @@ class ClientProtocol(HttpToolsProtocol):
         self.body_bytes_seen = 0  # when last looked at, as the next one
         self.unsent_bytes = 0
         self.unsent_since_s = 0.0
-        self.ended_s: float | None = None  # since then the client sends nothing more
+        self.has_ended = False  # the client sends nothing more
+        self.probed_s = 0.0
         self._running: RequestResponseCycle | None = None
         self._leaving = Leaving()
+        self._most_headers = clients.limits.headers
         self._is_refused = False
         self._discarded_bytes = 0
         self._wrong = _INVALID  # what to say where the parser stops
@@ -82,6 +85,7 @@ class ClientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._closing = _Closing(self, transport)
+        transport.set_write_buffer_limits(high=_UNSENT_BYTES)
         if not self.clients.admit(self):
             self.refuse(503, "too many connections; try again later")
 
@@ -95,8 +99,11 @@ class ClientProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.clients.discard(self)
+        self.clients.bodies.give(sum(len(cycle.body) for cycle, _ in self.pipeline))
+        self.pipeline.clear()
         self._let_application_go()
         super().connection_lost(exc)
+        del self.cycle, self._closing  # which refer back: nothing is left for the collector
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
@@ -128,20 +135,25 @@ class ClientProtocol(HttpToolsProtocol):
         """
         if self.stage is not Stage.ANSWER or self._is_refused or self.transport.is_closing():
             return False
-        if self.ended_s is None:
-            self.ended_s = self.loop.time()
+        if not self.has_ended:
+            self.has_ended, self.probed_s = True, self.loop.time()
             self.cycle.keep_alive = False
         return True
 
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether nothing that comes would tell that the client has left."""
+        return self.has_ended or (self.stage is Stage.ANSWER and self.flow.read_paused)
+
     def probe(self) -> None:
-        """Find out whether a client that has finished sending still reads. Once a second.
+        """Find out whether a client from which nothing comes still reads. Once a second.
 
         Where no answer has begun, an interim response, which every client of HTTP/1.1 skips, does
         nothing to one that reads, and has one that is gone reset the connection.
         """
         if self.transport.is_closing():
             return
-        self.ended_s = self.loop.time()
+        self.probed_s = self.loop.time()
         if self.clients.is_reset(self.transport):
             self.abort()
             return
@@ -207,6 +219,8 @@ class ClientProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_head:
+            if len(self.headers) >= self._most_headers:
+                self._stop(431, f"there are more than {self._most_headers} headers")
             super().on_header(name, value)
             return
         # A trailer never becomes a header: nobody has checked it.
@@ -216,8 +230,6 @@ class ClientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         limits = self.clients.limits
-        if len(self.headers) > limits.headers:
-            self._stop(431, f"there are more than {limits.headers} headers")
         num_bytes = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
         if num_bytes > limits.header_bytes:
             self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
@@ -239,12 +251,17 @@ class ClientProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         self._raw_bytes_at_body = self._raw_bytes
+        if self.pipeline and not self.clients.bodies.take(  # it waits for the one before it
+            len(body), len(self.cycle.body) + len(body)
+        ):
+            self._stop(503, "the router holds as many bytes of requests as it may")
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._raw_bytes = 0
         if self.stage is Stage.BODY:
             self.enter(Stage.IDLE if self.cycle.response_complete else Stage.ANSWER)
+            self.flow.resume_reading()  # to see the client leave
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -257,14 +274,17 @@ class ClientProtocol(HttpToolsProtocol):
         if self.stage is Stage.BODY:
             self.close_slowly()
             return
-        self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
+            self.clients.bodies.give(len(cycle.body))
+            if not self.pipeline:
+                self.flow.resume_reading()
             self.enter(Stage.BODY if cycle.more_body else Stage.ANSWER)
             self._start_asgi_task(cycle, app)
         else:
+            self.flow.resume_reading()
             self.enter(Stage.IDLE)
-            if self.ended_s is not None:
+            if self.has_ended:
                 self.transport.close()
 
     # ---- bounds

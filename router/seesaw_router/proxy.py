@@ -23,7 +23,10 @@ _RETRY_AFTER = (b"retry-after", b"5")
 
 
 class Proxy:
-    """ASGI application: passes vLLM's routes on, and leaves the router's own to ``app``."""
+    """ASGI application: passes vLLM's routes on, and leaves the router's own to ``app``.
+
+    Requires: scopes with the extension :class:`Leaving`, as :class:`ClientProtocol` makes them.
+    """
 
     def __init__(
         self,
@@ -33,11 +36,12 @@ class Proxy:
         dispatcher: Dispatcher,
         backends: Callable[[], Backends],
         metrics: Metrics,
+        bodies: BodyBudget,
     ) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
-        self._budget = BodyBudget(settings.limits.held_bytes)
+        self._bodies = bodies
         self._attempts = Attempts(
             settings=settings, dispatcher=dispatcher, backends=backends, metrics=metrics
         )
@@ -50,7 +54,7 @@ class Proxy:
         if path in OWN:
             await self._app(scope, receive, _dated(send))
             return
-        upload = Upload(self._budget, self._settings.max_body_bytes)
+        upload = Upload(self._bodies, self._settings.max_body_bytes)
         self._metrics.running.inc()
         status = 500
         try:

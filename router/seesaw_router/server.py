@@ -74,9 +74,14 @@ class Server:
         if self._settings.service is not None:
             asyncio.run(configure())
         gc.freeze()  # what is here by now stays
-        gc.set_threshold(_NEW_OBJECTS)
+        gc.set_threshold(_NEW_OBJECTS, 5, 5)
         self._server.run(self._listeners)
         return 0 if self._server.started else 1
+
+    def close(self) -> None:
+        """Let its ports go, where it is not run."""
+        for each in self._listeners:
+            each.close()
 
     def stop(self) -> None:
         """Finish what runs, and end."""

@@ -158,11 +158,36 @@ async def test_answers_that_clients_do_not_take_are_bounded_together() -> None:
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             await client.send(request())
         async with asyncio.timeout(30):
-            while await router.metric('seesaw_router_requests_total{status="499"}') < 280:
+            while await router.metric('seesaw_router_requests_total{status="499"}') < 250:
                 await asyncio.sleep(0.1)
         assert router.memory_bytes - before < 64 << 20
+        assert await router.metric("seesaw_router_untaken_answers_total ") >= 250
         for client in deaf:
             client.close()
+
+
+async def test_clients_that_read_steadily_have_their_answers_whole() -> None:
+    size = 8 << 20
+
+    async def long(asked: Asked) -> None:
+        await asked.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        for _ in range(size >> 16):
+            await asked.say(b"a" * 65536)
+
+    worker = OddWorker(answer=long)
+    flags = ("--max-client-held-bytes=300000",)
+    async with worker.running(), router_before(worker.url, flags=flags) as router:
+        await router.until_serving(worker.url)
+        answers = await asyncio.gather(*(ask(router.url, request()) for _ in range(8)))
+        assert all(len(each) > size for each in answers)
+
+
+async def test_heads_of_very_many_lines_take_little() -> None:
+    async with router_before("http://127.0.0.1:9") as router:
+        before = router.memory_bytes
+        heads = [ask(router.url, POST + b"a:\r\n" * 62_000) for _ in range(100)]
+        assert {status_of(each) for each in await asyncio.gather(*heads)} == {431}
+        assert router.memory_bytes - before < 64 << 20
 
 
 async def test_a_client_that_reads_nothing_of_its_answer_is_closed() -> None:

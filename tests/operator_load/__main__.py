@@ -1,7 +1,7 @@
 """What many resources cost an operator, and its apiserver: ``make bench-operator``.
 
 A real kube-apiserver, a proxy that counts, and one operator process, of this tree and of others
-that are given (``ARGS="--against /tmp/before"``). Resources have no replicas, and what
+that are given (``ARGS="--against TREE"``). Resources have no replicas, and what
 the controllers of workloads would say is said for them, so that all comes to rest.
 """
 

@@ -80,6 +80,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     (_rate("seesaw_router_refused_total"), f"{_NAME} queue full"),
                     (_rate("seesaw_router_unserved_total"), f"{_NAME} no worker"),
                     (_rate("seesaw_router_broken_answers_total"), f"{_NAME} broken off"),
+                    (_rate("seesaw_router_untaken_answers_total"), f"{_NAME} not taken"),
                     (_rate("seesaw_router_retries_total"), f"{_NAME} tried again"),
                 ),
                 unit="reqps",

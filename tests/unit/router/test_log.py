@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from seesaw_cli.local import free_port
 from seesaw_router.flags import settings_of
 from seesaw_router.server import Server
 
@@ -15,7 +16,10 @@ def test_what_the_server_below_says_is_logged_as_everything_else(
     root = logging.getLogger()
     before = root.handlers[:], root.level
     try:
-        Server(settings_of(["--worker=http://a:1", "--log-format=json"]))
+        server = Server(
+            settings_of(["--worker=http://a:1", "--log-format=json", f"--port={free_port()}"])
+        )
+        server.close()
         logging.getLogger("uvicorn.error").error("it cannot be")
     finally:
         root.handlers[:], root.level = before

@@ -1,0 +1,69 @@
+"""Clients that leave, whatever they had sent: their requests end, and nothing of them stays."""
+
+import socket
+import struct
+
+import pytest
+
+from stand_in.odd import OddWorker, hang
+from stand_in.raw_client import RawClient, ask, request, status_of
+from stand_in.router import Router, router_before
+from stand_in.waiting import until
+
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
+CHUNK = b"19000\r\n" + b"a" * 0x19000 + b"\r\n"
+SENT = {
+    "a small body": [request()],
+    "a body of more than one read": [request(body=b"a" * 200_000)],
+    "a body after its head": [POST + b"Content-Length: 200000\r\n\r\n", b"a" * 200_000],
+    "a body in chunks": [POST + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNK + b"0\r\n\r\n"],
+    "a second request at once": [POST + b"Content-Length: 1\r\n\r\na" + request()],
+    "a second request later": [POST + b"Content-Length: 1\r\n\r\na", request()],
+}
+
+
+async def is_idle(router: Router) -> bool:
+    return await router.metric("seesaw_router_running_requests") == 0
+
+
+@pytest.mark.parametrize("name", SENT)
+async def test_a_client_that_leaves_ends_its_request_whatever_it_had_sent(name: str) -> None:
+    worker = OddWorker(answer=hang)
+    async with worker.running(), router_before(worker.url) as router:
+        await router.until_serving(worker.url)
+        client = await RawClient.to(router.url)
+        for number, part in enumerate(SENT[name]):
+            if number > 0 and len(SENT[name][0]) > len(POST) + 30:
+                await until(lambda: worker.asked == 1)
+            await client.send(part)
+        await until(lambda: worker.asked == 1)
+        reset = struct.pack("ii", 1, 0)
+        client.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, reset
+        )
+        client.close()
+        await until(lambda: is_idle(router))
+
+
+async def test_bodies_that_wait_for_the_request_before_them_are_bounded_too() -> None:
+    ahead = POST + b"Content-Length: 1\r\n\r\na" + POST + b"Content-Length: 3000000\r\n\r\n"
+    worker = OddWorker(answer=hang)
+    flags = ("--max-client-held-bytes=1000000",)
+    async with worker.running(), router_before(worker.url, flags=flags) as router:
+        await router.until_serving(worker.url)
+        before = router.memory_bytes
+        clients = [await RawClient.to(router.url) for _ in range(100)]
+        for client in clients:
+            client.writer.write(ahead + b"a" * 3_000_000)
+        await until(lambda: worker.asked > 0)
+        await until(lambda: has_refused(router))
+        assert router.memory_bytes - before < 64 << 20
+        for client in clients:
+            client.writer.transport.abort()
+        await until(lambda: is_idle(router))
+        big = await ask(router.url, request("/tokenize", body=b"a" * 500_000, method="PUT"))
+        assert status_of(big) == 405
+
+
+async def has_refused(router: Router) -> bool:
+    return await router.metric('seesaw_router_requests_total{status="503"}') > 0
