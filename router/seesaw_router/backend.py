@@ -59,6 +59,7 @@ class Backend:
         self.is_static = False
         self.doubt: Callable[[], None] = lambda: None
         self._trouble = "it has not answered yet"
+        self._logged: str | None = None
         self._told: dict[str, float] = {}
         self._on_change = on_change
         self._now = clock
@@ -122,7 +123,6 @@ class Backend:
 
     def take(self, event: WorkerState | TransitionEvent) -> None:
         """It told its state, or a transition."""
-        before = self.why_not_serving
         if isinstance(event, WorkerState):
             self.state, self.is_static, self._trouble = event, False, ""
             self._pending.clear()
@@ -133,20 +133,18 @@ class Backend:
                 if self._window_began_s is not None:
                     self._cycle.observe(now - self._window_began_s)
                 self._window_began_s = now
-        self._changed(before)
+        self._changed()
 
     def be_static(self) -> None:
         """It is healthy, and has no phases to tell of."""
-        before = self.why_not_serving
         self.state, self.is_static, self._trouble = None, True, ""
         self._pending.clear()
-        self._changed(before)
+        self._changed()
 
     def lose(self, trouble: str) -> None:
         """Nothing more goes there until it tells its state again."""
-        before = self.why_not_serving
         self.state, self.is_static, self._trouble = None, False, trouble
-        self._changed(before)
+        self._changed()
 
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy."""
@@ -208,9 +206,10 @@ class Backend:
         for look in list(self._asking.values()):
             look()
 
-    def _changed(self, before: str) -> None:
+    def _changed(self) -> None:
         reason = self.why_not_serving
-        if reason != before and self._is_news(reason):
+        if reason != self._logged and self._is_news(reason):
+            self._logged = reason
             if reason:
                 logger.warning("worker %s does not serve: %s", self.target.name, reason)
             else:
@@ -218,7 +217,7 @@ class Backend:
         self._on_change()
 
     def _is_news(self, reason: str) -> bool:
-        """Whether to log it: each kind of reason once a minute, whatever it says in detail."""
+        """Whether to log it now: each kind once a minute, and what still holds then."""
         kind, now = reason.partition(":")[0][:_KIND_CHARACTERS], self._now()
         if now - self._told.get(kind, -inf) < _SAME_NEWS_S:
             return False

@@ -20,6 +20,7 @@ from seesaw_router.uploads import Upload, UploadError
 
 _CLOSE = (b"connection", b"close")
 _RETRY_AFTER = (b"retry-after", b"5")
+_GOING = "the router is going, and waits no longer than --drain-timeout-s"
 
 
 class Proxy:
@@ -83,20 +84,25 @@ class Proxy:
         """Have a worker answer. Returns the status."""
         check_head(scope["headers"], scope["http_version"])
         declared = next((v for n, v in scope["headers"] if n == b"content-length"), None)
-        exchange = Exchange(
-            scope, route, await upload.read(receive, declared), send, release=upload.let_go
-        )
         task = asyncio.current_task()
         assert task is not None, "runs in a task"
+        try:
+            body = await upload.read(receive, declared)
+        except asyncio.CancelledError:
+            task.uncancel()
+            raise UploadError(503, _GOING) from None
+        exchange = Exchange(scope, route, body, send, release=upload.let_go)
         leaving: Leaving = scope["extensions"][Leaving.EXTENSION]
         leaving.tell(task.cancel)
         try:
             await self._attempts.carry(exchange)
         except asyncio.CancelledError:
-            if not leaving.has_left:
-                raise
             task.uncancel()
-            return 499
+            if leaving.has_left:
+                return 499
+            if not exchange.has_begun:
+                raise UploadError(503, _GOING) from None
+            self._metrics.broken.inc()  # as where the worker is lost, the client sees no end
         finally:
             leaving.tell(None)
         return exchange.status

@@ -121,7 +121,7 @@ def match(method: str, path: str) -> Match:
                 501 if path == "/v1/realtime" else 404, f"{path}: {WITHHELD[path]}"
             )
         raise UnroutableError(
-            404, "there is no such path here; docs/operations.md lists those there are"
+            404, "there is no such path here; vLLM's API routes are passed, spelled exactly so"
         )
     kind = kinds.get(method)
     if kind is None:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gc
+import logging
+import math
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +21,8 @@ from seesaw_router.limits import raise_open_files
 from seesaw_router.protocol import ClientProtocol
 from seesaw_router.settings import RouterSettings
 
+logger = logging.getLogger(__name__)
+
 _BACKLOG = 4096
 _NEW_OBJECTS = 10_000  # between two garbage collections, which took a tenth of each request
 
@@ -30,8 +34,16 @@ class _Uvicorn(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._end)
         yield
+
+    def _end(self) -> None:
+        """Drain; told so again, wait for nothing more."""
+        logger.info("ending now" if self.should_exit else "draining; again to stop now")
+        if self.should_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
+        self.should_exit = True
 
 
 class Server:
@@ -56,7 +68,7 @@ class Server:
             log_config=None,  # as everything else is logged
             log_level="warning",
             lifespan="on",
-            timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+            timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
             backlog=_BACKLOG,
             # A worker's headers are its own, and nobody who connects here is believed.
             date_header=False,

@@ -1,5 +1,7 @@
 """Clients that leave, whatever they had sent: their requests end, and nothing of them stays."""
 
+import asyncio
+import signal
 import socket
 import struct
 
@@ -67,3 +69,36 @@ async def test_bodies_that_wait_for_the_request_before_them_are_bounded_too() ->
 
 async def has_refused(router: Router) -> bool:
     return await router.metric('seesaw_router_requests_total{status="503"}') > 0
+
+
+async def test_whoever_still_waits_when_the_drain_is_over_is_told_so() -> None:
+    worker = OddWorker(answer=hang)
+    flags = ("--drain-timeout-s=1",)
+    async with worker.running(), router_before(worker.url, flags=flags) as router:
+        await router.until_serving(worker.url)
+        sent = (request(), POST + b"Content-Length: 9\r\n\r\n{")
+        clients = [await RawClient.to(router.url) for _ in sent]
+        for client, part in zip(clients, sent, strict=True):
+            await client.send(part)
+        await until(lambda: worker.asked == 1)
+        router.signal(signal.SIGTERM)
+        for client in clients:
+            got = await client.until_closed()
+            assert status_of(got) == 503
+            assert b"retry-after" in got
+        assert await router.ended() == 0
+
+
+async def test_a_router_that_is_told_twice_to_end_does_so_at_once() -> None:
+    worker = OddWorker(answer=hang)
+    async with worker.running(), router_before(worker.url) as router:
+        await router.until_serving(worker.url)
+        client = await RawClient.to(router.url)
+        await client.send(request())
+        await until(lambda: worker.asked == 1)
+        for _ in range(2):
+            router.signal(signal.SIGTERM)
+            await until(lambda: "again to stop now" in router.logged())
+        async with asyncio.timeout(5):
+            await router.ended()
+        client.close()

@@ -1,6 +1,7 @@
 """Workers come and go; what a vanished one still owes is broken off."""
 
 import asyncio
+import logging
 from functools import partial
 
 import pytest
@@ -107,3 +108,25 @@ async def pipe(
         way.cancel()
     writer.close()
     down.close()
+
+
+async def test_what_is_wrong_is_told_once_a_minute_and_at_the_latest_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now_s = 0.0
+    caplog.set_level(logging.INFO)
+    async with open_connections() as connections:
+        target = Target(name="a", url="http://a:1")
+        backend = Backend(target, connections, on_change=lambda: None, clock=lambda: now_s)
+        for second in range(150):
+            now_s = float(second)
+            if 5 <= second < 20:
+                backend.be_static()
+            else:
+                backend.lose(f"it cannot be reached: attempt {second}")
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker a does not serve: it cannot be reached: attempt 0",
+        "worker a serves",
+        "worker a does not serve: it cannot be reached: attempt 60",
+        "worker a does not serve: it cannot be reached: attempt 120",
+    ]
