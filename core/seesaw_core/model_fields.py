@@ -18,14 +18,14 @@ _DEEPEST = 4
 # Names with one of these words in them may size something.
 _SIZING = re.compile(
     r"(^|_)(hidden|inner|n?groups?|dims?|d|size|sizes|width|depth|heads?|layers?|blocks?|experts?|"
-    r"ranks?|inter|intermediate|ffn|mlp|moe|kv|kvs|qk|q|v|channels|shared?|residual|ratio|pattern|"
+    r"ranks?|inter|sharing|ngram|intermediate|ffn|mlp|moe|kv|kvs|qk|q|v|channels|shared?|residual|ratio|pattern|"
     r"freq|frequency|interval|every|mtp|nextn|num|n|cla|altup|laurel|engram|latent)(_|$)"
 )
 # ... unless one of these shows that they do not: positions, training, generation, numerics.
 _NOT_SIZING = re.compile(
     r"rope|rotary|position|dropout|drop$|pdrop|eps$|epsilon|norm|init|loss|coef|token|_ids?$|bias|"
     r"scal|softmax|cap$|capping|beam|label|sequences|output_|^use_|jitter|capacity|temperature|"
-    r"vocab|window|chunk|version|dtype|return_|ngram|groups_beam|pretraining|precision|topk_group|"
+    r"(?<!ngram_)vocab|window|chunk|version|dtype|return_|no_repeat_ngram|groups_beam|pretraining|precision|topk_group|"
     r"^n_group$|topk_method|routing|router_aux|router_z|seq|max_length|min_length|act$|activation|"
     r"attn_implementation|_fp32|_fp16|^fp32|recompute|layerdrop|alibi|mask|multiplier"
 )

@@ -40,6 +40,7 @@ _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parallel_attn_mlp_res": (bool, "a dense MLP beside the experts is not described yet"),
     "use_residual": (bool, "a dense MLP beside the experts is not described yet"),
     "num_kv_shared_layers": (bool, "layers that share keys and values are not described yet"),
+    "kv_sharing_map": (bool, "layers that share keys and values are not described yet"),
     "use_cla": (bool, "layers that share keys and values are not described yet"),
     "cla_share_factor": (_is_on, "layers that share keys and values are not described yet"),
     "num_self_decoder_layers": (bool, "layers that share keys and values are not described yet"),

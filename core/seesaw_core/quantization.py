@@ -78,8 +78,8 @@ def _usual(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
     method = str(found.get("quant_method") or "").lower()
     match method:
         case _ if method in _GPTQ:
-            bits = found.get("bits", found.get("w_bit", 4))
-            group = found.get("group_size", found.get("q_group_size", 128))
+            bits = found.get("bits", found.get("w_bit"))
+            group = found.get("group_size", found.get("q_group_size"))
             if bits not in (2, 3, 4, 8) or not isinstance(group, int) or group in (0, None):
                 raise ModelError(
                     f"config.json: quantization_config has bits={bits!r} and group_size={group!r}; "

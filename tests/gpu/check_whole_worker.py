@@ -63,7 +63,7 @@ def main() -> int:
     if args.step:
         return run_here(*args.step)
     gpus = len(machine_facts.devices()) if args.device == "cuda" else 0
-    if args.device == "cuda" and not gpus:
+    if args.device == "cuda" and not gpus and not args.list:
         print("no GPU is visible; rehearse with --device cpu", file=sys.stderr)
         return 2
     default_dtypes = "float32,bfloat16" if gpus else "float32"

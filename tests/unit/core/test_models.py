@@ -204,6 +204,9 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
         ),
         ({"quantization_config": {"quant_method": "magic"}}, "'magic' is not described"),
         ({"quantization_config": {"quant_method": "gptq", "bits": -4}}, "bits=-4"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "bits=None"),
+        ({"quantization_config": {"quant_method": "awq", "w_bit": 4}}, "group_size=None"),
+        ({"kv_sharing_map": {"1": 0}}, "kv_sharing_map"),
         ({"quantization_config": {"quant_method": "awq", "group_size": "x"}}, "group_size='x'"),
         ({"num_local_experts": 8}, "lacks num_experts_per_tok"),
         ({"num_local_experts": 8, "num_experts_per_tok": 9}, "at most the 8 experts"),
@@ -355,8 +358,9 @@ def test_fields_with_other_names_count_as_what_they_are(
 
 def test_fields_that_may_size_something_and_are_not_read_are_noted_by_name() -> None:
     novel = {"adapter_rank": 64, "num_memory_slots": 8, "initializer_range": 0.02, "mlp_ratio": 4.0}
+    novel |= {"ngram_vocab_size": 1_000_000, "no_repeat_ngram_size": 3}
     (note,) = describe_model(LLAMA_70B | KNOWN | novel, name="m").assumptions
-    assert "adapter_rank=64, num_memory_slots=8, mlp_ratio=4.0" in note
+    assert "adapter_rank=64, num_memory_slots=8, mlp_ratio=4.0, ngram_vocab_size=1000000" in note
     tower = {"vision_config": {"hidden_size": 1024}, "num_nextn_predict_layers": 1}
     notes = describe_model(LLAMA_70B | KNOWN | tower, name="m").assumptions
     assert [note.split(":")[0].split(" ")[0] for note in notes] == [
