@@ -1,10 +1,13 @@
 """Parses ``seesaw worker``'s command line with vLLM's own parser."""
 
+import contextlib
 import difflib
 import math
+import os
 import re
 import socket
 import ssl
+import stat
 from argparse import Namespace
 from functools import cache
 from pathlib import Path
@@ -138,6 +141,8 @@ def listen(args: Namespace) -> socket.socket:
 
 def _listen(args: Namespace) -> socket.socket:
     listener: socket.socket
+    if args.uds:
+        _remove_left_behind(Path(args.uds))
     with refusals():
         try:
             _, listener = setup_server(args, reuse_port=False)
@@ -147,6 +152,19 @@ def _listen(args: Namespace) -> socket.socket:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
     return listener
+
+
+def _remove_left_behind(path: Path) -> None:
+    """A socket of ours to which nobody listens any more: vLLM's server leaves its own."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        found = path.lstat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
 
 
 def address(listener: socket.socket, args: Namespace) -> str:

@@ -8,9 +8,10 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
 from seesaw_core.policy import PhasePolicy
-from seesaw_worker.commandline import address
+from seesaw_worker.commandline import address, listen, parse
 from seesaw_worker.engine.settings import WeightsMode
 from seesaw_worker.http import early_app
 from seesaw_worker.settings import WorkerSettings
@@ -34,6 +35,24 @@ def test_the_address_is_the_sockets_own(
         port = listener.getsockname()[1]
         told = address(listener, Namespace(ssl_certfile=certificate, uds=None))
     assert told == says.format(port)
+
+
+def test_a_socket_that_an_ended_worker_left_is_no_obstacle_and_any_other_file_is(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "worker.sock"
+    args = parse(["some/model", f"--uds={place}"])
+    listen(args).close()
+    assert place.is_socket()
+    with listen(args) as listener:
+        listener.listen()
+        with pytest.raises(InputError, match="--uds"):
+            listen(args)
+    place.unlink()
+    place.write_text("somebody's")
+    with pytest.raises(InputError, match="--uds"):
+        listen(args)
+    assert place.read_text() == "somebody's"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
