@@ -1,4 +1,4 @@
 """Flags as every command of ours reads them: parser, values, files and ports, refused in one line.
 
-Knows argparse, the file system and sockets, and none of the parts.
+Also how commands log. Knows argparse, logging, the file system and sockets, and none of the parts.
 """

@@ -13,7 +13,7 @@ FORMATS = ("text", "json")
 ABOUT: ContextVar[str | None] = ContextVar("about", default=None)
 """The object, as ``NAMESPACE/NAME``, that the running task is busy with."""
 
-_OURS = ("seesaw_core", "seesaw_flags", "seesaw_operator", "seesaw_router")
+_OURS = ("seesaw_operator", "seesaw_router")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,13 +75,24 @@ PORT = Whole(least=1, most=65535)
 SEED = Whole(least=0, most=2**32 - 1)
 POSITIVE = Number(above=0)
 NOT_NEGATIVE = Number()
-KUBERNETES_NAME = Text(
-    pattern=re.compile(
-        r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-    ),
-    form="a Kubernetes name of lower-case letters, digits, '-' and '.'",
+LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN_PATTERN = rf"{LABEL_PATTERN}(\.{LABEL_PATTERN})*"
+IMAGE_PATTERN = r"[A-Za-z0-9][-A-Za-z0-9._/:@]*"
+NAMESPACE = Text(
+    pattern=re.compile(rf"(?=.{{1,63}}\Z){LABEL_PATTERN}"),
+    form="a namespace: up to 63 lower-case letters, digits and '-', the first and the last a "
+    "letter or digit",
 )
-IMAGE = Text(pattern=re.compile(r"[!-~]{1,4096}"), form="the name of an image")
+KUBERNETES_NAME = Text(
+    pattern=re.compile(rf"(?=.{{1,253}}\Z){SUBDOMAIN_PATTERN}"),
+    form="a Kubernetes name: up to 253 lower-case letters, digits, '-' and '.', a letter or digit "
+    "first, last and on both sides of each '.'",
+)
+IMAGE = Text(
+    pattern=re.compile(rf"(?=.{{1,1024}}\Z){IMAGE_PATTERN}"),
+    form="the name of an image: up to 1024 letters, digits and any of '-._/:@', a letter or digit "
+    "first",
+)
 
 
 def shown(text: str, longest: int = _LONGEST) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
-from seesaw_flags.values import IMAGE, KUBERNETES_NAME, PORT, Number, Whole
+from seesaw_flags.values import IMAGE, KUBERNETES_NAME, NAMESPACE, PORT, Number, Whole
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
@@ -41,13 +41,16 @@ def parser() -> CommandParser:
     )
     made.add_argument(
         "--namespace",
-        type=KUBERNETES_NAME,
+        type=NAMESPACE,
         action="append",
         default=[],
         help="Look after this namespace; may be repeated. Default: all.",
     )
-    for name, usual in (("--lease-namespace", "default"), ("--lease-name", default["lease_name"])):
-        made.add_argument(name, type=KUBERNETES_NAME, default=usual, help="Default: %(default)s.")
+    for name, kind, usual in (
+        ("--lease-namespace", NAMESPACE, "default"),
+        ("--lease-name", KUBERNETES_NAME, default["lease_name"]),
+    ):
+        made.add_argument(name, type=kind, default=usual, help="Default: %(default)s.")
     seconds = Whole(least=1, most=10**9)
     timing = made.add_argument_group("timing, in seconds")
     for name, kind, meaning in (

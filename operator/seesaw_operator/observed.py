@@ -59,7 +59,9 @@ class Observed:
 
     def are_routers_updated(self, replicas: int) -> bool:
         """Whether all routers match the spec, whether or not they serve."""
-        found: int = (self.router or {}).get("status", {}).get("updatedReplicas", 0)
+        if self.router is None or not _is_current(self.router):
+            return False
+        found: int = self.router.get("status", {}).get("updatedReplicas", 0)
         return found == replicas
 
     def is_router_rolled_out(self, replicas: int) -> bool:

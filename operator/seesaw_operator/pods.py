@@ -163,7 +163,7 @@ def _wrong(status: dict[str, Any], *, is_ours: bool) -> tuple[str, str] | None:
     if ended is None or (ended.get("exitCode") == 0 and ended.get("reason") != "OOMKilled"):
         return None
     if ended.get("reason") == "OOMKilled":
-        return "OutOfMemory", "a process needed more memory than the pod has"
+        return "OutOfMemory", "a process needed more memory than its container has"
     said = ended.get("message", "").strip()
     if is_ours and ended.get("exitCode") == _BAD_INPUT_EXIT:
         return "InvalidInput", _named(said)

@@ -65,7 +65,11 @@ _SIDECAR: Json = {
     "name": "logs",
     "image": "logs:1",
     "args": ["--follow"],
-    "ports": [{"containerPort": 9100, "name": "metrics"}],
+    "ports": [
+        {"containerPort": 9100, "name": "metrics"},
+        {"containerPort": 53, "name": "dns-tcp", "protocol": "TCP"},
+        {"containerPort": 53, "name": "dns-udp", "protocol": "UDP"},
+    ],
     "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "1e9"}},
 }
 _ADDED: Json = {
@@ -82,10 +86,18 @@ _ADDED: Json = {
         {"name": "certs", "mountPath": "/etc/ssl/extra", "readOnly": True},
     ],
 }
+_SPREAD: Json = _FIELDS["topologySpreadConstraints"][0]
 FOR_ENGINE: Json = {
     "metadata": METADATA,
     "spec": _FIELDS
-    | {"automountServiceAccountToken": True, "containers": [{"name": "engine"} | _ADDED, _SIDECAR]},
+    | {
+        "automountServiceAccountToken": True,
+        "containers": [{"name": "engine"} | _ADDED, _SIDECAR],
+        "topologySpreadConstraints": [
+            _SPREAD,
+            _SPREAD | {"maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"},
+        ],
+    },
 }
 FOR_ROUTER: Json = {
     "metadata": METADATA,

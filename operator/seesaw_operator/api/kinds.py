@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+from seesaw_flags.values import IMAGE_PATTERN, LABEL_PATTERN, SUBDOMAIN_PATTERN
+
 _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 QUANTITY = r"^([1-9][0-9]*|[0-9]+(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P))$"
@@ -20,7 +20,7 @@ ANY_QUANTITY = (
 )
 DURATION = r"^([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)){1,4}$"
 
-LABEL_KEY = rf"^({_SUBDOMAIN}/)?{_QUALIFIED}$"
+LABEL_KEY = rf"^({SUBDOMAIN_PATTERN}/)?{_QUALIFIED}$"
 LABEL_VALUE = rf"^({_QUALIFIED})?$"
 
 
@@ -53,22 +53,20 @@ AnyQuantity = Annotated[  # whatever Kubernetes takes
     BeforeValidator(_as_text),
 ]
 Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{_SUBDOMAIN}$")]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{SUBDOMAIN_PATTERN}$")]
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 EnvName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
 ]
 LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
-ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{_LABEL}$")]
+ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{LABEL_PATTERN}$")]
 MountPath = Annotated[  # from the root, without '.', '..' and ':'
     str, Field(min_length=1, max_length=1024, pattern=r"^(/(\.{0,2}[^/.:][^/:]*)?)+$")
 ]
-Image = Annotated[
-    str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$")
-]
+Image = Annotated[str, Field(min_length=1, max_length=1024, pattern=rf"^{IMAGE_PATTERN}$")]
 DeviceResource = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=rf"^(cpu|{_SUBDOMAIN}/{_QUALIFIED})$")
+    str, Field(min_length=1, max_length=253, pattern=rf"^(cpu|{SUBDOMAIN_PATTERN}/{_QUALIFIED})$")
 ]
 # Without spaces and characters that cannot be seen, and no flag.
 ServedName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^-\pC\pZ][^\pC\pZ]*$")]
@@ -77,7 +75,7 @@ ModelUri = Annotated[
     Field(
         min_length=1,
         max_length=2048,
-        pattern=rf"^(pvc://{_SUBDOMAIN}(/[^\pC\pZ]*)?|/[^\pC\pZ]+"
+        pattern=rf"^(pvc://{SUBDOMAIN_PATTERN}(/[^\pC\pZ]*)?|/[^\pC\pZ]+"
         r"|(hf://)?[A-Za-z0-9][-A-Za-z0-9._]*(/[-A-Za-z0-9._]+)?)$",
     ),
 ]

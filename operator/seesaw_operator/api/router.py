@@ -8,10 +8,20 @@ from seesaw_operator.api.kinds import Cores, Image, LabelKey, LabelValue, Quanti
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.pod_template import RouterPodTemplate
 from seesaw_operator.api.rules import Reason, Rule, rules
-from seesaw_operator.api.template_rules import metadata_rules
+from seesaw_operator.api.template_rules import listed, metadata_rules
 
 Network = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
-_OPERATORS = ["--service", "--worker", "--host", "--port", "--max-wait-s", "--drain-timeout-s"]
+_OPERATORS = {  # by flag, the field that it is made of, where there is one
+    "--service": "",
+    "--worker": "",
+    "--host": "",
+    "--port": "",
+    "--max-wait-s": " (waves.maxWait)",
+    "--drain-timeout-s": " (timing.drainSeconds)",
+}
+_SAID = listed(
+    [flag + _OPERATORS[flag] for flag in sorted(_OPERATORS, key=lambda f: not _OPERATORS[f])]
+)
 
 
 @rules(
@@ -94,10 +104,8 @@ class RouterService(ApiModel):
 @rules(
     Rule(
         cel="!has(self.extraArgs) || "
-        f"!self.extraArgs.exists(flag, flag.split('=')[0] in {_OPERATORS})",
-        message="router.extraArgs must not set what the operator sets: --max-wait-s "
-        "(waves.maxWait), --drain-timeout-s (timing.drainSeconds), --service, --worker, --host and "
-        "--port",
+        f"!self.extraArgs.exists(flag, flag.split('=')[0] in {list(_OPERATORS)})",
+        message=f"router.extraArgs must not set what the operator sets: {_SAID}",
         path=".extraArgs",
         reason=Reason.FORBIDDEN,
     )

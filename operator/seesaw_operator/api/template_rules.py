@@ -57,13 +57,13 @@ def _of_our_container(ours: Ours) -> Iterator[Rule]:
     if ours.env:
         yield rule(
             f"!has(c.env) || !c.env.exists(e, e.name in {list(ours.env)})",
-            f"takes {_listed(ours.env)} from {name}.env",
+            f"takes {listed(ours.env)} from {name}.env",
         )
     if ours.mounts:
         yield rule(
             "!has(c.volumeMounts) || "
             f"!c.volumeMounts.exists(m, m.mountPath.matches('{_covering(ours.mounts)}'))",
-            f"has volumes of ours at {_listed(ours.mounts)}: none can be mounted there or above",
+            f"has volumes of ours at {listed(ours.mounts)}: none can be mounted there or above",
         )
 
 
@@ -89,7 +89,7 @@ def _of_names(ours: Ours) -> Iterator[Rule]:
         yield _each(
             "volumes",
             f"v, !(v.name in {list(ours.volumes)})",
-            f"{_listed(ours.volumes)} are volumes of ours",
+            f"{listed(ours.volumes)} are volumes of ours",
         )
 
 
@@ -110,5 +110,6 @@ def _covering(paths: Sequence[str]) -> str:
     return f"^/*({'|'.join(spelled)})/*$"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """As a sentence has them."""
     return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -30,7 +30,7 @@ from seesaw_operator.api.rules import Reason, Rule, rules
     ),
 )
 class Toleration(ApiModel):
-    """A taint of nodes that the workers put up with."""
+    """A taint of nodes that pods put up with."""
 
     key: LabelKey | None = Field(
         default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."

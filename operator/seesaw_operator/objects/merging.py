@@ -2,8 +2,12 @@
 
 Maps are merged, lists by the key that core/v1 has for them; what has none, or is no list, is
 replaced; null takes a field away. So merging the same again changes nothing.
+
+Deviation: an item of the user's changes at most one that was there, and never another of the
+user's. ``kubectl patch`` makes one of two that share a key once the list has items.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -64,11 +68,20 @@ def _merged(base: Any, patch: Any, key: str | None = None) -> Any:
     if isinstance(patch, list):
         if key is None or not all(_has(each, key) for each in patch):
             return [_merged(None, each) for each in patch]
-        items = {each[key]: each for each in base or ()}
-        for each in patch:
-            items[each[key]] = _merged(items.get(each[key]), each)
-        return list(items.values())
+        return _with_items(base or (), patch, key)
     return patch
+
+
+def _with_items(base: Sequence[Manifest], patch: Sequence[Manifest], key: str) -> list[Manifest]:
+    """What was there, each with the first of the patch that has its key; then all that is left."""
+    left = list(patch)
+    found = []
+    for item in base:
+        change = next((each for each in left if each[key] == item[key]), None)
+        if change is not None:
+            left.remove(change)
+        found.append(_merged(item, change or {}))
+    return found + [_merged(None, each) for each in left]
 
 
 def _has(item: Any, key: str) -> bool:

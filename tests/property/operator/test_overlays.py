@@ -46,7 +46,8 @@ MOUNTS = st.fixed_dictionaries(
     optional={"readOnly": st.booleans(), "subPath": of("p")},
 )
 PORTS = st.fixed_dictionaries(
-    {"containerPort": of(9000, 9001, 8000, 8001)}, optional={"name": of("m", "http", "engine-0")}
+    {"containerPort": of(9000, 9001, 8000, 8001)},
+    optional={"name": of("m", "http", "engine-0"), "protocol": of("TCP", "UDP")},
 )
 QUANTITIES = st.dictionaries(
     of("ephemeral-storage", "rdma/hca", "hugepages-2Mi", "cpu", "memory", "nvidia.com/gpu"),

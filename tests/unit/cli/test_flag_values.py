@@ -184,6 +184,19 @@ def test_what_is_no_name_is_refused_with_flag_value_and_what_is_allowed(
         assert repr(value)[:40].rstrip("'") in said, value
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("--namespace", value) for value in ("a.b", "-a", "a-", "x" * 64)),
+        *(("--lease-namespace", value) for value in ("a.b", "x" * 64)),
+        *(("--lease-name", value) for value in ("a..b", "a.-b", "x" * 254)),
+        *(("--router-image", value) for value in ("://!!", "-x", "a b", "x" * 1025)),
+    ],
+)
+def test_what_kubernetes_would_refuse_is_refused_as_a_flag(flag: str, value: str) -> None:
+    assert f"{flag}: must be " in refusal("operator", f"{flag}={value}")
+
+
 @pytest.mark.parametrize("url", ["", "a", "http://a:99999", "http://a:0", "http://a:x", "http://ü"])
 def test_a_worker_s_url_that_cannot_be_one_is_refused(url: str) -> None:
     shown = url if url and url.isascii() else "..."

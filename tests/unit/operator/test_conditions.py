@@ -351,6 +351,15 @@ def test_what_a_pause_keeps_back_is_neither_ready_nor_under_way_nor_stalled(
     assert not is_settled(PAUSED, seen), "no plan is made from what is not there yet"
 
 
+def test_counts_from_before_the_last_change_do_not_say_that_routers_match() -> None:
+    made = deployment()
+    changed = made | {"metadata": {"generation": 2}}
+    for router, are_updated in ((made, True), (changed, False), (None, False)):
+        seen = dataclasses.replace(observed(ready("a"), ready("b")), router=router)
+        assert seen.are_routers_updated(1) == are_updated
+        assert (conditions(seen, PAUSED)["Reconciling"].reason == "Paused") != are_updated
+
+
 def test_a_pause_with_nothing_to_do_is_no_news_and_hides_no_trouble() -> None:
     seen = observed(ready("a"), ready("b"))
     assert conditions(seen, PAUSED) == conditions(seen)

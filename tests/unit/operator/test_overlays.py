@@ -93,6 +93,25 @@ def test_a_spread_over_the_same_places_changes_ours() -> None:
     assert constraint["labelSelector"]["matchLabels"]["seesaw.dev/deployment"] == "llama"
 
 
+def test_no_item_that_a_user_wrote_is_lost_to_another() -> None:
+    ports = [{"containerPort": 53, "protocol": each} for each in ("TCP", "UDP")]
+    spreads = [
+        {"topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": when}
+        for key in ("kubernetes.io/hostname", "zone")
+        for when in ("DoNotSchedule", "ScheduleAnyway")
+    ]
+    given = {
+        "spec": {
+            "containers": [{"name": "dns", "image": "dns:1", "ports": ports}],
+            "topologySpreadConstraints": spreads,
+        }
+    }
+    for pod in templates(spec_of(given, given)):
+        assert pod["spec"]["containers"][1]["ports"] == ports
+        made = pod["spec"]["topologySpreadConstraints"]
+        assert [{key: each[key] for key in spreads[0]} for each in made] == spreads
+
+
 def test_routers_rights_go_to_the_service_account_that_they_run_as() -> None:
     for template, name in ((None, "llama-router"), (FOR_ROUTER, "models")):
         made = {
