@@ -1,6 +1,9 @@
 """A client of bare sockets, which sends what it is told and nothing else."""
 
 import asyncio
+import fcntl
+import struct
+import termios
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -25,6 +28,13 @@ class RawClient:
         await self.writer.drain()
         if is_last:
             self.writer.write_eof()
+
+    @property
+    def num_unsent(self) -> int:
+        """Bytes that the other side's kernel has not acknowledged yet."""
+        sock = self.writer.get_extra_info("socket")
+        (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        return int(queued) + self.writer.transport.get_write_buffer_size()
 
     async def until_closed(self, at_most_s: float = 10.0) -> bytes:
         """All that comes until the other side closes. Raises: TimeoutError."""
