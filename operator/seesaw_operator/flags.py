@@ -46,11 +46,11 @@ def parser() -> CommandParser:
         default=[],
         help="Look after this namespace; may be repeated. Default: all.",
     )
-    for name, kind, usual in (
+    for name, form, usual in (
         ("--lease-namespace", NAMESPACE, "default"),
         ("--lease-name", KUBERNETES_NAME, default["lease_name"]),
     ):
-        made.add_argument(name, type=kind, default=usual, help="Default: %(default)s.")
+        made.add_argument(name, type=form, default=usual, help="Default: %(default)s.")
     seconds = Whole(least=1, most=10**9)
     timing = made.add_argument_group("timing, in seconds")
     for name, kind, meaning in (

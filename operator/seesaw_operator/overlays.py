@@ -1,7 +1,8 @@
 """What a user's pod templates must leave as the operator makes it. Pure.
 
 The CRD's rules refuse most of it before it gets here. Some they cannot see: what depends on other
-parts of the spec, or lies in fields that have no type.
+parts of the spec, or lies in fields that have no type. What they do see is refused here as well,
+for resources that were stored under an older CRD.
 """
 
 from collections.abc import Iterator

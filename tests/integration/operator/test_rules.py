@@ -14,6 +14,8 @@ from seesaw_operator.api import owned
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
+from seesaw_operator.objects.merging import as_given
+from seesaw_operator.overlays import refusals
 from seesaw_operator.plan import plan as objects_of
 from seesaw_operator.settings import Images, Timing
 
@@ -209,6 +211,15 @@ BREAKING: dict[str, tuple[str, Json]] = {
     "metadata.name must not contain dots": ("a.b", {}),
 }
 
+# Without what Kubernetes itself refuses once it is applied: a key that is none, and no image.
+OF_TEMPLATES = [
+    begin
+    for begin in BREAKING
+    if begin.startswith("podTemplate")
+    and "a key looks like" not in begin
+    and "a container that is not named" not in begin
+]
+
 # Values out of bounds, and what the answer must name.
 OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ({"model": {"uri": "not a uri"}}, ["spec.model.uri", "not a uri"]),
@@ -297,6 +308,13 @@ async def test_a_resource_that_breaks_a_rule_is_refused_in_its_words(
     causes = [c for c in answer["details"]["causes"] if message in c["message"]]
     assert {cause["reason"] for cause in causes} == {all_rules()[message]["reason"]}
     assert all(cause["field"] for cause in causes)
+
+
+@pytest.mark.parametrize("begin", OF_TEMPLATES)
+def test_what_was_stored_before_there_was_a_rule_is_refused_or_not_read(begin: str) -> None:
+    spec = Spec.model_validate(SPEC | BREAKING[begin][1])
+    given = [as_given(part.pod_template) for part in (spec.engine, spec.router)]
+    assert refusals(spec) or not any(each.get("spec") or each.get("metadata") for each in given)
 
 
 @pytest.mark.parametrize(("more", "says"), OUT_OF_BOUNDS)
