@@ -19,7 +19,6 @@ from seesaw_router.connections import Sending, said, sending
 from seesaw_router.exchange import Exchange, Send
 
 _STALE_WITHIN_S = 1.0
-_PART_BYTES = 16 << 10
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -105,7 +104,7 @@ class Asking:
         """The first part of a body; empty if there is none."""
         self._waits_since_s = self._loop.time()
         try:
-            part = await response.content.read(_PART_BYTES)
+            part = await response.content.readany()
         except Exception as error:
             raise self._typed(error) from error
         self._waits_since_s = None  # the client's slowness is not the worker's
@@ -113,12 +112,12 @@ class Asking:
 
     async def pass_on(self, response: aiohttp.ClientResponse, part: bytes, send: Send) -> None:
         """This part of a body and what follows, each once the client has taken the one before."""
-        read, now = response.content.read, self._loop.time
+        read, now = response.content.readany, self._loop.time
         while part:
             await send({"type": "http.response.body", "body": part, "more_body": True})
             self._waits_since_s = now()
             try:
-                part = await read(_PART_BYTES)
+                part = await read()
             except Exception as error:
                 raise self._typed(error) from error
             self._waits_since_s = None

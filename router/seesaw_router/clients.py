@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _BODY_BYTES_PER_S = 1024
 _PROBE_S = 1.0
-_BYTES_BEHIND = 192 << 10  # the most that waits here for one client, on both sides
+_BYTES_BEHIND = 256 << 10  # the most that waits here for one client, on both sides
 _FEW_BEHIND = 16
 _SEND_BYTES = 128 << 10  # of a socket: it is memory of this process's, too
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # of Linux' TCP states
