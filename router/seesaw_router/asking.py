@@ -5,16 +5,16 @@ What matters to whoever tries again is what the worker may have done with the re
 """
 
 import asyncio
-import contextlib
 import re
-from collections.abc import AsyncIterator
 from enum import StrEnum
+from types import TracebackType
+from typing import Self
 
 import aiohttp
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
-from seesaw_router.backend import Backend, end_now
+from seesaw_router.backend import Asked, Backend
 from seesaw_router.connections import Sending, said, sending
 from seesaw_router.exchange import Exchange, Send
 
@@ -58,61 +58,75 @@ class WorkerError(Exception):
         )
 
 
-class Asking:
-    """One request to one worker.
+class Asking(Asked):
+    """One request to one worker. Inside this context the head of its answer has come.
 
-    Call order: :meth:`answer` once; inside its context :meth:`whole` once, or :meth:`part` and
-    :meth:`pass_on`. All raise WorkerError, for whatever is wrong with the worker or its answer.
+    Call order: inside, :meth:`whole` once, or :meth:`part` and :meth:`pass_on`. All, and the
+    context, raise WorkerError, for whatever is wrong with the worker or its answer.
     """
 
     def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
+        super().__init__(backend)
         self._exchange = exchange
-        self._backend = backend
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
         self._waits_since_s: float | None = None  # for a head, or for more of a body
         self._response: aiohttp.ClientResponse | None = None
         self._is_silent = False
-        self._scope: asyncio.Timeout
 
-    @contextlib.asynccontextmanager
-    async def answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The worker's answer, of which the head has come."""
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
         try:
-            async with self._backend.asked(self._look) as self._scope:
-                self._response = response = await self._send()
-                self._waits_since_s = None
-                try:
-                    self._check_head(response)
-                    yield response
-                finally:
-                    response.close()  # gives the connection back if all has been read
-        except ConnectionResetError as error:
-            if self._is_silent:
-                raise self._typed(TimeoutError()) from error
-            raise WorkerError(self._backend, Failure.LOST, f"was lost: {error}") from error
+            self._response = response = await self._send()
+            self._waits_since_s = None
+            self._check_head(response)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
 
-    async def whole(self, response: aiohttp.ClientResponse) -> bytes:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            self._response.close()  # gives the connection back if all has been read
+        try:
+            await super().__aexit__(kind, error, trace)
+        except ConnectionResetError as ended:
+            if self._is_silent:
+                raise self._typed(TimeoutError()) from ended
+            raise WorkerError(self._backend, Failure.LOST, f"was lost: {ended}") from ended
+
+    @property
+    def response(self) -> aiohttp.ClientResponse:
+        """The worker's answer."""
+        assert self._response is not None, "the context has been entered"
+        return self._response
+
+    async def whole(self) -> bytes:
         """A short body."""
         self._waits_since_s = self._loop.time()
         try:
-            return await response.read()
+            return await self.response.read()
         except Exception as error:
             raise self._typed(error) from error
 
-    async def part(self, response: aiohttp.ClientResponse) -> bytes:
+    async def part(self) -> bytes:
         """The first part of a body; empty if there is none."""
         self._waits_since_s = self._loop.time()
         try:
-            part = await response.content.readany()
+            part = await self.response.content.readany()
         except Exception as error:
             raise self._typed(error) from error
         self._waits_since_s = None  # the client's slowness is not the worker's
         return part
 
-    async def pass_on(self, response: aiohttp.ClientResponse, part: bytes, send: Send) -> None:
+    async def pass_on(self, part: bytes, send: Send) -> None:
         """This part of a body and what follows, each once the client has taken the one before."""
-        read, now = response.content.readany, self._loop.time
+        read, now = self.response.content.readany, self._loop.time
         while part:
             await send({"type": "http.response.body", "body": part, "more_body": True})
             self._waits_since_s = now()
@@ -176,7 +190,7 @@ class Asking:
     def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
         return WorkerError(self._backend, failure, f"{what}: {said(error)}")
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """See to it that nobody waits too long, or for a body whose connection is gone.
 
         aiohttp closes the connection at a chunk that is none, without telling the body's reader.
@@ -186,7 +200,7 @@ class Asking:
         if response is None:
             if is_late:
                 self._is_silent = True
-                end_now(self._scope)
+                self.end()
             return
         body, connection = response.content, response.connection
         if body.is_eof() or body.exception() is not None:
@@ -200,10 +214,10 @@ class Asking:
         if not 200 <= response.status < 600:
             problem = f"sent a malformed answer: its status is {response.status}"
             raise WorkerError(self._backend, Failure.MALFORMED, problem)
-        for name, value in response.raw_headers:
-            if _CONTROL.search(value):
-                problem = f"sent a malformed answer: its header {name!r} has a control character"
-                raise WorkerError(self._backend, Failure.MALFORMED, problem)
+        if _CONTROL.search(b"".join(value for _, value in response.raw_headers)):
+            name = next(n for n, value in response.raw_headers if _CONTROL.search(value))
+            problem = f"sent a malformed answer: its header {name!r} has a control character"
+            raise WorkerError(self._backend, Failure.MALFORMED, problem)
 
 
 def _has_said(error: WorkerError) -> bool:

@@ -9,8 +9,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from functools import partial
 
 import aiohttp
@@ -82,7 +81,7 @@ class Attempts:
         for attempt in range(1, self._settings.max_attempts + 1):
             is_last = attempt == self._settings.max_attempts
             try:
-                async with await self._place(exchange, avoid) as placed:
+                with await self._place(exchange, avoid) as placed:
                     avoid |= {placed.backend.target.name}
                     await self._ask(exchange, placed, avoid, is_last=is_last)
                     return
@@ -95,30 +94,24 @@ class Attempts:
                 self._metrics.retries.inc()
                 logger.info("request is tried again (%d): %s", attempt, error)
 
-    async def _place(
-        self, exchange: Exchange, avoid: frozenset[str]
-    ) -> AbstractAsyncContextManager[Placed]:
+    async def _place(self, exchange: Exchange, avoid: frozenset[str]) -> Placed:
         """A worker: by its turn, or at once for what costs a worker next to nothing."""
         owner = await self._owner(exchange, avoid)
         if owner is not None:
-            return self._at(Placed(backend=owner, is_pinned=True), exchange.tokens)
+            return self._at(owner, exchange.tokens, is_pinned=True)
         if exchange.generates:
-            return self._dispatcher.place(exchange.tokens, avoid)
+            return await self._dispatcher.place(exchange.tokens, avoid)
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
             raise NoWorkerError(self._backends().why_none_serves())
-        return self._at(Placed(backend=min(others, key=lambda b: b.num_busy)), 0)
+        return self._at(min(others, key=lambda b: b.num_busy), 0)
 
-    @contextlib.asynccontextmanager
-    async def _at(self, placed: Placed, tokens: int) -> AsyncIterator[Placed]:
+    def _at(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
         """At a worker at once, without its turn."""
         number = -next(self._numbers)
-        placed.backend.sent(number, tokens)
-        try:
-            yield placed
-        finally:
-            placed.backend.ended(number)
+        backend.sent(number, tokens)
+        return Placed(backend=backend, end=partial(backend.ended, number), is_pinned=is_pinned)
 
     async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
         """The worker that alone can answer, since it keeps the response that is asked for."""
@@ -140,18 +133,18 @@ class Attempts:
     ) -> None:
         """One attempt, of which all is counted. Raises: WorkerError."""
         backend, began_s = placed.backend, time.monotonic()
-        asking = Asking(exchange, backend, self._settings.max_answer_silence_s)
         try:
-            async with asking.answer() as response:
-                outcome = outcome_of(response.status)
+            async with Asking(exchange, backend, self._settings.max_answer_silence_s) as asking:
+                status = asking.response.status
+                outcome = outcome_of(status)
                 if outcome in _MAY_BE_TRIED and not is_last and self._is_another(tried):
-                    await self._judge(placed, response.status)
+                    await self._judge(placed, status)
                 if not placed.is_pinned and outcome is not Outcome.ANSWERED:
                     self._backends().observe(backend, outcome)
                 learn = None
                 if exchange.route.template == _RESPONSES:
                     learn = partial(self._stored.learn, worker=backend.target.name)
-                await _pass_back(exchange, asking, response, learn)
+                await _pass_back(exchange, asking, learn)
         except WorkerError as error:
             self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
             if not placed.is_pinned:
@@ -186,38 +179,36 @@ async def _is_healthy(backend: Backend) -> bool:
 
 
 async def _pass_back(
-    exchange: Exchange,
-    asking: Asking,
-    response: aiohttp.ClientResponse,
-    learn: Callable[[bytes], None] | None,
+    exchange: Exchange, asking: Asking, learn: Callable[[bytes], None] | None
 ) -> None:
     """The answer as it comes.
 
     A short one is begun only when it is there as a whole, and any other when its first part
     is, so that it can still be had elsewhere.
     """
+    response = asking.response
     length = response.content_length
     if exchange.method == "HEAD" or response.status in _BODILESS:
-        await asking.whole(response)
+        await asking.whole()
         exchange.let_body_go()
         declared = length if exchange.method == "HEAD" and response.status != 204 else None
         await exchange.begin(response.status, to_client(response.raw_headers, declared))
         await exchange.send({"type": "http.response.body", "body": b""})
         return
     if length is not None and length <= _WHOLE_BYTES:
-        body = await asking.whole(response)
+        body = await asking.whole()
         if learn is not None:
             learn(body)
         exchange.let_body_go()
         await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
         await exchange.send({"type": "http.response.body", "body": body})
         return
-    part = await asking.part(response)
+    part = await asking.part()
     if learn is not None:
         learn(part)
     exchange.let_body_go()
     await exchange.begin(response.status, to_client(response.raw_headers, length))
-    await asking.pass_on(response, part, exchange.send)
+    await asking.pass_on(part, exchange.send)
 
 
 async def _refuse(

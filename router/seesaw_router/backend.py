@@ -1,14 +1,15 @@
 """The workers behind a router: what each is doing, as its follower keeps it up to date."""
 
 import asyncio
-import contextlib
 import dataclasses
 import heapq
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf
+from types import TracebackType
+from typing import Self
 
 from seesaw_core.messages import Stage, TransitionEvent, WorkerState
 from seesaw_core.policy import Phase
@@ -64,7 +65,7 @@ class Backend:
         self._on_change = on_change
         self._now = clock
         self._heard_s = clock()
-        self._asking: dict[asyncio.Timeout, Callable[[], None]] = {}
+        self._asked: set[Asked] = set()
         self._is_looking = False
         self._pending: dict[int, int] = {}  # prompt tokens sent and not yet in any state
         self._window_began_s: float | None = None
@@ -171,40 +172,28 @@ class Backend:
             cycle_s=self._cycle.seconds,
         )
 
-    @contextlib.asynccontextmanager
-    async def asked(
-        self, look: Callable[[], None] = lambda: None
-    ) -> AsyncIterator[asyncio.Timeout]:
-        """Inside, something is asked of it. Raises: ConnectionError once the timeout is over.
-
-        look: called twice a second meanwhile, by one timer for all that is asked of it.
-        """
-        scope = asyncio.timeout(None)
-        self._asking[scope] = look
+    def begins(self, asked: "Asked") -> None:
+        """Something is asked of it, and looked at twice a second until :meth:`is_done`."""
+        self._asked.add(asked)
         if not self._is_looking:
             self._is_looking = True
             asyncio.get_running_loop().call_later(_LOOK_S, self._look)
-        try:
-            async with scope:
-                yield scope
-        except TimeoutError as error:
-            if scope.expired():
-                raise ConnectionResetError(f"{self.target.name} has vanished") from error
-            raise
-        finally:
-            del self._asking[scope]
+
+    def is_done(self, asked: "Asked") -> None:
+        """It is asked no more."""
+        self._asked.remove(asked)
 
     def break_off(self) -> None:
         """End whatever is asked of it, now."""
-        for scope in list(self._asking):
-            end_now(scope)
+        for asked in list(self._asked):
+            asked.end()
 
     def _look(self) -> None:
-        self._is_looking = bool(self._asking)
+        self._is_looking = bool(self._asked)
         if self._is_looking:
             asyncio.get_running_loop().call_later(_LOOK_S, self._look)
-        for look in list(self._asking.values()):
-            look()
+        for asked in list(self._asked):
+            asked.look()
 
     def _changed(self) -> None:
         reason = self.why_not_serving
@@ -227,7 +216,37 @@ class Backend:
         return True
 
 
-def end_now(scope: asyncio.Timeout) -> None:
-    """Have a timeout be over, unless it is already."""
-    if not scope.expired():
-        scope.reschedule(asyncio.get_running_loop().time())
+class Asked:
+    """A context inside which something is asked of a worker.
+
+    Raises: ConnectionResetError, once it was ended.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._scope = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._backend.begins(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._backend.is_done(self)
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError as ended:
+            raise ConnectionResetError(f"{self._backend.target.name} has vanished") from ended
+
+    def look(self) -> None:
+        """See whether all is well. Called twice a second, by one timer for a worker."""
+
+    def end(self) -> None:
+        """Break it off, unless it is already."""
+        if not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())

@@ -4,7 +4,7 @@ They are apart so that a worker with as many requests as it may have can still b
 """
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import AddrInfoType, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage
+from multidict import CIMultiDict
 
 CONNECT_TIMEOUT_S = 5.0
 # The most that comes at once, and that waits until it is read.
@@ -24,8 +25,6 @@ _MOST_INTERIM = 100
 _IDLE_S = 3.0
 _MOST_PER_WORKER = 4096
 _SHOWN_CHARACTERS = 200
-# What aiohttp adds by itself; clients send what they mean.
-_INVENTED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # A worker whose machine has gone acknowledges nothing: after 15 s of silence, three probes.
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 15),
@@ -95,10 +94,19 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
         connector=_Connector(keeps=keeps),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-        skip_auto_headers=_INVENTED,
+        request_class=_Request,
         auto_decompress=False,
         read_bufsize=_CHUNK_BYTES,
     )
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request with no header that is not given: clients send what they mean."""
+
+    _skip_auto_headers = CIMultiDict[None]({"Content-Type": None})
+
+    def update_auto_headers(self, _skipped: Iterable[str] | None) -> None:
+        pass
 
 
 class _Answers(ResponseHandler):

@@ -6,9 +6,10 @@ import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Self
 
 from seesaw_core.errors import RetryError
 from seesaw_core.waves import Hold, Queue, Release, WavePolicy
@@ -39,15 +40,22 @@ class NoWorkerError(RetryError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A request's worker.
+    """A request's worker, where it counts as running until this context is left.
 
     ``is_trial``: it tries one that was ejected. ``is_pinned``: no other worker could have had the
     request, so that how it ends says nothing of the worker beside others.
     """
 
     backend: Backend
+    end: Callable[[], None]
     is_trial: bool = False
     is_pinned: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,9 +107,8 @@ class Dispatcher:
         """Something has changed: look at the queue again."""
         self._kick.set()
 
-    @asynccontextmanager
-    async def place(self, tokens: int, avoid: frozenset[str]) -> AsyncIterator[Placed]:
-        """A worker for a request, which counts as running there inside the context.
+    async def place(self, tokens: int, avoid: frozenset[str]) -> Placed:
+        """A worker for a request, once its turn has come.
 
         Raises: QueueFullError, NoWorkerError.
         """
@@ -111,18 +118,13 @@ class Dispatcher:
         self._queue[ticket.number] = ticket
         self._kick.set()
         try:
-            placed = await ticket.granted
+            return await ticket.granted
         except asyncio.CancelledError:
             self._queue.pop(ticket.number, None)
             granted = ticket.granted
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self._end(ticket, granted.result())
+                granted.result().end()
             raise
-        try:
-            yield placed
-        finally:
-            self._end(ticket, placed)
-            self._kick.set()
 
     async def run(self) -> None:
         """Carry out steps for ever."""
@@ -169,14 +171,14 @@ class Dispatcher:
             trusted = self._trusted()
             others = [b for b in trusted if b.target.name not in ticket.avoid] or trusted
             if others:
-                self._grant(ticket, Placed(backend=min(others, key=lambda b: b.num_busy)))
+                self._grant(ticket, min(others, key=lambda b: b.num_busy))
 
     def _try_ejected(self) -> None:
         """An ejected worker whose time has come gets one request; it may be sent elsewhere then."""
         backend = self._backends().to_try()
         ticket = next((t for t in self._queue.values() if not t.avoid), None)
         if backend is not None and ticket is not None:
-            self._grant(ticket, Placed(backend=backend, is_trial=True))
+            self._grant(ticket, backend, is_trial=True)
 
     def _give_up_unserved(self) -> float | None:
         """Refuse what has waited too long without any worker. Returns when the next will have."""
@@ -205,22 +207,24 @@ class Dispatcher:
         self._metrics.count_released(count, reason)
         fresh = (t for t in list(self._queue.values()) if not t.avoid)
         for ticket in itertools.islice(fresh, count):
-            self._grant(ticket, Placed(backend=backend))
+            self._grant(ticket, backend)
 
-    def _grant(self, ticket: Ticket, placed: Placed) -> None:
+    def _grant(self, ticket: Ticket, backend: Backend, *, is_trial: bool = False) -> None:
         del self._queue[ticket.number]
         if ticket.granted.done():
             return  # its client has gone, and its task has not run since
         self._metrics.queue_seconds.observe(self._now() - ticket.came_s)
-        placed.backend.sent(ticket.number, ticket.tokens)
-        if placed.is_trial:
-            self._backends().trial_begins(placed.backend)
-        ticket.granted.set_result(placed)
+        backend.sent(ticket.number, ticket.tokens)
+        if is_trial:
+            self._backends().trial_begins(backend)
+        end = partial(self._end, ticket.number, backend, is_trial=is_trial)
+        ticket.granted.set_result(Placed(backend=backend, end=end, is_trial=is_trial))
 
-    def _end(self, ticket: Ticket, placed: Placed) -> None:
-        placed.backend.ended(ticket.number)
-        if placed.is_trial:
-            self._backends().trial_ends(placed.backend)
+    def _end(self, number: int, backend: Backend, *, is_trial: bool) -> None:
+        backend.ended(number)
+        if is_trial:
+            self._backends().trial_ends(backend)
+        self._kick.set()
 
     def _retry_after_s(self) -> int:
         """As long as the oldest has waited by now: so fast does the queue move."""

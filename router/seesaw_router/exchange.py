@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
 from typing import Any
 
-from seesaw_router.headers import to_worker
+from multidict import CIMultiDict
+
 from seesaw_router.routes import Kind, Match
 
 Scope = MutableMapping[str, Any]
@@ -40,15 +41,16 @@ class Leaving:
 
 
 class Exchange:
-    """One request and its answer. Raises: HeaderError if its headers cannot be passed on.
+    """One request and its answer.
 
-    release: called once the body has been let go.
+    headers: as a worker gets them. release: called once the body has been let go.
     """
 
     def __init__(
         self,
         scope: Scope,
         route: Match,
+        headers: CIMultiDict[str],
         body: bytes,
         send: Send,
         release: Callable[[], None] = lambda: None,
@@ -58,7 +60,7 @@ class Exchange:
         path = scope["raw_path"].decode("ascii")  # what was matched is what is sent
         self.target = f"{path}?{query}" if query else path
         self.route = route
-        self.headers = to_worker(scope["headers"], scope["client"], scope["scheme"])
+        self.headers = headers
         self.body = body
         self.num_body_bytes = len(body)
         self.send = send

@@ -20,81 +20,86 @@ _FORWARDED = frozenset(
     {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded"}
 )
 _NOT_TO_WORKERS = _HOP_BY_HOP | _FORWARDED | {b"host", b"content-length", b"expect"}
-_NONE: frozenset[bytes] = frozenset()
-_TOLD = _FORWARDED | {b"host"}
 
 
 class HeaderError(Exception):
     """A header that cannot be passed on as it is."""
 
 
-def check_head(headers: Headers, http_version: str) -> None:
-    """Refuse a request of which it is not clear what it says.
+def to_worker(
+    headers: Headers, http_version: str, client: tuple[str, int] | None, scheme: str
+) -> CIMultiDict[str]:
+    """A client's headers as its worker gets them.
 
-    headers: as they came, with names in lower case. Raises: HeaderError.
+    headers: as they came, with names in lower case. Raises: HeaderError, also where it is not
+    clear what the request says.
     """
-    names = [name for name, _ in headers]
-    if http_version == "1.1" and names.count(b"host") != 1:
-        raise HeaderError(f"HTTP/1.1 wants one Host header, got {names.count(b'host')}")
-    if b"upgrade" in names and any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
-        for name, value in headers
+    kept: Headers = []
+    aside: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in _NOT_TO_WORKERS:
+            aside.setdefault(name, []).append(value)
+        else:
+            kept.append((name, value))
+    num_hosts = len(aside.get(b"host", ()))
+    if http_version == "1.1" and num_hosts != 1:
+        raise HeaderError(f"HTTP/1.1 wants one Host header, got {num_hosts}")
+    if b"upgrade" in aside and (
+        b"transfer-encoding" in aside
+        or any(length.strip() != b"0" for length in aside.get(b"content-length", ()))
     ):  # the body would be another protocol's
         raise HeaderError("a request with a body cannot ask for an Upgrade; send it without")
-
-
-def to_worker(headers: Headers, client: tuple[str, int] | None, scheme: str) -> CIMultiDict[str]:
-    """A client's headers as its worker gets them. Raises: HeaderError.
-
-    headers: as they came, with names in lower case.
-    """
-    named = _named(headers)
-    dropped = _NOT_TO_WORKERS | named if named else _NOT_TO_WORKERS
+    named = _named(aside.get(b"connection", ()))
     try:
-        kept = [(n.decode(), v.decode()) for n, v in headers if n not in dropped]
-        kept += _forwarded(headers, client, scheme)
+        told = [(n.decode(), v.decode()) for n, v in kept if n not in named]
+        told += _forwarded(aside, client, scheme)
     except UnicodeDecodeError as error:
         name = next((n for n, v in headers if v == error.object), b"")
         raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
-    return CIMultiDict(kept)
+    return CIMultiDict(told)
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
     """A worker's headers as the client gets them. ``length``: of the body, where it has one."""
-    all_headers = [(name.lower(), value) for name, value in headers]
-    dropped = _NOT_TO_CLIENTS | _named(all_headers)
-    kept = [(name, value) for name, value in all_headers if name not in dropped]
+    kept: Headers = []
+    connection: list[bytes] = []
+    for as_sent, value in headers:
+        name = as_sent.lower()
+        if name not in _NOT_TO_CLIENTS:
+            kept.append((name, value))
+        elif name == b"connection":
+            connection.append(value)
+    if connection:
+        named = _named(connection)
+        kept = [(name, value) for name, value in kept if name not in named]
     if length is not None:
         kept.append((b"content-length", b"%d" % length))
     return kept
 
 
-def _named(headers: Headers) -> frozenset[bytes]:
+def _named(connection: Iterable[bytes]) -> frozenset[bytes]:
     """Headers that ``Connection`` declares to be of this connection alone."""
-    values = [value for name, value in headers if name == b"connection"]
-    if not values:
-        return _NONE
-    return frozenset(token.strip().lower() for token in b",".join(values).split(b","))
+    return frozenset(token.strip().lower() for value in connection for token in value.split(b","))
 
 
 def _forwarded(
-    headers: Headers, client: tuple[str, int] | None, scheme: str
+    aside: dict[bytes, list[bytes]], client: tuple[str, int] | None, scheme: str
 ) -> list[tuple[str, str]]:
     """Who asks, and what the client says of it."""
-    told: dict[bytes, list[str]] = {}
-    for name, value in headers:
-        if name in _TOLD:
-            told.setdefault(name, []).append(value.decode())
+
+    def told(name: bytes) -> list[str]:
+        return [value.decode() for value in aside.get(name, ())]
+
     address = client[0] if client else "unknown"
     forwarded = [
-        ("x-forwarded-for", ", ".join([*told.get(b"x-forwarded-for", ()), address])),
-        ("x-forwarded-proto", ", ".join(told.get(b"x-forwarded-proto", (scheme,)))),
+        ("x-forwarded-for", ", ".join([*told(b"x-forwarded-for"), address])),
+        ("x-forwarded-proto", ", ".join(told(b"x-forwarded-proto")) or scheme),
     ]
-    hosts = ", ".join(told.get(b"x-forwarded-host", told.get(b"host", [])))
+    hosts = ", ".join(told(b"x-forwarded-host") or told(b"host"))
     if hosts:
         forwarded.append(("x-forwarded-host", hosts))
-    if b"forwarded" in told:
+    if b"forwarded" in aside:
         node = f'"[{address}]"' if ":" in address else address
-        nodes = [*told[b"forwarded"], f"for={node};proto={scheme}"]
+        nodes = [*told(b"forwarded"), f"for={node};proto={scheme}"]
         forwarded.append(("forwarded", ", ".join(nodes)))
     return forwarded

@@ -230,11 +230,15 @@ class ClientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         limits = self.clients.limits
-        num_bytes = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
+        num_bytes = len(self.url)
+        codings = []
+        for name, value in self.headers:
+            num_bytes += len(name) + len(value) + 4
+            if name == b"transfer-encoding":
+                codings.append(value.strip().lower())
         if num_bytes > limits.header_bytes:
             self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
-        coding = [v for n, v in self.headers if n == b"transfer-encoding"]
-        if coding and (len(coding) > 1 or coding[0].strip().lower() != b"chunked"):
+        if codings and codings != [b"chunked"]:
             self._stop(501, "the only transfer coding that is understood is chunked")
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._stop(429, f"more than {_MAX_PIPELINED} requests wait on this connection")

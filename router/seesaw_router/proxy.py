@@ -11,7 +11,7 @@ from seesaw_router.attempts import Attempts
 from seesaw_router.backends import Backends
 from seesaw_router.dispatcher import Dispatcher
 from seesaw_router.exchange import App, Exchange, Leaving, Message, Receive, Scope, Send, refuse
-from seesaw_router.headers import HeaderError, check_head
+from seesaw_router.headers import HeaderError, to_worker
 from seesaw_router.limits import BodyBudget
 from seesaw_router.metrics import Metrics
 from seesaw_router.routes import OWN, Match, UnroutableError, match
@@ -82,16 +82,18 @@ class Proxy:
         self, scope: Scope, route: Match, upload: Upload, receive: Receive, send: Send
     ) -> int:
         """Have a worker answer. Returns the status."""
-        check_head(scope["headers"], scope["http_version"])
-        declared = next((v for n, v in scope["headers"] if n == b"content-length"), None)
+        given = scope["headers"]
+        headers = to_worker(given, scope["http_version"], scope["client"], scope["scheme"])
+        declared = next((v for n, v in given if n == b"content-length"), None)
         task = asyncio.current_task()
         assert task is not None, "runs in a task"
         try:
             body = await upload.read(receive, declared)
+            exchange = Exchange(scope, route, headers, body, send, release=upload.let_go)
+            del body  # the exchange lets go of it
         except asyncio.CancelledError:
             task.uncancel()
             raise UploadError(503, _GOING) from None
-        exchange = Exchange(scope, route, body, send, release=upload.let_go)
         leaving: Leaving = scope["extensions"][Leaving.EXTENSION]
         leaving.tell(task.cancel)
         try:

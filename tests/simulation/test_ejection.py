@@ -86,7 +86,7 @@ class Fleet:
 
     async def _request(self, *, is_retry: bool = False) -> None:
         avoid = frozenset({"-"}) if is_retry else frozenset()
-        async with self.dispatcher.place(100, avoid) as placed:
+        with await self.dispatcher.place(100, avoid) as placed:
             name = placed.backend.target.name
             status = self.status[name]
             is_good = status == 200

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from aiohttp.test_utils import TestServer
 
-from seesaw_router.backend import Backend, Target
+from seesaw_router.backend import Asked, Backend, Target
 from seesaw_router.backends import Backends
 from seesaw_router.connections import Connections, open_connections
 from seesaw_router.following import Pace, follow
@@ -30,7 +30,7 @@ async def until_serving(backends: Backends) -> Backend:
 async def stream(backend: Backend, begun: asyncio.Event) -> None:
     body = {"prompt": "x", "max_tokens": 5000, "stream": True}
     url = f"{backend.target.url}/v1/completions"
-    async with backend.asked(), backend.connections.requests.post(url, json=body) as response:
+    async with Asked(backend), backend.connections.requests.post(url, json=body) as response:
         async for _ in response.content:
             begun.set()
 

@@ -60,7 +60,7 @@ async def test_a_client_that_goes_just_as_its_turn_comes_harms_nobody() -> None:
     )
 
     async def ask() -> None:
-        async with dispatcher.place(10, frozenset()):
+        with await dispatcher.place(10, frozenset()):
             await asyncio.sleep(0)
 
     running = asyncio.create_task(dispatcher.run())
@@ -100,7 +100,8 @@ async def test_a_step_that_fails_does_not_end_the_dispatcher() -> None:
         metrics=Metrics(CollectorRegistry()),
     )
     running = asyncio.create_task(dispatcher.run())
-    async with asyncio.timeout(5), dispatcher.place(10, frozenset()) as placed:
-        assert placed.backend is worker
+    async with asyncio.timeout(5):
+        with await dispatcher.place(10, frozenset()) as placed:
+            assert placed.backend is worker
     assert not running.done()
     running.cancel()
