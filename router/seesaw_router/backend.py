@@ -172,14 +172,14 @@ class Backend:
             cycle_s=self._cycle.seconds,
         )
 
-    def begins(self, asked: "Asked") -> None:
-        """Something is asked of it, and looked at twice a second until :meth:`is_done`."""
+    def begin_asking(self, asked: "Asked") -> None:
+        """Something is asked of it, and looked at twice a second until :meth:`end_asking`."""
         self._asked.add(asked)
         if not self._is_looking:
             self._is_looking = True
             asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
-    def is_done(self, asked: "Asked") -> None:
+    def end_asking(self, asked: "Asked") -> None:
         """It is asked no more."""
         self._asked.remove(asked)
 
@@ -228,7 +228,7 @@ class Asked:
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
-        self._backend.begins(self)
+        self._backend.begin_asking(self)
         return self
 
     async def __aexit__(
@@ -237,7 +237,7 @@ class Asked:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._backend.is_done(self)
+        self._backend.end_asking(self)
         try:
             await self._scope.__aexit__(kind, error, trace)
         except TimeoutError as ended:

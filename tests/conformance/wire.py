@@ -105,7 +105,7 @@ def _read_all(connection: _Connection, request: Request) -> Iterator[Answer]:
 
 
 def _filled(data: bytes, salt: str, last_id: str) -> bytes:
-    """Replace the placeholders. They are as long as what replaces them, or stand in the head."""
+    """Put the salt and the last id in. A mark is as long as what it stands for, or in the head."""
     assert len(salt) == len(SALT), "a body's length must not change"
     return data.replace(SALT.encode(), salt.encode()).replace(ID.encode(), last_id.encode())
 

@@ -169,7 +169,7 @@ def _by_kind(calls: Iterable[Call]) -> Counter[str]:
     return found
 
 
-async def _each(todo: Iterable[Awaitable[None]]) -> None:
+async def _each(calls: Iterable[Awaitable[None]]) -> None:
     """Do all, a few at once."""
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -177,4 +177,4 @@ async def _each(todo: Iterable[Awaitable[None]]) -> None:
         async with slots:
             await work
 
-    await asyncio.gather(*(one(work) for work in todo))
+    await asyncio.gather(*(one(work) for work in calls))
