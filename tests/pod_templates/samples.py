@@ -1,8 +1,14 @@
-"""Pod templates that set everything that may be set."""
+"""Pod templates that set everything that may be set, and what they are merged for."""
 
 from typing import Any
 
+from seesaw_operator.names import Owner
+from seesaw_operator.settings import Images
+
 Json = dict[str, Any]
+
+OWNER = Owner(name="llama", namespace="team", uid="1234")
+IMAGES = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
 
 METADATA: Json = {
     "labels": {"team": "search", "example.com/cost-centre": "7"},

@@ -7,20 +7,18 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pod_templates.samples import IMAGES, OWNER
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.drift import with_digest
-from seesaw_operator.names import Owner
 from seesaw_operator.objects.merging import with_template
 from seesaw_operator.overlays import refusals
 from seesaw_operator.plan import plan
-from seesaw_operator.settings import Images, Timing
+from seesaw_operator.settings import Timing
 
 Json = dict[str, Any]
 Made = st.SearchStrategy[Any]
 
-OWNER = Owner(name="llama", namespace="team", uid="1234")
-IMAGES = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
 FREE = st.dictionaries(
     st.sampled_from(["a", "name", "env", "ports", "volumes", "devicePath", "$patch"]),
     st.none() | st.integers(0, 9) | st.sampled_from([[{"name": "x"}], [1], {"b": None}]),

@@ -6,18 +6,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
+from pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.names import Owner
 from seesaw_operator.overlays import refusals
 from seesaw_operator.plan import plan
-from seesaw_operator.settings import Images, Timing
+from seesaw_operator.settings import Timing
 
 Json = dict[str, Any]
 
-OWNER = Owner(name="llama", namespace="team", uid="1234")
-IMAGES = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
 TWO_ENGINES: Json = {
     "accelerator": {"count": 2},
     "parallelism": {"prefill": {"data": 2}, "decode": {"data": 2}},
