@@ -93,6 +93,18 @@ async def conditions(server: ApiServer, namespace: str) -> dict[str, Json]:
     return {c["type"]: c for c in found.get("status", {}).get("conditions", ())}
 
 
+async def told(
+    server: ApiServer, namespace: str, operator: Operator, kind: str, *words: str, **fields: str
+) -> None:
+    """Wait until a condition has these fields, and these words in its message."""
+
+    async def is_told() -> bool:
+        condition = (await conditions(server, namespace)).get(kind, {"message": ""})
+        return fields.items() <= condition.items() and all(w in condition["message"] for w in words)
+
+    await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
 def as_asked_for(body: Json, namespace: str) -> Json:
     """An object without what the apiserver adds, and in a namespace of any name."""
     text = {k: v for k, v in body.items() if k not in ("metadata", "status")}

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.apiserver import ApiServer, Json
-from control_plane.processes import until
 from control_plane.resources import (
-    CONVERGE_S,
     SPEC,
     conditions,
     converged,
@@ -18,6 +16,7 @@ from control_plane.resources import (
     operated,
     path,
     resource,
+    told,
 )
 from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 from seesaw_operator.api import owned
@@ -171,15 +170,8 @@ async def test_what_only_the_operator_can_see_is_refused_in_the_status_and_nothi
         spec = SPEC | {"engine": {"podTemplate": {"spec": {"containers": [more]}}}}
         made = await deploy(apiserver, "unseen", spec)
         assert made["kind"] == "SeesawDeployment", made
-
-        async def is_told() -> bool:
-            accepted = (await conditions(apiserver, "unseen")).get("Accepted", {})
-            return (
-                accepted.get("reason") == "InvalidSpec"
-                and f"spec.engine.podTemplate{says}" in accepted["message"]
-            )
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        words = f"spec.engine.podTemplate{says}"
+        await told(apiserver, "unseen", operator, "Accepted", words, reason="InvalidSpec")
         found = await apiserver.get(path("unseen", "statefulsets"))
         assert found["items"] == []
         await apiserver.ask("DELETE", resource("unseen"))
@@ -196,9 +188,4 @@ async def test_what_only_the_apiserver_knows_is_refused_in_its_words(
             "unknown",
             SPEC | {"engine": {"podTemplate": {"spec": {"containers": [added]}}}},
         )
-
-        async def is_told() -> bool:
-            accepted = (await conditions(apiserver, "unknown")).get("Accepted", {})
-            return accepted.get("reason") == "NotApplied" and "livenesProbe" in accepted["message"]
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "unknown", operator, "Accepted", "livenesProbe", reason="NotApplied")

@@ -24,6 +24,7 @@ from control_plane.resources import (
     operated,
     path,
     resource,
+    told,
     versions,
 )
 
@@ -105,11 +106,7 @@ async def test_what_is_as_it_should_be_is_not_written_and_not_asked_for(
         for name in ("statefulsets/llama-worker", "deployments/llama-router"):  # as controllers do
             counted = {"observedGeneration": found[name]["metadata"]["generation"], "replicas": 0}
             await apiserver.patch(f"{path('quiet', *name.split('/'))}/status", {"status": counted})
-
-        async def is_settled() -> bool:
-            return bool((await conditions(apiserver, "quiet"))["Reconciling"]["status"] == "False")
-
-        await until(is_settled, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "quiet", operator, "Reconciling", status="False")
         before = versions(await objects(apiserver, "quiet"))
         itself = (await apiserver.get(resource("quiet")))["metadata"]["resourceVersion"]
     async with operated(apiserver, "quiet", tmp_path, "--resync-s=2") as (proxy, operator):

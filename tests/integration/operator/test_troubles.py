@@ -7,7 +7,6 @@ from control_plane.processes import until
 from control_plane.resources import (
     CONVERGE_S,
     SPEC,
-    conditions,
     converged,
     deploy,
     make_namespace,
@@ -16,6 +15,7 @@ from control_plane.resources import (
     path,
     put_pod,
     set_container_state,
+    told,
 )
 
 
@@ -31,11 +31,7 @@ async def test_a_pods_trouble_is_told_with_the_next_step(
         waiting = {"reason": "ImagePullBackOff", "message": "no such tag"}
         await set_container_state(apiserver, "sick", {"waiting": waiting})
 
-        async def is_told() -> bool:
-            ready = (await conditions(apiserver, "sick"))["Ready"]
-            return bool(ready["reason"] == "ImagePullFailed" and "engine.image" in ready["message"])
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "sick", operator, "Ready", "engine.image", reason="ImagePullFailed")
 
         async def is_recorded() -> bool:
             events = await apiserver.get("/api/v1/namespaces/sick/events")
@@ -56,21 +52,13 @@ async def test_somebody_elses_object_is_left_alone_and_told(
     async with operated(apiserver, "taken", tmp_path) as (_, operator):
         await deploy(apiserver, "taken", SPEC)
 
-        async def is_told() -> bool:
-            accepted = (await conditions(apiserver, "taken")).get("Accepted", {})
-            return accepted.get("status") == "False" and "Service llama" in accepted["message"]
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "taken", operator, "Accepted", "Service llama", status="False")
         found = await apiserver.get(path("taken", "services", "llama"))
         assert found["spec"]["selector"] == {"app": "x"}
         assert "ownerReferences" not in found["metadata"]
         assert await objects(apiserver, "taken") == {}  # no device is taken for nothing
         await apiserver.ask("DELETE", path("taken", "services", "llama"))
-
-        async def is_accepted() -> bool:
-            return bool((await conditions(apiserver, "taken"))["Accepted"]["status"] == "True")
-
-        await until(is_accepted, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "taken", operator, "Accepted", status="True")
 
 
 async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
@@ -80,12 +68,7 @@ async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
     async with operated(apiserver, "refused", tmp_path) as (_, operator):
         nowhere = {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.nope"}}}
         await deploy(apiserver, "refused", SPEC | {"engine": {"env": [nowhere]}})
-
-        async def is_told() -> bool:
-            accepted = (await conditions(apiserver, "refused")).get("Accepted", {})
-            return accepted.get("reason") == "NotApplied" and "status.nope" in accepted["message"]
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "refused", operator, "Accepted", "status.nope", reason="NotApplied")
 
 
 async def test_pods_that_are_refused_are_told_with_the_words_of_their_controllers_event(
@@ -112,12 +95,7 @@ async def test_pods_that_are_refused_are_told_with_the_words_of_their_controller
         }
         made = await apiserver.create("/api/v1/namespaces/quota/events", event)
         assert made["kind"] == "Event", made
-
-        async def is_told() -> bool:
-            degraded = (await conditions(apiserver, "quota"))["Degraded"]
-            return degraded["reason"] == "PodsRefused" and "limited: 8" in degraded["message"]
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "quota", operator, "Degraded", "limited: 8", reason="PodsRefused")
 
 
 async def test_an_apiserver_in_trouble_is_not_told_as_a_users_mistake(
@@ -154,9 +132,4 @@ async def test_any_character_of_a_spec_or_a_log_gets_through(
         await put_pod(apiserver, "odd", template)
         ended = {"exitCode": 1, "message": f"it broke: {odd.split()[1]}"}
         await set_container_state(apiserver, "odd", {"terminated": ended})
-
-        async def is_told() -> bool:
-            degraded = (await conditions(apiserver, "odd"))["Degraded"]
-            return "it broke: 🚀" in degraded["message"]
-
-        await until(is_told, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await told(apiserver, "odd", operator, "Degraded", "it broke: 🚀")
