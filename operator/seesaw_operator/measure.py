@@ -30,6 +30,7 @@ _MOST = 2.0**63
 _TOKENS = "vllm:generation_tokens_total"
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
+_MAX_ANSWER_BYTES = 256 << 10
 _UNREADABLE = (aiohttp.ClientError, MessageError, TimeoutError, ValueError)
 
 
@@ -148,24 +149,40 @@ class Meter:
         return (total - before) / seconds if seconds > 0 and then < now else 0.0
 
     async def _read(self, url: str) -> Reading | None:
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        names = "&".join(f"name[]={name}" for name in (_TOKENS, _RUNNING, _WAITING))
         try:
-            async with self._http.get(f"{url}/seesaw/state", timeout=timeout) as response:
-                response.raise_for_status()
-                state = read_message(WorkerState, parse(await response.read()))
-            params = [("name[]", name) for name in (_TOKENS, _RUNNING, _WAITING)]
-            async with self._http.get(f"{url}/metrics", params=params, timeout=timeout) as response:
-                response.raise_for_status()
-                text = await response.text()
-            return _reading(state, text)
+            state = read_message(WorkerState, parse(await self._get(f"{url}/seesaw/state")))
+            metrics = await self._get(f"{url}/metrics?{names}")
+            return _reading(state, metrics.decode())
         except _UNREADABLE as error:
             logger.debug("%s: %r", url, error)
             return None
 
+    async def _get(self, url: str) -> bytes:
+        """A short answer. Raises: ValueError if it is none; aiohttp's own."""
+        async with self._http.get(
+            url,
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,  # what is small here might be huge
+            allow_redirects=False,
+        ) as response:
+            if response.status != 200:
+                raise ValueError(f"its status is {response.status}")
+            answer = bytearray()
+            async for part in response.content.iter_any():
+                answer += part
+                if len(answer) > _MAX_ANSWER_BYTES:
+                    raise ValueError(f"it has more than {_MAX_ANSWER_BYTES} bytes")
+            return bytes(answer)
+
 
 def _reading(state: WorkerState, metrics: str) -> Reading:
     """What a worker says of itself. Raises: ValueError if its metrics cannot be."""
-    families = text_string_to_metric_families(metrics)
+    try:
+        families = list(text_string_to_metric_families(metrics))
+    except Exception as error:  # IndexError, for one
+        raise ValueError(f"its metrics cannot be read: {error!r}") from error
     samples = [sample for family in families for sample in family.samples]
 
     def total(name: str) -> float:
@@ -218,7 +235,7 @@ def _urls(pod: Object) -> list[str]:
         return []
     host = f"[{address}]" if ":" in address else address
     engines = [c for c in pod["spec"]["containers"] if ENGINE.has(c["name"])]
-    ports = [port["containerPort"] for engine in engines for port in engine["ports"]]
+    ports = [port["containerPort"] for engine in engines for port in engine.get("ports", ())]
     return [f"http://{host}:{port}" for port in ports]
 
 

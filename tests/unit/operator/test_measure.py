@@ -77,7 +77,10 @@ ODD: dict[str, tuple[dict[str, Any] | str, str]] = {
     "a negative number": ({"transitions": -1}, ""),
     "a huge number": ({"num_decoding": 10**400}, ""),
     "a plan that is none": ({"plan": {"proposed": 3}}, ""),
+    "an answer without end": ({"padding": "x" * 1_000_000}, ""),
+    "metrics without end": ({}, "# x\n" * 1_000_000 + "vllm:generation_tokens_total 1\n"),
     "metrics that are none": ({}, "{"),
+    "metrics at which the parser stumbles": ({}, 'a{Nx="1", ="z"} 3\n'),
     "no number of tokens": ({}, "vllm:generation_tokens_total NaN\n"),
     "infinite tokens": ({}, "vllm:generation_tokens_total +Inf\n"),
 }
@@ -131,6 +134,20 @@ async def test_a_pod_that_is_no_worker_of_ours_stops_nobody(name: str) -> None:
         await meter.measure_all()
         assert meter.of(KEY) is None
         await server.close()
+
+
+async def test_a_pod_that_only_has_our_labels_stops_nobody() -> None:
+    store = Store()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    server = TestServer(application(Engine("m", 0.0)))
+    async with aiohttp.ClientSession() as http, server:
+        copied = pod("debug", server)
+        del copied["spec"]["containers"][0]["ports"]
+        store.put_child(copied)
+        store.put_child(pod("w", server))
+        meter = Meter(store, http, on_change=lambda _: None)
+        await meter.measure_all()
+    assert meter.of(KEY) is not None
 
 
 async def test_what_was_measured_goes_with_the_last_worker() -> None:
