@@ -55,3 +55,11 @@ def test_nested_repeats_of_an_expression_multiply(counts: list[int], group: str)
     for count in reversed(counts):
         expression = group.format(expression, count)
     assert is_compiled(regex=expression) == fits(counts)
+
+
+@given(COUNTS, st.sampled_from(["({}{{{}}})", '")" ("(" {}{{{}}} | "}}")', "[(] ([)] {}{{{}}})"]))
+def test_nested_repeats_of_a_grammar_multiply(counts: list[int], group: str) -> None:
+    rule = '"a"'
+    for count in reversed(counts):
+        rule = group.format(rule, count)
+    assert is_compiled(grammar=f"root ::= {rule}") == fits(counts)

@@ -7,6 +7,7 @@ this is looked at before.
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from vllm.exceptions import VLLMValidationError
@@ -33,8 +34,20 @@ _REPEATED = {
 _INFINITE = float("inf")
 # Nothing is tried twice: a client may send a megabyte of what almost fits.
 _COUNT = r"\{\s*+(\d++)\s*+(?:,\s*+(?:(\d++)\s*+)?)?\}"  # as in a{3,5}
-_OF_GRAMMAR = re.compile(rf"{_COUNT}|\\.|\S", re.DOTALL)
-_OF_REGEX = re.compile(rf"{_COUNT}|\\.|\[\^?\]?(?:\\.?|[^\]\\])*+(?:\]|\Z)|.", re.DOTALL)
+_CLASSES = (r"\[\^?\]?(?:\\.?|[^\]\\])*+(?:\]|\Z)", r"\[(?:\\.?|[^\]\\])*+(?:\]|\Z)")
+"""A first ``]`` is one of the class, or its end: it depends on who compiles it."""
+_LITERAL = r'"(?:\\.?|[^"\\])*+(?:"|\Z)'
+_EXPRESSION = r"/(?:\\.?|[^/\\\n])++(?:/|\Z)"  # in Lark's grammars
+_COMMENT = r"(?:\#|//)[^\n]*+"
+_OF_REGEX = tuple(re.compile(rf"{_COUNT}|\\.|{each}|.", re.DOTALL) for each in _CLASSES)
+_OF_GRAMMAR = (
+    *(
+        re.compile(rf"{_COUNT}|{_LITERAL}|{_COMMENT}|{_EXPRESSION}|\\.|{each}|\S", re.DOTALL)
+        for each in _CLASSES
+    ),
+    re.compile(rf"{_COUNT}|\\.|\S", re.DOTALL),  # should none of that be what was thought
+)
+_OF_ANY = (*_OF_REGEX, *_OF_GRAMMAR)
 
 
 def check_structure(wanted: StructuredOutputsParams | None) -> None:
@@ -49,15 +62,20 @@ def check_structure(wanted: StructuredOutputsParams | None) -> None:
         if len(text) > _MOST_BYTES:
             _refuse(name, f"has {len(text)} characters; at most {_MOST_BYTES} are compiled")
         if name in ("json", "structural_tag"):
-            repeats = _repeats_in(_parsed(given))
+            repeats = _repeats_in(_parsed(given), _OF_REGEX if name == "json" else _OF_ANY)
         else:
             repeats = _repeats(text, _OF_REGEX if name == "regex" else _OF_GRAMMAR)
         if repeats > _MOST_REPEATS:
             _refuse(name, f"repeats parts too often; at most {_MOST_REPEATS} repeats are compiled")
 
 
-def _repeats(text: str, tokens: re.Pattern[str]) -> int:
-    """Repeats in an expression written out: those of a group, as often as it is repeated."""
+def _repeats(text: str, readings: Sequence[re.Pattern[str]]) -> int:
+    """Repeats in an expression written out, by that of its readings that has most."""
+    return max(_repeats_read(text, tokens) for tokens in readings) if "{" in text else 0
+
+
+def _repeats_read(text: str, tokens: re.Pattern[str]) -> int:
+    """Those of a group count as often as it is repeated."""
     open_groups, of_last = [0], 0
     for match in tokens.finditer(text):
         counts = [int(number[:12]) for number in match.groups() if number]
@@ -70,20 +88,26 @@ def _repeats(text: str, tokens: re.Pattern[str]) -> int:
         elif match[0] == ")" and len(open_groups) > 1:
             of_last = open_groups.pop()
             open_groups[-1] += of_last
+        elif len(match[0]) > 2 and match[0][0] == "/" != match[0][1]:
+            of_last = _repeats(match[0][1:], _OF_REGEX)
+            open_groups[-1] += of_last
         else:
             of_last = 0
     return sum(open_groups)
 
 
-def _repeats_in(value: Any) -> int:
-    """Repeats in a schema written out, however deep. What is named by ``$ref`` counts once."""
+def _repeats_in(value: Any, readings: Sequence[re.Pattern[str]]) -> int:
+    """Repeats in a schema written out, however deep. What is named by ``$ref`` counts once.
+
+    readings: of its strings.
+    """
     found, left = 0, [(value, 1)]
     while left:
         each, times = left.pop()
         if isinstance(each, list):
             left += [(part, times) for part in each]
         elif isinstance(each, str):
-            found += times * _repeats(each, _OF_REGEX)
+            found += times * _repeats(each, readings)
         elif isinstance(each, dict):
             bounds = {name: _bound(each.get(name)) for name in _COUNTS}
             found += times * sum(bounds.values())
