@@ -1,7 +1,9 @@
-"""Where a command listens: taken at once, so that what cannot be is refused before all else."""
+"""Where a command listens: bound at once, so that what cannot be is refused before all else."""
 
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from seesaw_core.errors import InputError
@@ -13,10 +15,10 @@ _LACKS_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 def bind(port: int, host: str | None = None) -> list[socket.socket]:
     """Sockets to listen on at every address of a host; of all interfaces without one.
 
-    They are bound and do not listen yet; the caller closes them.
-    Raises: InputError naming the flags ``--host`` and ``--port``.
+    They are bound and do not listen yet; the caller closes them, and begins to listen inside
+    :func:`listening`. Raises: InputError naming the flags ``--host`` and ``--port``.
     """
-    place = f"--port={port}" if host is None else f"--host={shown(host)} --port={port}"
+    place = _place(port, host)
     if host is not None and not host.strip():
         raise InputError(f"cannot listen on {place}: give a name or an address, such as 0.0.0.0")
     found: list[socket.socket] = []
@@ -37,6 +39,22 @@ def bind(port: int, host: str | None = None) -> list[socket.socket]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
     return found
+
+
+@contextmanager
+def listening(port: int, host: str | None = None) -> Iterator[None]:
+    """Inside, listening begins. Raises: InputError if another has begun since :func:`bind`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        reason = "another process has taken it since"
+        raise InputError(f"cannot listen on {_place(port, host)}: {reason}") from error
+
+
+def _place(port: int, host: str | None) -> str:
+    return f"--port={port}" if host is None else f"--host={shown(host)} --port={port}"
 
 
 def _bound(family: socket.AddressFamily, address: Any) -> socket.socket:

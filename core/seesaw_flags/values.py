@@ -76,10 +76,11 @@ SEED = Whole(least=0, most=2**32 - 1)
 POSITIVE = Number(above=0)
 NOT_NEGATIVE = Number()
 LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SHORT_LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 SUBDOMAIN_PATTERN = rf"{LABEL_PATTERN}(\.{LABEL_PATTERN})*"
 IMAGE_PATTERN = r"[A-Za-z0-9][-A-Za-z0-9._/:@]*"
 NAMESPACE = Text(
-    pattern=re.compile(rf"(?=.{{1,63}}\Z){LABEL_PATTERN}"),
+    pattern=re.compile(SHORT_LABEL_PATTERN),
     form="a namespace: up to 63 lower-case letters, digits and '-', the first and the last a "
     "letter or digit",
 )

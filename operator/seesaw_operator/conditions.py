@@ -75,6 +75,11 @@ def status_of(spec: Spec, owner: Owner, generation: int, seen: Observed, before:
     )
 
 
+def is_at_rest(spec: Spec, seen: Observed) -> bool:
+    """Whether nothing is under way that is wanted now; what a pause keeps back is not."""
+    return _reconciling(spec, seen).status == "False"
+
+
 def is_settled(spec: Spec, seen: Observed) -> bool:
     """Whether all workers that are wanted serve, and are as the latest spec wants them."""
     return _reconciling(spec, seen).reason == _UP_TO_DATE

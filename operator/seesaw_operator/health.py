@@ -14,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from seesaw_flags.listening import bind
+from seesaw_flags.listening import bind, listening
 
 
 class Metrics:
@@ -61,7 +61,8 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
     await runner.setup()
     try:
         for listener in bind(port):
-            await web.SockSite(runner, listener).start()
+            with listening(port):
+                await web.SockSite(runner, listener).start()
         yield
     finally:
         await runner.cleanup()

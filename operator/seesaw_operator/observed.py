@@ -53,8 +53,8 @@ class Observed:
         return self.stateful_set is not None and _is_current(self.stateful_set)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether routers have been made once. A Deployment that is paused before never has any."""
+    def has_routers(self) -> bool:
+        """Whether this Deployment has made routers."""
         return "observedGeneration" in (self.router or {}).get("status", {})
 
     def are_routers_updated(self, replicas: int) -> bool:

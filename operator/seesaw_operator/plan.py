@@ -19,9 +19,14 @@ def timing_of(spec: Spec, timing: Timing) -> Timing:
     return replace(timing, **{name: value for name, value in own.items() if value is not None})
 
 
-def plan(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:
-    """All objects, in the order in which to create them."""
+def plan(
+    spec: Spec, owner: Owner, images: Images, timing: Timing, *, has_routers: bool = True
+) -> list[Manifest]:
+    """All objects, in the order in which to create them.
+
+    has_routers: whether routers have been made. A Deployment that is paused before never has any.
+    """
     return [
         *worker_objects(spec, owner, images, timing),
-        *router_objects(spec, owner, images, timing),
+        *router_objects(spec, owner, images, timing, is_paused=spec.paused and has_routers),
     ]

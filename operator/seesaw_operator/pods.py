@@ -141,7 +141,7 @@ def _is_creating(waiting: dict[str, Any]) -> bool:
 
 def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
     name = str(status["name"])
-    is_ours = owned.ENGINE.has(name) or owned.ROUTER.has(name)
+    is_ours = (owned.ROUTER if _is_router(pod) else owned.ENGINE).has(name)
     found = _wrong(status, is_ours=is_ours)
     if found is None:
         return None
@@ -184,9 +184,12 @@ def _to_schedule(pod: Pod, message: str) -> str:
     """What would let a pod find its node: it depends on what is missing, and for whom."""
     if "persistentvolumeclaim" in message or "volume" in message:
         return "VolumeMissing"
-    labels = pod["metadata"].get("labels", {})
-    is_router = labels.get(COMPONENT_LABEL) == ROUTER
-    return "RouterUnschedulable" if is_router else "Unschedulable"
+    return "RouterUnschedulable" if _is_router(pod) else "Unschedulable"
+
+
+def _is_router(pod: Pod) -> bool:
+    label: str | None = pod["metadata"].get("labels", {}).get(COMPONENT_LABEL)
+    return label == ROUTER
 
 
 def _trouble(

@@ -17,7 +17,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
 from seesaw_operator.applying import Applier
 from seesaw_operator.claims import Claims
-from seesaw_operator.conditions import Before, is_settled, rejected, status_of
+from seesaw_operator.conditions import Before, is_at_rest, is_settled, rejected, status_of
 from seesaw_operator.errors import RefusedError
 from seesaw_operator.names import COMPONENT_LABEL, Owner
 from seesaw_operator.objects.router import COMPONENT as ROUTER
@@ -100,8 +100,6 @@ class Reconciler:
             return None
         owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
         seen = self._observed(key, owner)
-        if not seen.has_begun:
-            spec = spec.model_copy(update={"paused": False})
         told = self._measurements.plan_of(key)
         applied = planning.applied_workload(
             spec,
@@ -110,7 +108,13 @@ class Reconciler:
             is_settled=is_settled(spec, seen),
         )
         timing = timing_of(spec, self._settings.timing)
-        made = plan(planning.with_workload(spec, applied), owner, self._settings.images, timing)
+        made = plan(
+            planning.with_workload(spec, applied),
+            owner,
+            self._settings.images,
+            timing,
+            has_routers=seen.has_routers,
+        )
         planning.remember(made, applied)
         try:
             await self._applier.make(made, owner)
@@ -126,7 +130,7 @@ class Reconciler:
         before = Before(status=old, now=now, progress_deadline_s=timing.progress_s)
         status = status_of(spec, owner, generation, seen, before)
         await self._tell(resource, old, status)
-        return None if is_settled(spec, seen) else _LOOK_AGAIN_S
+        return None if is_at_rest(spec, seen) else _LOOK_AGAIN_S
 
     async def _warnings(
         self, key: Key, spec: Spec, seen: Observed, now: dt.datetime

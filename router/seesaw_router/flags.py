@@ -8,15 +8,24 @@ from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.waves import WavePolicy
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
-from seesaw_flags.values import NOT_NEGATIVE, PORT, POSITIVE, Number, Text, Whole
+from seesaw_flags.values import (
+    NOT_NEGATIVE,
+    PORT,
+    POSITIVE,
+    SHORT_LABEL_PATTERN,
+    Number,
+    Text,
+    Whole,
+)
 from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
 
 _MOST_BYTES = 2**50
 _BYTES = Whole(most=_MOST_BYTES)
 _DEFAULT = defaults_of(RouterSettings)
-_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_SERVICE = Text(pattern=re.compile(f"{_LABEL}/{_LABEL}"), form="NAMESPACE/NAME")
+_SERVICE = Text(
+    pattern=re.compile(f"{SHORT_LABEL_PATTERN}/{SHORT_LABEL_PATTERN}"), form="NAMESPACE/NAME"
+)
 _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
     ("header_bytes", _BYTES, "The largest request line with headers; larger gets 431."),
     ("headers", Whole(), "The most headers of a request; more get 431."),

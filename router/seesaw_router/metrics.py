@@ -46,7 +46,7 @@ class Metrics:
         )
         self.broken = Counter(
             "seesaw_router_broken_answers",
-            "Answers broken off since the worker was lost.",
+            "Answers broken off since the worker was lost, or the router ended.",
             registry=registry,
         )
         self.untaken = Counter(

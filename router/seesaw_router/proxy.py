@@ -20,7 +20,7 @@ from seesaw_router.uploads import Upload, UploadError
 
 _CLOSE = (b"connection", b"close")
 _RETRY_AFTER = (b"retry-after", b"5")
-_GOING = "the router is going, and waits no longer than --drain-timeout-s"
+_GOING = "the router is going; try again"
 
 
 class Proxy:

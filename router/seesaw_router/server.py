@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from typing import cast
 
 import uvicorn
 
-from seesaw_flags.listening import bind
+from seesaw_flags.listening import bind, listening
 from seesaw_flags.logs import configure_logs
 from seesaw_router.app import Router
 from seesaw_router.discovery import configure
@@ -24,11 +25,18 @@ from seesaw_router.settings import RouterSettings
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096
+_PARTING_S = 1.0
 _NEW_OBJECTS = 10_000  # between two garbage collections, which took a tenth of each request
 
 
 class _Uvicorn(uvicorn.Server):
     """A server that ends with exit code 0 where it was told to end."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, which uvloop would not tell if it failed. Raises: OSError."""
+        for each in sockets or ():
+            each.listen(_BACKLOG)
+        await super().startup(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -43,7 +51,13 @@ class _Uvicorn(uvicorn.Server):
         if self.should_exit:
             for task in self.server_state.tasks:
                 task.cancel()
+            asyncio.get_running_loop().call_later(_PARTING_S, self._abort)
         self.should_exit = True
+
+    def _abort(self) -> None:
+        """Close on whoever has not taken what they were told."""
+        for connection in list(self.server_state.connections):
+            cast("ClientProtocol", connection).abort()
 
 
 class Server:
@@ -81,19 +95,16 @@ class Server:
     def run(self) -> int:
         """Serve until told to stop. Returns the exit code.
 
-        Raises: InputError if workers are to be found in a cluster that cannot be reached.
+        Raises: InputError if workers are to be found in a cluster that cannot be reached, or
+        another process has begun to listen in the same place.
         """
         if self._settings.service is not None:
             asyncio.run(configure())
         gc.freeze()  # what is here by now stays
         gc.set_threshold(_NEW_OBJECTS, 5, 5)
-        self._server.run(self._listeners)
+        with listening(self._settings.port, self._settings.host):
+            self._server.run(self._listeners)
         return 0 if self._server.started else 1
-
-    def close(self) -> None:
-        """Let its ports go, where it is not run."""
-        for each in self._listeners:
-            each.close()
 
     def stop(self) -> None:
         """Finish what runs, and end."""

@@ -5,7 +5,10 @@ from seesaw_router.limits import BodyBudget
 
 
 class UploadError(Exception):
-    """A body that is not taken. ``status`` is 499 where the client broke off."""
+    """A request that is not taken, for its body or since the router goes.
+
+    ``status`` is 499 where the client broke off.
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

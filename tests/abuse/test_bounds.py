@@ -5,7 +5,7 @@ import contextlib
 import signal
 import time
 
-from stand_in.odd import Asked, OddWorker, hang
+from stand_in.odd import Asked, OddWorker, gush, hang
 from stand_in.raw_client import RawClient, ask, request, status_of
 from stand_in.router import router_before
 from stand_in.waiting import until
@@ -133,12 +133,6 @@ async def test_bodies_of_all_requests_together_are_bounded_and_let_go_with_the_a
             client.close()
 
 
-async def gush(asked: Asked) -> None:
-    await asked.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-    while True:
-        await asked.say(b"10000\r\n" + b"a" * 65536 + b"\r\n")
-
-
 async def head_of(url: str, data: bytes) -> bytes:
     """The head of the answer to these bytes, whatever follows."""
     client = await RawClient.to(url)
@@ -175,12 +169,37 @@ async def test_clients_that_read_steadily_have_their_answers_whole() -> None:
         for _ in range(size >> 16):
             await asked.say(b"a" * 65536)
 
+    async def read(client: RawClient) -> int:
+        await client.reader.readuntil(b"\r\n\r\n")
+        length = 0
+        while length < size:
+            length += len(part := await client.reader.read(1 << 16))
+            if not part:
+                break
+            await asyncio.sleep(0.005)
+        client.close()
+        return length
+
     worker = OddWorker(answer=long)
     flags = ("--max-client-held-bytes=300000",)
     async with worker.running(), router_before(worker.url, flags=flags) as router:
         await router.until_serving(worker.url)
-        answers = await asyncio.gather(*(ask(router.url, request()) for _ in range(8)))
-        assert all(len(each) > size for each in answers)
+        deaf = [await RawClient.to(router.url) for _ in range(24)]
+        for client in deaf:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(request())
+
+        async def are_as_many_as_may_be() -> bool:
+            return await router.metric("seesaw_router_untaken_answers_total ") == 24 - 16
+
+        await until(are_as_many_as_may_be)
+        steady = [await RawClient.to(router.url) for _ in range(8)]
+        for client in steady:
+            await client.send(request())
+        assert await asyncio.gather(*map(read, steady)) == [size] * len(steady)
+        assert await router.metric("seesaw_router_untaken_answers_total ") > 24 - 16
+        for client in deaf:
+            client.close()
 
 
 async def test_heads_of_very_many_lines_take_little() -> None:

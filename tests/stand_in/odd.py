@@ -54,6 +54,13 @@ async def hang(_: Asked) -> None:
     await asyncio.sleep(3600)
 
 
+async def gush(asked: Asked) -> None:
+    """Answer without end, as fast as it is taken."""
+    await asked.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while True:
+        await asked.say(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+
+
 def by_prompt(acts: Mapping[str, Act]) -> Act:
     """What the prompt names; a proper answer to any other."""
 

@@ -13,9 +13,11 @@ _MARGIN_S = 30
 _MOST_UNSERVED_S = 600  # a lone worker that is replaced loads for minutes; its requests wait for it
 
 
-def router_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> list[Manifest]:
+def router_objects(
+    spec: Spec, owner: Owner, images: Images, timing: Timing, *, is_paused: bool
+) -> list[Manifest]:
     """Everything that the routers need, in the order in which to create it."""
-    deployment = _deployment(spec, owner, images, timing)
+    deployment = _deployment(spec, owner, images, timing, is_paused=is_paused)
     return [
         {
             "apiVersion": "v1",
@@ -121,14 +123,16 @@ def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
     ]
 
 
-def _deployment(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
+def _deployment(
+    spec: Spec, owner: Owner, images: Images, timing: Timing, *, is_paused: bool
+) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": owner.metadata(owner.router, COMPONENT),
         "spec": {
             "replicas": num_routers(spec),
-            **({"paused": True} if spec.paused else {}),
+            **({"paused": True} if is_paused else {}),
             "revisionHistoryLimit": 3,
             "strategy": {
                 "type": "RollingUpdate",

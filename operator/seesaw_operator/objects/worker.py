@@ -140,7 +140,8 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
             "podManagementPolicy": "Parallel",
             "updateStrategy": {
                 "type": "RollingUpdate",
-                # Pods below the partition stay as they are, and are made so again if they go.
+                # Pods below the partition stay as they are. One that goes is made again as
+                # before the rollout that is under way.
                 "rollingUpdate": {"partition": spec.replicas if spec.paused else 0},
             },
             "revisionHistoryLimit": 3,

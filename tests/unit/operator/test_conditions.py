@@ -8,7 +8,7 @@ import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Before, is_settled, rejected, status_of
+from seesaw_operator.conditions import Before, is_at_rest, is_settled, rejected, status_of
 from seesaw_operator.names import Owner
 from seesaw_operator.observed import Observed, lacking
 
@@ -215,6 +215,12 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
             id="a container that the user adds",
         ),
         pytest.param(
+            crashed("a", 2, "seesaw worker: not ours\nbad flag", container="router"),
+            "Crashing",
+            ["router: bad flag", "podTemplate"],
+            id="one that has the name of a router's",
+        ),
+        pytest.param(
             crashed("a", 137, reason="OOMKilled", container="proxy"),
             "OutOfMemory",
             ["proxy: ", "podTemplate"],
@@ -349,6 +355,7 @@ def test_what_a_pause_keeps_back_is_neither_ready_nor_under_way_nor_stalled(
     assert found["Ready"].reason == found["Reconciling"].reason == "Paused"
     assert "spec.paused" in found["Ready"].message
     assert not is_settled(PAUSED, seen), "no plan is made from what is not there yet"
+    assert is_at_rest(PAUSED, seen), "nothing is looked for meanwhile"
 
 
 def test_counts_from_before_the_last_change_do_not_say_that_routers_match() -> None:

@@ -10,7 +10,7 @@ SAYS = """
 import logging, sys
 from seesaw_router.flags import settings_of
 from seesaw_router.server import Server
-Server(settings_of(sys.argv[1:])).close()
+Server(settings_of(sys.argv[1:]))
 logging.getLogger("uvicorn.error").error("it cannot be")
 """
 
