@@ -1,0 +1,76 @@
+"""What is applied again and again, as by Argo CD, Flux or a pipeline: nothing is left to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chart_release.helm import EVERYTHING, Json, kubectl, rendered
+from cluster_client.kubectl import ROOT
+from control_plane.apiserver import ApiServer
+from control_plane.processes import until
+from control_plane.resources import CONVERGE_S, operated, resource
+
+EXAMPLES = sorted((ROOT / "manifests/examples").glob("*.yaml"))
+# By how kubectl applies. A client of the old way keeps what it applied in an annotation.
+WAYS = pytest.mark.parametrize("way", [["--server-side=false"], ["--server-side"]], ids=" ".join)
+
+
+@WAYS
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
+def test_a_chart_that_is_applied_twice_leaves_no_difference(
+    values: Json, way: list[str], apiserver: ApiServer
+) -> None:
+    body = rendered(values)
+    try:
+        kubectl(apiserver, "apply", *way, body=body)
+        before = generations(apiserver, body)
+        kubectl(apiserver, "apply", *way, body=body)
+        assert kubectl(apiserver, "diff", *way, body=body) == ""  # and no exit code of 1
+        assert generations(apiserver, body) == before
+    finally:
+        kubectl(apiserver, "delete", "--ignore-not-found", body=body)
+
+
+@pytest.fixture
+def defined(apiserver: ApiServer) -> Iterator[ApiServer]:
+    """With the definition of our resource, which other tests let the chart bring."""
+    definition = (ROOT / "manifests/base/crd.yaml").read_text()
+    kubectl(apiserver, "apply", "--server-side", body=definition)
+    apiserver.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+    yield apiserver
+    kubectl(apiserver, "delete", body=definition)
+
+
+@WAYS
+async def test_a_resource_that_is_applied_twice_leaves_no_difference(
+    way: list[str], defined: ApiServer, tmp_path: Path
+) -> None:
+    """The operator writes a status, and nothing into what was applied."""
+    resources = [body for body in loaded(EXAMPLES) if body["kind"] == "SeesawDeployment"]
+    paths = [resource("one", body["metadata"]["name"]) for body in resources]
+    text = yaml.safe_dump_all(resources)
+    to = (*way, "--namespace=one")
+    async with operated(defined, "one", tmp_path) as (_, operator):
+        kubectl(defined, "apply", *to, body=text)
+
+        async def are_seen() -> bool:
+            found = [await defined.get(path) for path in paths]
+            return all("observedGeneration" in body.get("status", {}) for body in found)
+
+        await until(are_seen, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        kubectl(defined, "apply", *to, body=text)
+        assert kubectl(defined, "diff", *to, body=text) == ""
+        found = [await defined.get(path) for path in paths]
+        assert {body["metadata"]["generation"] for body in found} == {1}
+
+
+def loaded(files: list[Path]) -> list[Json]:
+    return [body for file in files for body in yaml.safe_load_all(file.read_text())]
+
+
+def generations(server: ApiServer, body: str) -> list[tuple[str, int]]:
+    """What is stored of what was applied, by its id."""
+    found = yaml.safe_load(kubectl(server, "get", "--output=yaml", body=body))["items"]
+    return [(b["metadata"]["uid"], b["metadata"].get("generation", 0)) for b in found]
