@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from seesaw_operator.api.spec import Spec
@@ -100,10 +100,15 @@ def rejected(reason: str, message: str, generation: int, old: Status, now: str) 
 
     What serves goes on as it was, so what is known of it stays.
     """
+    said: dict[ConditionType, Truth] = {
+        ConditionType.ACCEPTED: "False",
+        ConditionType.READY: "False",
+        ConditionType.RECONCILING: "False",
+        ConditionType.STALLED: "True",
+    }
     changed = [
-        Outlook(type=ConditionType.ACCEPTED, status="False", reason=reason, message=message),
-        Outlook(type=ConditionType.READY, status="False", reason=reason, message=message),
-        Outlook(type=ConditionType.STALLED, status="True", reason=reason, message=message),
+        Outlook(type=kind, status=status, reason=reason, message=message)
+        for kind, status in said.items()
     ]
     types = {c.type for c in changed}
     kept = tuple(c for c in old.conditions if c.type not in types)
@@ -112,7 +117,11 @@ def rejected(reason: str, message: str, generation: int, old: Status, now: str) 
 
 
 def outlooks(spec: Spec, owner: Owner, seen: Observed, *, is_late: bool) -> list[Outlook]:
-    """All conditions, from what is seen. ``is_late``: nothing has moved for too long."""
+    """All conditions, from what is seen. ``is_late``: nothing has moved for too long.
+
+    Source: kstatus, which takes the first that holds of ``Reconciling`` and ``Stalled``, so that
+    what is stalled must not say that it is under way.
+    """
     accepted = Outlook(
         type=ConditionType.ACCEPTED,
         status="True",
@@ -121,14 +130,18 @@ def outlooks(spec: Spec, owner: Owner, seen: Observed, *, is_late: bool) -> list
     )
     workers, router, degraded = _workers(spec, seen), _router(owner, seen), _degraded(spec, seen)
     reconciling = _reconciling(spec, seen)
+    ready = _ready(spec, owner, degraded, reconciling)
+    stalled = _stalled(degraded, reconciling, is_late=is_late)
+    if stalled.status == "True":
+        reconciling = replace(reconciling, status="False")
     return [
         accepted,
         workers,
         router,
         _available(spec, owner, seen, (degraded, workers, router)),
-        _ready(spec, owner, degraded, reconciling),
+        ready,
         reconciling,
-        _stalled(degraded, reconciling, is_late=is_late),
+        stalled,
         degraded,
     ]
 

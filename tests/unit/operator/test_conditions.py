@@ -104,10 +104,10 @@ def test_it_is_not_ready_before_every_pod_is_as_the_latest_spec_says() -> None:
 def test_it_is_stalled_once_nothing_has_moved_for_the_progress_deadline() -> None:
     seen = observed(ready("a"), crashed("b", 1, "boom"))
     first = told(seen, now="2026-01-01T00:00:00Z")
-    assert truth(first, "Stalled") == "False"
+    assert (truth(first, "Stalled"), truth(first, "Reconciling")) == ("False", "True")
     assert truth(told(seen, old=first, now="2026-01-01T00:10:00Z"), "Stalled") == "False"
     late = told(seen, old=first, now="2026-01-01T00:10:01Z")
-    assert truth(late, "Stalled") == "True"
+    assert (truth(late, "Stalled"), truth(late, "Reconciling")) == ("True", "False")
     assert "boom" in next(c.message for c in late.conditions if c.type == "Stalled")
     more = told(observed(ready("a"), ready("b")), old=late, now="2026-01-01T00:20:00Z")
     assert truth(more, "Stalled") == "False"
@@ -283,7 +283,8 @@ def test_what_is_not_accepted_leaves_what_serves_as_it_was(served: bool) -> None
     new = rejected("NotApplied", "quota", 7, old, "2026-01-01T00:00:00Z")
     found = {c.type.value: c for c in new.conditions}
     assert len(found) == len(new.conditions) == 8
-    for name in ("Accepted", "Ready", "Stalled"):
+    assert (found["Stalled"].status, found["Reconciling"].status) == ("True", "False")
+    for name in ("Accepted", "Ready", "Reconciling", "Stalled"):
         assert (found[name].reason, found[name].message) == ("NotApplied", "quota")
     assert found["Available"].status == ("True" if served else "False")
     assert new.observed_generation == 7
