@@ -60,7 +60,7 @@ control-plane: ## Build kube-apiserver and etcd for the tests, once (without Go 
 	@if command -v go >/dev/null; then $(CLUSTER)/binaries.sh control-plane; \
 	else echo "no Go here: tests that need a kube-apiserver will be skipped"; fi
 
-chart-tools: ## Build helm, kubeconform and promtool for the chart's tests, once (minutes; takes Go).
+chart-tools: ## Build helm, kubeconform and Prometheus for the chart's tests, once (minutes; takes Go).
 	@$(CLUSTER)/binaries.sh chart-tools
 
 cluster-up: ## Start a one-node Kubernetes on this machine (as root; Debian).

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds Kubernetes, etcd, CoreDNS, helm and kubeconform from their Go modules, once.
 # With the argument `control-plane`: only what tests without a node need. With `chart-tools`: that,
-# helm, kubeconform, promtool and the Lua of Argo CD, and what the Prometheus operator defines.
+# helm, kubeconform, Prometheus, promtool and the Lua of Argo CD, and what the Prometheus operator defines.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 
@@ -43,7 +43,7 @@ done
 ((${#from_kubernetes[@]} == 0)) || kubernetes "${from_kubernetes[@]}"
 
 if [[ ${1:-} == chart-tools ]]; then # whether they are up to date is for Go to know
-    (cd "$HERE/go/prometheus" && go build -ldflags='-s -w' -o "$BIN/" github.com/prometheus/prometheus/cmd/promtool)
+    (cd "$HERE/go/prometheus" && go build -ldflags='-s -w' -o "$BIN/" github.com/prometheus/prometheus/cmd/{prometheus,promtool})
     GOBIN=$BIN go install "github.com/yuin/gopher-lua/cmd/glua@$GLUA_VERSION"
     definitions=$(cd "$HERE" && go mod download -json "$PROMETHEUS_OPERATOR" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
     mkdir -p "$CACHE/crds"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chart_release.helm import DEFINITIONS
-from cluster_client.kubectl import BINARIES, RESTRICTED, SYSTEM
+from cluster_client.kubectl import BINARIES, RESTRICTED, ROOT, SYSTEM
 from control_plane.apiserver import ApiServer, running_apiserver
 
 NEEDED = ("helm", "kubeconform", "glua", "kube-apiserver")
@@ -35,6 +35,16 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             server.kubectl("label", "namespace", name, RESTRICTED)
         server.kubectl("create", "serviceaccount", "default", f"--namespace={SYSTEM}")
         yield server
+
+
+@pytest.fixture
+def defined(apiserver: ApiServer) -> Iterator[ApiServer]:
+    """With the definition of our resource, which most tests here let the chart bring."""
+    file = str(ROOT / "manifests/base/crd.yaml")
+    apiserver.kubectl("apply", "--server-side", "-f", file)
+    apiserver.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+    yield apiserver
+    apiserver.kubectl("delete", "-f", file)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What is applied again and again, as by Argo CD, Flux or a pipeline: nothing is left to do."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,16 +30,6 @@ def test_a_chart_that_is_applied_twice_leaves_no_difference(
         assert generations(apiserver, body) == before
     finally:
         kubectl(apiserver, "delete", "--ignore-not-found", body=body)
-
-
-@pytest.fixture
-def defined(apiserver: ApiServer) -> Iterator[ApiServer]:
-    """With the definition of our resource, which other tests let the chart bring."""
-    definition = (ROOT / "manifests/base/crd.yaml").read_text()
-    kubectl(apiserver, "apply", "--server-side", body=definition)
-    apiserver.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
-    yield apiserver
-    kubectl(apiserver, "delete", body=definition)
 
 
 @WAYS
