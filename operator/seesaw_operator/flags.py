@@ -1,6 +1,7 @@
 """The command line of ``seesaw operator``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
@@ -38,6 +39,13 @@ def parser() -> CommandParser:
         default=[],
         metavar="NAME",
         help="A Secret in the resource's namespace; may be repeated.",
+    )
+    made.add_argument(
+        "--profiles",
+        type=Path,
+        metavar="FILE",
+        help="JSON with pod templates that resources may name in spec.profile, as the chart makes "
+        "it of its value 'profiles'. Read once, at the start. Default: none.",
     )
     made.add_argument(
         "--namespace",
@@ -105,4 +113,5 @@ def settings_of(arguments: Sequence[str]) -> OperatorSettings:
         resync_s=args.resync_s,
         port=args.port,
         log=log_settings_of(args),
+        profiles=args.profiles,
     )

@@ -21,6 +21,7 @@ from control_plane.apiserver import ApiServer
 from seesaw_operator.api.crd import KIND, PLURAL, VERSION
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.flags import settings_of
+from seesaw_operator.profiles import read_profiles
 
 ALL = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
 
@@ -113,6 +114,27 @@ def test_the_operator_takes_every_flag_that_the_chart_gives_it() -> None:
     assert settings.namespaces == ("one", "two")
 
 
+def test_profiles_reach_the_operator_as_they_are_written_and_restart_it(tmp_path: Path) -> None:
+    user = {"spec": {"securityContext": {"runAsUser": None, "runAsGroup": 1234567}}}
+    profiles = {"big": {"engine": {"podTemplate": user}}}
+    name = f"Deployment {SYSTEM}/seesaw"
+    found = objects(rendered({"profiles": profiles}))
+    pod = found[name]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    file = settings_of(container["args"][1:]).profiles
+    assert file is not None
+    (mount,) = (m for m in container["volumeMounts"] if m["mountPath"] == str(file.parent))
+    (volume,) = (v for v in pod["spec"]["volumes"] if v["name"] == mount["name"])
+    text = found[f"ConfigMap {SYSTEM}/{volume['configMap']['name']}"]["data"][file.name]
+    assert json.loads(text) == profiles
+    (tmp_path / "p.json").write_text(text)
+    assert list(read_profiles(tmp_path / "p.json")) == ["big"]
+    profiles["big"]["engine"]["podTemplate"] = {}
+    changed = objects(rendered({"profiles": profiles}))[name]["spec"]["template"]
+    assert changed["metadata"]["annotations"] != pod["metadata"]["annotations"]
+    assert "annotations" not in objects(rendered())[name]["spec"]["template"]["metadata"]
+
+
 def test_who_brings_an_account_and_rights_gets_none() -> None:
     values = {"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "mine"}}
     found = objects(rendered(values))
@@ -138,6 +160,7 @@ def test_several_operators_are_spread_and_one_goes_at_a_time() -> None:
     [
         ("oprator.x=1", "additional properties 'oprator' not allowed"),
         ("log.level=loud", "'/log/level'"),
+        ("profiles.big.worker.x=1", "additional properties 'worker' not allowed"),
         ("operator.replicas=two", "'/operator/replicas'"),
         ("monitoring.rules.disabled[0]=1", "'/monitoring/rules/disabled/0'"),
     ],
