@@ -1,11 +1,12 @@
 """The command line of ``seesaw operator``."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from seesaw_flags.files import InputFile
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
 from seesaw_flags.values import IMAGE, KUBERNETES_NAME, NAMESPACE, PORT, Number, Whole
+from seesaw_operator.profiles import MOST_BYTES
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
@@ -42,7 +43,7 @@ def parser() -> CommandParser:
     )
     made.add_argument(
         "--profiles",
-        type=Path,
+        type=InputFile(most_bytes=MOST_BYTES),
         metavar="FILE",
         help="JSON with pod templates that resources may name in spec.profile, as the chart makes "
         "it of its value 'profiles'. Read once, at the start. Default: none.",

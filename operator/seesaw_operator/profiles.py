@@ -23,7 +23,7 @@ from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplat
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.objects.merging import MERGE_KEYS
 
-_MOST_BYTES = 1 * MIB  # as a ConfigMap
+MOST_BYTES = 1 * MIB  # as a ConfigMap
 _MOST_SHOWN = 200
 _FIX = "Correct it (in the chart: the value 'profiles')."
 _KEYS = {field: (key,) for field, key in MERGE_KEYS.items()} | {
@@ -59,7 +59,7 @@ def read_profiles(file: Path | None) -> Profiles:
     """The profiles in a file of JSON; none without one. Raises: InputError."""
     if file is None:
         return {}
-    text = read_text(file, flag="--profiles", most_bytes=_MOST_BYTES)
+    text = read_text(file, flag="--profiles", most_bytes=MOST_BYTES)
     try:
         return profiles_of(text)
     except InputError as error:

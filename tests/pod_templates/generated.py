@@ -115,3 +115,6 @@ TEMPLATES = st.fixed_dictionaries(
         "spec": PODS,
     },
 )
+ONE_FIELD = st.fixed_dictionaries(
+    {"spec": st.fixed_dictionaries({"tolerations": st.lists(TOLERATIONS, max_size=1)})}
+) | st.fixed_dictionaries({"metadata": st.fixed_dictionaries({"annotations": LABELS})})

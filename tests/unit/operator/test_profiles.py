@@ -90,6 +90,8 @@ def test_an_unknown_profile_is_named_with_those_that_there_are() -> None:
         (profile(of_engine(resources={"limits": {"cpu": 1}})), "cpu is made of"),
         (profile({"spec": {"containers": [{"name": "x"}]}}), "needs an image"),
         (profile({"spec": {"tolerations": [{"value": "x"}]}}), "operator must be Exists"),
+        (profile({"metadata": {"annotations": {"seesaw.dev": "x"}}}), "seesaw.dev cannot be set"),
+        (profile({"metadata": {"annotations": {"a b": "x"}}}), "'a b' is no key"),
         (profile({"spec": {"affinity": {"$patch": "delete"}}}), "directives are not read"),
         (
             profile(
