@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from seesaw_flags.files import InputFile
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
 from seesaw_flags.values import IMAGE, KUBERNETES_NAME, NAMESPACE, PORT, Number, Whole
+from seesaw_operator.profiles import MOST_BYTES
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
@@ -38,6 +40,13 @@ def parser() -> CommandParser:
         default=[],
         metavar="NAME",
         help="A Secret in the resource's namespace; may be repeated.",
+    )
+    made.add_argument(
+        "--profiles",
+        type=InputFile(most_bytes=MOST_BYTES),
+        metavar="FILE",
+        help="JSON with pod templates that resources may name in spec.profile, as the chart makes "
+        "it of its value 'profiles'. Read once, at the start. Default: none.",
     )
     made.add_argument(
         "--namespace",
@@ -105,4 +114,5 @@ def settings_of(arguments: Sequence[str]) -> OperatorSettings:
         resync_s=args.resync_s,
         port=args.port,
         log=log_settings_of(args),
+        profiles=args.profiles,
     )

@@ -18,6 +18,7 @@ from seesaw_operator.election import Lease
 from seesaw_operator.handlers import register
 from seesaw_operator.health import Metrics, served
 from seesaw_operator.measure import Meter
+from seesaw_operator.profiles import Profiles, read_profiles
 from seesaw_operator.reconcile import Reconciler
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Store, owner_of
@@ -32,8 +33,9 @@ _END_S = 2.5
 async def run(settings: OperatorSettings) -> int:
     """Run until told to stop. Returns the exit code: 1 if it could not go on.
 
-    Raises: InputError if there is no cluster to be reached.
+    Raises: InputError if there is no cluster to be reached, or a profile cannot be taken.
     """
+    profiles = read_profiles(settings.profiles)
     try:
         config.load_incluster_config()
     except config.ConfigException:
@@ -51,7 +53,7 @@ async def run(settings: OperatorSettings) -> int:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     async with _connected() as api, served(registry, settings.port):
-        leading = asyncio.create_task(_lead_while_elected(settings, api, metrics, stop))
+        leading = asyncio.create_task(_lead_while_elected(settings, profiles, api, metrics, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -75,13 +77,17 @@ def _connected() -> client.ApiClient:
 
 
 async def _lead_while_elected(
-    settings: OperatorSettings, api: client.ApiClient, metrics: Metrics, stop: asyncio.Event
+    settings: OperatorSettings,
+    profiles: Profiles,
+    api: client.ApiClient,
+    metrics: Metrics,
+    stop: asyncio.Event,
 ) -> None:
     """Wait for the Lease and lead. Returns once it is lost."""
     async with Lease(api, settings.lease_namespace, settings.lease_name).held() as lost:
         logger.info("leading")
         metrics.leads.set(1)
-        leading = asyncio.create_task(_lead(settings, api, metrics, stop))
+        leading = asyncio.create_task(_lead(settings, profiles, api, metrics, stop))
         losing = asyncio.create_task(lost.wait())
         try:
             await asyncio.wait((leading, losing), return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +107,11 @@ async def _lead_while_elected(
 
 
 async def _lead(
-    settings: OperatorSettings, api: client.ApiClient, metrics: Metrics, stop: asyncio.Event
+    settings: OperatorSettings,
+    profiles: Profiles,
+    api: client.ApiClient,
+    metrics: Metrics,
+    stop: asyncio.Event,
 ) -> None:
     """Follow, reconcile and measure for ever. Requires: this operator holds the Lease."""
     store = Store()
@@ -127,7 +137,13 @@ async def _lead(
         queue = WorkQueue(work)
         cluster = Cluster(dynamic, metrics)
         meter = Meter(store, http, on_change=queue.add)
-        reconciler = Reconciler(cluster=cluster, store=store, measurements=meter, settings=settings)
+        reconciler = Reconciler(
+            cluster=cluster,
+            store=store,
+            measurements=meter,
+            settings=settings,
+            profiles=profiles,
+        )
 
         def changed(body: Object) -> None:
             key = owner_of(body)

@@ -2,15 +2,17 @@
 
 The CRD's rules refuse most of it before it gets here. Some they cannot see: what depends on other
 parts of the spec, or lies in fields that have no type. What they do see is refused here as well,
-for resources that were stored under an older CRD.
+for profiles, which no apiserver has seen, and for resources that were stored under an older CRD.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from seesaw_operator.api import owned
+from seesaw_operator.api.kinds import LABEL_KEY
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import num_engines
@@ -54,29 +56,43 @@ def refusals(spec: Spec) -> list[str]:
         env={},
         resources=dict.fromkeys(owned.RESOURCES, owned.ROUTER.sizes),
     )
-    return [
+    found = [
         f"spec.{pods.component}.podTemplate{why}"
         for pods in (workers, routers)
         for why in _of(pods)
     ]
+    if spec.engine.tolerations and "tolerations" in workers.template.get("spec", {}):
+        found.append(
+            "spec.engine.podTemplate.spec.tolerations: engine.tolerations are given as well, and "
+            "only one of the two can be"
+        )
+    return found
 
 
 def _of(pods: _Pods) -> Iterator[str]:
     yield from _directives(pods.template, "")
     for part, keys in pods.template.get("metadata", {}).items():
         yield from (f".metadata.{part}: {key} cannot be set" for key in keys if _is_label(key))
+        yield from (f".metadata.{part}: {key!r} is no key" for key in keys if not _is_key(key))
     spec = pods.template.get("spec", {})
     if spec.get("automountServiceAccountToken") is False and pods.ours is owned.ROUTER:
         yield ".spec.automountServiceAccountToken: a router needs its token to find the workers"
     for volume in spec.get("volumes", ()):
         if volume["name"] in pods.ours.volumes:
             yield f".spec.volumes: {volume['name']} is a volume of ours"
+    for toleration in spec.get("tolerations", ()):
+        yield from (f".spec.tolerations: {why}" for why in _toleration(toleration))
+    names = [container["name"] for container in spec.get("containers", ())]
+    if names.count(pods.ours.container) > 1:
+        yield f".spec.containers: {pods.ours.container} is there twice"
     for field in ("containers", "initContainers"):
         for container in spec.get(field, ()):
             said = f".spec.{field}[{container['name']}]"
             is_ours = field == "containers" and container["name"] == pods.ours.container
             found = _ours(container, pods) if is_ours else _another(container, pods)
             yield from (f"{said}{why}" for why in found)
+            if field == "containers" and not is_ours and "image" not in container:
+                yield f"{said}: a container beside {pods.ours.container} needs an image"
 
 
 def _ours(container: Manifest, pods: _Pods) -> Iterator[str]:
@@ -114,8 +130,22 @@ def covers(path: str, ours: Ours) -> bool:
 
 def _is_label(key: str) -> bool:
     """Whether a label or annotation is the operator's or that of Kubernetes' controllers."""
-    domain, _, _ = key.rpartition("/")
+    domain, _, _ = key.partition("/")
     return key in owned.LABELS or f".{domain}".endswith(f".{owned.GROUP}")
+
+
+def _is_key(key: str) -> bool:
+    return len(key) <= 317 and re.fullmatch(LABEL_KEY, key) is not None
+
+
+def _toleration(given: Manifest) -> Iterator[str]:
+    is_equal = given.get("operator", "Equal") == "Equal"
+    if "key" not in given and is_equal:
+        yield "without key, operator must be Exists"
+    if "value" in given and not is_equal:
+        yield "operator Exists takes no value"
+    if "tolerationSeconds" in given and given.get("effect") != "NoExecute":
+        yield "tolerationSeconds goes with effect NoExecute only"
 
 
 def _directives(value: Any, path: str) -> Iterator[str]:

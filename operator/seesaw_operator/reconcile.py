@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from seesaw_core.errors import InputError
-from seesaw_operator import applying, claims, overlays, planning
+from seesaw_operator import applying, claims, planning
+from seesaw_operator.accepting import understood
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
 from seesaw_operator.applying import Applier
@@ -24,6 +25,7 @@ from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.observed import TIME, Observed, lacking
 from seesaw_operator.plan import plan, timing_of
+from seesaw_operator.profiles import Profiles
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Ref, Store
 
@@ -40,8 +42,6 @@ _LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not w
 _WAITED_S = 5.0
 _CLAIM_AGAIN_S = 60.0
 _MOST_LOOKED_AT = 4
-_MOST_SHOWN = 200  # characters of what was written
-_MOST_TOLD = 8  # mistakes
 
 
 class Calls(applying.Writes, claims.Claiming, Protocol):
@@ -68,11 +68,13 @@ class Reconciler:
         store: Store,
         measurements: Measurements,
         settings: OperatorSettings,
+        profiles: Profiles,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._measurements = measurements
         self._settings = settings
+        self._profiles = profiles
         self._applier = Applier(cluster, store)
         self._claims = Claims(cluster, settings.operator)
 
@@ -93,7 +95,7 @@ class Reconciler:
         clock = dt.datetime.now(dt.UTC)
         now = clock.strftime(TIME)
         try:
-            spec = _understood(resource["spec"])
+            spec = understood(resource["spec"], self._profiles)
         except InputError as error:
             status = rejected("InvalidSpec", str(error), generation, old, now)
             await self._tell(resource, old, status)
@@ -212,18 +214,3 @@ def _old_status(resource: Object) -> Status:
         return Status.model_validate(resource.get("status") or {})
     except ValidationError:
         return Status()
-
-
-def _understood(written: Any) -> Spec:
-    """A spec as its models read it. Raises: InputError, naming the field."""
-    try:
-        spec = Spec.model_validate(written)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        got = repr(first["input"])[:_MOST_SHOWN]
-        raise InputError(f"spec.{field}: {first['msg']} (got {got}). Correct the field.") from error
-    refused = overlays.refusals(spec)
-    if refused:
-        raise InputError(f"{'; '.join(refused[:_MOST_TOLD])}. Correct the fields.")
-    return spec

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from seesaw_core.errors import InputError
 from seesaw_flags.logs import LogSettings
@@ -56,6 +57,7 @@ class OperatorSettings:
     resync_s: how often everything is applied again, whatever events said.
     port: where ``/healthz`` and ``/metrics`` are.
     log: what is logged, and in which form.
+    profiles: a file with the profiles that resources may name.
 
     Raises: InputError if a figure is out of range.
     """
@@ -69,6 +71,7 @@ class OperatorSettings:
     resync_s: float = 300.0
     port: int = 8080
     log: LogSettings = field(default_factory=LogSettings)
+    profiles: Path | None = None
 
     @property
     def operator(self) -> str:

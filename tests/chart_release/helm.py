@@ -26,6 +26,7 @@ EVERYTHING: Json = {
     "images": {"prefix": "registry.example.com/team", "pullSecrets": ["registry"]},
     "watchNamespaces": ["one", "two"],
     "log": {"level": "debug", "format": "json"},
+    "profiles": {"shared": {"engine": {"podTemplate": {"metadata": {"labels": {"team": "a"}}}}}},
     "operator": {
         "replicas": 2,
         "extraArgs": ["--port=8080"],

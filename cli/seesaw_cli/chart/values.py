@@ -173,6 +173,21 @@ class ServiceAccount(Part):
     annotations: StringMap = Field(default={}, description="Of the one that is made.")
 
 
+class TemplateValues(Part):
+    """What pods of one component get."""
+
+    pod_template: KubernetesObject = Field(
+        default={}, description="As the resource's field of that name."
+    )
+
+
+class ProfileValues(Part):
+    """What resources that name it share."""
+
+    engine: TemplateValues = Field(default=TemplateValues(), description="Workers.")
+    router: TemplateValues = Field(default=TemplateValues(), description="Routers.")
+
+
 class Values(Part):
     """All values of the chart."""
 
@@ -204,6 +219,12 @@ class Values(Part):
     )
     timing: TimingValues = Field(
         default=TimingValues(), description="How patient the operator and its pods are, in seconds."
+    )
+    profiles: dict[Annotated[str, Field(max_length=253)], ProfileValues] = Field(
+        default={},
+        description="By name, pod templates that many SeesawDeployments share: "
+        "{NAME: {engine: {podTemplate: …}, router: {podTemplate: …}}}. A resource takes one with "
+        "spec.profile: docs/kubernetes.md, Shared by many resources.",
     )
     log: LogValues = Field(default=LogValues(), description="The operator's log.")
     operator: OperatorValues = Field(

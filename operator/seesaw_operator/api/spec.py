@@ -13,6 +13,7 @@ from seesaw_operator.api.kinds import (
     DeviceResource,
     Duration,
     ModelUri,
+    ObjectName,
     Quantity,
     ServedName,
     capitalized,
@@ -190,6 +191,11 @@ class Spec(ApiModel):
     engine: Engine = Field(default=Engine(), description="The workers' pods.")
     router: Router = Field(default=Router(), description="The endpoint in front of the workers.")
     timing: Timing = Field(default=Timing(), description="How patient the pods are.")
+    profile: ObjectName | None = Field(
+        default=None,
+        description="One of the operator's profiles, by name: pod templates that many resources "
+        "share, under those of this one. Default: none.",
+    )
     paused: bool = Field(
         default=False,
         description="Keep all pods as they are, whatever changes; their number may still change. "

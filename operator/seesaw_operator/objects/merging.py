@@ -39,6 +39,12 @@ def as_given(template: BaseModel | None) -> Manifest:
     return template.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
+def composed(base: Manifest, patch: Manifest) -> Manifest:
+    """Two templates of users as one, in which ``patch`` has the last word; nulls stay, for ours."""
+    made: Manifest = _merged(base, patch, keeps_null=True)
+    return made
+
+
 def with_template(made: Manifest, template: BaseModel | None, ours: Ours) -> Manifest:
     """A pod template of ours with what a user adds. Requires: ``overlays`` refuses none of it."""
     given = as_given(template)
@@ -55,24 +61,27 @@ def with_template(made: Manifest, template: BaseModel | None, ours: Ours) -> Man
     return merged
 
 
-def _merged(base: Any, patch: Any, key: str | None = None) -> Any:
+def _merged(base: Any, patch: Any, key: str | None = None, *, keeps_null: bool = False) -> Any:
     """``key``: the field by which items are told apart, should both be lists."""
     if isinstance(patch, dict):
         found = dict(base) if isinstance(base, dict) else {}
         for name, value in patch.items():
-            if value is None:
+            if value is None and not keeps_null:
                 found.pop(name, None)
             else:
-                found[name] = _merged(found.get(name), value, MERGE_KEYS.get(name))
+                below = MERGE_KEYS.get(name)
+                found[name] = _merged(found.get(name), value, below, keeps_null=keeps_null)
         return found
     if isinstance(patch, list):
         if key is None or not all(_has(each, key) for each in patch):
-            return [_merged(None, each) for each in patch]
-        return _with_items(base or (), patch, key)
+            return [_merged(None, each, keeps_null=keeps_null) for each in patch]
+        return _with_items(base or (), patch, key, keeps_null=keeps_null)
     return patch
 
 
-def _with_items(base: Sequence[Manifest], patch: Sequence[Manifest], key: str) -> list[Manifest]:
+def _with_items(
+    base: Sequence[Manifest], patch: Sequence[Manifest], key: str, *, keeps_null: bool
+) -> list[Manifest]:
     """What was there, each with the first of the patch that has its key; then all that is left."""
     left = list(patch)
     found = []
@@ -80,8 +89,8 @@ def _with_items(base: Sequence[Manifest], patch: Sequence[Manifest], key: str) -
         change = next((each for each in left if each[key] == item[key]), None)
         if change is not None:
             left.remove(change)
-        found.append(_merged(item, change or {}))
-    return found + [_merged(None, each) for each in left]
+        found.append(_merged(item, change or {}, keeps_null=keeps_null))
+    return found + [_merged(None, each, keeps_null=keeps_null) for each in left]
 
 
 def _has(item: Any, key: str) -> bool:

@@ -21,6 +21,8 @@ from control_plane.apiserver import ApiServer
 from seesaw_operator.api.crd import KIND, PLURAL, VERSION
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.flags import settings_of
+from seesaw_operator.profiles import read_profiles
+from seesaw_operator.settings import OperatorSettings
 
 ALL = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
 
@@ -93,7 +95,7 @@ def test_a_common_label_changes_no_selector() -> None:
 def test_all_names_follow_an_override(values: Json, name: str) -> None:
     found = objects(rendered(EVERYTHING | values))
     args = found[f"Deployment {name}"]["spec"]["template"]["spec"]["containers"][0]["args"]
-    settings = settings_of(args[1:])
+    settings = settings_from(args)
     assert settings.operator == name
     namespace, _, short = name.partition("/")
     roles = [b for b in found.values() if b["kind"] in ("RoleBinding", "ClusterRoleBinding")]
@@ -105,12 +107,39 @@ def test_all_names_follow_an_override(values: Json, name: str) -> None:
     assert all(short in key for key in found if "seesawdeployments." not in key)
 
 
+def settings_from(args: list[str]) -> OperatorSettings:
+    """What the operator reads of its arguments; the file of profiles is not here."""
+    here = [f"--profiles={__file__}" if a.startswith("--profiles=") else a for a in args[1:]]
+    return settings_of(here)
+
+
 def test_the_operator_takes_every_flag_that_the_chart_gives_it() -> None:
     deployment = objects(rendered(EVERYTHING))[f"Deployment {SYSTEM}/seesaw"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    settings = settings_of(container["args"][1:])
+    settings = settings_from(container["args"])
     assert (settings.log.level, settings.log.format) == ("debug", "json")
     assert settings.namespaces == ("one", "two")
+
+
+def test_profiles_reach_the_operator_as_they_are_written_and_restart_it(tmp_path: Path) -> None:
+    user = {"spec": {"securityContext": {"runAsUser": None, "runAsGroup": 1234567}}}
+    profiles = {"big": {"engine": {"podTemplate": user}}}
+    name = f"Deployment {SYSTEM}/seesaw"
+    found = objects(rendered({"profiles": profiles}))
+    pod = found[name]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    (flag,) = (arg for arg in container["args"] if arg.startswith("--profiles="))
+    file = Path(flag.partition("=")[2])
+    (mount,) = (m for m in container["volumeMounts"] if m["mountPath"] == str(file.parent))
+    (volume,) = (v for v in pod["spec"]["volumes"] if v["name"] == mount["name"])
+    text = found[f"ConfigMap {SYSTEM}/{volume['configMap']['name']}"]["data"][file.name]
+    assert json.loads(text) == profiles
+    (tmp_path / "p.json").write_text(text)
+    assert list(read_profiles(tmp_path / "p.json")) == ["big"]
+    profiles["big"]["engine"]["podTemplate"] = {}
+    changed = objects(rendered({"profiles": profiles}))[name]["spec"]["template"]
+    assert changed["metadata"]["annotations"] != pod["metadata"]["annotations"]
+    assert "annotations" not in objects(rendered())[name]["spec"]["template"]["metadata"]
 
 
 def test_who_brings_an_account_and_rights_gets_none() -> None:
@@ -138,6 +167,7 @@ def test_several_operators_are_spread_and_one_goes_at_a_time() -> None:
     [
         ("oprator.x=1", "additional properties 'oprator' not allowed"),
         ("log.level=loud", "'/log/level'"),
+        ("profiles.big.worker.x=1", "additional properties 'worker' not allowed"),
         ("operator.replicas=two", "'/operator/replicas'"),
         ("monitoring.rules.disabled[0]=1", "'/monitoring/rules/disabled/0'"),
     ],

@@ -1,15 +1,20 @@
 """What the apiserver itself refuses, and what a user reads then."""
 
+import asyncio
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
 
 from control_plane.apiserver import ApiServer, Json
 from control_plane.resources import path
+from pod_templates.generated import ONE_FIELD, TEMPLATES
+from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.spec import Spec
@@ -17,6 +22,7 @@ from seesaw_operator.names import Owner
 from seesaw_operator.objects.merging import as_given
 from seesaw_operator.overlays import refusals
 from seesaw_operator.plan import plan as objects_of
+from seesaw_operator.profiles import profiles_of
 from seesaw_operator.settings import Images, Timing
 
 FOLDER = Path(__file__).parents[3] / "manifests/examples"
@@ -212,13 +218,7 @@ BREAKING: dict[str, tuple[str, Json]] = {
 }
 
 # Without what Kubernetes itself refuses once it is applied: a key that is none, and no image.
-OF_TEMPLATES = [
-    begin
-    for begin in BREAKING
-    if begin.startswith("podTemplate")
-    and "a key looks like" not in begin
-    and "a container that is not named" not in begin
-]
+OF_TEMPLATES = [begin for begin in BREAKING if begin.startswith("podTemplate")]
 
 # Values out of bounds, and what the answer must name.
 OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
@@ -315,6 +315,30 @@ def test_what_was_stored_before_there_was_a_rule_is_refused_or_not_read(begin: s
     spec = Spec.model_validate(SPEC | BREAKING[begin][1])
     given = [as_given(part.pod_template) for part in (spec.engine, spec.router)]
     assert refusals(spec) or not any(each.get("spec") or each.get("metadata") for each in given)
+
+
+@pytest.mark.parametrize("begin", OF_TEMPLATES)
+def test_a_profile_that_breaks_a_rule_is_refused(begin: str) -> None:
+    parts = {part: BREAKING[begin][1].get(part, {}) for part in ("engine", "router")}
+    with pytest.raises(InputError, match=r"^p"):
+        profiles_of(json.dumps({"p": parts}))
+
+
+def test_whatever_the_apiserver_refuses_of_a_template_is_refused_of_a_profile(
+    apiserver: ApiServer,
+) -> None:
+    @settings(max_examples=300, deadline=None)
+    @given(TEMPLATES | ONE_FIELD, TEMPLATES | ONE_FIELD)
+    def check(engine: Json, router: Json) -> None:
+        parts = {"engine": {"podTemplate": engine}, "router": {"podTemplate": router}}
+        try:
+            profiles_of(json.dumps({"p": parts}))
+        except InputError:
+            return
+        answer = asyncio.run(try_to_create(apiserver, SPEC | copy.deepcopy(parts)))
+        assert answer["kind"] == "SeesawDeployment", answer["message"]
+
+    check()
 
 
 @pytest.mark.parametrize(("more", "says"), OUT_OF_BOUNDS)

@@ -1,5 +1,6 @@
 """Whatever the rules let through leaves all that the operator owns as it makes it."""
 
+import json
 import posixpath
 from typing import Any
 
@@ -7,108 +8,20 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pod_templates.generated import TEMPLATES
 from pod_templates.samples import IMAGES, OWNER
+from seesaw_core.errors import InputError
+from seesaw_operator.accepting import understood
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.drift import with_digest
 from seesaw_operator.objects.merging import with_template
 from seesaw_operator.overlays import refusals
 from seesaw_operator.plan import plan
+from seesaw_operator.profiles import profiles_of
 from seesaw_operator.settings import Timing
 
 Json = dict[str, Any]
-Made = st.SearchStrategy[Any]
-
-FREE = st.dictionaries(
-    st.sampled_from(["a", "name", "env", "ports", "volumes", "devicePath", "$patch"]),
-    st.none() | st.integers(0, 9) | st.sampled_from([[{"name": "x"}], [1], {"b": None}]),
-    max_size=2,
-)
-
-
-def of(*values: Any) -> Made:
-    return st.sampled_from(values)
-
-
-def some(items: Made, at_most: int = 3) -> Made:
-    return st.none() | st.lists(items, max_size=at_most)
-
-
-# What is in order and what is ours: either may be drawn.
-ENV = st.fixed_dictionaries(
-    {"name": of("A", "B", "C", "HOME", "USER", "GIVEN")},
-    optional={"value": of("1", None), "valueFrom": FREE},
-)
-MOUNTS = st.fixed_dictionaries(
-    {"name": of("d", "e", "shm"), "mountPath": of("/d", "/scratch/d", "/x/y", "/tmp", "/dev//shm")},
-    optional={"readOnly": st.booleans(), "subPath": of("p")},
-)
-PORTS = st.fixed_dictionaries(
-    {"containerPort": of(9000, 9001, 8000, 8001)},
-    optional={"name": of("m", "http", "engine-0"), "protocol": of("TCP", "UDP")},
-)
-QUANTITIES = st.dictionaries(
-    of("ephemeral-storage", "rdma/hca", "hugepages-2Mi", "cpu", "memory", "nvidia.com/gpu"),
-    of(1, "2Gi", "500m"),
-    max_size=2,
-)
-TO_OURS: dict[str, Made] = {
-    "env": some(ENV),
-    "envFrom": some(FREE, 1),
-    "volumeMounts": some(MOUNTS),
-    "volumeDevices": some(st.fixed_dictionaries({"devicePath": of("/dev/a", "/dev/b")}) | FREE),
-    "resources": st.fixed_dictionaries({}, optional={"limits": QUANTITIES, "requests": QUANTITIES}),
-    "securityContext": st.dictionaries(of("runAsUser", "privileged"), of(None, 1), max_size=2),
-}
-CONTAINERS = st.one_of(
-    st.fixed_dictionaries({"name": of("engine", "router")}, optional=TO_OURS),
-    st.fixed_dictionaries(
-        {"name": of("a", "b", "engine", "router", "engine-0", "engine-1"), "image": of("x:1")},
-        optional={"ports": some(PORTS)}
-        | TO_OURS
-        | {name: FREE for name in sorted(owned.OF_CONTAINER) if name != "image"},
-    ),
-)
-NAMED = st.fixed_dictionaries({"name": of("d", "e", "ours", "shm", "model")}, optional={"x": FREE})
-PODS = st.fixed_dictionaries(
-    {},
-    optional={
-        "affinity": FREE,
-        "automountServiceAccountToken": st.booleans(),
-        "containers": some(CONTAINERS),
-        "dnsConfig": FREE,
-        "hostAliases": some(st.fixed_dictionaries({"ip": of("10.0.0.1", "10.0.0.2")})),
-        "imagePullSecrets": some(NAMED),
-        "initContainers": some(CONTAINERS),
-        "nodeSelector": st.dictionaries(of("a", "b"), of("x", "y")),
-        "resourceClaims": some(NAMED),
-        "securityContext": st.dictionaries(of("runAsUser", "fsGroup"), of(None, 7)),
-        "serviceAccountName": of("mine", None),
-        "tolerations": some(st.just({"key": "x", "operator": "Exists"})),
-        "topologySpreadConstraints": some(
-            st.fixed_dictionaries(
-                {
-                    "topologyKey": of("kubernetes.io/hostname", "zone"),
-                    "whenUnsatisfiable": of("DoNotSchedule", "ScheduleAnyway"),
-                }
-            )
-        ),
-        "volumes": some(NAMED),
-    }
-    | {name: of(True, 1, "x", None, {}) for name in owned.OF_POD},
-)
-LABELS = st.dictionaries(
-    of("team", "example.com/x", "seesaw.dev/deployment", "app.kubernetes.io/component"),
-    of("x", "y"),
-    max_size=2,
-)
-TEMPLATES = st.fixed_dictionaries(
-    {},
-    optional={
-        "metadata": st.fixed_dictionaries({}, optional={"labels": LABELS, "annotations": LABELS}),
-        "spec": PODS,
-    },
-)
 
 
 def spec_of(num_engines: int, engine: Json | None = None, router: Json | None = None) -> Spec:
@@ -190,6 +103,33 @@ def test_no_template_that_is_taken_changes_what_the_operator_owns(
         assert with_template(template, given_template, ours) == template, "merging twice"
         made["spec"]["template"] = original["spec"]["template"]
         assert made == original, "nothing else depends on it"
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEMPLATES, TEMPLATES, TEMPLATES, TEMPLATES)
+def test_no_profile_with_any_template_over_it_changes_what_the_operator_owns(
+    shared: Json, shared_router: Json, engine: Json, router: Json
+) -> None:
+    bare = spec_of(1)
+    written = bare.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    written["profile"] = "p"
+    written["engine"]["podTemplate"] = engine
+    written["router"] = {"podTemplate": router}
+    profile = {"engine": {"podTemplate": shared}, "router": {"podTemplate": shared_router}}
+    try:
+        profiles = profiles_of(json.dumps({"p": profile}))
+    except InputError:
+        event("profile refused")
+        return
+    try:
+        spec = understood(written, profiles)
+    except InputError:
+        event("resource refused")
+        return
+    event("taken")
+    for kind, ours in (("StatefulSet", owned.ENGINE), ("Deployment", owned.ROUTER)):
+        made, original = (of_kind(each, kind)["spec"]["template"] for each in (spec, bare))
+        check(made, original, ours)
 
 
 @given(TEMPLATES, st.randoms(use_true_random=False))

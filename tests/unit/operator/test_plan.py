@@ -97,6 +97,7 @@ CHANGED: dict[str, Any] = {
     "timing.drainSeconds": None,  # which stand before the operator's, as is tested below
     "timing.startSeconds": None,
     "timing.progressSeconds": None,
+    "profile": None,  # what it holds is merged before
     "paused": True,
     **{
         f"{component}.podTemplate.{part}.{field}": value

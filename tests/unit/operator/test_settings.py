@@ -22,6 +22,7 @@ CHANGES = {
     "--measure-every-s=9": "measure_every_s",
     "--resync-s=9": "resync_s",
     "--port=9": "port",
+    f"--profiles={__file__}": "profiles",
     "--log-level=debug": "log.level",
     "--log-format=json": "log.format",
 }
