@@ -36,3 +36,15 @@ def http_probe(path: str, port: str, *, every_s: int, failures: int, timeout_s: 
 def pre_stop(sleep_s: int) -> Manifest:
     """Keep serving while routers and proxies learn that this pod is going."""
     return {"preStop": {"sleep": {"seconds": sleep_s}}}
+
+
+def spread(selector: dict[str, str]) -> list[Manifest]:
+    """Prefer nodes that have none of these pods yet, so that the loss of one loses few."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector},
+        }
+    ]

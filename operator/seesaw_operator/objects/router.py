@@ -158,14 +158,7 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
         "enableServiceLinks": False,
         "securityContext": pods.pod_security(),
         "terminationGracePeriodSeconds": timing.pre_stop_s + timing.drain_s + _MARGIN_S,
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": owner.selector(COMPONENT)},
-            }
-        ],
+        "topologySpreadConstraints": pods.spread(owner.selector(COMPONENT)),
         "containers": [
             {
                 "name": "router",

@@ -24,6 +24,9 @@ _PVC = "pvc://"
 _HUB = "hf://"
 _QUEUES_BYTES = 2 * GIB  # message queues of vLLM and torch, an engine pair
 _PROCESSES_BYTES = 8 * GIB  # processes of an engine pair, without the weights
+_STORAGE = "ephemeral-storage"
+_CACHES = "2Gi"  # logs and compiled kernels; what is downloaded comes on top
+_SERVER_CORES = 2  # beside one a rank; source: vLLM, CPU resources for GPU deployments
 _MARGIN_S = 30
 
 
@@ -146,16 +149,27 @@ def _stateful_set(spec: Spec, owner: Owner, images: Images, timing: Timing) -> M
             },
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": owner.selector(COMPONENT)},
-            "template": with_template(
-                {
-                    "metadata": {"labels": owner.labels(COMPONENT)},
-                    "spec": _pod(spec, owner, images, timing),
-                },
-                spec.engine.pod_template,
-                ENGINE,
+            "template": _with_storage(
+                with_template(
+                    {
+                        "metadata": {"labels": owner.labels(COMPONENT)},
+                        "spec": _pod(spec, owner, images, timing),
+                    },
+                    spec.engine.pod_template,
+                    ENGINE,
+                )
             ),
         },
     }
+
+
+def _with_storage(template: Manifest) -> Manifest:
+    """Ask for disk where the user does not: a limit alone is a request as well."""
+    for container in template["spec"]["containers"]:
+        resources = container.get("resources", {})
+        if ENGINE.has(container["name"]) and _STORAGE not in resources.get("limits", {}):
+            resources["requests"].setdefault(_STORAGE, _CACHES)
+    return template
 
 
 def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
@@ -165,6 +179,7 @@ def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
         "enableServiceLinks": False,
         "securityContext": pods.pod_security(),
         "terminationGracePeriodSeconds": timing.pre_stop_s + timing.drain_s + _MARGIN_S,
+        "topologySpreadConstraints": pods.spread(owner.selector(COMPONENT)),
         "containers": [
             _container(spec, owner, index, images, timing) for index in range(num_engines(spec))
         ],
@@ -236,11 +251,12 @@ def _resources(spec: Spec) -> Manifest:
     if wanted.memory is not None:
         requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // parts)
     devices = accelerator.count // parts
+    is_cpu = accelerator.resource_name == CPU
     if wanted.cpu is not None:
         requests["cpu"] = cores(-(-num_millicores(wanted.cpu) // parts))
-    if accelerator.resource_name == CPU:
-        requests.setdefault("cpu", str(devices))
     else:
+        requests["cpu"] = str(devices if is_cpu else devices + _SERVER_CORES)
+    if not is_cpu:
         limits[accelerator.resource_name] = str(devices)
     return {"requests": requests} | ({"limits": limits} if limits else {})
 

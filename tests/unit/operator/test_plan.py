@@ -182,6 +182,44 @@ def test_a_pods_memory_and_cores_are_shared_by_its_engines() -> None:
         assert container["resources"]["requests"]["memory"] == "100Gi"
 
 
+def test_a_gpu_worker_asks_for_the_cores_that_vllm_needs_and_for_disk() -> None:
+    spec = {"model": {"uri": "org/m"}, "accelerator": {"count": 4}}
+    (container,) = worker_pod(spec)["containers"]
+    assert container["resources"]["requests"].items() >= {
+        "cpu": "6",
+        "ephemeral-storage": "2Gi",
+    }.items()
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [({"limits": "1Gi"}, None), ({"requests": "9Gi"}, "9Gi"), ({}, "2Gi")],
+)
+def test_disk_that_the_user_asks_for_or_bounds_is_left_to_them(
+    given: dict[str, str], asked: str | None
+) -> None:
+    resources = {part: {"ephemeral-storage": size} for part, size in given.items()}
+    template = {"spec": {"containers": [{"name": "engine", "resources": resources}]}}
+    spec = {"model": {"uri": "org/m"}, "engine": {"podTemplate": template}}
+    (container,) = worker_pod(spec)["containers"]
+    assert container["resources"]["requests"].get("ephemeral-storage") == asked
+
+
+def test_pods_prefer_nodes_that_have_none_of_their_kind_unless_the_user_says_how() -> None:
+    made = objects(FULL)
+    for kind in ("StatefulSet", "Deployment"):
+        (spread,) = named(made, kind)["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == (
+            "kubernetes.io/hostname",
+            "ScheduleAnyway",
+        )
+    own = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    template = {"spec": {"topologySpreadConstraints": [own | {"maxSkew": 2}]}}
+    pod = worker_pod({"model": {"uri": "org/m"}, "engine": {"podTemplate": template}})
+    (spread,) = pod["topologySpreadConstraints"]
+    assert (spread["maxSkew"], spread["whenUnsatisfiable"]) == (2, "DoNotSchedule")
+
+
 def test_the_users_environment_replaces_ours_by_name() -> None:
     spec = copy.deepcopy(FULL)
     spec["engine"]["env"] = [{"name": "HOME", "value": "/data"}]
