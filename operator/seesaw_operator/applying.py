@@ -1,7 +1,8 @@
 """Makes objects as their manifests say, with as few calls as can be."""
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from seesaw_operator.drift import has_digest_of, is_as_asked_for, with_digest
@@ -13,8 +14,9 @@ from seesaw_operator.store import Key, Object, Ref, Store, ref_of
 class Writes(Protocol):
     """What applying does to a cluster."""
 
-    async def apply(self, manifest: Object) -> Object: ...
+    async def apply(self, manifest: Object, *, is_there: bool) -> Object: ...
     async def find(self, manifest: Object) -> Object | None: ...
+    async def is_wanted(self, owner: Owner) -> bool: ...
 
 
 class Applier:
@@ -24,29 +26,46 @@ class Applier:
         self._cluster = cluster
         self._store = store
         self._applied: dict[Key, dict[Ref, str]] = {}
+        self._being_made: dict[Ref, str] = {}
 
-    async def make(self, manifests: Iterable[Manifest], owner: Owner) -> None:
+    async def make(self, manifests: Iterable[Manifest], owner: Owner) -> bool:
         """Apply what is not there as it should be, in the order given. Idempotent.
 
-        Raises: RefusedError if an object is somebody else's or the apiserver does not take one;
-        UnavailableError.
+        Returns False, and does nothing, if the owner is gone or going, as the watch has yet to
+        tell. Raises: RefusedError if an object is somebody else's or the apiserver does not take
+        one; UnavailableError.
         """
         wanted = [with_digest(manifest) for manifest in manifests]
-        there = await asyncio.gather(*(self._find(each) for each in wanted))
-        foreign = [
-            f"{each['kind']} {each['metadata']['name']}"
-            for each, found in zip(wanted, there, strict=True)
-            if found is not None and not _belongs_to(found, owner)
-        ]
-        if foreign:
-            is_one = len(foreign) == 1
-            raise RefusedError(
-                f"{', '.join(foreign)} {'is' if is_one else 'are'} there and "
-                f"{'is' if is_one else 'are'} not this resource's: delete or rename one of the two"
-            )
-        applied = self._applied.setdefault(Key(owner.namespace, owner.name), {})
-        for each, found in zip(wanted, there, strict=True):
-            await self._ensure(each, found, applied)
+        with self._reserved([ref_of(each) for each in wanted], owner) as foreign:
+            there = await asyncio.gather(*(self._find(each) for each in wanted))
+            pairs = list(zip(wanted, there, strict=True))
+            foreign |= {ref_of(e) for e, found in pairs if found and not _belongs_to(found, owner)}
+            if foreign:
+                raise RefusedError(
+                    _of_others([ref for ref in map(ref_of, wanted) if ref in foreign])
+                )
+            applied = self._applied.setdefault(Key(owner.namespace, owner.name), {})
+            if _is_left(there, applied) and not await self._cluster.is_wanted(owner):
+                return False
+            for each, found in pairs:
+                await self._ensure(each, found, applied)
+        return True
+
+    @contextlib.contextmanager
+    def _reserved(self, refs: list[Ref], owner: Owner) -> Iterator[set[Ref]]:
+        """Keep names from other resources until they are taken; those that another keeps.
+
+        One resource's names may be among another's, as with ``x`` and ``x-worker``, and the
+        apiserver would let both apply an object that neither has found.
+        """
+        kept = {ref for ref in refs if self._being_made.get(ref, owner.uid) != owner.uid}
+        ours = [ref for ref in refs if ref not in self._being_made]
+        self._being_made.update(dict.fromkeys(ours, owner.uid))
+        try:
+            yield kept
+        finally:
+            for ref in ours:
+                del self._being_made[ref]
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a resource that is gone."""
@@ -67,7 +86,7 @@ class Applier:
             or (has_digest_of(there, manifest) and applied.get(ref) == _version(there))
         ):
             return
-        body = await self._cluster.apply(manifest)
+        body = await self._cluster.apply(manifest, is_there=there is not None)
         applied[ref] = _version(body)
         if self._store.child(ref) in (None, there):  # or the watch has reported a later one
             self._store.put_child(body)
@@ -80,6 +99,21 @@ def _version(body: Object) -> str:
         rest = [metadata.get(part) for part in ("labels", "annotations", "ownerReferences")]
         return f"{metadata['uid']} {metadata['generation']} {rest}"
     return f"{metadata['uid']} {metadata['resourceVersion']}"
+
+
+def _of_others(refs: list[Ref]) -> str:
+    are = "is" if len(refs) == 1 else "are"
+    named = ", ".join(f"{ref.kind} {ref.name}" for ref in refs)
+    return f"{named} {are} there and {are} not this resource's: delete or rename one of the two"
+
+
+def _is_left(there: Iterable[Object | None], applied: dict[Ref, str]) -> bool:
+    """Whether something is as a deletion of its owner leaves it: gone, or without an owner."""
+    return any(
+        (found is None and applied)
+        or (found is not None and not found["metadata"].get("ownerReferences"))
+        for found in there
+    )
 
 
 def _belongs_to(body: Object, owner: Owner) -> bool:

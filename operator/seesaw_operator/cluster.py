@@ -16,7 +16,7 @@ from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.encoding import CONTENT_TYPE, apply_body
 from seesaw_operator.errors import RefusedError, UnavailableError
 from seesaw_operator.health import Metrics
-from seesaw_operator.names import MANAGER
+from seesaw_operator.names import MANAGER, Owner
 from seesaw_operator.store import Object
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,33 @@ class Cluster:
         self._dynamic = dynamic
         self._metrics = metrics
 
-    async def apply(self, manifest: Object) -> Object:
+    async def apply(self, manifest: Object, *, is_there: bool) -> Object:
         """Create an object or make it as the manifest says, and return it. Idempotent.
 
-        Raises: RefusedError with the apiserver's words; UnavailableError.
+        is_there: whether it has been found, and may be made so against others who manage it. One
+        that somebody has made meanwhile is left to them. Raises: RefusedError with the
+        apiserver's words; UnavailableError.
         """
         with _translated(manifest):
-            return await self._send(await self._resource(manifest), manifest)
+            resource = await self._resource(manifest)
+            return await self._send(resource, manifest, is_forced=is_there)
+
+    async def is_wanted(self, owner: Owner) -> bool:
+        """Whether that very resource is there, and not being deleted.
+
+        Raises: RefusedError, UnavailableError.
+        """
+        found = await self.find(
+            {
+                "apiVersion": f"{GROUP}/{VERSION}",
+                "kind": KIND,
+                "metadata": {"name": owner.name, "namespace": owner.namespace},
+            }
+        )
+        if found is None:
+            return False
+        metadata = found["metadata"]
+        return metadata["uid"] == owner.uid and "deletionTimestamp" not in metadata
 
     async def find(self, manifest: Object) -> Object | None:
         """The object of that kind and name, whoever made it; None if there is none.
@@ -83,7 +103,7 @@ class Cluster:
             api_version=manifest["apiVersion"], kind=manifest["kind"]
         )
 
-    async def _send(self, resource: Any, manifest: Object) -> Object:
+    async def _send(self, resource: Any, manifest: Object, *, is_forced: bool = True) -> Object:
         """One server-side apply, to an object or a part of it. Returns what it is then."""
         metadata = manifest["metadata"]
         path = resource.path(name=metadata["name"], namespace=metadata["namespace"])
@@ -93,7 +113,7 @@ class Cluster:
             body=apply_body(manifest),
             content_type=CONTENT_TYPE,
             field_manager=MANAGER,
-            force_conflicts=True,
+            force_conflicts=is_forced,
         )
         logger.debug("applied %s", _title(manifest))
         self._metrics.writes.labels(kind=manifest["kind"]).inc()

@@ -32,12 +32,19 @@ class _Lock(LeaseLock):
 
     ends_s = 0.0
 
+    def __init__(self, name: str, namespace: str, identity: str, api: client.ApiClient) -> None:
+        super().__init__(name, namespace, identity, api)
+        self._taken = asyncio.Event()
+
     async def get(self, name: str, namespace: str) -> Any:
         try:
             async with asyncio.timeout(_CALL_S):
-                return await super().get(name, namespace)
+                is_there, record = await super().get(name, namespace)
         except _UNREACHABLE as error:
             return False, client.exceptions.ApiException(reason=repr(error))
+        if is_there and self.ends_s and record.holder_identity != self.identity:
+            self._taken.set()
+        return is_there, record
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
         # The library's own passes a value that the library's own client refuses.
@@ -66,9 +73,10 @@ class _Lock(LeaseLock):
         return True
 
     async def expired(self) -> None:
-        """Wait until it is not certainly ours any more. Requires: it was won."""
-        while (left_s := self.ends_s - time.monotonic()) > 0:
-            await asyncio.sleep(left_s)
+        """Wait until it is somebody else's, or may be. Requires: it was won."""
+        while (left_s := self.ends_s - time.monotonic()) > 0 and not self._taken.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._taken.wait(), left_s)
 
 
 class Lease:

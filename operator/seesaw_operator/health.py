@@ -1,5 +1,10 @@
-"""``/healthz`` for probes and ``/metrics`` for Prometheus."""
+"""``/healthz`` for probes and ``/metrics`` for Prometheus.
 
+Anybody in the cluster may connect, so a connection lasts seconds, and there are only so many.
+"""
+
+import asyncio
+import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +20,10 @@ from prometheus_client import (
 )
 
 from seesaw_flags.listening import bind, listening
+
+_MOST_CONNECTIONS = 100
+_CONNECTION_S = 10.0
+_LOOK_EVERY_S = 0.5
 
 
 class Metrics:
@@ -54,15 +63,39 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
         body = generate_latest(registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    _open_files_as_allowed()
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+    assert runner.server is not None
+    bounding = asyncio.create_task(_bound_connections(runner.server))
     try:
         for listener in bind(port):
             with listening(port):
                 await web.SockSite(runner, listener).start()
         yield
     finally:
+        bounding.cancel()
         await runner.cleanup()
+
+
+async def _bound_connections(server: web.Server) -> None:
+    """Close connections that are old, and the oldest of too many."""
+    since: dict[web.RequestHandler, float] = {}
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        now = time.monotonic()
+        since = {each: since.get(each, now) for each in server.connections}
+        in_order = sorted(since, key=since.__getitem__)
+        too_many = in_order[: max(0, len(in_order) - _MOST_CONNECTIONS)]
+        for each in {*too_many, *(e for e in in_order if now - since[e] > _CONNECTION_S)}:
+            if each.transport is not None:
+                each.transport.abort()  # whatever it is, and whether or not it reads
+
+
+def _open_files_as_allowed() -> None:
+    """What connects within a second must not take the files that talking to Kubernetes needs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -22,7 +22,7 @@ from seesaw_operator.profiles import Profiles, read_profiles
 from seesaw_operator.reconcile import Reconciler
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Store, owner_of
-from seesaw_operator.watching import follow
+from seesaw_operator.watching import follow, until_defined
 from seesaw_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ async def _lead(
         tasks.create_task(
             follow(dynamic, store, changed, settings.namespaces, is_ready=is_listed.set)
         )
-        tasks.create_task(_follow_resources(registry, settings, stop))
+        tasks.create_task(_follow_resources(api, registry, settings, stop))
         tasks.create_task(meter.run(settings.measure_every_s))
         tasks.create_task(_resync(store, queue, settings.resync_s))
         try:
@@ -165,8 +165,12 @@ async def _lead(
 
 
 async def _follow_resources(
-    registry: kopf.OperatorRegistry, settings: OperatorSettings, stop: asyncio.Event
+    api: client.ApiClient,
+    registry: kopf.OperatorRegistry,
+    settings: OperatorSettings,
+    stop: asyncio.Event,
 ) -> None:
+    await until_defined(api)
     kopf_settings = kopf.OperatorSettings()
     kopf_settings.posting.enabled = False
     kopf_settings.scanning.disabled = True

@@ -22,11 +22,12 @@ def timing_of(spec: Spec, timing: Timing) -> Timing:
 def plan(
     spec: Spec, owner: Owner, images: Images, timing: Timing, *, has_routers: bool = True
 ) -> list[Manifest]:
-    """All objects, in the order in which to create them.
+    """All objects, in the order in which to create them: what takes devices last, so that what
+    the apiserver refuses of the others is known before.
 
     has_routers: whether routers have been made. A Deployment that is paused before never has any.
     """
     return [
-        *worker_objects(spec, owner, images, timing),
         *router_objects(spec, owner, images, timing, is_paused=spec.paused and has_routers),
+        *worker_objects(spec, owner, images, timing),
     ]

@@ -119,7 +119,10 @@ class Reconciler:
         )
         planning.remember(made, applied)
         try:
-            await self._applier.make(made, owner)
+            if not await self._applier.make(made, owner):
+                self._store.drop_resource(key)  # its watch will say what there is, if anything
+                self._applier.forget(key)
+                return None
         except RefusedError as error:
             status = rejected("NotApplied", f"{error}.", generation, old, now)
             await self._tell(resource, old, status)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import aiohttp
 from kubernetes.aio import client, watch
 from kubernetes.aio.dynamic import DynamicClient
 
+from seesaw_operator.api.crd import GROUP, PLURAL, VERSION
 from seesaw_operator.names import DEPLOYMENT_LABEL
 from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
 
@@ -25,8 +27,32 @@ WATCHED = (
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
 )
 _RETRY_S = 2.0
-_FORBIDDEN = 403
+_TELL_EVERY_S = 60.0
+_FORBIDDEN, _NOT_FOUND = 403, 404
 UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
+
+
+async def until_defined(api: client.ApiClient) -> None:
+    """Wait until the apiserver serves our resource: whoever follows it earlier never sees it."""
+    custom = client.CustomObjectsApi(api)
+    told_s = -_TELL_EVERY_S
+    while True:
+        try:
+            found = await custom.get_api_resources(GROUP, VERSION)
+            if any(each.name == PLURAL for each in found.resources):
+                return
+            reason = "it is not there"
+        except UNREACHABLE as error:
+            is_missing = getattr(error, "status", None) == _NOT_FOUND
+            reason = "it is not there" if is_missing else str(error)
+        if time.monotonic() - told_s >= _TELL_EVERY_S:
+            told_s = time.monotonic()
+            logger.warning(
+                "waiting for the CustomResourceDefinition %s.%s: %s (the chart brings it unless "
+                "crd.install is false)",
+                *(PLURAL, GROUP, reason),
+            )
+        await asyncio.sleep(_RETRY_S)
 
 
 async def follow(

@@ -29,6 +29,7 @@ class Proxy:
         self.on_write: Callable[[int], None] = lambda _: None
         self.refuse: Callable[[Call], int | None] = lambda _: None
         self.hang: Callable[[Call], bool] = lambda _: False  # what is never answered
+        self.mute: Callable[[Call], bool] = lambda _: False  # what is not told any more
         self.url = ""
         self._open: list[web.Request] = []
 
@@ -61,7 +62,8 @@ class Proxy:
                 await runner.cleanup()
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
-        self.calls.append((request.method, request.path_qs))
+        call = request.method, request.path_qs
+        self.calls.append(call)
         if self.hang(self.calls[-1]):
             await asyncio.Event().wait()
         refused = self.refuse(self.calls[-1])
@@ -87,6 +89,7 @@ class Proxy:
                 await response.prepare(request)
                 self._open.append(request)
                 async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
+                    if not self.mute(call):
+                        await response.write(chunk)
             self._open = [r for r in self._open if r is not request]
             return response

@@ -32,7 +32,9 @@ def test_a_wait_for_ready_ends_with_a_rollout_and_never_before(kubectl: Kubectl)
     assert "condition met" not in refused
     kubectl("wait", "ssd/calm", "--for=condition=Stalled", "--timeout=90s")
     found = {kind: kubectl.condition("calm", kind) for kind in KINDS}
-    assert {kind: c["status"] for kind, c in found.items()} == KINDS, {k: c.get("reason") for k, c in found.items()}
+    assert {kind: c["status"] for kind, c in found.items()} == KINDS, {
+        k: c.get("reason") for k, c in found.items()
+    }
     assert found["Degraded"]["reason"] == "ImagePullFailed"
     assert NONE in found["Degraded"]["message"]
 

@@ -9,7 +9,7 @@ from chart_release.helm import EVERYTHING, Json, kubectl, rendered
 from cluster_client.kubectl import ROOT
 from control_plane.apiserver import ApiServer
 from control_plane.processes import until
-from control_plane.resources import CONVERGE_S, operated, resource
+from control_plane.resources import CONVERGE_S, SPEC, converged, deploy, operated, resource
 
 EXAMPLES = sorted((ROOT / "manifests/examples").glob("*.yaml"))
 # By how kubectl applies. A client of the old way keeps what it applied in an annotation.
@@ -53,6 +53,25 @@ async def test_a_resource_that_is_applied_twice_leaves_no_difference(
         assert kubectl(defined, "diff", *to, body=text) == ""
         found = [await defined.get(path) for path in paths]
         assert {body["metadata"]["generation"] for body in found} == {1}
+
+
+async def test_an_operator_that_is_there_before_its_resources_definition_waits_for_it(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    definition = (ROOT / "manifests/base/crd.yaml").read_text()
+    async with operated(apiserver, "two", tmp_path) as (_, operator):
+
+        async def waits() -> bool:
+            return "waiting for the CustomResourceDefinition" in operator.log.read_text()
+
+        await until(waits, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        kubectl(apiserver, "apply", "--server-side", body=definition)
+        try:
+            apiserver.kubectl("wait", "crd", "--all", "--for=condition=Established")
+            await deploy(apiserver, "two", SPEC)
+            await converged(apiserver, "two", operator)
+        finally:
+            kubectl(apiserver, "delete", body=definition)
 
 
 def loaded(files: list[Path]) -> list[Json]:

@@ -185,10 +185,13 @@ def test_a_pods_memory_and_cores_are_shared_by_its_engines() -> None:
 def test_a_gpu_worker_asks_for_the_cores_that_vllm_needs_and_for_disk() -> None:
     spec = {"model": {"uri": "org/m"}, "accelerator": {"count": 4}}
     (container,) = worker_pod(spec)["containers"]
-    assert container["resources"]["requests"].items() >= {
-        "cpu": "6",
-        "ephemeral-storage": "2Gi",
-    }.items()
+    assert (
+        container["resources"]["requests"].items()
+        >= {
+            "cpu": "6",
+            "ephemeral-storage": "2Gi",
+        }.items()
+    )
 
 
 @pytest.mark.parametrize(
