@@ -33,6 +33,10 @@ def test_helm_finds_nothing_to_complain_of(values: Json) -> None:
     assert "0 chart(s) failed" in run("helm", "lint", "--strict", str(CHART), *given)
 
 
+def test_the_helm_that_is_built_here_need_not_be_told_what_kubernetes_there_is() -> None:
+    assert "kind: Deployment" in run("helm", "template", "seesaw", str(CHART))
+
+
 @ALL
 def test_all_of_it_is_valid(values: Json, schemas: Json, tmp_path: Path) -> None:
     flag = write_schemas(schemas, tmp_path)
@@ -243,7 +247,12 @@ ORDINARY: Json = {
         "podDisruptionBudget": {"maxUnavailable": "50%"},
         "resources": {
             "requests": {"cpu": 0.5, "memory": "1.5Gi", "example.com/x": 1},
-            "limits": {"cpu": "250m", "memory": 1e9, "ephemeral-storage": "1e9"},
+            "limits": {
+                "cpu": "1500m",
+                "memory": 2**31,
+                "ephemeral-storage": "1e9",
+                "example.com/x": 1,
+            },
         },
         "extraArgs": ["--port", "8080"],
         "extraEnv": [
@@ -290,7 +299,7 @@ def test_what_kubernetes_allows_is_taken_by_the_chart_and_the_apiserver(
     for name in ("1", "a-b", "elsewhere"):
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         kubectl(apiserver, "apply", body=json.dumps(namespace))
-    kubectl(apiserver, "apply", "--dry-run=server", body=rendered(ORDINARY))
+    kubectl(apiserver, "apply", "--dry-run=server", body=rendered(ORDINARY, CHART, "--skip-tests"))
 
 
 def test_the_notes_tell_what_is_left_to_do(apiserver: ApiServer) -> None:
