@@ -78,7 +78,11 @@ NOT_NEGATIVE = Number()
 LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SHORT_LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 SUBDOMAIN_PATTERN = rf"{LABEL_PATTERN}(\.{LABEL_PATTERN})*"
-IMAGE_PATTERN = r"[A-Za-z0-9][-A-Za-z0-9._/:@]*"
+DIGEST_PATTERN = r"sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})"
+IMAGE_PATTERN = (  # [HOST[:PORT]/]NAME[:TAG][@DIGEST]
+    r"([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?[a-z0-9]+([-._/]+[a-z0-9]+)*"
+    rf"(:[A-Za-z0-9_][-A-Za-z0-9_.]*)?(@{DIGEST_PATTERN})?"
+)
 NAMESPACE = Text(
     pattern=re.compile(SHORT_LABEL_PATTERN),
     form="a namespace: up to 63 lower-case letters, digits and '-', the first and the last a "
@@ -91,8 +95,8 @@ KUBERNETES_NAME = Text(
 )
 IMAGE = Text(
     pattern=re.compile(rf"(?=.{{1,1024}}\Z){IMAGE_PATTERN}"),
-    form="the name of an image: up to 1024 letters, digits and any of '-._/:@', a letter or digit "
-    "first",
+    form="the name of an image, up to 1024 characters: registry.example.com/team/name:tag, of "
+    "which only the name must be there, and a whole digest, such as '@sha256:' and 64 hex digits",
 )
 
 

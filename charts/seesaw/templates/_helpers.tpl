@@ -25,7 +25,7 @@
 
 {{- define "seesaw.selector" -}}
 app.kubernetes.io/name: seesaw-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- /* Labels of every object; call with (list . DICT), and what DICT says comes first. */ -}}
@@ -75,9 +75,33 @@ imagePullSecrets: {{- range . }}{{ list (dict "name" .) | toYaml | nindent 2 }}{
 {{- end -}}
 {{- end -}}
 
-{{- /* A whole number as it was written: YAML readers make a float of a large one. */ -}}
-{{- define "seesaw.text" -}}
-{{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
+{{- /* One of .Values.timing as a whole number; call with (list . "drainSeconds"). */ -}}
+{{- define "seesaw.seconds" -}}
+{{- $given := index (index . 0).Values.timing (index . 1) -}}
+{{- if gt (int $given) 604800 -}}
+{{- fail (printf "timing.%s: %v is more than a week, which is 604800 seconds" (index . 1) $given) -}}
+{{- end -}}
+{{- int $given -}}
+{{- end -}}
+
+{{- /* What all images are tagged with, and what stands before it. */ -}}
+{{- define "seesaw.tag" -}}
+{{- $tag := .Values.images.tag -}}
+{{- if not (kindIs "string" $tag) -}}
+{{- fail (printf "images.tag: %v is a number, and may not be what was written: quote it, or use --set-string" $tag) -}}
+{{- end -}}
+{{- printf "%s%s" (contains ":" $tag | ternary "@" ":") ($tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- /* A CIDR: the schema has only seen that it looks like one. */ -}}
+{{- define "seesaw.cidr" -}}
+{{- $octet := "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])" -}}
+{{- $four := regexMatch (printf "^(%s[.]){3}%s/([12]?[0-9]|3[0-2])$" $octet $octet) . -}}
+{{- $six := regexMatch "^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$" . -}}
+{{- if not (or $four $six) -}}
+{{- fail (printf "networkPolicy.apiServer.cidrs: %s is no CIDR, such as 10.0.0.1/32 or fd00::1/128" .) -}}
+{{- end -}}
+{{- . -}}
 {{- end -}}
 
 {{- /*
@@ -96,7 +120,7 @@ its own keeps it, and one whose first part is a host is not prefixed.
 {{- end -}}
 {{- $tag := "" -}}
 {{- if not (or (contains "@" $name) (contains ":" (splitList "/" $name | last))) -}}
-{{- $tag = printf ":%s" (include "seesaw.text" ($images.tag | default $root.Chart.AppVersion)) -}}
+{{- $tag = include "seesaw.tag" $root -}}
 {{- end -}}
 {{- printf "%s%s%s" $prefix $name $tag -}}
 {{- end -}}

@@ -1,17 +1,35 @@
 """Values about metrics, alerts and the dashboard."""
 
+from typing import Literal
+
 from pydantic import Field
 
-from seesaw_cli.chart.part import KubernetesObject, NotEmpty, Part, StringMap
+from seesaw_cli.chart.kinds import UNIQUE, Annotations, Interval, Labels
+from seesaw_cli.chart.part import KubernetesObject, Part
+
+Alert = Literal[
+    "SeesawOperatorAbsent",
+    "SeesawReconcilesFail",
+    "SeesawRequestsUnserved",
+    "SeesawNoWorkerServes",
+    "SeesawWorkersMissing",
+    "SeesawQueueFull",
+    "SeesawRequestsFail",
+    "SeesawAnswersBroken",
+    "SeesawLongWaits",
+    "SeesawWorkersEjected",
+    "SeesawWorkerStandsStill",
+]
+"""The alerts of files/rules.yaml."""
 
 
 class Monitor(Part):
     """How the Prometheus operator is told to scrape something."""
 
     enabled: bool = Field(default=False, description="Make it; needs the Prometheus operator.")
-    interval: str = Field(default="", description="Default: Prometheus' own, such as 30s.")
-    scrape_timeout: str = Field(default="", description="Default: Prometheus' own.")
-    labels: StringMap = Field(
+    interval: Interval = Field(default="", description="Default: Prometheus' own, such as 30s.")
+    scrape_timeout: Interval = Field(default="", description="Default: Prometheus' own.")
+    labels: Labels = Field(
         default={}, description="Labels that your Prometheus selects monitors by."
     )
     relabelings: list[KubernetesObject] = Field(default=[], description="Added to the chart's own.")
@@ -26,10 +44,10 @@ class Rules(Part):
         description="Make the PrometheusRule. Its alerts need both monitors, or the same labels "
         "by other means.",
     )
-    labels: StringMap = Field(
-        default={}, description="Labels that your Prometheus selects rules by."
+    labels: Labels = Field(default={}, description="Labels that your Prometheus selects rules by.")
+    disabled: list[Alert] = Field(
+        default=[], json_schema_extra=UNIQUE, description="Names of alerts to leave out."
     )
-    disabled: list[NotEmpty] = Field(default=[], description="Names of alerts to leave out.")
 
 
 class Dashboard(Part):
@@ -38,10 +56,10 @@ class Dashboard(Part):
     enabled: bool = Field(
         default=False, description="Make the ConfigMap that Grafana's sidecar reads."
     )
-    labels: StringMap = Field(
+    labels: Labels = Field(
         default={"grafana_dashboard": "1"}, description="Labels that the sidecar selects by."
     )
-    annotations: StringMap = Field(
+    annotations: Annotations = Field(
         default={}, description="Such as grafana_folder, where the sidecar knows it."
     )
 

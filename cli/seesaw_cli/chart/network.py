@@ -1,18 +1,16 @@
 """Values about who may talk to whom."""
 
-from typing import Annotated
-
 from pydantic import Field
 
-from seesaw_cli.chart.part import KubernetesObject, NotEmpty, Part
-
-Port = Annotated[int, Field(ge=1, le=65535)]
+from seesaw_cli.chart.kinds import UNIQUE, Cidr, Namespace, Port
+from seesaw_cli.chart.part import Part
+from seesaw_cli.chart.pod import Peer
 
 
 class KubeApi(Part):
     """Where the apiserver is, as pods see it."""
 
-    cidrs: list[NotEmpty] = Field(
+    cidrs: list[Cidr] = Field(
         default=[], description="Its addresses, such as 10.0.0.1/32; empty for any."
     )
     ports: list[Port] = Field(
@@ -25,15 +23,16 @@ class NetworkPolicy(Part):
 
     enabled: bool = Field(default=False, description="Make them.")
     api_server: KubeApi = Field(default=KubeApi(), description="The operator may reach it.")
-    monitoring: list[KubernetesObject] = Field(
+    monitoring: list[Peer] = Field(
         default=[],
         description="Peers that may read metrics, as in a NetworkPolicy's from; empty for nobody.",
     )
-    namespaces: list[NotEmpty] = Field(
+    namespaces: list[Namespace] = Field(
         default=[],
+        json_schema_extra=UNIQUE,
         description="Namespaces whose routers and workers get policies, too. Default: "
         "watchNamespaces.",
     )
-    clients: list[KubernetesObject] = Field(
+    clients: list[Peer] = Field(
         default=[], description="Peers that may reach routers there; empty for everybody."
     )

@@ -1,12 +1,10 @@
 """What the chart's values have in common."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-StringMap = dict[str, str]
-NotEmpty = Annotated[str, Field(min_length=1)]
 KubernetesObject = dict[str, Any]
 """A part of a Kubernetes object, passed on as it is: the apiserver knows what it may hold."""
 

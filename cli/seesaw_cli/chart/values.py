@@ -3,37 +3,55 @@
 ``values.yaml``, ``values.schema.json`` and the chart's README are made of these models.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from seesaw_cli.chart.kinds import (
+    UNIQUE,
+    Annotations,
+    Count,
+    CountOrPercent,
+    ImagePrefix,
+    Labels,
+    Name,
+    NamePart,
+    Namespace,
+    NotEmpty,
+    Seconds,
+    ServiceName,
+    Tag,
+)
 from seesaw_cli.chart.monitoring import Monitoring
 from seesaw_cli.chart.network import NetworkPolicy
-from seesaw_cli.chart.part import KubernetesObject, NotEmpty, Part, StringMap
-
-Seconds = (
-    Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern="^[1-9][0-9]*$")]
-)  # --set-string, and whole numbers beyond what YAML readers keep whole
+from seesaw_cli.chart.part import KubernetesObject, Part
+from seesaw_cli.chart.pod import Affinity, EnvSource, EnvVariable, Resources, Spread, Toleration
+from seesaw_operator.api.kinds import Image, ObjectName
 
 
 class ImageValues(Part):
     """What pods run."""
 
-    prefix: str = Field(
+    prefix: ImagePrefix = Field(
         default="", description="Put before each repository, such as registry.example.com/team/"
     )
-    operator: NotEmpty = Field(default="seesaw-operator", description="The operator.")
-    router: NotEmpty = Field(default="seesaw-router", description="Routers.")
-    worker: NotEmpty = Field(default="seesaw-worker", description="Workers on accelerators.")
-    worker_cpu: NotEmpty = Field(
+    operator: Image = Field(default="seesaw-operator", description="The operator.")
+    router: Image = Field(default="seesaw-router", description="Routers.")
+    worker: Image = Field(default="seesaw-worker", description="Workers on accelerators.")
+    worker_cpu: Image = Field(
         default="seesaw-worker-cpu", description="Workers with accelerator.resourceName: cpu."
     )
-    tag: str | int = Field(default="", description="Default: the chart's appVersion.")
+    tag: Tag = Field(
+        default="",
+        description="Or a digest, such as sha256:…. Text: quote what looks like a number. Default: "
+        "the chart's appVersion.",
+    )
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="Of all of them."
     )
-    pull_secrets: list[NotEmpty] = Field(
+    pull_secrets: list[ObjectName] = Field(
         default=[],
+        json_schema_extra=UNIQUE,
         description="Names of Secrets, in the operator's namespace and in those of the resources.",
     )
 
@@ -44,7 +62,7 @@ class Crd(Part):
     install: bool = Field(
         default=True, description="Install and upgrade it. It stays when the release goes."
     )
-    annotations: StringMap = Field(
+    annotations: Annotations = Field(
         default={}, description="Such as argocd.argoproj.io/sync-options: Delete=false,Prune=false."
     )
 
@@ -103,31 +121,31 @@ class DisruptionBudget(Part):
     enabled: bool = Field(
         default=True, description="Make a PodDisruptionBudget if there are two replicas or more."
     )
-    max_unavailable: int | str = Field(default=1, description="A number or a percentage.")
+    max_unavailable: CountOrPercent = Field(default=1, description="A number or a percentage.")
 
 
 class OperatorValues(Part):
     """The operator's own pods."""
 
-    replicas: Annotated[int, Field(ge=0)] = Field(
+    replicas: Count = Field(
         default=1, description="One leads, by a Lease; the others wait to take over."
     )
     pod_disruption_budget: DisruptionBudget = Field(
         default=DisruptionBudget(), description="For when nodes are drained."
     )
-    resources: KubernetesObject = Field(
-        default={"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+    resources: Resources = Field(
+        default=Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"}),
         description="What it takes is told in docs/benchmarks.md, The operator.",
     )
-    extra_args: list[str] = Field(
+    extra_args: list[NotEmpty] = Field(
         default=[], description="Flags of `seesaw operator` that no value here stands for."
     )
-    extra_env: list[KubernetesObject] = Field(
+    extra_env: list[EnvVariable] = Field(
         default=[],
         description="Environment variables, as of any container. HTTPS_PROXY and NO_PROXY are "
         "about the apiserver; pods are asked directly.",
     )
-    env_from: list[KubernetesObject] = Field(
+    env_from: list[EnvSource] = Field(
         default=[], description="Secrets and ConfigMaps to take variables from."
     )
     pod_security_context: KubernetesObject = Field(
@@ -147,30 +165,30 @@ class OperatorValues(Part):
         },
         description="Of the container.",
     )
-    priority_class_name: str = Field(
+    priority_class_name: Name = Field(
         default="", description="Such as system-cluster-critical; default: the cluster's own."
     )
-    node_selector: StringMap = Field(default={}, description="As of any pod.")
-    tolerations: list[KubernetesObject] = Field(default=[], description="As of any pod.")
-    affinity: KubernetesObject = Field(default={}, description="As of any pod.")
-    topology_spread_constraints: list[KubernetesObject] = Field(
+    node_selector: Labels = Field(default={}, description="As of any pod.")
+    tolerations: list[Toleration] = Field(default=[], description="As of any pod.")
+    affinity: Affinity = Field(default=Affinity(), description="As of any pod.")
+    topology_spread_constraints: list[Spread] = Field(
         default=[],
         description="Without a labelSelector it is about these pods. Default with two replicas or "
         "more: on different nodes where that can be.",
     )
-    pod_labels: StringMap = Field(default={}, description="Added to the pods' own.")
-    pod_annotations: StringMap = Field(default={}, description="As of any pod.")
+    pod_labels: Labels = Field(default={}, description="Added to the pods' own.")
+    pod_annotations: Annotations = Field(default={}, description="As of any pod.")
 
 
 class ServiceAccount(Part):
     """Who the operator is to the apiserver."""
 
     create: bool = Field(default=True, description="Make it.")
-    name: str = Field(
+    name: Name = Field(
         default="",
         description="Default: the release's full name; where it is not made, 'default'.",
     )
-    annotations: StringMap = Field(default={}, description="Of the one that is made.")
+    annotations: Annotations = Field(default={}, description="Of the one that is made.")
 
 
 class TemplateValues(Part):
@@ -191,17 +209,19 @@ class ProfileValues(Part):
 class Values(Part):
     """All values of the chart."""
 
-    name_override: str = Field(
+    name_override: NamePart = Field(
         default="", description="In place of the chart's name, in names of objects."
     )
-    fullname_override: str = Field(
+    fullname_override: ServiceName = Field(
         default="", description="In place of release and chart name, in names of objects."
     )
-    namespace_override: str = Field(default="", description="In place of the release's namespace.")
-    common_labels: StringMap = Field(
+    namespace_override: NamePart = Field(
+        default="", description="In place of the release's namespace."
+    )
+    common_labels: Labels = Field(
         default={}, description="Added to all objects and to the operator's pods."
     )
-    common_annotations: StringMap = Field(default={}, description="Added to all objects.")
+    common_annotations: Annotations = Field(default={}, description="Added to all objects.")
     images: ImageValues = Field(
         default=ImageValues(),
         description="What pods run. A name may have its own tag or digest, such as "
@@ -213,8 +233,9 @@ class Values(Part):
         default=True,
         description="Let whoever may view or edit a namespace view or edit its SeesawDeployments.",
     )
-    watch_namespaces: list[NotEmpty] = Field(
+    watch_namespaces: list[Namespace] = Field(
         default=[],
+        json_schema_extra=UNIQUE,
         description="Namespaces in which SeesawDeployments are looked after; empty for all.",
     )
     timing: TimingValues = Field(

@@ -14,11 +14,15 @@ _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 QUANTITY = r"^([1-9][0-9]*|[0-9]+(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P))$"
 CORES = r"^[0-9]+(\.[0-9]{1,3}|m)?$"
-ANY_QUANTITY = (
-    r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)"
-    r"([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?$"
+_AMOUNT = (
+    r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
+    r"([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?"
 )
+ANY_QUANTITY = rf"^[+-]?{_AMOUNT}$"
+NOT_NEGATIVE_QUANTITY = rf"^{_AMOUNT}$"
 DURATION = r"^([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)){1,4}$"
+
+MOST_SECONDS = 604_800  # a week
 
 LABEL_KEY = rf"^({SUBDOMAIN_PATTERN}/)?{_QUALIFIED}$"
 LABEL_VALUE = rf"^({_QUALIFIED})?$"
@@ -52,6 +56,7 @@ AnyQuantity = Annotated[  # whatever Kubernetes takes
     Field(pattern=ANY_QUANTITY, max_length=32, json_schema_extra=INT_OR_STRING),
     BeforeValidator(_as_text),
 ]
+Seconds = Annotated[int, Field(ge=1, le=MOST_SECONDS)]
 Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{SUBDOMAIN_PATTERN}$")]
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]

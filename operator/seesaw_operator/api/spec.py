@@ -15,6 +15,7 @@ from seesaw_operator.api.kinds import (
     ModelUri,
     ObjectName,
     Quantity,
+    Seconds,
     ServedName,
     capitalized,
     cel_quantity,
@@ -126,17 +127,17 @@ class Waves(ApiModel):
 class Timing(ApiModel):
     """How patient the pods of this resource are, where the operator's own timing does not suit."""
 
-    drain_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+    drain_seconds: Seconds | None = Field(
         default=None,
         description="How long a pod that is to go may finish what it has begun. Its grace period "
         "follows from it. Default: the operator's, 600 unless it was installed otherwise.",
     )
-    start_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+    start_seconds: Seconds | None = Field(
         default=None,
         description="How long a worker may take until it answers at all; loading and downloading "
         "come after that. Default: the operator's, likewise 600.",
     )
-    progress_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+    progress_seconds: Seconds | None = Field(
         default=None,
         description="How long nothing may move while something is to be done, before the resource "
         "is Stalled. Default: the operator's, likewise 1800.",

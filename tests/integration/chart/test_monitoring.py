@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from chart_release.helm import CHART, EVERYTHING, PROMTOOL, Json, objects, rendered
 from cluster_client.kubectl import SYSTEM
+from seesaw_cli.chart.monitoring import Alert
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_operator.names import Owner
 from seesaw_operator.objects import router, worker
@@ -77,6 +79,10 @@ def test_every_metric_of_routers_and_operator_is_shown() -> None:
     RouterMetrics(registry)
     told_elsewhere = {"seesaw_router_worker_failures"}  # an alert's text sends people there
     assert {family.name for family in registry.collect()} - shown == told_elsewhere
+
+
+def test_the_alerts_that_may_be_left_out_are_those_that_there_are() -> None:
+    assert [alert["alert"] for alert in alerts()] == list(get_args(Alert))
 
 
 @needs_promtool

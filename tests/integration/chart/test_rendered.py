@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_camel
 
 from chart_release.helm import (
     CHART,
@@ -18,6 +19,7 @@ from chart_release.helm import (
 )
 from cluster_client.kubectl import ROOT, SYSTEM, run
 from control_plane.apiserver import ApiServer
+from seesaw_cli.chart.values import TimingValues
 from seesaw_operator.api.crd import KIND, PLURAL, VERSION
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.flags import settings_of
@@ -31,6 +33,10 @@ ALL = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "every
 def test_helm_finds_nothing_to_complain_of(values: Json) -> None:
     given = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
     assert "0 chart(s) failed" in run("helm", "lint", "--strict", str(CHART), *given)
+
+
+def test_the_helm_that_is_built_here_need_not_be_told_what_kubernetes_there_is() -> None:
+    assert "kind: Deployment" in run("helm", "template", "seesaw", str(CHART))
 
 
 @ALL
@@ -170,11 +176,160 @@ def test_several_operators_are_spread_and_one_goes_at_a_time() -> None:
         ("profiles.big.worker.x=1", "additional properties 'worker' not allowed"),
         ("operator.replicas=two", "'/operator/replicas'"),
         ("monitoring.rules.disabled[0]=1", "'/monitoring/rules/disabled/0'"),
+        ("monitoring.rules.disabled={Nope}", "must be one of 'SeesawOperatorAbsent'"),
+        ("monitoring.podMonitor.interval=abc", "'/monitoring/podMonitor/interval': 'abc'"),
+        ("monitoring.serviceMonitor.scrapeTimeout=1s1m", "'/monitoring/serviceMonitor/scrapeT"),
+        ("monitoring.dashboard.labels.a=b c", "'/monitoring/dashboard/labels/a'"),
+        ("nameOverride=A_B", "'/nameOverride': 'A_B'"),
+        ("fullnameOverride=A_B", "'/fullnameOverride': 'A_B'"),
+        ("fullnameOverride=1st", "'/fullnameOverride': '1st'"),  # a Service is named so
+        ("namespaceOverride=a.b", "'/namespaceOverride': 'a.b'"),
+        ("commonLabels.a_=b", "'/commonLabels': additional properties 'a_' not allowed"),
+        (f"commonLabels.a={'b' * 64}", "'/commonLabels/a': maxLength: got 64, want 63"),
+        ("commonAnnotations.a b=c", "'/commonAnnotations': additional properties 'a b'"),
+        ("images.tag=a b", "'/images/tag': 'a b'"),
+        ("images.tag=sha256:aaa", "'/images/tag': 'sha256:aaa'"),
+        ("images.tag=7", r"images\.tag: 7 is a number.* quote it"),
+        (f"images.operator=repo@sha256:{'a' * 63}", "'/images/operator'"),
+        ("images.workerCpu=seesaw test", "'/images/workerCpu': 'seesaw test'"),
+        ("images.prefix=my registry/", "'/images/prefix': 'my registry/'"),
+        ("images.pullSecrets={A}", "'/images/pullSecrets/0': 'A'"),
+        ("watchNamespaces={q,quota,q}", "'/watchNamespaces': items at 0 and 2 are equal"),
+        ("watchNamespaces={A_b}", "'/watchNamespaces/0': 'A_b'"),
+        ("timing.drainSeconds=604801", "'/timing/drainSeconds': maximum"),
+        ("timing.resyncSeconds=0", "'/timing/resyncSeconds': minimum"),
+        ("operator.replicas=2147483648", "'/operator/replicas': maximum"),
+        ("operator.podDisruptionBudget.maxUnavailable=abc", "maxUnavailable': 'abc'"),
+        ("operator.podDisruptionBudget.maxUnavailable=101%", "maxUnavailable': '101%'"),
+        ("operator.resources.limits.memory=2.5Zi", "'/operator/resources/limits/memory': '2.5Zi'"),
+        ("operator.resources.requests.cpu=-1", "'/operator/resources/requests/cpu': minimum"),
+        ("operator.resources.limit.memory=1Gi", "additional properties 'limit' not allowed"),
+        ("operator.extraEnv[0].name=A B", "'/operator/extraEnv/0/name': 'A B'"),
+        ("operator.extraEnv[0].value=b", "'/operator/extraEnv/0': missing property 'name'"),
+        ("operator.envFrom[0].secretRef.name=A", "'/operator/envFrom/0/secretRef/name': 'A'"),
+        ("operator.priorityClassName=A", "'/operator/priorityClassName': 'A'"),
+        ("operator.nodeSelector.a=b c", "'/operator/nodeSelector/a': 'b c'"),
+        ("operator.tolerations[0].effect=No", "'/operator/tolerations/0/effect'"),
+        ("operator.affinity.node=x", "additional properties 'node' not allowed"),
+        ("operator.topologySpreadConstraints[0].maxSkew=0", "missing properties 'topologyKey'"),
+        ("serviceAccount.name=A", "'/serviceAccount/name': 'A'"),
+        ("networkPolicy.apiServer.cidrs={10.0.0.1}", "'/networkPolicy/apiServer/cidrs/0'"),
+        ("networkPolicy.apiServer.ports={0}", "'/networkPolicy/apiServer/ports/0': minimum"),
+        ("networkPolicy.namespaces={q,q}", "'/networkPolicy/namespaces': items at 0 and 1"),
+        ("networkPolicy.clients[0].pods=x", "additional properties 'pods' not allowed"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(flag: str, says: str) -> None:
     with pytest.raises(AssertionError, match=says):
         rendered(None, CHART, f"--set={flag}")
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.256/32", "10.0.0.1/33", "10.0.0/8", "::1/129", "a:b/8"])
+def test_a_network_that_is_none_is_refused_in_words(cidr: str) -> None:
+    policy = {"networkPolicy": {"enabled": True, "apiServer": {"cidrs": [cidr]}}}
+    with pytest.raises(AssertionError, match=rf"cidrs: {cidr} is no CIDR, such as 10\.0\.0\.1/32"):
+        rendered(policy)
+
+
+@pytest.mark.parametrize("name", sorted(to_camel(name) for name in TimingValues.model_fields))
+def test_no_timing_is_longer_than_a_week_as_in_the_resource(name: str) -> None:
+    assert "604800" in rendered(None, CHART, f"--set-string=timing.{name}=604800")
+    with pytest.raises(AssertionError, match=rf"timing\.{name}: 604801 is more than a week"):
+        rendered(None, CHART, f"--set-string=timing.{name}=604801")
+
+
+@pytest.mark.parametrize("written", ["007", "0x1F", "1e3", "1234567890123456789012", "1.10"])
+def test_a_tag_that_yaml_reads_as_a_number_is_to_be_quoted(written: str, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(f"images: {{tag: {written}}}")
+    with pytest.raises(AssertionError, match=r"images\.tag: .* is a number.* quote it"):
+        rendered(None, CHART, f"--values={values}")
+    values.write_text(f"images: {{tag: '{written}'}}")
+    assert f"/seesaw-router:{written}" in rendered(
+        None, CHART, f"--values={values}", "--set=images.prefix=localhost"
+    )
+
+
+def test_a_digest_stands_where_a_tag_may() -> None:
+    digest = "sha256:" + "0a" * 32
+    text = rendered({"images": {"tag": digest, "router": "team/router:1"}})
+    assert f"image: seesaw-operator@{digest}" in text
+    assert f"--worker-image=seesaw-worker@{digest}" in text
+    assert "--router-image=team/router:1\n" in text
+
+
+ORDINARY: Json = {
+    "nameOverride": "llm",
+    "fullnameOverride": "seesaw-2",
+    "namespaceOverride": "elsewhere",
+    "commonLabels": {"app.kubernetes.io/part-of": "llm", "empty": ""},
+    "commonAnnotations": {"example.com/a_b": "any text, of any kind"},
+    "images": {
+        "prefix": "localhost:5000/my_team/a",
+        "operator": "registry.example.com:443/a/b:1.0@sha256:" + "0" * 64,
+        "tag": "v1.0_RC-1",
+        "pullSecrets": ["a.b", "c"],
+    },
+    "watchNamespaces": ["1", "a-b"],
+    "timing": {"drainSeconds": 604_800, "startSeconds": "900"},
+    "operator": {
+        "replicas": 2,
+        "podDisruptionBudget": {"maxUnavailable": "50%"},
+        "resources": {
+            "requests": {"cpu": 0.5, "memory": "1.5Gi", "example.com/x": 1},
+            "limits": {
+                "cpu": "1500m",
+                "memory": 2**31,
+                "ephemeral-storage": "1e9",
+                "example.com/x": 1,
+            },
+        },
+        "extraArgs": ["--port", "8080"],
+        "extraEnv": [
+            {"name": "A.b-c", "value": ""},
+            {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "envFrom": [{"prefix": "A_", "secretRef": {"name": "a.b", "optional": True}}],
+        "tolerations": [
+            {"key": "a/b", "operator": "Equal", "value": "", "effect": "NoExecute"},
+            {"effect": "NoExecute", "operator": "Exists", "tolerationSeconds": 5},
+        ],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"a": "b"}},
+                "matchLabelKeys": ["pod-template-hash"],
+                "minDomains": 2,
+                "nodeAffinityPolicy": "Honor",
+                "nodeTaintsPolicy": "Ignore",
+            }
+        ],
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None},
+    },
+    "serviceAccount": {"name": "a.b"},
+    "monitoring": {
+        "serviceMonitor": {"interval": "1m30s", "scrapeTimeout": "500ms"},
+        "rules": {"disabled": ["SeesawQueueFull"]},
+    },
+    "networkPolicy": {
+        "enabled": True,
+        "apiServer": {"cidrs": ["10.0.0.0/8", "fd00::1/128", "::/0"]},
+        "monitoring": [{"podSelector": {"matchLabels": {"a": "b"}}, "namespaceSelector": {}}],
+        "clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+    },
+}
+"""Values at the edge of what may be."""
+
+
+def test_what_kubernetes_allows_is_taken_by_the_chart_and_the_apiserver(
+    apiserver: ApiServer,
+) -> None:
+    for name in ("1", "a-b", "elsewhere"):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        kubectl(apiserver, "apply", body=json.dumps(namespace))
+    kubectl(apiserver, "apply", "--dry-run=server", body=rendered(ORDINARY, CHART, "--skip-tests"))
 
 
 def test_the_notes_tell_what_is_left_to_do(apiserver: ApiServer) -> None:

@@ -235,6 +235,7 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ({"accelerator": {"resourceName": "a..b/c"}}, ["spec.accelerator.resourceName"]),
     ({"engine": {"image": "my image"}}, ["spec.engine.image"]),
     ({"router": {"image": "img\n"}}, ["spec.router.image"]),
+    ({"router": {"image": "img@sha256:abc"}}, ["spec.router.image"]),
     ({"engine": {"env": [{"name": "A B"}]}}, ["spec.engine.env[0].name"]),
     (
         {

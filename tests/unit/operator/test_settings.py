@@ -3,8 +3,10 @@
 import dataclasses
 
 import pytest
+from pydantic import ValidationError
 
 from seesaw_core.errors import InputError
+from seesaw_operator.api.spec import Spec
 from seesaw_operator.flags import parser, settings_of
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
@@ -51,6 +53,35 @@ def test_each_flag_sets_one_setting_and_no_setting_is_without_a_flag() -> None:
 def test_a_figure_out_of_range_is_named(flag: str) -> None:
     with pytest.raises(InputError, match=flag.partition("=")[0]):
         settings_of([*IMAGES, flag])
+
+
+@pytest.mark.parametrize(
+    ("image", "is_one"),
+    [
+        ("seesaw-router", True),
+        ("localhost:5000/a/b_c:1.0-RC@sha256:" + "a" * 64, True),
+        ("Registry.example.com/team/seesaw-router:0.1.0", True),
+        ("a@sha512:" + "a" * 128, True),
+        ("a@sha256:abc", False),
+        ("a@sha256:" + "A" * 64, False),
+        ("a b", False),
+        ("a:", False),
+        ("a:1:2", False),
+        ("a/", False),
+        ("Seesaw", False),
+        ("a\n", False),
+    ],
+)
+def test_an_image_is_one_that_can_be_pulled(image: str, is_one: bool) -> None:
+    resource = {"model": {"uri": "a/b"}, "accelerator": {"type": "x", "count": 1}}
+    given = [*IMAGES, f"--router-image={image}"]
+    if is_one:
+        assert settings_of(given).images.router == image
+        return
+    with pytest.raises(InputError, match="--router-image: must be the name of an image"):
+        settings_of(given)
+    with pytest.raises(ValidationError, match=r"router\.image"):
+        Spec.model_validate({**resource, "router": {"image": image}})
 
 
 def test_every_setting_and_every_flag_is_explained() -> None:
