@@ -31,7 +31,8 @@ _LEASES = 2
 _TOO_MANY, _SERVER_ERROR = 429, 500
 # What the apiserver calls its own error, and is the object's: it would be refused for ever.
 _UNKNOWN_FIELD = "failed to create typed patch object"
-_TOO_LARGE = ("request is too large", "message larger than max")
+_TOO_LARGE = ("request is too large", "message larger than max", "entity too large")
+_MOST_BYTES = 3 << 20  # more than that the apiserver does not even read to its end
 _SMALLER = (
     "the object is larger than Kubernetes can store: shorten env, podTemplate or annotations, or "
     "have fewer engines a pod"
@@ -95,20 +96,23 @@ class Cluster:
 
     async def _send(self, resource: Any, manifest: Object) -> Object:
         """One server-side apply, to an object or a part of it. Returns what it is then."""
+        body = apply_body(manifest)
+        if len(body) > _MOST_BYTES:
+            raise RefusedError(f"{_title(manifest)}: {len(body)} bytes: {_SMALLER}")
         metadata = manifest["metadata"]
         path = resource.path(name=metadata["name"], namespace=metadata["namespace"])
         applied = await self._dynamic.request(
             "patch",
             path,
-            body=apply_body(manifest),
+            body=body,
             content_type=CONTENT_TYPE,
             field_manager=MANAGER,
             force_conflicts=True,
         )
         logger.debug("applied %s", _title(manifest))
         self._metrics.writes.labels(kind=manifest["kind"]).inc()
-        body: Object = applied.to_dict()
-        return body
+        made: Object = applied.to_dict()
+        return made
 
     async def claim(self, resource: Object, operator: str) -> bool:
         """Write down who looks after a resource, as long as nobody has changed it meanwhile.
@@ -201,7 +205,7 @@ def _translated(manifest: Object) -> Iterator[None]:
     except client.exceptions.ApiException as error:
         words = _words(error)
         said = f"{_title(manifest)}: {shortened(one_line(words), _MOST_WORDS)}"
-        if any(mark in words for mark in _TOO_LARGE):
+        if any(mark in words.lower() for mark in _TOO_LARGE):
             raise RefusedError(f"{said}: {_SMALLER}") from error
         if _may_pass(error) and _UNKNOWN_FIELD not in words:
             raise UnavailableError(said) from error
