@@ -356,7 +356,7 @@ def test_however_much_others_say_a_status_can_be_written(said: str) -> None:
         for condition in (*refused.conditions, *told(seen).conditions):
             assert len(condition.message) < 2_000
             assert condition.message.isprintable()
-    message = refused.conditions[0].message
+    message = rejected(wanted_by(SPEC), OWNER, warned, before(None), refusal).conditions[0].message
     assert (message[:14], message[-11:]) == ("volumeMounts: ", ": not found")
 
 
