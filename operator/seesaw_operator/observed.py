@@ -14,7 +14,10 @@ from seesaw_operator.objects.router import num_routers
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.store import Key, Ref, Store
 
-_HAD_NO_NODE = "FailedScheduling"
+# Events after which what was wrong with a pod, or with making one, is over.
+_FURTHER = ("Pulling", "Pulled", "Created", "Started", "SuccessfulCreate")
+# Warnings that keep no pod from being made, or are told by its conditions.
+_PASSED = ("FailedScheduling", "RecreatingFailedPod", "RecreatingTerminatedPod")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +58,13 @@ class Observed:
     plan: Plan | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def in_force(self) -> Wanted:
-        """What was applied last, where no spec can be read: one worker and one router at first."""
-        workers, routers = (
-            (body or {}).get("spec", {}).get("replicas", 1)
-            for body in (self.stateful_set, self.router)
+    def in_force(self, wanted: Wanted) -> Wanted:
+        """How many pods were asked for last, where what is wanted now could not be applied."""
+        workers, routers = self.stateful_set, self.router
+        return Wanted(
+            replicas=wanted.replicas if workers is None else workers["spec"]["replicas"],
+            routers=wanted.routers if routers is None else routers["spec"]["replicas"],
         )
-        return Wanted(replicas=workers, routers=routers)
 
     @property
     def num_workers(self) -> int:
@@ -142,16 +144,17 @@ def lacking(wanted: Wanted, seen: Observed, now: dt.datetime) -> list[Subject]:
 
 
 def last_warning(events: Iterable[dict[str, Any]]) -> str | None:
-    """What an object's events say of it now: the latest, if that is a warning.
-
-    What has come further since, such as a pod whose image is pulled once its volumes are there,
-    is told in events that are no warnings. That a pod had no node is told of one that has one.
-    """
-    about = [event for event in events if event.get("reason") != _HAD_NO_NODE]
-    latest = max(about, key=lambda e: (_last_seen(e), e.get("type") == "Warning"), default=None)
-    if latest is None or latest.get("type") != "Warning":
-        return None
-    return str(latest.get("message") or latest.get("reason"))
+    """What is wrong with an object now, by its events: the latest warning, if the object has not
+    come further since. That a pod had no node is not told: its own conditions do."""
+    warning, further = "", ""
+    said = None
+    for event in events:
+        time, reason = _last_seen(event), str(event.get("reason"))
+        if reason in _FURTHER:
+            further = max(further, time)
+        elif event.get("type") == "Warning" and reason not in _PASSED and time >= warning:
+            warning, said = time, str(event.get("message") or reason)
+    return said if warning >= further else None
 
 
 def moment(text: str | None) -> dt.datetime | None:

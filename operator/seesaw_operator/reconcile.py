@@ -48,6 +48,7 @@ _BLIP_S = 7.0  # what the apiserver is over with by then is told to nobody
 _MOST_LOOKED_AT = 4
 _MOST_SHOWN = 200  # characters of what was written
 _MOST_TOLD = 8  # mistakes
+_ONE = Wanted(replicas=1, routers=1)  # where no spec can be read
 
 
 class Calls(applying.Writes, claims.Claiming, telling.Telling, Protocol):
@@ -143,11 +144,8 @@ class Reconciler:
         try:
             spec = _understood(this.resource["spec"])
         except InputError as error:
-            seen = await self._refuse(
-                this, None, Obstacle(reason="InvalidSpec", message=str(error))
-            )
-            is_idle = seen.stateful_set is None or is_at_rest(seen.in_force, seen)
-            return None if is_idle else _LOOK_AGAIN_S
+            refusal = Obstacle(reason="InvalidSpec", message=str(error))
+            return await self._refuse(this, _ONE, refusal)
         key, owner, old, wanted = this.key, this.owner, this.before.status, wanted_by(spec)
         seen = self._observed(key, owner)
         told = self._measurements.plan_of(key)
@@ -178,12 +176,14 @@ class Reconciler:
         await self._teller.tell(this.resource, old, status)
         return None if is_at_rest(wanted, seen) else _LOOK_AGAIN_S
 
-    async def _refuse(self, this: _Round, wanted: Wanted | None, refusal: Obstacle) -> Observed:
-        """Tell of a refusal, and of what is seen all the same. ``wanted``: None if no spec says."""
-        seen = await self._seen(this, wanted)
-        status = rejected(wanted or seen.in_force, this.owner, seen, this.before, refusal)
+    async def _refuse(self, this: _Round, wanted: Wanted, refusal: Obstacle) -> float | None:
+        """Tell of a refusal, and of what is seen all the same."""
+        in_force = self._observed(this.key, this.owner).in_force(wanted)
+        seen = await self._seen(this, in_force)
+        status = rejected(in_force, this.owner, seen, this.before, refusal)
         await self._teller.tell(this.resource, this.before.status, status)
-        return seen
+        is_idle = seen.stateful_set is None or is_at_rest(in_force, seen)
+        return None if is_idle else _LOOK_AGAIN_S
 
     async def _tell_unavailable(self, this: _Round, error: UnavailableError) -> None:
         """Tell of an apiserver that has been in trouble for a while, as far as it can be told."""
@@ -198,13 +198,13 @@ class Reconciler:
         try:
             wanted = wanted_by(_understood(this.resource["spec"]))
         except InputError:
-            wanted = self._observed(this.key, this.owner).in_force
+            wanted = _ONE
         seen = self._observed(this.key, this.owner)
-        status = unavailable(wanted, this.owner, seen, this.before, trouble)
+        status = unavailable(seen.in_force(wanted), this.owner, seen, this.before, trouble)
         with contextlib.suppress(UnavailableError):  # the first one says it all
             await self._teller.tell(this.resource, this.before.status, status)
 
-    async def _seen(self, this: _Round, wanted: Wanted | None) -> Observed:
+    async def _seen(self, this: _Round, wanted: Wanted) -> Observed:
         """What there is, and why it has not come further if it has not since a while: what was
         made a moment ago takes one."""
         seen = self._observed(this.key, this.owner)
@@ -212,7 +212,7 @@ class Reconciler:
         if moved is None or (now - moved).total_seconds() <= _WAITED_S:
             return seen
         found = {}
-        for about in lacking(wanted or seen.in_force, seen, now)[:_MOST_LOOKED_AT]:
+        for about in lacking(wanted, seen, now)[:_MOST_LOOKED_AT]:
             said = await self._cluster.warning(this.key.namespace, about.kind, about.uid)
             if said is not None:
                 found[about.uid] = said

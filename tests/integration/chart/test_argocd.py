@@ -13,7 +13,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
 from seesaw_operator.conditions import Before, Obstacle, rejected, status_of
 from seesaw_operator.names import Owner
-from seesaw_operator.observed import Observed
+from seesaw_operator.observed import Observed, Wanted
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
 NOW, GENERATION = "2026-01-01T00:00:00Z", 7
@@ -55,7 +55,7 @@ STARTING = told()
 STALLED = told(old=STARTING, now="2026-01-01T01:00:00Z")
 NOTHING = Observed(stateful_set=None, router=None, worker_pods=(), router_pods=(), measured=None)
 REFUSED = rejected(
-    NOTHING.in_force,
+    Wanted(replicas=1, routers=1),
     OWNER,
     NOTHING,
     before(Status(), NOW),
