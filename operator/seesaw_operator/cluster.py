@@ -181,7 +181,7 @@ class Cluster:
             "action": "Reconcile",
             "type": kind,
             "reason": reason,
-            "note": shortened_bytes(message, _MOST_NOTE_BYTES),
+            "note": shortened_bytes(one_line(message), _MOST_NOTE_BYTES),
             "regarding": {
                 "apiVersion": f"{GROUP}/{VERSION}",
                 "kind": KIND,

@@ -15,12 +15,14 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, ProposedPlan, RejectedPlan, Status
 from seesaw_operator.layouts import is_planned
 from seesaw_operator.names import Manifest
+from seesaw_operator.wording import one_line, shortened
 
 ANNOTATION = f"{GROUP}/planned-for"
 _LENGTH = "[1-9][0-9]{0,7}"
 _TOLD = re.compile(
     rf"({_LENGTH})/({_LENGTH}) instead of ((?:{_LENGTH}|-)/(?:{_LENGTH}|-))", re.ASCII
 )
+_MOST_SAID = 1000  # characters
 _MOST_TOKENS = 10_000_000  # as spec.planning has it
 
 
@@ -37,9 +39,13 @@ def plan_of(told: PlanSummary | None) -> Plan | None:
         gain_percent=told.gain_percent,
         prompt_tokens=told.prompt_tokens,
         output_tokens=told.output_tokens,
-        reason=told.reason,
-        rejected=tuple(RejectedPlan(**asdict(each)) for each in told.rejected),
-        proposed=None if proposed is None else ProposedPlan(**asdict(proposed)),
+        reason=_words(told.reason),
+        rejected=tuple(
+            RejectedPlan(layout=each.layout, reason=_words(each.reason)) for each in told.rejected
+        ),
+        proposed=None
+        if proposed is None
+        else ProposedPlan(**asdict(proposed) | {"reason": _words(proposed.reason)}),
     )
 
 
@@ -166,6 +172,10 @@ def _named(spec: Spec) -> str:
     """The workload that the spec names, such as 3000/250, or -/- if it names none."""
     planning = spec.planning
     return f"{planning.prompt_tokens or '-'}/{planning.output_tokens or '-'}"
+
+
+def _words(text: str) -> str:
+    return shortened(one_line(text), _MOST_SAID)
 
 
 def _usable(workload: AppliedWorkload | None) -> AppliedWorkload | None:

@@ -272,7 +272,7 @@ async def test_what_was_recorded_about_another_pod_of_that_name_is_not_told(
         await put_event(apiserver, pod, "FailedScheduling", "0/3 nodes are available")
         await set_pod_status(apiserver, "stale", startTime="2026-01-01T00:00:00Z")
         await set_container_state(apiserver, "stale", {"waiting": {"reason": "ContainerCreating"}})
-        await compared(operator, 3)
+        await compared(operator, 2)
         await told(apiserver, "stale", operator, "Degraded", status="False")
         await put_event(apiserver, pod, "FailedMount", "no volume today")
         await told(apiserver, "stale", operator, "Degraded", "no volume today", status="True")

@@ -68,6 +68,16 @@ def test_the_plan_is_what_the_worker_says() -> None:
     assert planning.plan_of(None) is None
 
 
+def test_a_worker_that_says_much_is_told_in_one_short_line() -> None:
+    said = "first\n\x1b[31m" + "x" * 40_000
+    much = dataclasses.replace(PROPOSAL, reason=said)
+    plan = told(much, reason=said, rejected=(Rejection(layout="P8", reason=said),))
+    assert plan.proposed is not None
+    for reason in (plan.reason, plan.proposed.reason, plan.rejected[0].reason):
+        assert reason.startswith("first · xxx")
+        assert len(reason) == 1000
+
+
 def test_something_is_proposed_only_if_all_workers_propose_the_same() -> None:
     other = dataclasses.replace(PROPOSAL, decode="T8")
     longer = dataclasses.replace(PROPOSAL, prompt_tokens=3100)
