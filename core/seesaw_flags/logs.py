@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import json
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ ABOUT: ContextVar[str | None] = ContextVar("about", default=None)
 """The object, as ``NAMESPACE/NAME``, that the running task is busy with."""
 
 _OURS = ("seesaw_operator", "seesaw_router")
+# What would end a line, or change how a terminal shows it: others' words are logged too.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +69,18 @@ def configure_logs(settings: LogSettings) -> None:
 
 
 class _TextLines(logging.Formatter):
-    """``TIME LEVEL LOGGER [OBJECT: ]MESSAGE``."""
+    """``TIME LEVEL LOGGER [OBJECT: ]MESSAGE``, whatever the message holds; below it, set in from
+    the edge, the lines of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         about = _about(record)
         prefix = "" if about is None else f"{about}: "
         head = f"{_time(record)} {record.levelname} {record.name} {prefix}"
-        return head + "\n".join(filter(None, (record.getMessage(), self._traceback(record))))
+        lines = (head + record.getMessage(), *self._traceback(record))
+        return "\n  ".join(map(_escaped, lines))
 
-    def _traceback(self, record: logging.LogRecord) -> str:
-        return self.formatException(record.exc_info) if record.exc_info else ""
+    def _traceback(self, record: logging.LogRecord) -> list[str]:
+        return self.formatException(record.exc_info).split("\n") if record.exc_info else []
 
 
 class _JsonLines(logging.Formatter):
@@ -91,6 +96,11 @@ class _JsonLines(logging.Formatter):
             "traceback": self.formatException(record.exc_info) if record.exc_info else None,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+def _escaped(text: str) -> str:
+    """With controls as Python writes them, such as ``\\n``."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _about(record: logging.LogRecord) -> str | None:

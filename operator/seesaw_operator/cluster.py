@@ -17,15 +17,26 @@ from seesaw_operator.encoding import CONTENT_TYPE, apply_body
 from seesaw_operator.errors import RefusedError, UnavailableError
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
+from seesaw_operator.observed import last_warning
 from seesaw_operator.store import Object
+from seesaw_operator.wording import one_line, shortened, shortened_bytes
 
 logger = logging.getLogger(__name__)
 
 _LEVELS = {"Normal": logging.INFO, "Warning": logging.WARNING}
 _MOST_EVENTS = 200
+_MOST_NOTE_BYTES = 1024  # as the apiserver has it
+_MOST_WORDS = 1000
 _LEASES = 2
 _TOO_MANY, _SERVER_ERROR = 429, 500
-_UNKNOWN_FIELD = "failed to create typed patch object"  # which the apiserver calls its own error
+# What the apiserver calls its own error, and is the object's: it would be refused for ever.
+_UNKNOWN_FIELD = "failed to create typed patch object"
+_TOO_LARGE = ("request is too large", "message larger than max", "entity too large")
+_MOST_BYTES = 3 << 20  # more than that the apiserver does not even read to its end
+_SMALLER = (
+    "the object is larger than Kubernetes can store: shorten env, podTemplate or annotations, or "
+    "have fewer engines a pod"
+)
 _UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -105,20 +116,23 @@ class Cluster:
 
     async def _send(self, resource: Any, manifest: Object, *, is_forced: bool = True) -> Object:
         """One server-side apply, to an object or a part of it. Returns what it is then."""
+        body = apply_body(manifest)
+        if len(body) > _MOST_BYTES:
+            raise RefusedError(f"{_title(manifest)}: {len(body)} bytes: {_SMALLER}")
         metadata = manifest["metadata"]
         path = resource.path(name=metadata["name"], namespace=metadata["namespace"])
         applied = await self._dynamic.request(
             "patch",
             path,
-            body=apply_body(manifest),
+            body=body,
             content_type=CONTENT_TYPE,
             field_manager=MANAGER,
             force_conflicts=is_forced,
         )
         logger.debug("applied %s", _title(manifest))
         self._metrics.writes.labels(kind=manifest["kind"]).inc()
-        body: Object = applied.to_dict()
-        return body
+        made: Object = applied.to_dict()
+        return made
 
     async def claim(self, resource: Object, operator: str) -> bool:
         """Write down who looks after a resource, as long as nobody has changed it meanwhile.
@@ -155,17 +169,16 @@ class Cluster:
             return True
         return _is_held(found.get("spec") or {}, dt.datetime.now(dt.UTC))
 
-    async def warning(self, namespace: str, kind: str, name: str) -> str | None:
-        """The latest warning recorded about an object; None if there is none to be had."""
+    async def warning(self, namespace: str, kind: str, uid: str) -> str | None:
+        """What was recorded last about an object, if it is a warning and can be had."""
         events = await self._dynamic.resources.get(api_version="v1", kind="Event")
-        about = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
+        about = f"involvedObject.kind={kind},involvedObject.uid={uid}"
         try:
             found = await events.get(namespace=namespace, field_selector=about, limit=_MOST_EVENTS)
         except _UNREACHABLE as error:
-            logger.warning("the events of %s %s cannot be read: %s", kind, name, error)
+            logger.warning("the events of the %s %s cannot be read: %s", kind, uid, error)
             return None
-        latest = max(found.to_dict()["items"], key=_last_seen, default=None)
-        return None if latest is None else str(latest.get("message") or latest.get("reason"))
+        return last_warning(found.to_dict()["items"])
 
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
         """Log what is to be told of a resource, and record it as an Event: Normal or Warning.
@@ -188,7 +201,7 @@ class Cluster:
             "action": "Reconcile",
             "type": kind,
             "reason": reason,
-            "note": message[:1000],
+            "note": shortened_bytes(one_line(message), _MOST_NOTE_BYTES),
             "regarding": {
                 "apiVersion": f"{GROUP}/{VERSION}",
                 "kind": KIND,
@@ -210,8 +223,11 @@ def _translated(manifest: Object) -> Iterator[None]:
     try:
         yield
     except client.exceptions.ApiException as error:
-        said = f"{_title(manifest)}: {_words(error)}"
-        if _may_pass(error) and _UNKNOWN_FIELD not in said:
+        words = _words(error)
+        said = f"{_title(manifest)}: {shortened(one_line(words), _MOST_WORDS)}"
+        if any(mark in words.lower() for mark in _TOO_LARGE):
+            raise RefusedError(f"{said}: {_SMALLER}") from error
+        if _may_pass(error) and _UNKNOWN_FIELD not in words:
             raise UnavailableError(said) from error
         raise RefusedError(said) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -229,12 +245,6 @@ def _is_held(lease: Object, now: dt.datetime) -> bool:
         return False
     age = now - dt.datetime.fromisoformat(renewed)
     return age.total_seconds() < _LEASES * float(lasts_s)  # clocks differ, operators restart
-
-
-def _last_seen(event: Object) -> str:
-    series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return max(time or "" for time in times)
 
 
 def _title(manifest: Object) -> str:

@@ -1,9 +1,8 @@
 """What a SeesawDeployment's status says, from what there is in the cluster. Pure."""
 
 import datetime as dt
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import (
@@ -15,36 +14,97 @@ from seesaw_operator.api.status import (
 )
 from seesaw_operator.layouts import layouts_of
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.router import num_routers
 from seesaw_operator.objects.worker import COMPONENT as WORKER
-from seesaw_operator.observed import TIME, Observed
-from seesaw_operator.troubles import troubles
+from seesaw_operator.observed import Observed, Wanted, moment, time_text, wanted_by
+from seesaw_operator.outlooks import Outlook, Truth, outlooks
+from seesaw_operator.wording import one_line, shortened
 
-Truth = Literal["True", "False", "Unknown"]
-_UP_TO_DATE = "UpToDate"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """One condition before it has a generation and a time."""
-
-    type: ConditionType
-    status: Truth
-    reason: str
-    message: str
+_MOST_SAID = 1000  # characters of what others say, of 32768 that the CRD allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """The status as it was, and the time at which it is looked at again."""
+    """The status as it was; the generation that is looked at now, and the time in UTC."""
 
     status: Status
-    now: str
+    generation: int
+    now: dt.datetime
     progress_deadline_s: float
 
 
-def status_of(spec: Spec, owner: Owner, generation: int, seen: Observed, before: Before) -> Status:
-    """The whole status."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why a spec is not in force: in one word for programs, and in words for people."""
+
+    reason: str
+    message: str
+
+    @property
+    def told(self) -> str:
+        return shortened(one_line(self.message), _MOST_SAID)
+
+
+def status_of(spec: Spec, owner: Owner, seen: Observed, before: Before) -> Status:
+    """The whole status of a resource whose objects are applied."""
+    wanted = wanted_by(spec)
+    status, is_late = _seen(wanted, owner, seen, before)
+    told = outlooks(wanted, owner, seen, is_late=is_late)
+    return status.model_copy(
+        update={
+            "layouts": _layouts(spec, seen.plan),
+            "plan": seen.plan,
+            "conditions": _stamped(told, before),
+        }
+    )
+
+
+def rejected(
+    wanted: Wanted,
+    owner: Owner,
+    seen: Observed,
+    before: Before,
+    refusal: Obstacle,
+) -> Status:
+    """The status of a resource whose spec is not understood, or whose objects are not taken.
+
+    What was applied before goes on, so what is seen of it is told as ever.
+    """
+    said: dict[ConditionType, Truth] = {
+        ConditionType.ACCEPTED: "False",
+        ConditionType.READY: "False",
+        ConditionType.RECONCILING: "False",
+        ConditionType.STALLED: "True",
+    }
+    status, _ = _seen(wanted, owner, seen, before)
+    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, refusal)
+    return status.model_copy(update={"conditions": _stamped(told, before)})
+
+
+def unavailable(
+    wanted: Wanted,
+    owner: Owner,
+    seen: Observed,
+    before: Before,
+    trouble: Obstacle,
+) -> Status:
+    """The status of a resource whose objects cannot be applied for now.
+
+    Whether they will be taken is not known, so ``Accepted`` stays as it was.
+    """
+    said: dict[ConditionType, Truth] = {
+        ConditionType.READY: "False",
+        ConditionType.RECONCILING: "True",
+    }
+    status, _ = _seen(wanted, owner, seen, before)
+    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, trouble)
+    accepted = tuple(c for c in before.status.conditions if c.type is ConditionType.ACCEPTED)
+    others = [each for each in told if each.type is not ConditionType.ACCEPTED]
+    conditions = accepted + _stamped(others, before)
+    return status.model_copy(update={"conditions": conditions})
+
+
+def _seen(wanted: Wanted, owner: Owner, seen: Observed, before: Before) -> tuple[Status, bool]:
+    """What is counted, whatever becomes of the spec; and whether nothing has moved for too long."""
     old, now = before.status, before.now
     counts = {
         "replicas": seen.num_workers,
@@ -52,37 +112,40 @@ def status_of(spec: Spec, owner: Owner, generation: int, seen: Observed, before:
         "updated_replicas": seen.num_updated,
         "router_replicas": seen.num_routers,
     }
-    has_moved = generation != old.observed_generation or any(
+    has_moved = before.generation != old.observed_generation or any(
         count > getattr(old, name) for name, count in counts.items()
     )
-    progress_time = now if has_moved else old.last_progress_time or now
-    waited_s = (_parsed(now) - _parsed(progress_time)).total_seconds()
-    is_late = waited_s > before.progress_deadline_s
-    return Status(
-        observed_generation=generation,
-        managed_by=old.managed_by,
-        url=owner.url,
-        workers=f"{seen.num_serving}/{spec.replicas}",
-        **counts,
-        last_progress_time=progress_time,
-        selector=",".join(f"{k}={v}" for k, v in sorted(owner.selector(WORKER).items())),
-        layouts=_layouts(spec, seen.plan),
-        plan=seen.plan,
-        measured=seen.measured,
-        conditions=stamped(
-            outlooks(spec, owner, seen, is_late=is_late), generation, old.conditions, now
-        ),
+    moved = None if has_moved else moment(old.last_progress_time)
+    since = now if moved is None else min(moved, now)
+    status = old.model_copy(
+        update={
+            "observed_generation": before.generation,
+            "url": owner.url,
+            "workers": f"{seen.num_serving}/{wanted.replicas}",
+            **counts,
+            "last_progress_time": time_text(since),
+            "selector": ",".join(f"{k}={v}" for k, v in sorted(owner.selector(WORKER).items())),
+            "measured": seen.measured,
+        }
     )
+    return status, (now - since).total_seconds() > before.progress_deadline_s
 
 
-def is_at_rest(spec: Spec, seen: Observed) -> bool:
-    """Whether nothing is under way that is wanted now; what a pause keeps back is not."""
-    return _reconciling(spec, seen).status == "False"
-
-
-def is_settled(spec: Spec, seen: Observed) -> bool:
-    """Whether all workers that are wanted serve, and are as the latest spec wants them."""
-    return _reconciling(spec, seen).reason == _UP_TO_DATE
+def _instead(
+    outlook: Iterable[Outlook], said: Mapping[ConditionType, Truth], obstacle: Obstacle
+) -> list[Outlook]:
+    """The conditions, where some say what stands in the way and not what is seen."""
+    return [
+        Outlook(
+            type=each.type,
+            status=said[each.type],
+            reason=obstacle.reason,
+            message=obstacle.told,
+        )
+        if each.type in said
+        else each
+        for each in outlook
+    ]
 
 
 def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
@@ -95,208 +158,20 @@ def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
     return LayoutsInForce(prefill=str(prefill), decode=str(decode))
 
 
-def rejected(reason: str, message: str, generation: int, old: Status, now: str) -> Status:
-    """The status of a resource whose spec is not understood, or whose objects are not taken.
-
-    What serves goes on as it was, so what is known of it stays.
-    """
-    said: dict[ConditionType, Truth] = {
-        ConditionType.ACCEPTED: "False",
-        ConditionType.READY: "False",
-        ConditionType.RECONCILING: "False",
-        ConditionType.STALLED: "True",
-    }
-    changed = [
-        Outlook(type=kind, status=status, reason=reason, message=message)
-        for kind, status in said.items()
-    ]
-    types = {c.type for c in changed}
-    kept = tuple(c for c in old.conditions if c.type not in types)
-    conditions = stamped(changed, generation, old.conditions, now) + kept
-    return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
-
-
-def outlooks(spec: Spec, owner: Owner, seen: Observed, *, is_late: bool) -> list[Outlook]:
-    """All conditions, from what is seen. ``is_late``: nothing has moved for too long.
-
-    Source: kstatus, which takes the first that holds of ``Reconciling`` and ``Stalled``, so that
-    what is stalled must not say that it is under way.
-    """
-    accepted = Outlook(
-        type=ConditionType.ACCEPTED,
-        status="True",
-        reason="Valid",
-        message="The spec is understood and its objects are applied.",
-    )
-    workers, router, degraded = _workers(spec, seen), _router(owner, seen), _degraded(spec, seen)
-    reconciling = _reconciling(spec, seen)
-    ready = _ready(spec, owner, degraded, reconciling)
-    stalled = _stalled(degraded, reconciling, is_late=is_late)
-    if stalled.status == "True":
-        reconciling = replace(reconciling, status="False")
-    return [
-        accepted,
-        workers,
-        router,
-        _available(spec, owner, seen, (degraded, workers, router)),
-        ready,
-        reconciling,
-        stalled,
-        degraded,
-    ]
-
-
-def _available(
-    spec: Spec, owner: Owner, seen: Observed, others: tuple[Outlook, Outlook, Outlook]
-) -> Outlook:
-    """The endpoint serves as long as one router and one worker do; if not, the worst says why."""
-    if seen.num_serving and seen.num_routers:
-        return Outlook(
-            type=ConditionType.AVAILABLE,
-            status="True",
-            reason="Serving",
-            message=f"Serving at {owner.url}.",
-        )
-    degraded, workers, _ = others
-    waits = workers
-    if spec.replicas:
-        waits = next(c for c in others if (c.status == "True") == (c is degraded))
-    return Outlook(
-        type=ConditionType.AVAILABLE, status="False", reason=waits.reason, message=waits.message
-    )
-
-
-def _ready(spec: Spec, owner: Owner, degraded: Outlook, reconciling: Outlook) -> Outlook:
-    """Whether all is as the latest spec says and serves; if not, trouble says why, or what is
-    under way."""
-    if reconciling.reason != _UP_TO_DATE:
-        waits = degraded if degraded.status == "True" else reconciling
-        return Outlook(
-            type=ConditionType.READY, status="False", reason=waits.reason, message=waits.message
-        )
-    if spec.replicas == 0:
-        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
-    else:
-        reason, message = "Serving", f"Serving at {owner.url}."
-    return Outlook(type=ConditionType.READY, status="True", reason=reason, message=message)
-
-
-def _stalled(degraded: Outlook, reconciling: Outlook, *, is_late: bool) -> Outlook:
-    if reconciling.status == "False" or not is_late:
-        return Outlook(
-            type=ConditionType.STALLED,
-            status="False",
-            reason="NotStalled",
-            message="Nothing is to be done, or it is under way.",
-        )
-    waits = degraded if degraded.status == "True" else reconciling
-    return Outlook(
-        type=ConditionType.STALLED,
-        status="True",
-        reason="ProgressDeadlineExceeded",
-        message=f"Nothing has moved for longer than the progress deadline: {waits.message}",
-    )
-
-
-def _workers(spec: Spec, seen: Observed) -> Outlook:
-    serving, wanted = seen.num_serving, spec.replicas
-    status: Truth = "True"
-    if wanted == 0:
-        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
-    elif serving >= wanted:
-        reason, message = "AllServe", f"{serving} of {wanted} workers serve."
-    else:
-        status, reason = "False", "NotAllServe"
-        message = f"{serving} of {wanted} workers serve; the others start, load or drain."
-    return Outlook(type=ConditionType.WORKERS_READY, status=status, reason=reason, message=message)
-
-
-def _router(owner: Owner, seen: Observed) -> Outlook:
-    serving = seen.num_routers
-    return Outlook(
-        type=ConditionType.ROUTER_READY,
-        status="True" if serving else "False",
-        reason="Serving" if serving else "NoneServes",
-        message=f"{_counted(serving, 'router serves', 'routers serve')} {owner.url}."
-        if serving
-        else "No router serves yet; routers start within seconds.",
-    )
-
-
-def _reconciling(spec: Spec, seen: Observed) -> Outlook:
-    num_routers_wanted = num_routers(spec)
-    is_behind = seen.num_updated < spec.replicas
-    status: Truth = "True"
-    if not seen.is_counted or seen.num_workers != spec.replicas:
-        reason = "Scaling"
-        message = f"{seen.num_workers} of {spec.replicas} worker pods exist."
-    elif is_behind and not spec.paused:
-        reason = "RollingOut"
-        message = (
-            f"{seen.num_updated} of {spec.replicas} worker pods match the spec; one at a time goes."
-        )
-    elif seen.num_serving < spec.replicas:
-        reason, message = "Starting", f"{seen.num_serving} of {spec.replicas} worker pods serve."
-    elif spec.paused and (is_behind or not seen.are_routers_updated(num_routers_wanted)):
-        status, reason = "False", "Paused"
-        message = (
-            f"{seen.num_updated} of {spec.replicas} worker pods match the spec; spec.paused keeps "
-            "the others and the routers as they are."
-        )
-    elif not seen.is_router_rolled_out(num_routers_wanted):
-        reason, message = "RollingOut", "The routers are being replaced, one at a time."
-    else:
-        status, reason = "False", _UP_TO_DATE
-        message = "All pods match the spec and serve."
-    return Outlook(type=ConditionType.RECONCILING, status=status, reason=reason, message=message)
-
-
-def _degraded(spec: Spec, seen: Observed) -> Outlook:
-    found = troubles(spec, seen)
-    if not found:
-        return Outlook(
-            type=ConditionType.DEGRADED,
-            status="False",
-            reason="NoTrouble",
-            message="Nothing that keeps a pod from serving is known.",
-        )
-    first, more = found[0], len(found) - 1
-    return Outlook(
-        type=ConditionType.DEGRADED,
-        status="True",
-        reason=first.reason,
-        message=first.message
-        + (f" ({_counted(more, 'more pod is', 'more pods are')} in trouble.)" if more else ""),
-    )
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
-
-
-def stamped(
-    outlook: Iterable[Outlook], generation: int, old: Iterable[Condition], now: str
-) -> tuple[Condition, ...]:
+def _stamped(outlook: Iterable[Outlook], before: Before) -> tuple[Condition, ...]:
     """Conditions with the time since when each has its status."""
-    before = {c.type: c for c in old}
-    made = []
-    for each in outlook:
-        earlier = before.get(each.type)
-        is_same = earlier is not None and earlier.status == each.status
-        made.append(
-            Condition(
-                type=each.type,
-                status=each.status,
-                reason=each.reason,
-                message=each.message,
-                observed_generation=generation,
-                last_transition_time=earlier.last_transition_time
-                if earlier is not None and is_same
-                else now,
-            )
+    earlier = {c.type: c for c in before.status.conditions}
+    now = time_text(before.now)
+    return tuple(
+        Condition(
+            type=each.type,
+            status=each.status,
+            reason=each.reason,
+            message=each.message,
+            observed_generation=before.generation,
+            last_transition_time=found.last_transition_time
+            if (found := earlier.get(each.type)) is not None and found.status == each.status
+            else now,
         )
-    return tuple(made)
-
-
-def _parsed(time: str) -> dt.datetime:
-    return dt.datetime.strptime(time, TIME).replace(tzinfo=dt.UTC)
+        for each in outlook
+    )

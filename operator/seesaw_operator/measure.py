@@ -17,8 +17,7 @@ from seesaw_core.reading import parse, read_message
 from seesaw_operator import pods
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.status import Measured, Plan
-from seesaw_operator.names import COMPONENT_LABEL
-from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.observed import worker_pods
 from seesaw_operator.planning import agreed, plan_of
 from seesaw_operator.store import Key, Object, Store
 
@@ -103,8 +102,8 @@ class Meter:
     async def _measure(self, key: Key) -> None:
         urls = [
             url
-            for pod in sorted(self._store.children(key, "Pod"), key=_name)
-            if pod["metadata"]["labels"].get(COMPONENT_LABEL) == WORKER and pods.is_ready(pod)
+            for pod in sorted(worker_pods(self._store, key), key=_name)
+            if pods.is_ready(pod)
             for url in _urls(pod)
         ]
         readings = await asyncio.gather(*(self._read(url) for url in urls))

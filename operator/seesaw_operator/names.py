@@ -17,6 +17,11 @@ SERVICE_PORT = 80
 Manifest = dict[str, Any]
 
 
+def worker_name(name: str) -> str:
+    """The StatefulSet of the resource of that name."""
+    return f"{name}-worker"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """The SeesawDeployment that objects belong to."""
@@ -27,7 +32,7 @@ class Owner:
 
     @property
     def worker(self) -> str:
-        return f"{self.name}-worker"
+        return worker_name(self.name)
 
     @property
     def router(self) -> str:

@@ -15,9 +15,15 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, ProposedPlan, RejectedPlan, Status
 from seesaw_operator.layouts import is_planned
 from seesaw_operator.names import Manifest
+from seesaw_operator.wording import one_line, shortened
 
 ANNOTATION = f"{GROUP}/planned-for"
-_TOLD = re.compile(r"(\d+)/(\d+) instead of (\S+)")
+_LENGTH = "[1-9][0-9]{0,7}"
+_TOLD = re.compile(
+    rf"({_LENGTH})/({_LENGTH}) instead of ((?:{_LENGTH}|-)/(?:{_LENGTH}|-))", re.ASCII
+)
+_MOST_SAID = 1000  # characters
+_MOST_TOKENS = 10_000_000  # as spec.planning has it
 
 
 def plan_of(told: PlanSummary | None) -> Plan | None:
@@ -33,9 +39,13 @@ def plan_of(told: PlanSummary | None) -> Plan | None:
         gain_percent=told.gain_percent,
         prompt_tokens=told.prompt_tokens,
         output_tokens=told.output_tokens,
-        reason=told.reason,
-        rejected=tuple(RejectedPlan(**asdict(each)) for each in told.rejected),
-        proposed=None if proposed is None else ProposedPlan(**asdict(proposed)),
+        reason=_words(told.reason),
+        rejected=tuple(
+            RejectedPlan(layout=each.layout, reason=_words(each.reason)) for each in told.rejected
+        ),
+        proposed=None
+        if proposed is None
+        else ProposedPlan(**asdict(proposed) | {"reason": _words(proposed.reason)}),
     )
 
 
@@ -61,13 +71,17 @@ def applied_workload(
         return None
     named = _named(spec)
     proposed = None if told is None else told.proposed
-    if proposed is None or not is_settled or spec.planning.approval != "Automatic":
-        return before if before is not None and before.instead_of == named else None
-    return AppliedWorkload(
-        prompt_tokens=proposed.prompt_tokens,
-        output_tokens=proposed.output_tokens,
-        instead_of=named,
-    )
+    if proposed is not None and is_settled and spec.planning.approval == "Automatic":
+        measured = _usable(
+            AppliedWorkload(
+                prompt_tokens=proposed.prompt_tokens,
+                output_tokens=proposed.output_tokens,
+                instead_of=named,
+            )
+        )
+        if measured is not None:
+            return measured
+    return before if before is not None and before.instead_of == named else None
 
 
 def with_workload(spec: Spec, applied: AppliedWorkload | None) -> Spec:
@@ -89,7 +103,7 @@ def remember(manifests: Sequence[Manifest], applied: AppliedWorkload | None) -> 
 
 def remembered(stateful_set: Manifest | None, old: Status) -> AppliedWorkload | None:
     """What was applied: the StatefulSet knows, or the status, should somebody have deleted it."""
-    fallback = None if old.plan is None else old.plan.applied
+    fallback = _usable(None if old.plan is None else old.plan.applied)
     if stateful_set is None:
         return fallback
     text = (stateful_set["metadata"].get("annotations") or {}).get(ANNOTATION, "")
@@ -97,9 +111,10 @@ def remembered(stateful_set: Manifest | None, old: Status) -> AppliedWorkload | 
     if found is None:
         return fallback
     prompt, output, instead_of = found.groups()
-    return AppliedWorkload(
+    told = AppliedWorkload(
         prompt_tokens=int(prompt), output_tokens=int(output), instead_of=instead_of
     )
+    return _usable(told) or fallback
 
 
 def plan_status(
@@ -157,6 +172,18 @@ def _named(spec: Spec) -> str:
     """The workload that the spec names, such as 3000/250, or -/- if it names none."""
     planning = spec.planning
     return f"{planning.prompt_tokens or '-'}/{planning.output_tokens or '-'}"
+
+
+def _words(text: str) -> str:
+    return shortened(one_line(text), _MOST_SAID)
+
+
+def _usable(workload: AppliedWorkload | None) -> AppliedWorkload | None:
+    """A workload that a spec could name too; anybody may have written this one."""
+    if workload is None:
+        return None
+    lengths = (workload.prompt_tokens, workload.output_tokens)
+    return workload if all(0 < length <= _MOST_TOKENS for length in lengths) else None
 
 
 def _choice(plan: Plan | None) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from seesaw_operator.api import owned
 from seesaw_operator.names import COMPONENT_LABEL
 from seesaw_operator.objects.router import COMPONENT as ROUTER
+from seesaw_operator.wording import one_line, shortened
 
 Pod = dict[str, Any]
 
@@ -77,6 +78,19 @@ def is_ready(pod: Pod) -> bool:
     return not is_going(pod) and _condition(pod, "Ready").get("status") == "True"
 
 
+def is_of_stateful_set(pod: Pod, stateful_set: Pod | None) -> bool:
+    """Whether a StatefulSet made a pod, or has adopted it: labels alone say nothing."""
+    controller = _controller(pod)
+    return stateful_set is not None and controller.get("uid") == stateful_set["metadata"]["uid"]
+
+
+def is_of_deployment(pod: Pod, name: str) -> bool:
+    """Whether a Deployment of that name made a pod, through a ReplicaSet that bears its hash."""
+    controller = _controller(pod)
+    template = pod["metadata"].get("labels", {}).get("pod-template-hash")
+    return (controller.get("kind"), controller.get("name")) == ("ReplicaSet", f"{name}-{template}")
+
+
 def is_going(pod: Pod) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
@@ -101,8 +115,11 @@ def is_being_created(pod: Pod, now: dt.datetime) -> bool:
     return (now - dt.datetime.fromisoformat(began)).total_seconds() > _CREATING_S
 
 
-def trouble(pod: Pod, warnings: Mapping[tuple[str, str], str]) -> Trouble | None:
-    """The first thing that keeps a pod from serving, if it is more than that it still starts."""
+def trouble(pod: Pod, warnings: Mapping[str, str]) -> Trouble | None:
+    """The first thing that keeps a pod from serving, if it is more than that it still starts.
+
+    warnings: what Kubernetes has recorded about pods, by their uids.
+    """
     if is_ready(pod) or is_going(pod):
         return None
     if has_failed(pod):
@@ -115,7 +132,7 @@ def trouble(pod: Pod, warnings: Mapping[tuple[str, str], str]) -> Trouble | None
         found = _container_trouble(pod, status)
         if found is not None:
             return found
-    warning = warnings.get(("Pod", pod["metadata"]["name"]))
+    warning = warnings.get(pod["metadata"].get("uid", ""))
     return None if warning is None else _trouble(pod, "ContainerCreating", warning)
 
 
@@ -196,9 +213,14 @@ def _trouble(
     pod: Pod, reason: str, message: str, next_step: str | None = None, container: str = ""
 ) -> Trouble:
     name = pod["metadata"]["name"]
-    text = message.strip()[:MESSAGE_LIMIT].rstrip(".")
+    text = shortened(one_line(message), MESSAGE_LIMIT).rstrip(".")
     then = _NEXT[next_step or reason].format(pod=name, container=container)
     return Trouble(reason=reason, message=f"Pod {name}: {text}. {then}")
+
+
+def _controller(pod: Pod) -> dict[str, Any]:
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), {})
 
 
 def _condition(pod: Pod, kind: str) -> dict[str, Any]:

@@ -4,51 +4,54 @@ Whatever happened, it looks at what is wanted and at what there is, and takes th
 away. It may be stopped after any call and run again from the start.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
-import logging
-from typing import Any, Protocol
-
-from pydantic import ValidationError
+from typing import Protocol
 
 from seesaw_core.errors import InputError
-from seesaw_operator import applying, claims, planning
+from seesaw_operator import applying, claims, planning, telling
 from seesaw_operator.accepting import understood
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import Condition, ConditionType, Measured, Plan, Status
+from seesaw_operator.api.status import Measured, Plan, read_status
 from seesaw_operator.applying import Applier
 from seesaw_operator.claims import Claims
-from seesaw_operator.conditions import Before, is_at_rest, is_settled, rejected, status_of
-from seesaw_operator.errors import RefusedError
-from seesaw_operator.names import COMPONENT_LABEL, Owner
-from seesaw_operator.objects.router import COMPONENT as ROUTER
-from seesaw_operator.objects.worker import COMPONENT as WORKER
-from seesaw_operator.observed import TIME, Observed, lacking
+from seesaw_operator.conditions import (
+    Before,
+    Obstacle,
+    rejected,
+    status_of,
+    unavailable,
+)
+from seesaw_operator.errors import RefusedError, UnavailableError
+from seesaw_operator.names import Owner
+from seesaw_operator.observed import (
+    Observed,
+    Wanted,
+    lacking,
+    moment,
+    router_pods,
+    wanted_by,
+    worker_pods,
+)
+from seesaw_operator.outlooks import is_at_rest, is_settled
 from seesaw_operator.plan import plan, timing_of
 from seesaw_operator.profiles import Profiles
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.store import Key, Object, Ref, Store
+from seesaw_operator.telling import Teller
 
-logger = logging.getLogger(__name__)
-
-
-_TOLD = (
-    ConditionType.ACCEPTED,
-    ConditionType.AVAILABLE,
-    ConditionType.STALLED,
-    ConditionType.DEGRADED,
-)
 _LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not watched
 _WAITED_S = 5.0
 _CLAIM_AGAIN_S = 60.0
+_BLIP_S = 7.0  # what the apiserver is over with by then is told to nobody
 _MOST_LOOKED_AT = 4
+_ONE = Wanted(replicas=1, routers=1)  # where no spec can be read
 
 
-class Calls(applying.Writes, claims.Claiming, Protocol):
+class Calls(applying.Writes, claims.Claiming, telling.Telling, Protocol):
     """What reconciling does to a cluster, and asks it."""
 
-    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool: ...
-    async def warning(self, namespace: str, kind: str, name: str) -> str | None: ...
+    async def warning(self, namespace: str, kind: str, uid: str) -> str | None: ...
 
 
 class Measurements(Protocol):
@@ -56,6 +59,16 @@ class Measurements(Protocol):
 
     def of(self, key: Key) -> Measured | None: ...
     def plan_of(self, key: Key) -> Plan | None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """One look at one resource: as it is then, and what was told of it."""
+
+    key: Key
+    resource: Object
+    owner: Owner
+    before: Before
 
 
 class Reconciler:
@@ -77,6 +90,8 @@ class Reconciler:
         self._profiles = profiles
         self._applier = Applier(cluster, store)
         self._claims = Claims(cluster, settings.operator)
+        self._teller = Teller(cluster, store)
+        self._fails_since: dict[Key, dt.datetime] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Make the cluster match the spec. Safe to run any number of times.
@@ -87,27 +102,57 @@ class Reconciler:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._applier.forget(key)
             self._claims.forget(key)
+            self._teller.forget(key)
+            self._fails_since.pop(key, None)
             return None  # Kubernetes deletes what it owns
-        if not await self._claims.hold(resource):
-            return _CLAIM_AGAIN_S
-        old = _old_status(resource).model_copy(update={"managed_by": self._settings.operator})
-        generation = resource["metadata"]["generation"]
-        clock = dt.datetime.now(dt.UTC)
-        now = clock.strftime(TIME)
         try:
-            spec = understood(resource["spec"], self._profiles)
+            again_s = await self._look(self._round(key, resource))
+        except UnavailableError as error:
+            await self._tell_unavailable(self._round(key, resource), error)
+            raise
+        except RefusedError:
+            self._fails_since.pop(key, None)
+            raise
+        self._fails_since.pop(key, None)
+        self._teller.forget(key)
+        return again_s
+
+    def _round(self, key: Key, resource: Object) -> _Round:
+        metadata = resource["metadata"]
+        old = read_status(resource.get("status"))
+        return _Round(
+            key=key,
+            resource=resource,
+            owner=Owner(name=key.name, namespace=key.namespace, uid=metadata["uid"]),
+            before=Before(
+                status=old.model_copy(update={"managed_by": self._settings.operator}),
+                generation=metadata["generation"],
+                now=dt.datetime.now(dt.UTC),
+                progress_deadline_s=self._settings.timing.progress_s,
+            ),
+        )
+
+    async def _look(self, this: _Round) -> float | None:
+        try:
+            is_ours = await self._claims.hold(this.resource)
+        except RefusedError as error:
+            await self._teller.warn(this.key, this.resource, "StatusNotWritten", f"{error}.")
+            raise
+        if not is_ours:
+            return _CLAIM_AGAIN_S
+        try:
+            spec = understood(this.resource["spec"], self._profiles)
         except InputError as error:
-            status = rejected("InvalidSpec", str(error), generation, old, now)
-            await self._tell(resource, old, status)
-            return None
-        owner = Owner(name=key.name, namespace=key.namespace, uid=resource["metadata"]["uid"])
+            refusal = Obstacle(reason="InvalidSpec", message=str(error))
+            return await self._refuse(this, _ONE, refusal)
+        key, owner, old, wanted = this.key, this.owner, this.before.status, wanted_by(spec)
         seen = self._observed(key, owner)
         told = self._measurements.plan_of(key)
         applied = planning.applied_workload(
             spec,
             told,
             planning.remembered(seen.stateful_set, old),
-            is_settled=is_settled(spec, seen),
+            is_settled=is_settled(wanted, seen),
         )
         timing = timing_of(spec, self._settings.timing)
         made = plan(
@@ -124,96 +169,62 @@ class Reconciler:
                 self._applier.forget(key)
                 return None
         except RefusedError as error:
-            status = rejected("NotApplied", f"{error}.", generation, old, now)
-            await self._tell(resource, old, status)
+            await self._refuse(this, wanted, Obstacle(reason="NotApplied", message=f"{error}."))
             raise  # it may be taken later: when the other object is gone, or the quota is raised
-        seen = dataclasses.replace(
-            self._observed(key, owner), plan=planning.plan_status(spec, told, applied, old)
-        )
-        if _waits(old, clock):
-            seen = dataclasses.replace(seen, warnings=await self._warnings(key, spec, seen, clock))
-        before = Before(status=old, now=now, progress_deadline_s=timing.progress_s)
-        status = status_of(spec, owner, generation, seen, before)
-        await self._tell(resource, old, status)
-        return None if is_at_rest(spec, seen) else _LOOK_AGAIN_S
+        seen = await self._seen(this, wanted)
+        seen = dataclasses.replace(seen, plan=planning.plan_status(spec, told, applied, old))
+        before = dataclasses.replace(this.before, progress_deadline_s=timing.progress_s)
+        status = status_of(spec, owner, seen, before)
+        await self._teller.tell(this.resource, old, status)
+        return None if is_at_rest(wanted, seen) else _LOOK_AGAIN_S
 
-    async def _warnings(
-        self, key: Key, spec: Spec, seen: Observed, now: dt.datetime
-    ) -> dict[tuple[str, str], str]:
-        """What Kubernetes has recorded about objects that should have come further."""
+    async def _refuse(self, this: _Round, wanted: Wanted, refusal: Obstacle) -> float | None:
+        """Tell of a refusal, and of what is seen all the same."""
+        in_force = self._observed(this.key, this.owner).in_force(wanted)
+        seen = await self._seen(this, in_force)
+        status = rejected(in_force, this.owner, seen, this.before, refusal)
+        await self._teller.tell(this.resource, this.before.status, status)
+        is_idle = seen.stateful_set is None or is_at_rest(in_force, seen)
+        return None if is_idle else _LOOK_AGAIN_S
+
+    async def _tell_unavailable(self, this: _Round, error: UnavailableError) -> None:
+        """Tell of an apiserver that has been in trouble for a while, as far as it can be told."""
+        now = this.before.now
+        if (now - self._fails_since.setdefault(this.key, now)).total_seconds() < _BLIP_S:
+            return
+        said = f"The apiserver does not do what it is asked, and is asked again: {error}."
+        trouble = Obstacle(reason="ApiUnavailable", message=said)
+        await self._teller.warn(this.key, this.resource, trouble.reason, trouble.told)
+        if (this.resource.get("status") or {}).get("managedBy") != self._settings.operator:
+            return
+        try:
+            wanted = wanted_by(understood(this.resource["spec"], self._profiles))
+        except InputError:
+            wanted = _ONE
+        seen = self._observed(this.key, this.owner)
+        status = unavailable(seen.in_force(wanted), this.owner, seen, this.before, trouble)
+        with contextlib.suppress(UnavailableError):  # the first one says it all
+            await self._teller.tell(this.resource, this.before.status, status)
+
+    async def _seen(self, this: _Round, wanted: Wanted) -> Observed:
+        """What there is, and why it has not come further if it has not since a while: what was
+        made a moment ago takes one."""
+        seen = self._observed(this.key, this.owner)
+        now, moved = this.before.now, moment(this.before.status.last_progress_time)
+        if moved is None or (now - moved).total_seconds() <= _WAITED_S:
+            return seen
         found = {}
-        for about in lacking(spec, seen, now)[:_MOST_LOOKED_AT]:
-            warning = await self._cluster.warning(key.namespace, *about)
-            if warning is not None:
-                found[about] = warning
-        return found
+        for about in lacking(wanted, seen, now)[:_MOST_LOOKED_AT]:
+            said = await self._cluster.warning(this.key.namespace, about.kind, about.uid)
+            if said is not None:
+                found[about.uid] = said
+        return dataclasses.replace(seen, warnings=found)
 
     def _observed(self, key: Key, owner: Owner) -> Observed:
-        pods: dict[str, list[Object]] = {WORKER: [], ROUTER: []}
-        for pod in self._store.children(key, "Pod"):
-            component = pod["metadata"]["labels"].get(COMPONENT_LABEL)
-            if component in pods:
-                pods[component].append(pod)
         return Observed(
             stateful_set=self._store.child(Ref("StatefulSet", key.namespace, owner.worker)),
             router=self._store.child(Ref("Deployment", key.namespace, owner.router)),
-            worker_pods=tuple(pods[WORKER]),
-            router_pods=tuple(pods[ROUTER]),
+            worker_pods=tuple(worker_pods(self._store, key)),
+            router_pods=tuple(router_pods(self._store, key, owner.router)),
             measured=self._measurements.of(key),
         )
-
-    async def _tell(self, resource: Object, old: Status, status: Status) -> None:
-        """Write the status if it says anything new, and record what has changed."""
-        if status == old:
-            return
-        metadata = resource["metadata"]
-        outside = status.model_dump(by_alias=True, exclude_none=True, mode="json")
-        namespace, name = metadata["namespace"], metadata["name"]
-        if not await self._cluster.write_status(namespace, name, outside):
-            self._store.drop_resource(Key(namespace, name))
-            return
-        if self._store.resource(Key(namespace, name)) is resource:
-            self._store.put_resource(resource | {"status": outside})
-        before = {c.type: c for c in old.conditions}
-        told: set[str] = set()
-        for condition in status.conditions:
-            if condition.message not in told and _is_news(condition, before.get(condition.type)):
-                kind = "Warning" if _is_bad(condition) else "Normal"
-                await self._cluster.record(
-                    resource, kind, condition.reason, condition.message or condition.reason
-                )
-                told.add(condition.message)
-        for reason, message in planning.news(old, status, resource):
-            await self._cluster.record(resource, "Normal", reason, message)
-
-
-def _waits(old: Status, now: dt.datetime) -> bool:
-    """Whether nothing has come further since a while: what was made a moment ago takes one."""
-    if old.last_progress_time is None:
-        return False
-    since = dt.datetime.fromisoformat(old.last_progress_time)
-    return (now - since).total_seconds() > _WAITED_S
-
-
-def _is_news(condition: Condition, before: Condition | None) -> bool:
-    """Whether people would want to read of it. Ready follows from the others."""
-    if condition.type not in _TOLD:
-        return False
-    if before is None:
-        return condition.type is ConditionType.ACCEPTED or (
-            _is_bad(condition) and condition.type is not ConditionType.AVAILABLE
-        )
-    return (before.status, before.reason) != (condition.status, condition.reason)
-
-
-def _is_bad(condition: Condition) -> bool:
-    is_abnormal = condition.type in (ConditionType.DEGRADED, ConditionType.STALLED)
-    return condition.status == ("True" if is_abnormal else "False")
-
-
-def _old_status(resource: Object) -> Status:
-    """What was told last; nothing if another version of the operator told it otherwise."""
-    try:
-        return Status.model_validate(resource.get("status") or {})
-    except ValidationError:
-        return Status()

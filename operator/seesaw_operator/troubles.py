@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 
 from seesaw_operator import pods
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.objects.router import num_routers
-from seesaw_operator.observed import Observed
+from seesaw_operator.observed import Observed, Wanted
 from seesaw_operator.pods import Trouble
+from seesaw_operator.wording import one_line, shortened
 
 _REFUSED = (
     "Change what the message names: a quota or limit range, a service account, or what is in a "
@@ -14,13 +13,13 @@ _REFUSED = (
 )
 
 
-def troubles(spec: Spec, seen: Observed) -> list[Trouble]:
+def troubles(wanted: Wanted, seen: Observed) -> list[Trouble]:
     """Pods that cannot be made, then pods in trouble; workers before routers."""
     routers = seen.router_pods
-    if seen.is_router_rolled_out(num_routers(spec)):  # one that was evicted has been replaced
+    if seen.is_router_rolled_out(wanted.routers):  # one that was evicted has been replaced
         routers = tuple(p for p in routers if not pods.has_failed(p))
     return [
-        *_unmade_workers(spec, seen),
+        *_unmade_workers(wanted, seen),
         *_of(seen.worker_pods, seen),
         *_unmade_routers(seen),
         *_of(routers, seen),
@@ -32,13 +31,13 @@ def _of(all_pods: Iterable[pods.Pod], seen: Observed) -> list[Trouble]:
     return [t for p in in_order if (t := pods.trouble(p, seen.warnings)) is not None]
 
 
-def _unmade_workers(spec: Spec, seen: Observed) -> list[Trouble]:
+def _unmade_workers(wanted: Wanted, seen: Observed) -> list[Trouble]:
     """A StatefulSet has no condition for it: only its events say why a pod is missing."""
-    if seen.stateful_set is None or seen.num_workers >= spec.replicas:
+    if seen.stateful_set is None or seen.num_workers >= wanted.replicas:
         return []
-    name = seen.stateful_set["metadata"]["name"]
-    warning = seen.warnings.get(("StatefulSet", name))
-    return [] if warning is None else [_unmade("StatefulSet", name, warning)]
+    metadata = seen.stateful_set["metadata"]
+    warning = seen.warnings.get(metadata.get("uid", ""))
+    return [] if warning is None else [_unmade("StatefulSet", metadata["name"], warning)]
 
 
 def _unmade_routers(seen: Observed) -> list[Trouble]:
@@ -51,5 +50,5 @@ def _unmade_routers(seen: Observed) -> list[Trouble]:
 
 
 def _unmade(kind: str, name: str, said: str) -> Trouble:
-    text = said.strip()[: pods.MESSAGE_LIMIT].rstrip(".")
+    text = shortened(one_line(said), pods.MESSAGE_LIMIT).rstrip(".")
     return Trouble(reason="PodsRefused", message=f"{kind} {name}: {text}. {_REFUSED}")

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from control_plane.apiserver import ApiServer, Json
 from control_plane.operators import Operator
@@ -66,22 +67,57 @@ async def objects(server: ApiServer, namespace: str) -> dict[str, Json]:
     return found
 
 
-async def put_pod(server: ApiServer, namespace: str, template: Json) -> None:
-    """Make the first worker pod: the StatefulSet's controller does not run here."""
-    metadata = {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}
+async def put_pod(server: ApiServer, namespace: str, template: Json, *, owned: bool = True) -> Json:
+    """Make the first worker pod, or a stranger that looks like one: the StatefulSet's controller
+    does not run here."""
+    metadata: Json = {"name": "llama-worker-0", "labels": template["metadata"]["labels"]}
+    if owned:
+        workers = (await server.get(path(namespace, "statefulsets", "llama-worker")))["metadata"]
+        owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "llama-worker"}
+        metadata["ownerReferences"] = [owner | {"uid": workers["uid"], "controller": True}]
     pod = {"metadata": metadata, "spec": template["spec"]}
     made = await server.create(f"/api/v1/namespaces/{namespace}/pods", pod)
     assert made["kind"] == "Pod", made
+    return made
+
+
+async def put_event(server: ApiServer, about: Json, reason: str, said: str) -> None:
+    """Record a warning about an object, as its controller would."""
+    metadata = about["metadata"]
+    event = {
+        "metadata": {"generateName": "test-"},
+        "involvedObject": {
+            "kind": about["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": "Warning",
+        "reason": reason,
+        "message": said,
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+    }
+    made = await server.create(f"/api/v1/namespaces/{metadata['namespace']}/events", event)
+    assert made["kind"] == "Event", made
+
+
+async def set_pod_status(server: ApiServer, namespace: str, **status: Any) -> None:
+    """Say how the first worker pod is, as a kubelet would."""
+    pod = f"/api/v1/namespaces/{namespace}/pods/llama-worker-0/status"
+    await server.patch(pod, {"status": status})
 
 
 async def set_container_state(server: ApiServer, namespace: str, state: Json) -> None:
     """Say what its container does, as a kubelet would."""
     status = {"name": "engine-0", "state": state, "image": "x", "imageID": ""}
     statuses = [status | {"ready": False, "restartCount": 0}]
-    await server.patch(
-        f"/api/v1/namespaces/{namespace}/pods/llama-worker-0/status",
-        {"status": {"containerStatuses": statuses}},
-    )
+    await set_pod_status(server, namespace, containerStatuses=statuses)
+
+
+async def events(server: ApiServer, namespace: str, reason: str) -> list[Json]:
+    """What is recorded for that reason."""
+    found = (await server.get(f"/api/v1/namespaces/{namespace}/events"))["items"]
+    return [event for event in found if event["reason"] == reason]
 
 
 def versions(found: dict[str, Json]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 ``values.yaml``, ``values.schema.json`` and the chart's README are made of these models.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 

@@ -1,9 +1,9 @@
 """``SeesawDeployment.status`` as users and other controllers read it."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from seesaw_operator.api.kinds import INT64
 from seesaw_operator.api.model import ApiModel
@@ -164,3 +164,20 @@ class Status(ApiModel):
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
+
+
+def read_status(written: Any) -> Status:
+    """What was told last, as far as it can be understood: another version of the operator, or
+    another controller, which may add conditions of its own, can have told the rest."""
+    parts = dict(written or {})
+    told = [c for c in parts.pop("conditions", None) or () if _is_understood({"conditions": [c]})]
+    known = {name: part for name, part in parts.items() if _is_understood({name: part})}
+    return Status.model_validate(known | {"conditions": told})
+
+
+def _is_understood(part: dict[str, Any]) -> bool:
+    try:
+        Status.model_validate(part)
+    except ValidationError:
+        return False
+    return True

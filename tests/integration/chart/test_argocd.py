@@ -1,5 +1,6 @@
 """The health check that docs/kubernetes.md gives for Argo CD, in the Lua that Argo CD runs."""
 
+import datetime as dt
 import json
 import re
 from pathlib import Path
@@ -10,24 +11,32 @@ from chart_release.helm import Json
 from cluster_client.kubectl import ROOT, run
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Before, rejected, status_of
+from seesaw_operator.conditions import Before, Obstacle, rejected, status_of
 from seesaw_operator.names import Owner
-from seesaw_operator.observed import Observed
+from seesaw_operator.observed import Observed, Wanted
 
+OWNER = Owner(name="llama", namespace="team", uid="1")
 NOW, GENERATION = "2026-01-01T00:00:00Z", 7
 SPEC: Json = {"model": {"uri": "org/m"}, "accelerator": {"count": 2}}
 DONE: Json = {
-    "metadata": {"name": "llama", "generation": 1},
+    "metadata": {"name": "llama", "uid": "2", "generation": 1},
     "status": {"observedGeneration": 1, "replicas": 0},
 }
 
 
 def told(*pods: Json, old: Status | None = None, now: str = NOW, replicas: int = 1) -> Status:
-    owner = Owner(name="llama", namespace="team", uid="1")
     seen = Observed(stateful_set=DONE, router=DONE, worker_pods=pods, router_pods=(), measured=None)
-    before = Before(status=old or Status(), now=now, progress_deadline_s=600)
     spec = Spec.model_validate(SPEC | {"replicas": replicas})
-    return status_of(spec, owner, GENERATION, seen, before)
+    return status_of(spec, OWNER, seen, before(old or Status(), now))
+
+
+def before(old: Status, now: str) -> Before:
+    return Before(
+        status=old,
+        generation=GENERATION,
+        now=dt.datetime.fromisoformat(now),
+        progress_deadline_s=600,
+    )
 
 
 CRASHED: Json = {
@@ -44,7 +53,14 @@ CRASHED: Json = {
 }
 STARTING = told()
 STALLED = told(old=STARTING, now="2026-01-01T01:00:00Z")
-REFUSED = rejected("InvalidSpec", "No such field.", GENERATION, Status(), NOW)
+NOTHING = Observed(stateful_set=None, router=None, worker_pods=(), router_pods=(), measured=None)
+REFUSED = rejected(
+    Wanted(replicas=1, routers=1),
+    OWNER,
+    NOTHING,
+    before(Status(), NOW),
+    Obstacle(reason="InvalidSpec", message="No such field."),
+)
 
 
 @pytest.mark.parametrize(

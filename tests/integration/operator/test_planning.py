@@ -18,7 +18,9 @@ from control_plane.resources import (
     make_namespace,
     operated,
     path,
+    put_pod,
     resource,
+    set_pod_status,
 )
 from seesaw_core.messages import PlanSummary, Proposal
 from seesaw_operator.planning import ANNOTATION
@@ -56,22 +58,14 @@ async def one_worker(server: ApiServer, namespace: str) -> AsyncIterator[Engine]
         found = await server.get(path(namespace, "statefulsets", "llama-worker"))
         template = found["spec"]["template"]
         template["spec"]["containers"][0]["ports"][0]["containerPort"] = listening.port
-        labels = template["metadata"]["labels"]
-        made = await server.create(
-            f"/api/v1/namespaces/{namespace}/pods",
-            {
-                "metadata": {"name": "llama-worker-0", "labels": labels},
-                "spec": template["spec"],
-            },
+        await put_pod(server, namespace, template)
+        await set_pod_status(
+            server,
+            namespace,
+            podIP="127.0.0.1",
+            podIPs=[{"ip": "127.0.0.1"}],
+            conditions=[{"type": "Ready", "status": "True"}],
         )
-        assert made["kind"] == "Pod", made
-        status = {
-            "podIP": "127.0.0.1",
-            "podIPs": [{"ip": "127.0.0.1"}],
-            "conditions": [{"type": "Ready", "status": "True"}],
-        }
-        where = f"/api/v1/namespaces/{namespace}/pods/llama-worker-0/status"
-        await server.patch(where, {"status": status})
         yield engine
 
 

@@ -7,17 +7,26 @@ from typing import Any
 import pytest
 
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Before, is_at_rest, is_settled, rejected, status_of
+from seesaw_operator.api.status import Status, read_status
+from seesaw_operator.conditions import (
+    Before,
+    Obstacle,
+    rejected,
+    status_of,
+    unavailable,
+)
 from seesaw_operator.names import Owner
-from seesaw_operator.observed import Observed, lacking
+from seesaw_operator.observed import Observed, Subject, Wanted, lacking, last_warning, wanted_by
+from seesaw_operator.outlooks import is_at_rest, is_settled
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
+METADATA = {"name": "llama-worker", "uid": "uid of the StatefulSet", "generation": 1}
+NOW = "2026-01-01T00:00:00Z"
 SPEC = Spec.model_validate({"model": {"uri": "org/m"}, "accelerator": {"count": 2}, "replicas": 2})
 
 
 def pod(name: str, **status: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name}, "status": status}
+    return {"metadata": {"name": name, "uid": f"uid of {name}"}, "status": status}
 
 
 def ready(name: str) -> dict[str, Any]:
@@ -35,12 +44,13 @@ def crashed(
 
 def stateful_set(replicas: int = 2, updated: int = 2) -> dict[str, Any]:
     status = {"replicas": replicas, "updatedReplicas": updated, "observedGeneration": 1}
-    return {"metadata": {"generation": 1}, "status": status}
+    return {"metadata": METADATA, "spec": {"replicas": 2}, "status": status}
 
 
 def deployment(updated: int = 1) -> dict[str, Any]:
     status = {"replicas": 1, "updatedReplicas": updated, "availableReplicas": 1}
-    return {"metadata": {"generation": 1}, "status": status | {"observedGeneration": 1}}
+    told = status | {"observedGeneration": 1}
+    return {"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": told}
 
 
 def observed(*workers: dict[str, Any], routers: tuple[Any, ...] = (ready("r"),)) -> Observed:
@@ -58,11 +68,17 @@ def conditions(seen: Observed, spec: Spec = SPEC, old: Status | None = None) -> 
     return {c.type.value: c for c in status.conditions}
 
 
-def told(
-    seen: Observed, spec: Spec = SPEC, old: Status | None = None, now: str = "2026-01-01T00:00:00Z"
-) -> Status:
-    before = Before(status=old or Status(), now=now, progress_deadline_s=600)
-    return status_of(spec, OWNER, 7, seen, before)
+def told(seen: Observed, spec: Spec = SPEC, old: Status | None = None, now: str = NOW) -> Status:
+    return status_of(spec, OWNER, seen, before(old, now))
+
+
+def before(old: Status | None, now: str = NOW) -> Before:
+    return Before(
+        status=old or Status(),
+        generation=7,
+        now=dt.datetime.fromisoformat(now),
+        progress_deadline_s=600,
+    )
 
 
 def test_all_is_well_when_all_pods_serve() -> None:
@@ -119,10 +135,9 @@ def truth(status: Status, name: str) -> str:
 
 def test_pods_that_a_quota_refuses_are_trouble_with_the_quotas_words() -> None:
     said = 'pods "llama-worker-0" is forbidden: exceeded quota: gpus'
-    named = stateful_set(replicas=0, updated=0)
-    named["metadata"]["name"] = "llama-worker"
+    none = stateful_set(replicas=0, updated=0)
     seen = dataclasses.replace(
-        observed(), stateful_set=named, warnings={("StatefulSet", "llama-worker"): said}
+        observed(), stateful_set=none, warnings={"uid of the StatefulSet": said}
     )
     found = conditions(seen)
     for name in ("Degraded", "Ready", "Available"):
@@ -164,10 +179,11 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
     began = "2026-01-01T00:00:00Z"
     seen = observed(pod("a", startTime=began, containerStatuses=creating), ready("b"))
     now = dt.datetime(2026, 1, 1, 0, 0, age_s, tzinfo=dt.UTC)
-    assert lacking(SPEC, seen, now) == ([("Pod", "a")] if is_looked_at else [])
+    sick = Subject(kind="Pod", uid="uid of a")
+    assert lacking(wanted_by(SPEC), seen, now) == ([sick] if is_looked_at else [])
     if is_looked_at:
         said = 'MountVolume.SetUp failed: configmap "x" not found'
-        found = conditions(dataclasses.replace(seen, warnings={("Pod", "a"): said}))
+        found = conditions(dataclasses.replace(seen, warnings={sick.uid: said}))
         assert (found["Degraded"].reason, said in found["Degraded"].message) == (
             "ContainerCreating",
             True,
@@ -276,18 +292,155 @@ def test_it_progresses_while_routers_are_replaced() -> None:
     assert conditions(rolling)["Reconciling"].reason == "RollingOut"
 
 
-@pytest.mark.parametrize("served", [True, False])
-def test_what_is_not_accepted_leaves_what_serves_as_it_was(served: bool) -> None:
-    seen = observed(ready("a"), ready("b")) if served else observed(routers=())
-    old = told(seen, now="2025-01-01T00:00:00Z")
-    new = rejected("NotApplied", "quota", 7, old, "2026-01-01T00:00:00Z")
+REFUSAL = Obstacle(reason="NotApplied", message="quota")
+LATER = "2026-01-01T01:00:00Z"
+
+
+def test_while_a_spec_is_refused_what_is_seen_is_told_as_ever() -> None:
+    old = told(observed(ready("a"), ready("b")), now="2025-01-01T00:00:00Z")
+    seen = observed(ready("a"), crashed("b", 1, "boom"), routers=())
+    in_force = seen.in_force(Wanted(replicas=9, routers=9))
+    assert in_force == Wanted(replicas=2, routers=1), "what was applied, and not what is refused"
+    new = rejected(in_force, OWNER, seen, before(old), REFUSAL)
     found = {c.type.value: c for c in new.conditions}
     assert len(found) == len(new.conditions) == 8
     assert (found["Stalled"].status, found["Reconciling"].status) == ("True", "False")
     for name in ("Accepted", "Ready", "Reconciling", "Stalled"):
         assert (found[name].reason, found[name].message) == ("NotApplied", "quota")
-    assert found["Available"].status == ("True" if served else "False")
-    assert new.observed_generation == 7
+    for name in ("Available", "WorkersReady", "RouterReady"):
+        assert found[name].status == "False", name
+    assert (found["Degraded"].status, found["Degraded"].reason) == ("True", "Crashing")
+    assert {c.observed_generation for c in new.conditions} == {7}
+    assert (new.workers, new.ready_replicas, new.router_replicas) == ("1/2", 1, 0)
+    assert new.layouts == old.layouts
+    served = observed(ready("a"), ready("b"))
+    again = rejected(in_force, OWNER, served, before(new), REFUSAL)
+    assert truth(again, "Available") == truth(again, "WorkersReady") == "True"
+    assert truth(again, "Degraded") == "False"
+
+
+def test_a_spec_that_is_refused_from_the_start_has_no_pods_and_says_so() -> None:
+    none = Observed(stateful_set=None, router=None, worker_pods=(), router_pods=(), measured=None)
+    wanted = none.in_force(Wanted(replicas=3, routers=1))
+    new = rejected(wanted, OWNER, none, before(None), REFUSAL)
+    found = {c.type.value: c for c in new.conditions}
+    assert found["WorkersReady"].message == "0 of 3 workers serve; there are no pods."
+    assert found["RouterReady"].message == "No router serves yet; there are no pods."
+    assert found["Available"].status == "False"
+
+
+def test_an_apiserver_in_trouble_is_told_as_that_and_nothing_else_is_forgotten() -> None:
+    seen = observed(ready("a"), ready("b"))
+    old = told(seen, now="2025-01-01T00:00:00Z")
+    trouble = Obstacle(reason="ApiUnavailable", message="failed calling webhook")
+    new = unavailable(wanted_by(SPEC), OWNER, seen, before(old), trouble)
+    found = {c.type.value: c for c in new.conditions}
+    assert len(found) == len(new.conditions) == 8
+    for name, status in (("Ready", "False"), ("Reconciling", "True")):
+        assert (found[name].status, found[name].reason) == (status, "ApiUnavailable")
+        assert "failed calling webhook" in found[name].message
+    assert found["Accepted"] == old.conditions[0]
+    assert (found["Available"].status, found["Stalled"].status) == ("True", "False")
+    first = unavailable(wanted_by(SPEC), OWNER, seen, before(None), trouble)
+    assert "Accepted" not in {c.type for c in first.conditions}
+    assert truth(told(seen, old=new), "Ready") == "True"
+
+
+@pytest.mark.parametrize("said", ["n" * 40_000, "\x1b[31mred\n" * 5_000, "🚀" * 40_000])
+def test_however_much_others_say_a_status_can_be_written(said: str) -> None:
+    refusal = Obstacle(reason="NotApplied", message=f"volumeMounts: {said}: not found")
+    warned = dataclasses.replace(
+        observed(), stateful_set=stateful_set(0, 0), warnings={"uid of the StatefulSet": said}
+    )
+    for seen in (observed(crashed("a", 2, said)), observed(unscheduled("a", said)), warned):
+        refused = rejected(wanted_by(SPEC), OWNER, seen, before(None), refusal)
+        for condition in (*refused.conditions, *told(seen).conditions):
+            assert len(condition.message) < 2_000
+            assert condition.message.isprintable()
+    message = rejected(wanted_by(SPEC), OWNER, warned, before(None), refusal).conditions[0].message
+    assert (message[:14], message[-11:]) == ("volumeMounts: ", ": not found")
+
+
+@pytest.mark.parametrize(
+    ("written", "is_late"),
+    [
+        pytest.param("2026-01-01T00:49:00.123Z", True, id="parts of a second"),
+        pytest.param("2026-01-01T01:49:00+01:00", True, id="another zone"),
+        pytest.param("2026-01-01t00:49:00z", False, id="small letters"),
+        pytest.param("0001-01-01T00:00:00Z", True, id="long ago"),
+        pytest.param("0001-01-01T00:00:00+01:00", False, id="longer ago than can be"),
+        pytest.param("2999-01-01T00:00:00Z", False, id="not yet"),
+        pytest.param("soon", False, id="no time"),
+    ],
+)
+def test_a_time_that_somebody_else_wrote_freezes_nothing(written: str, is_late: bool) -> None:
+    seen = observed(ready("a"))
+    old = told(seen, now=LATER).model_copy(update={"last_progress_time": written})
+    new = told(seen, old=old, now=LATER)
+    assert truth(new, "Stalled") == str(is_late)
+    assert new.last_progress_time is not None
+    assert len(new.last_progress_time) == len(LATER)
+
+
+def test_what_is_not_understood_of_an_old_status_does_not_take_the_rest_with_it() -> None:
+    old = told(observed(ready("a")), now="2025-01-01T00:00:00Z")
+    written = old.model_dump(by_alias=True, exclude_none=True, mode="json")
+    foreign = {"type": "Approved", "status": "True", "reason": "X", "message": ""}
+    written["conditions"].append(foreign | {"lastTransitionTime": NOW})
+    assert read_status(written | {"measured": {"later": 1}, "plan": 3, "other": "x"}) == old
+    assert read_status(None) == Status()
+
+
+def event(kind: str, reason: str, time: str, message: str = "said") -> dict[str, Any]:
+    return {"type": kind, "reason": reason, "message": message, "lastTimestamp": time}
+
+
+NO_NODE = event("Warning", "FailedScheduling", "2026-01-01T00:00:09Z")
+NO_VOLUME = event("Warning", "FailedMount", "2026-01-01T00:00:05Z", "no volume")
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        pytest.param([], None, id="nothing"),
+        pytest.param([NO_VOLUME], "no volume", id="what is wrong"),
+        pytest.param([NO_NODE], None, id="there was no node"),
+        pytest.param([NO_NODE, NO_VOLUME], "no volume", id="and something else is wrong"),
+        pytest.param(
+            [NO_VOLUME, event("Normal", "SandboxChanged", "2026-01-01T00:00:06Z")],
+            "no volume",
+            id="another attempt",
+        ),
+        pytest.param(
+            [event("Warning", "RecreatingFailedPod", "2026-01-01T00:00:06Z")], None, id="a new pod"
+        ),
+        pytest.param(
+            [NO_VOLUME, event("Normal", "Pulling", "2026-01-01T00:00:06Z")], None, id="it is over"
+        ),
+        pytest.param(
+            [event("Normal", "Pulling", "2026-01-01T00:00:05Z"), NO_VOLUME],
+            "no volume",
+            id="in the same second",
+        ),
+        pytest.param(
+            [
+                event("Normal", "SuccessfulCreate", "2026-01-01T00:00:04Z"),
+                {
+                    "type": "Warning",
+                    "reason": "FailedCreate",
+                    "eventTime": "2026-01-01T00:00:03.000001Z",
+                    "series": {"lastObservedTime": "2026-01-01T00:00:04.500000Z"},
+                },
+            ],
+            "FailedCreate",
+            id="a series, and no message",
+        ),
+    ],
+)
+def test_the_last_event_says_whether_something_is_wrong(
+    events: list[dict[str, Any]], told: str | None
+) -> None:
+    assert last_warning(events) == told
 
 
 def test_scaled_to_zero_is_healthy_and_says_so() -> None:
@@ -355,8 +508,8 @@ def test_what_a_pause_keeps_back_is_neither_ready_nor_under_way_nor_stalled(
     found = {c.type.value: c for c in late.conditions}
     assert found["Ready"].reason == found["Reconciling"].reason == "Paused"
     assert "spec.paused" in found["Ready"].message
-    assert not is_settled(PAUSED, seen), "no plan is made from what is not there yet"
-    assert is_at_rest(PAUSED, seen), "nothing is looked for meanwhile"
+    assert not is_settled(wanted_by(PAUSED), seen), "no plan is made from what is not there yet"
+    assert is_at_rest(wanted_by(PAUSED), seen), "nothing is looked for meanwhile"
 
 
 def test_counts_from_before_the_last_change_do_not_say_that_routers_match() -> None:

@@ -38,6 +38,19 @@ def test_a_line_of_json_holds_whatever_was_said(capsys: pytest.CaptureFixture[st
     assert "object" not in told
 
 
+def test_no_word_of_others_passes_for_a_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogSettings())
+    forged = "2026-01-01T00:00:00Z INFO seesaw_operator.main all is well"
+    try:
+        raise ValueError(f"first\n{forged}")
+    except ValueError:
+        OURS.exception("said: \x1b[31m%s\r\n\u2028%s", "boom", forged)
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith(f"said: \\x1b[31mboom\\r\\n\\u2028{forged}")
+    assert f"  {forged}" in others
+    assert all(line.startswith("  ") for line in others)
+
+
 @pytest.mark.parametrize(
     ("level", "shown"),
     [

@@ -23,15 +23,29 @@ def pod(name: str, server: TestServer, **status: Any) -> dict[str, Any]:
     ready = [{"type": "Ready", "status": "True"}]
     return {
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": "team", "labels": labels},
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "labels": labels,
+            "ownerReferences": [{"controller": True, "kind": "StatefulSet", "uid": "1"}],
+        },
         "spec": {"containers": [{"name": "engine-0", "ports": [{"containerPort": server.port}]}]},
         "status": {"podIP": "127.0.0.1", "conditions": ready} | status,
     }
 
 
+def followed() -> Store:
+    """A store that knows the workers' StatefulSet."""
+    store = Store()
+    labels = {"seesaw.dev/deployment": "llama"}
+    metadata = {"name": "llama-worker", "namespace": "team", "uid": "1", "labels": labels}
+    store.put_child({"kind": "StatefulSet", "metadata": metadata})
+    return store
+
+
 async def test_what_all_ready_workers_say_is_summed_up_and_a_change_is_told() -> None:
     engines = [Engine("m", 0.0), Engine("m", 0.0), Engine("m", 0.0)]
-    store = Store()
+    store = followed()
     changed: list[Key] = []
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     now = 100.0
@@ -87,7 +101,7 @@ ODD: dict[str, tuple[dict[str, Any] | str, str]] = {
 
 
 async def test_a_container_that_a_user_adds_is_not_asked() -> None:
-    store = Store()
+    store = followed()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     ours, added = Engine("m", 0.0), Engine("m", 0.0)
     ours.running, added.running = 2, 40
@@ -121,7 +135,7 @@ async def test_a_pod_that_is_no_worker_of_ours_stops_nobody(name: str) -> None:
 
     app = application(Engine("m", 0.0))
     app.middlewares.append(odd)
-    store = Store()
+    store = followed()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     now = 100.0
     async with aiohttp.ClientSession() as http:
@@ -137,7 +151,7 @@ async def test_a_pod_that_is_no_worker_of_ours_stops_nobody(name: str) -> None:
 
 
 async def test_a_pod_that_only_has_our_labels_stops_nobody() -> None:
-    store = Store()
+    store = followed()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     server = TestServer(application(Engine("m", 0.0)))
     async with aiohttp.ClientSession() as http, server:
@@ -151,7 +165,7 @@ async def test_a_pod_that_only_has_our_labels_stops_nobody() -> None:
 
 
 async def test_what_was_measured_goes_with_the_last_worker() -> None:
-    store = Store()
+    store = followed()
     changed: list[Key] = []
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     async with aiohttp.ClientSession() as http:
@@ -178,7 +192,7 @@ PLAN = PlanSummary(
 
 
 async def test_the_error_of_the_prediction_is_told_while_there_is_load_enough() -> None:
-    store = Store()
+    store = followed()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     engines = [Engine("m", 0.0), Engine("m", 0.0)]
     now = 100.0
@@ -217,7 +231,7 @@ async def test_the_error_of_the_prediction_is_told_while_there_is_load_enough() 
 
 
 async def test_neither_rounding_nor_a_missed_answer_is_told_as_an_error() -> None:
-    store = Store()
+    store = followed()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     engines = [Engine("m", 0.0), Engine("m", 0.0)]
     now, stumbles = 100.0, False
@@ -254,7 +268,7 @@ async def test_neither_rounding_nor_a_missed_answer_is_told_as_an_error() -> Non
 
 
 async def test_the_plan_is_the_first_workers_and_a_change_of_it_is_told() -> None:
-    store = Store()
+    store = followed()
     changed: list[Key] = []
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     engines = [Engine("m", 0.0), Engine("m", 0.0)]
@@ -279,7 +293,7 @@ async def test_the_plan_is_the_first_workers_and_a_change_of_it_is_told() -> Non
 
 
 async def test_a_worker_that_does_not_answer_is_left_out() -> None:
-    store = Store()
+    store = followed()
     store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
     async with aiohttp.ClientSession() as http:
         good, bad = (TestServer(application(Engine("m", 0.0))) for _ in range(2))

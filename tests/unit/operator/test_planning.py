@@ -68,6 +68,16 @@ def test_the_plan_is_what_the_worker_says() -> None:
     assert planning.plan_of(None) is None
 
 
+def test_a_worker_that_says_much_is_told_in_one_short_line() -> None:
+    said = "first\n\x1b[31m" + "x" * 40_000
+    much = dataclasses.replace(PROPOSAL, reason=said)
+    plan = told(much, reason=said, rejected=(Rejection(layout="P8", reason=said),))
+    assert plan.proposed is not None
+    for reason in (plan.reason, plan.proposed.reason, plan.rejected[0].reason):
+        assert reason.startswith("first · xxx")
+        assert len(reason) == 1000
+
+
 def test_something_is_proposed_only_if_all_workers_propose_the_same() -> None:
     other = dataclasses.replace(PROPOSAL, decode="T8")
     longer = dataclasses.replace(PROPOSAL, prompt_tokens=3100)
@@ -127,12 +137,39 @@ def test_what_is_applied_goes_to_the_workers_and_is_remembered_on_their_stateful
 
 
 @pytest.mark.parametrize(
-    "workers", [None, {"metadata": {}}, {"metadata": {"annotations": {planning.ANNOTATION: "x"}}}]
+    "workers",
+    [
+        None,
+        {"metadata": {}},
+        *(
+            {"metadata": {"annotations": {planning.ANNOTATION: text}}}
+            for text in (
+                "x",
+                f"{'9' * 5000}/1 instead of -/-",
+                f"{'9' * 20}/1 instead of -/-",
+                "10000001/1 instead of -/-",
+                "0/0 instead of -/-",
+                "٣/٣ instead of -/-",
+                "1/1 instead of anything",
+            )
+        ),
+    ],
+    ids=range(9),
 )
 def test_the_status_remembers_what_a_deleted_stateful_set_does_not(workers: Any) -> None:
     plan = told().model_copy(update={"applied": APPLIED})
     assert planning.remembered(workers, Status(plan=plan)) == APPLIED
     assert planning.remembered(workers, Status()) is None
+
+
+@pytest.mark.parametrize("tokens", [0, -1, 10_000_001, 10**30])
+def test_lengths_that_a_spec_could_not_name_reach_no_worker(tokens: int) -> None:
+    odd = APPLIED.model_copy(update={"prompt_tokens": tokens})
+    status = Status(plan=told().model_copy(update={"applied": odd}))
+    assert planning.remembered(None, status) is None
+    proposed = told(dataclasses.replace(PROPOSAL, output_tokens=tokens))
+    found = planning.applied_workload(spec(), proposed, EARLIER, is_settled=True)
+    assert found == EARLIER
 
 
 def test_while_no_worker_tells_what_was_told_last_stays() -> None:
