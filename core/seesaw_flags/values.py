@@ -78,7 +78,11 @@ NOT_NEGATIVE = Number()
 LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SHORT_LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 SUBDOMAIN_PATTERN = rf"{LABEL_PATTERN}(\.{LABEL_PATTERN})*"
-IMAGE_PATTERN = r"[A-Za-z0-9][-A-Za-z0-9._/:@]*"
+IMAGE_PATTERN = (
+    r"(([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/)?"
+    r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?"
+)
 NAMESPACE = Text(
     pattern=re.compile(SHORT_LABEL_PATTERN),
     form="a namespace: up to 63 lower-case letters, digits and '-', the first and the last a "
@@ -91,8 +95,8 @@ KUBERNETES_NAME = Text(
 )
 IMAGE = Text(
     pattern=re.compile(rf"(?=.{{1,1024}}\Z){IMAGE_PATTERN}"),
-    form="the name of an image: up to 1024 letters, digits and any of '-._/:@', a letter or digit "
-    "first",
+    form="an image such as 'registry.example.com:5000/team/name:tag' or 'name@sha256:...': the "
+    "name in lower case, at most one tag, and a digest in full",
 )
 
 

@@ -5,7 +5,8 @@ parts of the spec, or lies in fields that have no type. What they do see is refu
 for resources that were stored under an older CRD.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,6 +17,9 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import num_engines
 from seesaw_operator.names import ROUTER_PORT, WORKER_PORT, Manifest
 from seesaw_operator.objects.merging import as_given
+
+_MOST_ANNOTATIONS_BYTES = 255 << 10  # Kubernetes takes 256 KiB, and ours are among them
+_LONGEST_KEY = 512  # YAML ends at 1,024, of which a character may take several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,8 @@ def refusals(spec: Spec) -> list[str]:
         env={},
         resources=dict.fromkeys(owned.RESOURCES, owned.ROUTER.sizes),
     )
-    return [
+    of_service = _too_large(spec.router.service.annotations or {}, "annotations")
+    return [f"spec.router.service.{why}" for why in of_service] + [
         f"spec.{pods.component}.podTemplate{why}"
         for pods in (workers, routers)
         for why in _of(pods)
@@ -62,8 +67,10 @@ def refusals(spec: Spec) -> list[str]:
 
 
 def _of(pods: _Pods) -> Iterator[str]:
-    yield from _directives(pods.template, "")
-    for part, keys in pods.template.get("metadata", {}).items():
+    yield from _unwritable(pods.template, "")
+    metadata = pods.template.get("metadata", {})
+    yield from _too_large(metadata.get("annotations", {}), ".metadata.annotations")
+    for part, keys in metadata.items():
         yield from (f".metadata.{part}: {key} cannot be set" for key in keys if _is_label(key))
     spec = pods.template.get("spec", {})
     if spec.get("automountServiceAccountToken") is False and pods.ours is owned.ROUTER:
@@ -72,16 +79,20 @@ def _of(pods: _Pods) -> Iterator[str]:
         if volume["name"] in pods.ours.volumes:
             yield f".spec.volumes: {volume['name']} is a volume of ours"
     for field in ("containers", "initContainers"):
+        for name in _repeated(each["name"] for each in spec.get(field, ())):
+            yield f".spec.{field}: two are named {name}"
         for container in spec.get(field, ()):
             said = f".spec.{field}[{container['name']}]"
             is_ours = field == "containers" and container["name"] == pods.ours.container
             found = _ours(container, pods) if is_ours else _another(container, pods)
-            yield from (f"{said}{why}" for why in found)
+            yield from (f"{said}{why}" for why in (*found, *_anyones(container)))
 
 
 def _ours(container: Manifest, pods: _Pods) -> Iterator[str]:
     """What is added to our own container."""
     for field in sorted(container.keys() - {"name", *owned.FREE_IN_CONTAINER}):
+        if field == "ports" and not container["ports"]:
+            continue
         yield f".{field}: it is made of {pods.ours.fields}"
     for part in ("limits", "requests"):
         for name in container.get("resources", {}).get(part, {}):
@@ -106,6 +117,26 @@ def _another(container: Manifest, pods: _Pods) -> Iterator[str]:
             yield f".ports: {port['name']} is the name of a port of ours"
 
 
+def _anyones(container: Manifest) -> Iterator[str]:
+    """What goes in no container."""
+    named = (port.get("name") for port in container.get("ports", ()))
+    for name in _repeated(name for name in named if name is not None):
+        yield f".ports: two are named {name}"
+    for mount in container.get("volumeMounts", ()):
+        if PurePosixPath("/" + mount["mountPath"].lstrip("/")).is_relative_to("/proc"):
+            yield f".volumeMounts: {mount['mountPath']} is the kernel's"
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def _too_large(annotations: Mapping[str, str], path: str) -> Iterator[str]:
+    size_bytes = sum(len(key.encode()) + len(text.encode()) for key, text in annotations.items())
+    if size_bytes > _MOST_ANNOTATIONS_BYTES:
+        yield f"{path}: {size_bytes} bytes together, at most {_MOST_ANNOTATIONS_BYTES} are taken"
+
+
 def covers(path: str, ours: Ours) -> bool:
     """Whether what is mounted there hides a volume of ours."""
     mounted = PurePosixPath("/" + path.lstrip("/"))
@@ -118,13 +149,19 @@ def _is_label(key: str) -> bool:
     return key in owned.LABELS or f".{domain}".endswith(f".{owned.GROUP}")
 
 
-def _directives(value: Any, path: str) -> Iterator[str]:
-    """Keys such as $patch, by which kubectl patch would do more than merge."""
+def _unwritable(value: Any, path: str) -> Iterator[str]:
+    """Keys such as $patch, by which kubectl patch would do more than merge; and what cannot be
+    told to an apiserver or a process."""
     if isinstance(value, dict):
         for key, below in value.items():
             if key.startswith("$"):
                 yield f"{path}.{key}: directives are not read"
-            yield from _directives(below, f"{path}.{key}")
-    if isinstance(value, list):
+            if len(key) > _LONGEST_KEY or "\x00" in key:
+                yield f"{path}: a key has at most {_LONGEST_KEY} characters, and no NUL"
+                continue
+            yield from _unwritable(below, f"{path}.{key}")
+    elif isinstance(value, list):
         for index, below in enumerate(value):
-            yield from _directives(below, f"{path}[{index}]")
+            yield from _unwritable(below, f"{path}[{index}]")
+    elif isinstance(value, str) and "\x00" in value:
+        yield f"{path}: it must not contain NUL"

@@ -1,23 +1,26 @@
 """Taints of nodes that pods put up with."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from seesaw_operator.api.kinds import LabelKey, LabelValue
+from seesaw_operator.api.kinds import OptionalLabelKey, OptionalLabelValue
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Reason, Rule, rules
+
+_Operator = Literal["Equal", "Exists"]
+_Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
 
 
 @rules(
     Rule(
-        cel="has(self.key) || self.operator == 'Exists'",
+        cel="(has(self.key) && self.key != '') || self.operator == 'Exists'",
         message="a toleration without key tolerates every taint: its operator must be Exists",
         path=".key",
         reason=Reason.REQUIRED,
     ),
     Rule(
-        cel="!has(self.value) || self.operator == 'Equal'",
+        cel="!has(self.value) || self.value == '' || self.operator != 'Exists'",
         message="operator Exists takes no value",
         path=".value",
         reason=Reason.FORBIDDEN,
@@ -30,17 +33,21 @@ from seesaw_operator.api.rules import Reason, Rule, rules
     ),
 )
 class Toleration(ApiModel):
-    """A taint of nodes that pods put up with."""
+    """A taint of nodes that pods put up with. An empty text is as good as none."""
 
-    key: LabelKey | None = Field(
+    key: OptionalLabelKey = Field(
         default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."
     )
-    operator: Literal["Equal", "Exists"] = Field(
-        default="Equal", description="'Equal' compares the value, 'Exists' takes any."
+    operator: Annotated[_Operator, BeforeValidator(lambda value: value or "Equal")] = Field(
+        default="Equal",
+        description="'Equal' compares the value, 'Exists' takes any.",
+        json_schema_extra={"enum": [*get_args(_Operator), ""]},
     )
-    value: LabelValue | None = Field(default=None, description="The taint's value.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="The taint's effect. Default: any."
+    value: OptionalLabelValue = Field(default=None, description="The taint's value.")
+    effect: Annotated[_Effect | None, BeforeValidator(lambda value: value or None)] = Field(
+        default=None,
+        description="The taint's effect. Default: any.",
+        json_schema_extra={"enum": [*get_args(_Effect), ""]},
     )
     toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
         default=None, description="How long a NoExecute taint is put up with. Default: for good."

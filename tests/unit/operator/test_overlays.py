@@ -168,6 +168,28 @@ REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
         for part in ("labels", "annotations")
         for key in (*owned.LABELS, "seesaw.dev/deployment", "any.seesaw.dev/x")
     ),
+    (
+        of_pod("containers", [{"name": "engine"}, {"name": "engine"}]),
+        ".spec.containers: two are named engine",
+    ),
+    (
+        container("x", ports=[{"containerPort": n, "name": "a"} for n in (9, 10)]),
+        ".spec.containers[x].ports: two are named a",
+    ),
+    *(
+        (
+            container(name, volumeMounts=[{"name": "x", "mountPath": path}]),
+            f".spec.containers[{name}].volumeMounts: {path} ",
+        )
+        for name in ("engine", "x")
+        for path in ("/proc", "//proc/sys")
+    ),
+    (
+        {"metadata": {"annotations": {f"a{i}": "x" * 60_000 for i in range(5)}}},
+        ".metadata.annotations: 300010 bytes together",
+    ),
+    (of_pod("volumes", [{"name": "v", "csi": {"k" * 2000: "v"}}]), ".spec.volumes[0].csi: a key "),
+    (of_pod("affinity", {"a": ["x", "\0"]}), ".spec.affinity.a[1]: it must not contain NUL"),
     (of_pod("affinity", {"$patch": "delete"}), ".spec.affinity.$patch: "),
     (
         container("x", args=[], env=[{"name": "A", "$patch": "x"}]),
@@ -202,6 +224,13 @@ def test_what_is_the_operators_in_a_worker_is_refused_by_name(template: Json, be
 def test_what_is_the_operators_in_a_router_is_refused_by_name(template: Json, begin: str) -> None:
     (said,) = refusals(spec_of(router=template))
     assert said.startswith(f"spec.router.podTemplate{begin}")
+
+
+def test_annotations_of_the_service_are_bounded_together() -> None:
+    annotations = {f"a{i}": "é" * 30_000 for i in range(5)}
+    written = {"model": {"uri": "x"}, "router": {"service": {"annotations": annotations}}}
+    (said,) = refusals(Spec.model_validate(written))
+    assert said.startswith("spec.router.service.annotations: 300010 bytes together")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""``extraArgs``: flags of users', among which none of the operator's can be, however it is spelled.
+
+vLLM's parser takes each flag shortened, with underscores, with keys after a dot, and its short
+flags with the value at once.
+"""
+
+from collections.abc import Iterable
+
+from seesaw_operator.api.rules import Reason, Rule
+
+_FLAG = "flag.split('=')[0].split('.')[0].replace('_', '-')"
+
+
+def sets(owned: Iterable[str]) -> str:
+    """CEL: whether ``flag`` is one of those, begins one of them or is a short one with more.
+
+    '--' begins each: all that follows it would be read as models. Each beginning is listed, since
+    that is what the apiserver reckons cheap.
+    """
+    flags = list(owned)
+    begun = sorted({flag[:end] for flag in flags for end in range(2, len(flag) + 1)})
+    short = "|".join(flag for flag in flags if not flag.startswith("--"))
+    return f"{_FLAG} in {begun}" + (f" || flag.matches('^({short})')" if short else "")
+
+
+def first_is_flag(component: str) -> Rule:
+    """The first is no bare word, which would be read as one more model or not at all."""
+    return Rule(
+        cel="!has(self.extraArgs) || self.extraArgs.size() == 0 || "
+        "self.extraArgs[0] == '' || self.extraArgs[0].startsWith('-')",
+        message=f"{component}.extraArgs must begin with a flag: a value stands after its flag",
+        path=".extraArgs",
+        reason=Reason.INVALID,
+    )
