@@ -78,9 +78,10 @@ def _of(pods: _Pods) -> Iterator[str]:
     for volume in spec.get("volumes", ()):
         if volume["name"] in pods.ours.volumes:
             yield f".spec.volumes: {volume['name']} is a volume of ours"
+    both = (*spec.get("containers", ()), *spec.get("initContainers", ()))
+    for name in _repeated(each["name"] for each in both):
+        yield f".spec.containers: two are named {name}"
     for field in ("containers", "initContainers"):
-        for name in _repeated(each["name"] for each in spec.get(field, ())):
-            yield f".spec.{field}: two are named {name}"
         for container in spec.get(field, ()):
             said = f".spec.{field}[{container['name']}]"
             is_ours = field == "containers" and container["name"] == pods.ours.container
@@ -119,9 +120,11 @@ def _another(container: Manifest, pods: _Pods) -> Iterator[str]:
 
 def _anyones(container: Manifest) -> Iterator[str]:
     """What goes in no container."""
-    named = (port.get("name") for port in container.get("ports", ()))
-    for name in _repeated(name for name in named if name is not None):
+    ports = container.get("ports", ())
+    for name in _repeated(port["name"] for port in ports if port.get("name")):
         yield f".ports: two are named {name}"
+    for port in _repeated(f"{p['containerPort']}/{p.get('protocol', 'TCP')}" for p in ports):
+        yield f".ports: {port} is there twice"
     for mount in container.get("volumeMounts", ()):
         if PurePosixPath("/" + mount["mountPath"].lstrip("/")).is_relative_to("/proc"):
             yield f".volumeMounts: {mount['mountPath']} is the kernel's"

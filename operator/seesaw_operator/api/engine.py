@@ -4,11 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from seesaw_operator.api.extra_args import first_is_flag, sets
+from seesaw_operator.api.extra_args import in_order, sets
 from seesaw_operator.api.kinds import (
     LABEL_KEY,
     LABEL_VALUE,
-    Argument,
     Cores,
     DataKey,
     EnvName,
@@ -18,6 +17,7 @@ from seesaw_operator.api.kinds import (
     ObjectName,
     Quantity,
     Text,
+    cel_is_quantity,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
@@ -77,7 +77,8 @@ class EnvVar(ApiModel):
 
 @rules(
     Rule(
-        cel=f"!has(self.memory) || {cel_quantity('self.memory')}.compareTo(quantity('1Ei')) <= 0",
+        cel=f"!({cel_is_quantity('self.memory')}) || "
+        f"{cel_quantity('self.memory')}.compareTo(quantity('1Ei')) <= 0",
         message="engine.resources.memory must be at most 1Ei",
         path=".memory",
     )
@@ -122,6 +123,14 @@ _OPERATORS = {
     "--plan-concurrency": "planning.concurrency",
     **dict.fromkeys(
         (
+            "--data-parallel-address",
+            "--data-parallel-external-lb",
+            "--data-parallel-hybrid-lb",
+            "--data-parallel-multi-port-external-lb",
+            "--data-parallel-rank",
+            "--data-parallel-size-local",
+            "--data-parallel-start-rank",
+            "--data-parallel-supervisor-port",
             "--tensor-parallel-size",
             "--pipeline-parallel-size",
             "--data-parallel-size",
@@ -149,7 +158,7 @@ _OPERATORS = {
         path=".extraArgs",
         reason=Reason.FORBIDDEN,
     ),
-    first_is_flag("engine"),
+    in_order("engine"),
     Rule(
         cel="!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
         f"key.matches(r'{LABEL_KEY}') && self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
@@ -170,7 +179,7 @@ class Engine(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the worker image that the operator was installed with."
     )
-    extra_args: tuple[Argument, ...] = Field(
+    extra_args: tuple[Text, ...] = Field(
         default=(),
         max_length=128,
         description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'. "

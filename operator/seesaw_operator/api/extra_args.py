@@ -6,7 +6,7 @@ flags with the value at once.
 
 from collections.abc import Iterable
 
-from seesaw_operator.api.rules import Reason, Rule
+from seesaw_operator.api.rules import Rule
 
 _FLAG = "flag.split('=')[0].split('.')[0].replace('_', '-')"
 
@@ -23,12 +23,12 @@ def sets(owned: Iterable[str]) -> str:
     return f"{_FLAG} in {begun}" + (f" || flag.matches('^({short})')" if short else "")
 
 
-def first_is_flag(component: str) -> Rule:
+def in_order(component: str) -> Rule:
     """The first is no bare word, which would be read as one more model or not at all."""
     return Rule(
         cel="!has(self.extraArgs) || self.extraArgs.size() == 0 || "
-        "self.extraArgs[0] == '' || self.extraArgs[0].startsWith('-')",
-        message=f"{component}.extraArgs must begin with a flag: a value stands after its flag",
+        "(self.extraArgs[0].startsWith('-') && self.extraArgs.all(each, each != ''))",
+        message=f"{component}.extraArgs must begin with a flag, and hold no empty text: a value "
+        "stands after its flag, or with it as in --flag=value",
         path=".extraArgs",
-        reason=Reason.INVALID,
     )

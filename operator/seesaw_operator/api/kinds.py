@@ -14,11 +14,11 @@ _UNSEEN = r"\x00-\x1f\x7f"
 _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 _HUB_NAME = r"[A-Za-z0-9_]*((-|\.|-\.|\.-)[A-Za-z0-9_]+)*"  # no '--' and '..' inside
-_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_OCTET = r"(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
 _IPV4 = rf"{_OCTET}(\.{_OCTET}){{3}}"
 _H = "[0-9a-fA-F]{1,4}"
 _IPV6 = (
-    rf"(({_H}:){{7}}{_H}|({_H}:){{1,7}}:|:(:{_H}){{1,7}}|::|"
+    rf"(({_H}:){{7}}{_H}|({_H}:){{1,7}}:|:(:{_H}){{1,7}}|::|::([fF]{{4}}:)?{_IPV4}|"
     + "|".join(rf"({_H}:){{1,{7 - after}}}(:{_H}){{1,{after}}}" for after in range(1, 7))
     + ")"
 )
@@ -62,7 +62,7 @@ def capitalized(value: object) -> object:
 
 INT64 = {"format": "int64"}
 INT_OR_STRING = {"x-kubernetes-int-or-string": True, "minimum": 0}
-ABOVE_0 = INT_OR_STRING | {"exclusiveMinimum": True}
+ABOVE_0 = INT_OR_STRING | {"exclusiveMinimum": True, "maximum": 999_999}
 Quantity = Annotated[
     str,
     Field(pattern=QUANTITY, max_length=24, json_schema_extra=INT_OR_STRING),
@@ -102,7 +102,6 @@ FieldPath = Annotated[
 ]
 Text = Annotated[str, Field(max_length=4096, pattern=TEXT)]
 Annotation = Annotated[str, Field(max_length=65536, pattern=TEXT)]
-Argument = Annotated[str, Field(min_length=1, max_length=4096, pattern=TEXT)]
 LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 # As many charts write what they do not set.
@@ -146,6 +145,11 @@ ModelUri = Annotated[
         rf"|(hf://)?[A-Za-z0-9]{_HUB_NAME}(/[A-Za-z0-9_]{_HUB_NAME})?)$",
     ),
 ]
+
+
+def cel_is_quantity(field: str) -> str:
+    """Whether it is there and one: if not, its own bounds tell so."""
+    return f"has({field}) && isQuantity(string({field}))"
 
 
 def cel_quantity(field: str) -> str:

@@ -4,16 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seesaw_operator.api.extra_args import first_is_flag, sets
+from seesaw_operator.api.extra_args import in_order, sets
 from seesaw_operator.api.kinds import (
     Annotation,
-    Argument,
     Cores,
     Image,
     LabelKey,
     LabelValue,
     Network,
     Quantity,
+    Text,
+    cel_is_quantity,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
@@ -36,7 +37,7 @@ _SAID = listed(
 
 @rules(
     Rule(
-        cel="!has(self.memory) || "
+        cel=f"!({cel_is_quantity('self.memory')}) || "
         f"({cel_quantity('self.memory')}.compareTo(quantity('64Mi')) >= 0 && "
         f"{cel_quantity('self.memory')}.compareTo(quantity('1Ei')) <= 0)",
         message="router.resources.memory must be at least 64Mi and at most 1Ei",
@@ -114,7 +115,7 @@ class RouterService(ApiModel):
 
 
 @rules(
-    first_is_flag("router"),
+    in_order("router"),
     Rule(
         cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {sets(_OPERATORS)})",
         message=f"router.extraArgs must not set what the operator sets: {_SAID}",
@@ -131,7 +132,7 @@ class Router(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the router image that the operator was installed with."
     )
-    extra_args: tuple[Argument, ...] = Field(
+    extra_args: tuple[Text, ...] = Field(
         default=(),
         max_length=128,
         description="More flags of 'seesaw router', in which $(NAME) is the value of a variable.",

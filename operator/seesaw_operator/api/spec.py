@@ -17,6 +17,7 @@ from seesaw_operator.api.kinds import (
     Quantity,
     ServedName,
     capitalized,
+    cel_is_quantity,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
@@ -95,7 +96,8 @@ class Accelerator(ApiModel):
 
 @rules(
     Rule(
-        cel=f"!has(self.size) || ({cel_quantity('self.size')}.compareTo(quantity('1Mi')) >= 0 "
+        cel=f"!({cel_is_quantity('self.size')}) || "
+        f"({cel_quantity('self.size')}.compareTo(quantity('1Mi')) >= 0 "
         f"&& {cel_quantity('self.size')}.compareTo(quantity('1Ei')) <= 0)",
         message="kvBuffer.size must be at least 1Mi and at most 1Ei",
         path=".size",

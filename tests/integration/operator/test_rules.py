@@ -302,7 +302,7 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     *(
         ({component: {"extraArgs": ["--x", wrong]}}, [f"spec.{component}.extraArgs[1]"])
         for component in ("engine", "router")
-        for wrong in ("", "a\0b")
+        for wrong in ("a\0b", "\0")
     ),
     *(
         (
@@ -317,14 +317,14 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
         for component in ("engine", "router")
         for wrong in (
             *("a::b", "a@@b", "a:", "a/", "a//b", "img:tag:tag", "https://x/y", "a@sha256:123"),
-            *("", " ", "img@sha256:" + "A" * 64, "img:" + "t" * 129),
+            *("", " ", "a..b/c", "-a", "img@sha256:" + "A" * 64, "img:" + "t" * 129),
         )
     ),
     *(({"kvBuffer": {"size": wrong}}, ["kvBuffer.size"]) for wrong in (-1, 4.5, "1e99", "9" * 25)),
     *(
         ({component: {"resources": {"cpu": wrong}}}, [f"{component}.resources.cpu"])
         for component in ("engine", "router")
-        for wrong in (0, -1, 0.5, "0", "0.000", "0m", "9" * 24, "1e999999999")
+        for wrong in (0, -1, 0.5, 10**12, "0", "0.000", "0m", "9" * 24, "1e999999999")
     ),
     *(
         (added("engine", component, resources={part: {"x.y/z": wrong}}), [f"{part}.x.y/z"])
@@ -444,7 +444,16 @@ async def test_a_value_out_of_bounds_is_refused_by_name(
                 *("--kv-buf=8", "--resh=never", "--flush=3", "--drain=5", "--prefill-tensor=4"),
                 *("--max-model=5", "--served-model=x", "--kv_buf", "--tensor-parallel", "--p"),
                 *("--uds=/tmp/x", "--headless", "--nnodes", "-n2", "--node-rank", "-r1"),
-                *("-dpl", "-dp=2", "-t", "-pp2", "--ssl-keyfile=x", "--model.x=y", "--"),
+                *(
+                    "-dpl",
+                    "-dp=2",
+                    "-t",
+                    "-pp2",
+                    "--data-parallel-size-local=2",
+                    "--ssl-keyfile=x",
+                    "--model.x=y",
+                    "--",
+                ),
             )
         ),
     ],
@@ -475,7 +484,10 @@ async def test_every_other_flag_of_the_worker_is_taken(apiserver: ApiServer) -> 
         ({"kvBuffer": {"size": 4.5}}, "integer,string"),
         ({"router": {"resources": {"memory": True}}}, "integer,string"),
         *(({"waves": {"maxWait": each}}, "maxWait") for each in ("10", "1d", "", "9" * 9 + "h")),
-        ({"engine": {"extraArgs": [""]}}, "extraArgs[0]"),
+        *(({part: {"extraArgs": [""]}}, "no empty text") for part in ("engine", "router")),
+        ({"engine": {"extraArgs": ["--x", ""]}}, "no empty text"),
+        *(({"kvBuffer": {"size": each}}, "kvBuffer.size") for each in ("64GB", "4 Gi", "lots")),
+        ({"router": {"resources": {"memory": "1gi"}}}, "memory"),
     ],
 )
 async def test_one_mistake_is_told_once(more: Json, wrong: str, apiserver: ApiServer) -> None:
@@ -511,7 +523,12 @@ async def test_one_mistake_is_told_once(more: Json, wrong: str, apiserver: ApiSe
             "router": {
                 "service": {
                     "type": "LoadBalancer",
-                    "loadBalancerSourceRanges": ["10.0.0.0/8", "::/0", "2001:db8::/32"],
+                    "loadBalancerSourceRanges": [
+                        "10.0.0.0/8",
+                        "::/0",
+                        "2001:db8::/32",
+                        "1:2:3:4:5:6:7:8/128",
+                    ],
                 }
             }
         },

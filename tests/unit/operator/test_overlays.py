@@ -176,6 +176,18 @@ REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
         container("x", ports=[{"containerPort": n, "name": "a"} for n in (9, 10)]),
         ".spec.containers[x].ports: two are named a",
     ),
+    (
+        container("x", ports=[{"containerPort": 9, "protocol": "TCP"}, {"containerPort": 9}]),
+        ".spec.containers[x].ports: 9/TCP is there twice",
+    ),
+    (
+        {
+            "spec": {
+                field: [{"name": "x", "image": "y"}] for field in ("containers", "initContainers")
+            }
+        },
+        ".spec.containers: two are named x",
+    ),
     *(
         (
             container(name, volumeMounts=[{"name": "x", "mountPath": path}]),
@@ -224,6 +236,20 @@ def test_what_is_the_operators_in_a_worker_is_refused_by_name(template: Json, be
 def test_what_is_the_operators_in_a_router_is_refused_by_name(template: Json, begin: str) -> None:
     (said,) = refusals(spec_of(router=template))
     assert said.startswith(f"spec.router.podTemplate{begin}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"engine": {"extraArgs": ["--hf-token", "", "--kv-buf=8"]}},
+        {"reshard": "always"},
+        {"engine": {"podTemplate": of_pod("hostAliases", [{"ip": "010.0.0.1"}])}},
+        {"engine": {"podTemplate": container("engine", ports=[])}},
+    ],
+    ids=str,
+)
+def test_what_was_taken_before_is_still_read(more: Json) -> None:
+    assert refusals(Spec.model_validate({"model": {"uri": "x"}} | more)) == []
 
 
 def test_annotations_of_the_service_are_bounded_together() -> None:
