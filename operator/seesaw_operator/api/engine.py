@@ -86,7 +86,9 @@ class EnvVar(ApiModel):
 class Resources(ApiModel):
     """What a pod asks for beside its devices, over all its engines."""
 
-    cpu: Cores | None = Field(default=None, description="Processor cores, such as '8' or '500m'.")
+    cpu: Cores | None = Field(
+        default=None, description="Processor cores, such as 8, '0.5' in quotes or 500m."
+    )
     memory: Quantity | None = Field(
         default=None,
         description="The pod's whole memory: processes, the KV buffer, and on the CPU the "

@@ -48,7 +48,8 @@ class RouterResources(ApiModel):
     """What a router asks for."""
 
     cpu: Cores | None = Field(
-        default=None, description="Processor cores, such as '2' or '500m'. Default: 250m."
+        default=None,
+        description="Processor cores, such as 2, '0.5' in quotes or 500m. Default: 250m.",
     )
     memory: Quantity | None = Field(
         default=None, description="Its whole memory. Default: it asks for 256Mi and may use 1Gi."

@@ -320,7 +320,10 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
             *("", " ", "a..b/c", "-a", "img@sha256:" + "A" * 64, "img:" + "t" * 129),
         )
     ),
-    *(({"kvBuffer": {"size": wrong}}, ["kvBuffer.size"]) for wrong in (-1, 4.5, "1e99", "9" * 25)),
+    *(
+        ({"kvBuffer": {"size": wrong}}, ["kvBuffer.size"])
+        for wrong in (-1, 4.5, "1e99", "2Ei", "99999999Pi")
+    ),
     *(
         ({component: {"resources": {"cpu": wrong}}}, [f"{component}.resources.cpu"])
         for component in ("engine", "router")
