@@ -58,7 +58,8 @@ def reference() -> str:
 def _rows(schema: Schema, above: str) -> Iterator[tuple[str, str, str, str]]:
     needed = schema.get("required", ())
     for name, field in schema["properties"].items():
-        if any(rule["rule"] == "false" for rule in field.get("x-kubernetes-validations", ())):
+        rules = field.get("x-kubernetes-validations", ())
+        if any(rule["rule"] in ("false", "!self") for rule in rules):
             continue  # it cannot be set, as the rules say
         path = f"{above}.{name}" if above else name
         inner = field.get("items", field)
@@ -74,13 +75,13 @@ def _rows(schema: Schema, above: str) -> Iterator[tuple[str, str, str, str]]:
 
 def _kind(field: Schema) -> str:
     if "enum" in field:
-        return " or ".join(f"`{value}`" for value in field["enum"])
+        return " or ".join(f"`{value}`" for value in field["enum"] if value)
     if "items" in field:
         return f"list of {field['items']['type']}s"
     if "additionalProperties" in field:
         return f"map of {field['additionalProperties']['type']}s"
     if "type" not in field:
-        return "number or string"
+        return "integer or string"
     bounds = [str(field.get(bound, "")) for bound in ("minimum", "maximum")]
     return str(field["type"]) + (f", {bounds[0]} to {bounds[1]}".rstrip() if any(bounds) else "")
 

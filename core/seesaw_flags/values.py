@@ -80,8 +80,10 @@ SHORT_LABEL_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 SUBDOMAIN_PATTERN = rf"{LABEL_PATTERN}(\.{LABEL_PATTERN})*"
 DIGEST_PATTERN = r"sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})"
 IMAGE_PATTERN = (  # [HOST[:PORT]/]NAME[:TAG][@DIGEST]
-    r"([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?[a-z0-9]+([-._/]+[a-z0-9]+)*"
-    rf"(:[A-Za-z0-9_][-A-Za-z0-9_.]*)?(@{DIGEST_PATTERN})?"
+    r"(([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*"
+    r"|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/)?"
+    r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
+    rf"(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?(@{DIGEST_PATTERN})?"
 )
 NAMESPACE = Text(
     pattern=re.compile(SHORT_LABEL_PATTERN),

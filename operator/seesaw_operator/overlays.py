@@ -6,7 +6,8 @@ for profiles, which no apiserver has seen, and for resources that were stored un
 """
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,6 +19,9 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import num_engines
 from seesaw_operator.names import ROUTER_PORT, WORKER_PORT, Manifest
 from seesaw_operator.objects.merging import as_given
+
+_MOST_ANNOTATIONS_BYTES = 255 << 10  # Kubernetes takes 256 KiB, and ours are among them
+_LONGEST_KEY = 512  # YAML ends at 1,024, of which a character may take several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ def refusals(spec: Spec) -> list[str]:
         env={},
         resources=dict.fromkeys(owned.RESOURCES, owned.ROUTER.sizes),
     )
-    found = [
+    of_service = _too_large(spec.router.service.annotations or {}, "annotations")
+    found = [f"spec.router.service.{why}" for why in of_service] + [
         f"spec.{pods.component}.podTemplate{why}"
         for pods in (workers, routers)
         for why in _of(pods)
@@ -70,8 +75,10 @@ def refusals(spec: Spec) -> list[str]:
 
 
 def _of(pods: _Pods) -> Iterator[str]:
-    yield from _directives(pods.template, "")
-    for part, keys in pods.template.get("metadata", {}).items():
+    yield from _unwritable(pods.template, "")
+    metadata = pods.template.get("metadata", {})
+    yield from _too_large(metadata.get("annotations", {}), ".metadata.annotations")
+    for part, keys in metadata.items():
         yield from (f".metadata.{part}: {key} cannot be set" for key in keys if _is_label(key))
         yield from (f".metadata.{part}: {key!r} is no key" for key in keys if not _is_key(key))
     spec = pods.template.get("spec", {})
@@ -82,22 +89,24 @@ def _of(pods: _Pods) -> Iterator[str]:
             yield f".spec.volumes: {volume['name']} is a volume of ours"
     for toleration in spec.get("tolerations", ()):
         yield from (f".spec.tolerations: {why}" for why in _toleration(toleration))
-    names = [container["name"] for container in spec.get("containers", ())]
-    if names.count(pods.ours.container) > 1:
-        yield f".spec.containers: {pods.ours.container} is there twice"
+    both = (*spec.get("containers", ()), *spec.get("initContainers", ()))
+    for name in _repeated(each["name"] for each in both):
+        yield f".spec.containers: two are named {name}"
     for field in ("containers", "initContainers"):
         for container in spec.get(field, ()):
             said = f".spec.{field}[{container['name']}]"
             is_ours = field == "containers" and container["name"] == pods.ours.container
             found = _ours(container, pods) if is_ours else _another(container, pods)
-            yield from (f"{said}{why}" for why in found)
-            if field == "containers" and not is_ours and "image" not in container:
+            yield from (f"{said}{why}" for why in (*found, *_anyones(container)))
+            if not is_ours and "image" not in container:
                 yield f"{said}: a container beside {pods.ours.container} needs an image"
 
 
 def _ours(container: Manifest, pods: _Pods) -> Iterator[str]:
     """What is added to our own container."""
     for field in sorted(container.keys() - {"name", *owned.FREE_IN_CONTAINER}):
+        if field == "ports" and not container["ports"]:
+            continue
         yield f".{field}: it is made of {pods.ours.fields}"
     for part in ("limits", "requests"):
         for name in container.get("resources", {}).get(part, {}):
@@ -120,6 +129,28 @@ def _another(container: Manifest, pods: _Pods) -> Iterator[str]:
             yield f".ports: {port['containerPort']} is a port of ours"
         elif port.get("name") in pods.ports:
             yield f".ports: {port['name']} is the name of a port of ours"
+
+
+def _anyones(container: Manifest) -> Iterator[str]:
+    """What goes in no container."""
+    ports = container.get("ports", ())
+    for name in _repeated(port["name"] for port in ports if port.get("name")):
+        yield f".ports: two are named {name}"
+    for port in _repeated(f"{p['containerPort']}/{p.get('protocol', 'TCP')}" for p in ports):
+        yield f".ports: {port} is there twice"
+    for mount in container.get("volumeMounts", ()):
+        if PurePosixPath("/" + mount["mountPath"].lstrip("/")).is_relative_to("/proc"):
+            yield f".volumeMounts: {mount['mountPath']} is the kernel's"
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def _too_large(annotations: Mapping[str, str], path: str) -> Iterator[str]:
+    size_bytes = sum(len(key.encode()) + len(text.encode()) for key, text in annotations.items())
+    if size_bytes > _MOST_ANNOTATIONS_BYTES:
+        yield f"{path}: {size_bytes} bytes together, at most {_MOST_ANNOTATIONS_BYTES} are taken"
 
 
 def covers(path: str, ours: Ours) -> bool:
@@ -148,13 +179,19 @@ def _toleration(given: Manifest) -> Iterator[str]:
         yield "tolerationSeconds goes with effect NoExecute only"
 
 
-def _directives(value: Any, path: str) -> Iterator[str]:
-    """Keys such as $patch, by which kubectl patch would do more than merge."""
+def _unwritable(value: Any, path: str) -> Iterator[str]:
+    """Keys such as $patch, by which kubectl patch would do more than merge; and what cannot be
+    told to an apiserver or a process."""
     if isinstance(value, dict):
         for key, below in value.items():
             if key.startswith("$"):
                 yield f"{path}.{key}: directives are not read"
-            yield from _directives(below, f"{path}.{key}")
-    if isinstance(value, list):
+            if len(key) > _LONGEST_KEY or "\x00" in key:
+                yield f"{path}: a key has at most {_LONGEST_KEY} characters, and no NUL"
+                continue
+            yield from _unwritable(below, f"{path}.{key}")
+    elif isinstance(value, list):
         for index, below in enumerate(value):
-            yield from _directives(below, f"{path}[{index}]")
+            yield from _unwritable(below, f"{path}[{index}]")
+    elif isinstance(value, str) and "\x00" in value:
+        yield f"{path}: it must not contain NUL"

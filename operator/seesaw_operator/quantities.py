@@ -17,13 +17,15 @@ _SUFFIXES = {
     "Gi": GIB,
     "Ti": 1 << 40,
     "Pi": 1 << 50,
+    "E": 10**18,
+    "Ei": 1 << 60,
 }
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def num_bytes(quantity: str) -> int:
     """Bytes of a quantity such as ``64Gi``. Requires: the CRD's pattern has accepted it."""
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
+    match = re.fullmatch(r"([0-9.]+(?:[eE]\+?[0-9]+)?)([A-Za-z]*)", quantity)
     assert match is not None, quantity
     return int(Decimal(match[1]) * _SUFFIXES[match[2]])
 

@@ -12,7 +12,7 @@ from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from seesaw_flags.values import DIGEST_PATTERN, SHORT_LABEL_PATTERN, SUBDOMAIN_PATTERN
-from seesaw_operator.api.kinds import LABEL_KEY, LABEL_VALUE, MOST_SECONDS, NOT_NEGATIVE_QUANTITY
+from seesaw_operator.api.kinds import ANY_QUANTITY, LABEL_KEY, LABEL_VALUE, MOST_SECONDS
 
 UNIQUE: JsonDict = {"uniqueItems": True}
 _MOST = 2**31 - 1
@@ -37,7 +37,7 @@ Labels = Annotated[
 Annotations = Annotated[dict[str, str], _keyed({"type": "string"})]
 Amounts = Annotated[
     dict[str, str],
-    _keyed({"type": ["string", "number"], "minimum": 0, "pattern": NOT_NEGATIVE_QUANTITY}),
+    _keyed({"type": ["string", "number"], "minimum": 0, "pattern": ANY_QUANTITY}),
 ]
 Name = Annotated[str, Field(max_length=253, pattern=rf"^({SUBDOMAIN_PATTERN})?$")]
 ServiceName = Annotated[str, Field(max_length=63, pattern=r"^([a-z]([-a-z0-9]*[a-z0-9])?)?$")]

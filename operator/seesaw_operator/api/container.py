@@ -5,7 +5,14 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import AnyQuantity, ContainerName, MountPath, ObjectName
+from seesaw_operator.api.kinds import (
+    AnyEnvName,
+    AnyQuantity,
+    ContainerName,
+    MountPath,
+    ObjectName,
+    PortName,
+)
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import foreign
 
@@ -29,10 +36,16 @@ class Named(Open):
     name: ObjectName = Field(description="Its name.")
 
 
+class ShortNamed(Open):
+    """Something whose name has no dots, as containers have it."""
+
+    name: ContainerName = Field(description="Its name.")
+
+
 class Variable(Open):
     """An environment variable."""
 
-    name: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Its name.")
+    name: AnyEnvName = Field(description="Its name.")
 
 
 class Mount(Open):
@@ -44,7 +57,7 @@ class Mount(Open):
 class Port(Open):
     """A port of a container."""
 
-    name: Annotated[str, Field(max_length=15)] | None = Field(default=None, description="Its name.")
+    name: PortName | None = Field(default=None, description="Its name.")
     container_port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its number.")
 
 

@@ -4,16 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from seesaw_operator.api.extra_args import in_order, sets, told
 from seesaw_operator.api.kinds import (
     LABEL_KEY,
     LABEL_VALUE,
     Cores,
     DataKey,
     EnvName,
+    FieldPath,
     Image,
     LabelValue,
     ObjectName,
     Quantity,
+    Text,
+    cel_is_quantity,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
@@ -27,15 +31,15 @@ class KeyRef(ApiModel):
 
     name: ObjectName = Field(description="The object.")
     key: DataKey = Field(description="The key in it.")
-    optional: bool = Field(default=False, description="Whether it may be missing.")
+    optional: bool | None = Field(default=None, description="Whether it may be missing.")
 
 
 class FieldRef(ApiModel):
     """A field of the pod."""
 
-    field_path: Annotated[
-        str, Field(min_length=1, max_length=253, pattern=r"^[a-z][A-Za-z.]*(\['[^'\pC]+'\])?$")
-    ] = Field(description="Such as 'status.hostIP' or \"metadata.labels['team']\".")
+    field_path: FieldPath = Field(
+        description="Such as 'status.hostIP' or \"metadata.labels['team']\"."
+    )
 
 
 @rules(
@@ -65,9 +69,7 @@ class EnvVar(ApiModel):
     """One environment variable of the engine."""
 
     name: EnvName = Field(description="Its name.")
-    value: Annotated[str, Field(max_length=4096)] | None = Field(
-        default=None, description="Its value."
-    )
+    value: Text | None = Field(default=None, description="Its value.")
     value_from: EnvSource | None = Field(
         default=None, description="Where its value comes from, instead of 'value'."
     )
@@ -75,15 +77,18 @@ class EnvVar(ApiModel):
 
 @rules(
     Rule(
-        cel=f"!has(self.cpu) || {cel_quantity('self.cpu')}.isGreaterThan(quantity('0'))",
-        message="engine.resources.cpu must be above 0",
-        path=".cpu",
+        cel=f"!({cel_is_quantity('self.memory')}) || "
+        f"{cel_quantity('self.memory')}.compareTo(quantity('1Ei')) <= 0",
+        message="engine.resources.memory must be at most 1Ei",
+        path=".memory",
     )
 )
 class Resources(ApiModel):
     """What a pod asks for beside its devices, over all its engines."""
 
-    cpu: Cores | None = Field(default=None, description="Processor cores, such as '8' or '500m'.")
+    cpu: Cores | None = Field(
+        default=None, description="Processor cores, such as 8, '0.5' in quotes or 500m."
+    )
     memory: Quantity | None = Field(
         default=None,
         description="The pod's whole memory: processes, the KV buffer, and on the CPU the "
@@ -96,6 +101,14 @@ _OPERATORS = {
     "--host": "",
     "--port": "",
     "--shm-dir": "",
+    "--uds": "",
+    "--ssl-keyfile": "",
+    "--ssl-certfile": "",
+    "--headless": "",
+    "--nnodes": "",
+    "-n": "",
+    "--node-rank": "",
+    "-r": "",
     "--drain-timeout-s": "timing.drainSeconds",
     "--kv-buffer-gib": "kvBuffer.size",
     "--reshard": "reshard",
@@ -112,6 +125,14 @@ _OPERATORS = {
     "--plan-concurrency": "planning.concurrency",
     **dict.fromkeys(
         (
+            "--data-parallel-address",
+            "--data-parallel-external-lb",
+            "--data-parallel-hybrid-lb",
+            "--data-parallel-multi-port-external-lb",
+            "--data-parallel-rank",
+            "--data-parallel-size-local",
+            "--data-parallel-start-rank",
+            "--data-parallel-supervisor-port",
             "--tensor-parallel-size",
             "--pipeline-parallel-size",
             "--data-parallel-size",
@@ -126,22 +147,16 @@ _OPERATORS = {
         "parallelism",
     ),
 }
-_FLAG = "flag.split('=')[0].replace('_', '-')"  # vLLM takes either spelling
-_SHORT = "^-(tp|pp|dp)[0-9].*"  # and these without a space
 
 
 @rules(
     Rule(
-        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {_FLAG} in {list(_OPERATORS)} "
-        f"|| flag.matches(r'{_SHORT}'))",
-        message="extraArgs must not set what the operator sets from other fields: the layouts "
-        "(parallelism), --kv-buffer-gib (kvBuffer.size), --reshard (reshard), --flush-timeout-s "
-        "(waves.maxWait), --served-model-name (model.name), --max-model-len (model.maxModelLen), "
-        "what the planner is told (planning, accelerator), --drain-timeout-s "
-        "(timing.drainSeconds), --config, --host, --port and --shm-dir",
+        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {sets(_OPERATORS)})",
+        message=f"engine.extraArgs must not set what the operator sets: {told(_OPERATORS)}",
         path=".extraArgs",
         reason=Reason.FORBIDDEN,
     ),
+    in_order("engine"),
     Rule(
         cel="!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
         f"key.matches(r'{LABEL_KEY}') && self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
@@ -162,10 +177,11 @@ class Engine(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the worker image that the operator was installed with."
     )
-    extra_args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
+    extra_args: tuple[Text, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'.",
+        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'. "
+        "$(NAME) in them is the value of a variable, as in any container's args.",
     )
     env: tuple[EnvVar, ...] = Field(
         default=(),

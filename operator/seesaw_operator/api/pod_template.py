@@ -9,21 +9,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.container import Container, Free, Named, Open, keyed
-from seesaw_operator.api.kinds import LabelKey, LabelValue, ObjectName
+from seesaw_operator.api.container import Container, Free, Named, Open, ShortNamed, keyed
+from seesaw_operator.api.kinds import Address, Annotation, LabelKey, LabelValue, ObjectName
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Rule, foreign, rules
 from seesaw_operator.api.template_rules import metadata_rules, template_rules
 from seesaw_operator.api.toleration import Toleration
 
 _NamedItems = Annotated[tuple[Named, ...], Field(max_length=64)]
+_ShortNamedItems = Annotated[tuple[ShortNamed, ...], Field(max_length=64)]
 _Containers = Annotated[tuple[Container, ...], Field(max_length=16)]
 
 
 class HostAlias(Open):
     """A line of /etc/hosts."""
 
-    ip: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="The address.")
+    ip: Address = Field(description="The address.")
 
 
 class Gate(Open):
@@ -48,9 +49,9 @@ class PodMetadata(ApiModel):
     labels: Annotated[dict[str, LabelValue], Field(max_length=64)] | None = Field(
         default=None, description="Labels beside those of the operator."
     )
-    annotations: (
-        Annotated[dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=64)] | None
-    ) = Field(default=None, description="Annotations.")
+    annotations: Annotated[dict[str, Annotation], Field(max_length=64)] | None = Field(
+        default=None, description="Annotations."
+    )
 
 
 @foreign(owned.OF_POD)
@@ -98,7 +99,7 @@ class PodSpec(ApiModel):
     readiness_gates: Annotated[tuple[Free, ...], Field(max_length=16)] | None = Field(
         default=None, description="What others say before a pod counts as ready."
     )
-    resource_claims: _NamedItems | None = Field(
+    resource_claims: _ShortNamedItems | None = Field(
         default=None,
         description="Devices by dynamic resource allocation, which 'resources.claims' name.",
         json_schema_extra=keyed("name"),
@@ -126,7 +127,7 @@ class PodSpec(ApiModel):
         description="How evenly the pods are spread.",
         json_schema_extra=keyed("topologyKey", "whenUnsatisfiable"),
     )
-    volumes: _NamedItems | None = Field(
+    volumes: _ShortNamedItems | None = Field(
         default=None, description="More volumes.", json_schema_extra=keyed("name")
     )
 

@@ -4,43 +4,49 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seesaw_operator.api.kinds import Cores, Image, LabelKey, LabelValue, Quantity, cel_quantity
+from seesaw_operator.api.extra_args import in_order, sets, told
+from seesaw_operator.api.kinds import (
+    Annotation,
+    Cores,
+    Image,
+    LabelKey,
+    LabelValue,
+    Network,
+    Quantity,
+    Text,
+    cel_is_quantity,
+    cel_quantity,
+)
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.pod_template import RouterPodTemplate
 from seesaw_operator.api.rules import Reason, Rule, rules
-from seesaw_operator.api.template_rules import listed, metadata_rules
+from seesaw_operator.api.template_rules import metadata_rules
 
-Network = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 _OPERATORS = {  # by flag, the field that it is made of, where there is one
     "--service": "",
     "--worker": "",
     "--host": "",
     "--port": "",
-    "--max-wait-s": " (waves.maxWait)",
-    "--drain-timeout-s": " (timing.drainSeconds)",
+    "--max-wait-s": "waves.maxWait",
+    "--drain-timeout-s": "timing.drainSeconds",
 }
-_SAID = listed(
-    [flag + _OPERATORS[flag] for flag in sorted(_OPERATORS, key=lambda f: not _OPERATORS[f])]
-)
 
 
 @rules(
     Rule(
-        cel=f"!has(self.cpu) || {cel_quantity('self.cpu')}.isGreaterThan(quantity('0'))",
-        message="router.resources.cpu must be above 0",
-        path=".cpu",
-    ),
-    Rule(
-        cel=f"!has(self.memory) || {cel_quantity('self.memory')}.compareTo(quantity('64Mi')) >= 0",
-        message="router.resources.memory must be at least 64Mi",
+        cel=f"!({cel_is_quantity('self.memory')}) || "
+        f"({cel_quantity('self.memory')}.compareTo(quantity('64Mi')) >= 0 && "
+        f"{cel_quantity('self.memory')}.compareTo(quantity('1Ei')) <= 0)",
+        message="router.resources.memory must be at least 64Mi and at most 1Ei",
         path=".memory",
-    ),
+    )
 )
 class RouterResources(ApiModel):
     """What a router asks for."""
 
     cpu: Cores | None = Field(
-        default=None, description="Processor cores, such as '2' or '500m'. Default: 250m."
+        default=None,
+        description="Processor cores, such as 2, '0.5' in quotes or 500m. Default: 250m.",
     )
     memory: Quantity | None = Field(
         default=None, description="Its whole memory. Default: it asks for 256Mi and may use 1Gi."
@@ -51,12 +57,15 @@ class RouterResources(ApiModel):
     *metadata_rules("router.service"),
     *(
         Rule(
-            cel=f"!has(self.{field}) || self.type == 'LoadBalancer'",
+            cel=f"!has(self.{field}) || {unset}self.type == 'LoadBalancer'",
             message=f"router.service.{field} goes with type LoadBalancer only",
             path=f".{field}",
             reason=Reason.FORBIDDEN,
         )
-        for field in ("loadBalancerClass", "loadBalancerSourceRanges")
+        for field, unset in (
+            ("loadBalancerClass", ""),
+            ("loadBalancerSourceRanges", "self.loadBalancerSourceRanges.size() == 0 || "),
+        )
     ),
     *(
         Rule(
@@ -79,9 +88,9 @@ class RouterService(ApiModel):
     labels: Annotated[dict[str, LabelValue], Field(max_length=64)] | None = Field(
         default=None, description="Labels beside those of the operator."
     )
-    annotations: (
-        Annotated[dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=64)] | None
-    ) = Field(default=None, description="Annotations, such as those that load balancers read.")
+    annotations: Annotated[dict[str, Annotation], Field(max_length=64)] | None = Field(
+        default=None, description="Annotations, such as those that load balancers read."
+    )
     load_balancer_class: LabelKey | None = Field(
         default=None, description="Who makes the load balancer. It cannot be changed later."
     )
@@ -97,18 +106,20 @@ class RouterService(ApiModel):
         description="'Local' keeps clients' addresses, and reaches only routers of the node.",
     )
     node_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        default=None, description="The port of the nodes. Default: one that is free."
+        default=None,
+        description="The port of the nodes, of those that the cluster has for it: 30000 to "
+        "32767 where it was not set up otherwise. Default: one that is free.",
     )
 
 
 @rules(
+    in_order("router"),
     Rule(
-        cel="!has(self.extraArgs) || "
-        f"!self.extraArgs.exists(flag, flag.split('=')[0] in {list(_OPERATORS)})",
-        message=f"router.extraArgs must not set what the operator sets: {_SAID}",
+        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {sets(_OPERATORS)})",
+        message=f"router.extraArgs must not set what the operator sets: {told(_OPERATORS)}",
         path=".extraArgs",
         reason=Reason.FORBIDDEN,
-    )
+    ),
 )
 class Router(ApiModel):
     """The HTTP endpoint in front of the workers."""
@@ -119,8 +130,10 @@ class Router(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the router image that the operator was installed with."
     )
-    extra_args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
-        default=(), max_length=128, description="More flags of 'seesaw router'."
+    extra_args: tuple[Text, ...] = Field(
+        default=(),
+        max_length=128,
+        description="More flags of 'seesaw router', in which $(NAME) is the value of a variable.",
     )
     resources: RouterResources = Field(
         default=RouterResources(), description="Memory and processor cores of a router."

@@ -39,11 +39,14 @@ class Foreign:
     """A field of Kubernetes' own that a model does not read.
 
     kind: what it holds; ``objects`` and ``strings`` are lists.
-    refusal: why it cannot be set at all; None where only other rules are about it.
+    refusal: why it cannot be set at all, or not to true; None where only other rules are about it.
+    pattern, max_length: what a string looks like.
     """
 
     kind: Kind
     refusal: str | None = None
+    pattern: str | None = None
+    max_length: int | None = None
 
 
 def rules(*added: Rule) -> Callable[[_M], _M]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from seesaw_operator.api.kinds import INT64, INT_OR_STRING
+from seesaw_operator.api.kinds import ABOVE_0, INT64, INT_OR_STRING
 from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 
 Schema = dict[str, Any]
@@ -73,9 +73,12 @@ def rule_schema(rule: Rule) -> Schema:
 def _foreign(field: Foreign) -> Schema:
     """A field that is there for rules: its own is that it is not set."""
     schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for containers of yours."}
+    if field.pattern is not None:
+        schema |= {"pattern": field.pattern, "maxLength": field.max_length}
     if field.refusal is None:
         return schema
-    rule = Rule(cel="false", message=field.refusal, reason=Reason.FORBIDDEN)
+    never = "!self" if field.kind == "boolean" else "false"  # false is as good as not set
+    rule = Rule(cel=never, message=field.refusal, reason=Reason.FORBIDDEN)
     return schema | {
         "description": "Cannot be set.",
         "x-kubernetes-validations": [rule_schema(rule)],
@@ -135,10 +138,11 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     schema: Schema = {"type": kind, "description": description}
     if kind == "integer":
         schema["format"] = "int64" if _says(metadata, INT64) else "int32"
-    if _says(metadata, INT_OR_STRING):  # whose pattern is about the string
-        del schema["type"]
-        either = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
-        schema |= either | INT_OR_STRING
+    for extra in (INT_OR_STRING, ABOVE_0):  # whose pattern is about the string
+        if not _says(metadata, extra):
+            continue
+        del schema["type"]  # nor 'anyOf', by which one mistake would be told three times
+        schema |= extra
         bounds = _bounds(metadata, _BOUNDS).items()
         return schema | {k: v for k, v in bounds if k in ("pattern", "maxLength")}
     return schema | _bounds(metadata, _BOUNDS)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
 from seesaw_operator.api.kinds import (
+    DURATION,
     DeviceResource,
     Duration,
     ModelUri,
@@ -18,6 +19,7 @@ from seesaw_operator.api.kinds import (
     Seconds,
     ServedName,
     capitalized,
+    cel_is_quantity,
     cel_quantity,
 )
 from seesaw_operator.api.model import ApiModel
@@ -35,7 +37,12 @@ Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
         cel="!self.uri.split('/').exists(part, part == '.' || part == '..')",
         message="model.uri must name its folder without '.' and '..'",
         path=".uri",
-    )
+    ),
+    Rule(
+        cel="!self.uri.startsWith('pvc://') || size(self.uri.split('/')[2]) <= 253",
+        message="model.uri: the name of a claim has at most 253 characters",
+        path=".uri",
+    ),
 )
 class Model(ApiModel):
     """What to serve."""
@@ -61,8 +68,8 @@ class Model(ApiModel):
 @rules(
     Rule(
         cel="!has(self.resourceName) || self.resourceName == 'cpu' || "
-        "!(('.' + self.resourceName.split('/')[0]).endsWith('.kubernetes.io') || "
-        "self.resourceName.startsWith('requests.'))",
+        "!(self.resourceName.contains('kubernetes.io/') || "
+        "self.resourceName.startsWith('requests.') || size(self.resourceName.split('/')[0]) > 244)",
         message="accelerator.resourceName must be 'cpu' or what a device plugin offers, such as "
         "nvidia.com/gpu",
         path=".resourceName",
@@ -79,7 +86,7 @@ class Accelerator(ApiModel):
     count: Degree = Field(default=1, description="How many devices one replica has.")
     product: (
         Annotated[
-            str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*)$")
+            str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._,()/+-]*$")
         ]
         | None
     ) = Field(
@@ -91,8 +98,10 @@ class Accelerator(ApiModel):
 
 @rules(
     Rule(
-        cel=f"!has(self.size) || {cel_quantity('self.size')}.compareTo(quantity('1Mi')) >= 0",
-        message="kvBuffer.size must be at least 1Mi",
+        cel=f"!({cel_is_quantity('self.size')}) || "
+        f"({cel_quantity('self.size')}.compareTo(quantity('1Mi')) >= 0 "
+        f"&& {cel_quantity('self.size')}.compareTo(quantity('1Ei')) <= 0)",
+        message="kvBuffer.size must be at least 1Mi and at most 1Ei",
         path=".size",
     )
 )
@@ -108,7 +117,8 @@ class KVBuffer(ApiModel):
 
 @rules(
     Rule(
-        cel="!has(self.maxWait) || (duration(self.maxWait) > duration('0s') && "
+        cel=f"!has(self.maxWait) || !self.maxWait.matches(r'{DURATION}') || "
+        "(duration(self.maxWait) > duration('0s') && "
         "duration(self.maxWait) <= duration('24h'))",
         message="waves.maxWait must be above 0 and at most 24h",
         path=".maxWait",

@@ -40,7 +40,8 @@ def _of_our_container(ours: Ours) -> Iterator[Rule]:
         message = f"the container {name} {said}"
         return _each("containers", f"c, c.name != '{name}' || {cel}", message)
 
-    is_owned = " || ".join(f"has(c.{field})" for field in sorted({*owned.OF_CONTAINER, "ports"}))
+    is_owned = " || ".join(f"has(c.{field})" for field in sorted(owned.OF_CONTAINER))
+    is_owned += " || (has(c.ports) && c.ports.size() > 0)"
     yield rule(
         f"!({is_owned})",
         f"takes only {', '.join(owned.FREE_IN_CONTAINER)}; the rest is made of {ours.fields}",
@@ -69,6 +70,12 @@ def _of_our_container(ours: Ours) -> Iterator[Rule]:
 
 def _of_names(ours: Ours) -> Iterator[Rule]:
     name = ours.container
+    yield Rule(
+        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
+        f"key.matches(r'{LABEL_KEY}'))",
+        message="podTemplate.spec.nodeSelector: a key looks like team or example.com/team",
+        path=".nodeSelector",
+    )
     yield _each(
         "containers",
         f"c, c.name == '{name}' || has(c.image)",
@@ -80,6 +87,7 @@ def _of_names(ours: Ours) -> Iterator[Rule]:
             f"c, !c.name.matches('^({ours.names})$')",
             f"such a name as {name}-0 is that of a container of ours; {name} means all of them",
         )
+    yield _each("initContainers", "c, has(c.image)", "each needs an image", Reason.REQUIRED)
     yield _each(
         "initContainers",
         f"c, !c.name.matches('^({name}|{ours.names})$')",
@@ -93,13 +101,13 @@ def _of_names(ours: Ours) -> Iterator[Rule]:
         )
 
 
-def _each(field: str, cel: str, message: str) -> Rule:
+def _each(field: str, cel: str, message: str, reason: Reason = Reason.FORBIDDEN) -> Rule:
     """Something that holds for each item of a list, if there is one."""
     return Rule(
         cel=f"!has(self.{field}) || self.{field}.all({cel})",
         message=f"podTemplate.spec.{field}: {message}",
         path=f".{field}",
-        reason=Reason.FORBIDDEN,
+        reason=reason,
     )
 
 

@@ -1,23 +1,27 @@
 """Taints of nodes that pods put up with."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from seesaw_operator.api.kinds import LabelKey, LabelValue
+from seesaw_operator.api.kinds import OptionalLabelKey, OptionalLabelValue
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Reason, Rule, rules
+
+_Operator = Literal["Equal", "Exists"]
+_Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+_EXISTS = "(has(self.operator) && self.operator == 'Exists')"
 
 
 @rules(
     Rule(
-        cel="has(self.key) || self.operator == 'Exists'",
+        cel=f"(has(self.key) && self.key != '') || {_EXISTS}",
         message="a toleration without key tolerates every taint: its operator must be Exists",
         path=".key",
         reason=Reason.REQUIRED,
     ),
     Rule(
-        cel="!has(self.value) || self.operator == 'Equal'",
+        cel=f"!has(self.value) || self.value == '' || !{_EXISTS}",
         message="operator Exists takes no value",
         path=".value",
         reason=Reason.FORBIDDEN,
@@ -30,17 +34,21 @@ from seesaw_operator.api.rules import Reason, Rule, rules
     ),
 )
 class Toleration(ApiModel):
-    """A taint of nodes that pods put up with."""
+    """A taint of nodes that pods put up with. An empty text is as good as none."""
 
-    key: LabelKey | None = Field(
+    key: OptionalLabelKey = Field(
         default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."
     )
-    operator: Literal["Equal", "Exists"] = Field(
-        default="Equal", description="'Equal' compares the value, 'Exists' takes any."
+    operator: Annotated[_Operator | None, BeforeValidator(lambda value: value or None)] = Field(
+        default=None,
+        description="'Equal', the default, compares the value; 'Exists' takes any.",
+        json_schema_extra={"enum": [*get_args(_Operator), ""]},
     )
-    value: LabelValue | None = Field(default=None, description="The taint's value.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="The taint's effect. Default: any."
+    value: OptionalLabelValue = Field(default=None, description="The taint's value.")
+    effect: Annotated[_Effect | None, BeforeValidator(lambda value: value or None)] = Field(
+        default=None,
+        description="The taint's effect. Default: any.",
+        json_schema_extra={"enum": [*get_args(_Effect), ""]},
     )
     toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
         default=None, description="How long a NoExecute taint is put up with. Default: for good."

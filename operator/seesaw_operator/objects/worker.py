@@ -41,7 +41,10 @@ def worker_objects(spec: Spec, owner: Owner, images: Images, timing: Timing) -> 
 
 
 def arguments(spec: Spec, owner: Owner, index: int, timing: Timing) -> list[str]:
-    """The command line of one engine pair. What the user adds comes last, and so wins."""
+    """The command line of one engine pair. What the user adds comes last, and so wins.
+
+    In that, Kubernetes puts variables' values in place of ``$(NAME)``; nowhere else.
+    """
     size_gib = num_bytes(spec.kv_buffer.size) / num_engines(spec) / GIB
     given: dict[str, object] = {
         "--served-model-name": spec.model.name or owner.name,
@@ -58,7 +61,8 @@ def arguments(spec: Spec, owner: Owner, index: int, timing: Timing) -> list[str]
     flags = [f"{flag}={value}" for flag, value in given.items()]
     if spec.accelerator.resource_name == CPU:
         flags.append("--enforce-eager")  # compiling takes a C++ compiler, and minutes
-    return ["worker", model_path(spec), *flags, *spec.engine.extra_args]
+    made = [each.replace("$", "$$") for each in (model_path(spec), *flags)]
+    return ["worker", *made, *spec.engine.extra_args]
 
 
 def _parallelism(spec: Spec) -> dict[str, object]:

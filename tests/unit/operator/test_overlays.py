@@ -124,6 +124,10 @@ def container(name: str, **more: Any) -> Json:
     return of_pod("containers", [{"name": name} | image | more])
 
 
+def first(name: str) -> Json:
+    return of_pod("initContainers", [{"name": name, "image": "x:1"}])
+
+
 REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
     *(
         (container("engine", **{field: "x"}), f".spec.containers[engine].{field}: ")
@@ -149,8 +153,14 @@ REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
         for path in ("/dev/shm", "/dev//shm/", "/dev", "/", "//", "/tmp", "/scratch/", "/models")
     ),
     (container("engine-0", image="x"), ".spec.containers[engine-0]: "),
-    (of_pod("initContainers", [{"name": "engine"}]), ".spec.initContainers[engine]: "),
-    (of_pod("initContainers", [{"name": "engine-7"}]), ".spec.initContainers[engine-7]: "),
+    (
+        first("engine"),
+        ".spec.initContainers[engine]: ",
+    ),
+    (
+        first("engine-7"),
+        ".spec.initContainers[engine-7]: ",
+    ),
     (container("x", ports=[{"containerPort": 8001}]), ".spec.containers[x].ports: 8001 "),
     (
         container("x", ports=[{"containerPort": 8001, "name": "m"}]),
@@ -169,6 +179,40 @@ REFUSED_FOR_ENGINE: list[tuple[Json, str]] = [
         for part in ("labels", "annotations")
         for key in (*owned.LABELS, "seesaw.dev/deployment", "any.seesaw.dev/x")
     ),
+    (
+        of_pod("containers", [{"name": "engine"}, {"name": "engine"}]),
+        ".spec.containers: two are named engine",
+    ),
+    (
+        container("x", ports=[{"containerPort": n, "name": "a"} for n in (9, 10)]),
+        ".spec.containers[x].ports: two are named a",
+    ),
+    (
+        container("x", ports=[{"containerPort": 9, "protocol": "TCP"}, {"containerPort": 9}]),
+        ".spec.containers[x].ports: 9/TCP is there twice",
+    ),
+    (
+        {
+            "spec": {
+                field: [{"name": "x", "image": "y"}] for field in ("containers", "initContainers")
+            }
+        },
+        ".spec.containers: two are named x",
+    ),
+    *(
+        (
+            container(name, volumeMounts=[{"name": "x", "mountPath": path}]),
+            f".spec.containers[{name}].volumeMounts: {path} ",
+        )
+        for name in ("engine", "x")
+        for path in ("/proc", "//proc/sys")
+    ),
+    (
+        {"metadata": {"annotations": {f"a{i}": "x" * 60_000 for i in range(5)}}},
+        ".metadata.annotations: 300010 bytes together",
+    ),
+    (of_pod("volumes", [{"name": "v", "csi": {"k" * 2000: "v"}}]), ".spec.volumes[0].csi: a key "),
+    (of_pod("affinity", {"a": ["x", "\0"]}), ".spec.affinity.a[1]: it must not contain NUL"),
     (of_pod("affinity", {"$patch": "delete"}), ".spec.affinity.$patch: "),
     (
         container("x", args=[], env=[{"name": "A", "$patch": "x"}]),
@@ -186,7 +230,10 @@ REFUSED_FOR_ROUTER: list[tuple[Json, str]] = [
         container("x", ports=[{"containerPort": 1, "name": "http"}]),
         ".spec.containers[x].ports: http ",
     ),
-    (of_pod("initContainers", [{"name": "router"}]), ".spec.initContainers[router]: "),
+    (
+        first("router"),
+        ".spec.initContainers[router]: ",
+    ),
     (of_pod("automountServiceAccountToken", False), ".spec.automountServiceAccountToken: "),
 ]
 
@@ -203,6 +250,27 @@ def test_what_is_the_operators_in_a_worker_is_refused_by_name(template: Json, be
 def test_what_is_the_operators_in_a_router_is_refused_by_name(template: Json, begin: str) -> None:
     (said,) = refusals(spec_of(router=template))
     assert said.startswith(f"spec.router.podTemplate{begin}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"engine": {"extraArgs": ["--hf-token", "", "--kv-buf=8"]}},
+        {"reshard": "always"},
+        {"engine": {"podTemplate": of_pod("hostAliases", [{"ip": "010.0.0.1"}])}},
+        {"engine": {"podTemplate": container("engine", ports=[])}},
+    ],
+    ids=str,
+)
+def test_what_was_taken_before_is_still_read(more: Json) -> None:
+    assert refusals(Spec.model_validate({"model": {"uri": "x"}} | more)) == []
+
+
+def test_annotations_of_the_service_are_bounded_together() -> None:
+    annotations = {f"a{i}": "é" * 30_000 for i in range(5)}
+    written = {"model": {"uri": "x"}, "router": {"service": {"annotations": annotations}}}
+    (said,) = refusals(Spec.model_validate(written))
+    assert said.startswith("spec.router.service.annotations: 300010 bytes together")
 
 
 @pytest.mark.parametrize(

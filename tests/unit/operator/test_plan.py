@@ -10,6 +10,7 @@ from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
 from seesaw_operator.plan import plan, timing_of
+from seesaw_operator.quantities import num_bytes
 from seesaw_operator.settings import Images, Timing
 
 OWNER = Owner(name="llama", namespace="team", uid="1234")
@@ -240,6 +241,30 @@ def test_workers_go_to_the_nodes_that_the_user_names() -> None:
 
 def test_what_the_user_adds_comes_last_and_so_wins() -> None:
     assert worker_pod(FULL)["containers"][0]["args"][-1] == "--dtype=bfloat16"
+
+
+def test_a_name_that_looks_like_a_variable_is_a_name() -> None:
+    named = {"name": "$(USER)-a$$b", "uri": "/m/$(HOME)"}
+    spec = {"model": named, "engine": {"extraArgs": ["--x=$(VAR)"]}}
+    args = worker_pod(spec)["containers"][0]["args"]
+    assert args[:3] == ["worker", "/m/$$(HOME)", "--served-model-name=$$(USER)-a$$$$b"]
+    assert args[-1] == "--x=$(VAR)", "what the user adds is the user's"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("1e9", 10**9),
+        ("128e+09", 128 * 10**9),
+        (".5Gi", 1 << 29),
+        ("2.Gi", 2 << 30),
+        ("1E", 10**18),
+        ("1Ei", 1 << 60),
+        ("1.5E3", 1500),
+    ],
+)
+def test_sizes_are_read_in_each_of_kubernetes_spellings(written: str, meant: int) -> None:
+    assert num_bytes(written) == meant
 
 
 def test_the_ten_lines_leave_the_layouts_to_the_worker() -> None:
