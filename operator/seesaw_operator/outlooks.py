@@ -49,7 +49,7 @@ def outlooks(wanted: Wanted, owner: Owner, seen: Observed, *, is_late: bool) -> 
     )
     workers, router, degraded = (
         _workers(wanted, seen),
-        _router(owner, seen),
+        _router(wanted, owner, seen),
         _degraded(wanted, seen),
     )
     reconciling = _reconciling(wanted, seen)
@@ -110,7 +110,7 @@ def _stalled(degraded: Outlook, reconciling: Outlook, *, is_late: bool) -> Outlo
             type=ConditionType.STALLED,
             status="False",
             reason="NotStalled",
-            message="Nothing is to be done, or it is under way.",
+            message="Nothing is to be done, or something has moved within the progress deadline.",
         )
     waits = degraded if degraded.status == "True" else reconciling
     return Outlook(
@@ -135,8 +135,15 @@ def _workers(wanted: Wanted, seen: Observed) -> Outlook:
     return Outlook(type=ConditionType.WORKERS_READY, status=status, reason=reason, message=message)
 
 
-def _router(owner: Owner, seen: Observed) -> Outlook:
+def _router(wanted: Wanted, owner: Owner, seen: Observed) -> Outlook:
     serving = seen.num_routers
+    if not serving and not wanted.routers:
+        return Outlook(
+            type=ConditionType.ROUTER_READY,
+            status="False",
+            reason="ScaledToZero",
+            message="No router is wanted, since no worker is.",
+        )
     rest = "routers start within seconds" if seen.router_pods else "there are no pods"
     return Outlook(
         type=ConditionType.ROUTER_READY,
@@ -152,7 +159,9 @@ def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
     is_behind = seen.num_updated < wanted.replicas
     matching = f"{seen.num_updated} of {wanted.replicas} worker pods match the spec"
     status: Truth = "True"
-    if not seen.is_counted or seen.num_workers != wanted.replicas:
+    if going := _going(seen):
+        reason, message = "Deleting", going
+    elif not seen.is_counted or seen.num_workers != wanted.replicas:
         reason = "Scaling"
         message = f"{seen.num_workers} of {wanted.replicas} worker pods exist."
     elif is_behind and not wanted.is_paused:
@@ -169,6 +178,20 @@ def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
         status, reason = "False", _UP_TO_DATE
         message = "All pods match the spec and serve."
     return Outlook(type=ConditionType.RECONCILING, status=status, reason=reason, message=message)
+
+
+def _going(seen: Observed) -> str:
+    """Which of ours is being deleted, and so cannot be made as it should be."""
+    for body in (seen.stateful_set, seen.router):
+        metadata = (body or {}).get("metadata", {})
+        if body is not None and "deletionTimestamp" in metadata:
+            waits = ", ".join(map(str, metadata.get("finalizers") or ()))
+            told = f"; it waits for the finalizers {waits}" if waits else ""
+            return (
+                f"{body['kind']} {metadata['name']} is being deleted, and is made anew once it is "
+                f"gone{told}."
+            )
+    return ""
 
 
 def _degraded(wanted: Wanted, seen: Observed) -> Outlook:

@@ -199,7 +199,8 @@ def _named(said: str) -> str:
 
 def _to_schedule(pod: Pod, message: str) -> str:
     """What would let a pod find its node: it depends on what is missing, and for whom."""
-    if "persistentvolumeclaim" in message or "volume" in message:
+    said = message.lower()
+    if "persistentvolumeclaim" in said or "volume" in said:
         return "VolumeMissing"
     return "RouterUnschedulable" if _is_router(pod) else "Unschedulable"
 

@@ -443,13 +443,30 @@ def test_the_last_event_says_whether_something_is_wrong(
     assert last_warning(events) == told
 
 
+def test_what_is_being_deleted_is_named_with_what_it_waits_for() -> None:
+    seen = observed(ready("a"), ready("b"))
+    assert seen.stateful_set is not None
+    metadata = {
+        **seen.stateful_set["metadata"],
+        "name": "llama-worker",
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": ["example.com/hold"],
+    }
+    going = seen.stateful_set | {"kind": "StatefulSet", "metadata": metadata}
+    found = conditions(dataclasses.replace(seen, stateful_set=going))
+    assert (found["Ready"].status, found["Ready"].reason) == ("False", "Deleting")
+    for word in ("StatefulSet llama-worker", "example.com/hold"):
+        assert word in found["Reconciling"].message
+
+
 def test_scaled_to_zero_is_healthy_and_says_so() -> None:
     spec = SPEC.model_copy(update={"replicas": 0})
     none = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}
     seen = dataclasses.replace(observed(routers=()), stateful_set=none, router=none)
     found = conditions(seen, spec)
     assert (found["Ready"].status, found["Ready"].reason) == ("True", "ScaledToZero")
-    assert (found["Available"].status, found["Available"].reason) == ("False", "ScaledToZero")
+    for kind in ("Available", "RouterReady"):
+        assert (found[kind].status, found[kind].reason) == ("False", "ScaledToZero")
     assert found["Degraded"].status == "False"
     assert told(seen, spec).workers == "0/0"
 
