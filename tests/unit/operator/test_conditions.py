@@ -211,6 +211,21 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
         pytest.param(
             pod(
                 "a",
+                conditions=[
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "message": "0/1 nodes: pod has unbound immediate PersistentVolumeClaims.",
+                    }
+                ],
+            ),
+            "VolumeMissing",
+            ["unbound", "a claim must be bound"],
+            id="a claim that is not bound",
+        ),
+        pytest.param(
+            pod(
+                "a",
                 containerStatuses=[
                     {
                         "name": "engine-0",
