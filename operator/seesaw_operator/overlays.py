@@ -87,6 +87,9 @@ def _of(pods: _Pods) -> Iterator[str]:
     for volume in spec.get("volumes", ()):
         if volume["name"] in pods.ours.volumes:
             yield f".spec.volumes: {volume['name']} is a volume of ours"
+    for key in spec.get("nodeSelector", {}):
+        if not _is_key(key):
+            yield f".spec.nodeSelector: {key!r} is no key"
     for toleration in spec.get("tolerations", ()):
         yield from (f".spec.tolerations: {why}" for why in _toleration(toleration))
     both = (*spec.get("containers", ()), *spec.get("initContainers", ()))

@@ -101,7 +101,7 @@ FOR_ENGINE: Json = {
         "containers": [{"name": "engine"} | _ADDED, _SIDECAR],
         "topologySpreadConstraints": [
             _SPREAD,
-            _SPREAD | {"maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"},
+            _SPREAD | {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/region"},
         ],
     },
 }

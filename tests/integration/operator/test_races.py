@@ -109,7 +109,7 @@ async def test_a_lease_that_another_has_taken_ends_an_operator_within_seconds(
         await apiserver.patch(lease, {"spec": {"holderIdentity": "another"}})
         await until(
             lambda: asyncio.sleep(0, not operator.is_alive),
-            8.0,
+            12.0,
             lambda: operator.log.read_text()[-3000:],
         )
         assert await operator.stop() == 1

@@ -26,6 +26,10 @@ from control_plane.resources import (
     told,
 )
 
+NO_TERMS: Json = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+# What the definition takes, and only Kubernetes refuses.
+NOWHERE: Json = {"podTemplate": {"spec": {"affinity": {"nodeAffinity": NO_TERMS}}}}
+
 
 async def test_a_pods_trouble_is_told_with_the_next_step(
     apiserver: ApiServer, tmp_path: Path
@@ -72,9 +76,10 @@ async def test_what_the_apiserver_does_not_take_is_told_in_its_words(
 ) -> None:
     await make_namespace(apiserver, "refused")
     async with operated(apiserver, "refused", tmp_path) as (_, operator):
-        nowhere = {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.nope"}}}
-        await deploy(apiserver, "refused", SPEC | {"engine": {"env": [nowhere]}})
-        await told(apiserver, "refused", operator, "Accepted", "status.nope", reason="NotApplied")
+        await deploy(apiserver, "refused", SPEC | {"engine": NOWHERE})
+        await told(
+            apiserver, "refused", operator, "Accepted", "nodeSelectorTerms", reason="NotApplied"
+        )
 
 
 async def test_pods_that_are_refused_are_told_with_the_words_of_their_controllers_event(
@@ -248,8 +253,7 @@ async def test_while_a_spec_is_refused_the_pods_are_told_of_as_they_are(
         await set_pod_status(apiserver, "frozen", **serves)
         await told(apiserver, "frozen", operator, "WorkersReady", status="True")
 
-        nowhere = {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.nope"}}}
-        await apiserver.patch(resource("frozen"), {"spec": {"engine": {"env": [nowhere]}}})
+        await apiserver.patch(resource("frozen"), {"spec": {"engine": NOWHERE}})
         await told(apiserver, "frozen", operator, "Accepted", status="False")
         await told(apiserver, "frozen", operator, "WorkersReady", status="True")
         await apiserver.ask("DELETE", f"{where}?gracePeriodSeconds=0")

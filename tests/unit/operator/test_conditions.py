@@ -219,7 +219,7 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
                     }
                 ],
             ),
-            "VolumeMissing",
+            "Unschedulable",
             ["unbound", "a claim must be bound"],
             id="a claim that is not bound",
         ),
