@@ -1,6 +1,7 @@
 """Where a command listens: bound at once, so that what cannot be is refused before all else."""
 
 import errno
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,14 @@ from seesaw_core.errors import InputError
 from seesaw_flags.values import shown
 
 _LACKS_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def raised_open_files() -> int:
+    """Let this process open as many files as it may. Returns how many those are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def bind(port: int, host: str | None = None) -> list[socket.socket]:

@@ -36,10 +36,14 @@ class Applier:
         one; UnavailableError.
         """
         wanted = [with_digest(manifest) for manifest in manifests]
-        with self._reserved([ref_of(each) for each in wanted], owner) as foreign:
+        with self._reserved([ref_of(each) for each in wanted], owner) as kept:
             there = await asyncio.gather(*(self._find(each) for each in wanted))
             pairs = list(zip(wanted, there, strict=True))
-            foreign |= {ref_of(e) for e, found in pairs if found and not _belongs_to(found, owner)}
+            foreign = {
+                ref_of(each)
+                for each, found in pairs
+                if (ref_of(each) in kept if found is None else not _belongs_to(found, owner))
+            }
             if foreign:
                 raise RefusedError(
                     _of_others([ref for ref in map(ref_of, wanted) if ref in foreign])

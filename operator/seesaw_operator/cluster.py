@@ -19,14 +19,13 @@ from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
 from seesaw_operator.observed import last_warning
 from seesaw_operator.store import Object
-from seesaw_operator.wording import one_line, shortened, shortened_bytes
+from seesaw_operator.wording import one_line, quoted, shortened_bytes
 
 logger = logging.getLogger(__name__)
 
 _LEVELS = {"Normal": logging.INFO, "Warning": logging.WARNING}
 _MOST_EVENTS = 200
 _MOST_NOTE_BYTES = 1024  # as the apiserver has it
-_MOST_WORDS = 1000
 _LEASES = 2
 _TOO_MANY, _SERVER_ERROR = 429, 500
 # What the apiserver calls its own error, and is the object's: it would be refused for ever.
@@ -157,10 +156,10 @@ class Cluster:
     async def is_operator_alive(self, operator: str) -> bool:
         """Whether the Lease ``NAMESPACE/NAME`` is held. Yes, if that cannot be found out."""
         namespace, _, name = operator.partition("/")
-        leases = await self._dynamic.resources.get(
-            api_version="coordination.k8s.io/v1", kind="Lease"
-        )
         try:
+            leases = await self._dynamic.resources.get(
+                api_version="coordination.k8s.io/v1", kind="Lease"
+            )
             found = (await leases.get(namespace=namespace, name=name)).to_dict()
         except NotFoundError:
             return False
@@ -171,9 +170,9 @@ class Cluster:
 
     async def warning(self, namespace: str, kind: str, uid: str) -> str | None:
         """What was recorded last about an object, if it is a warning and can be had."""
-        events = await self._dynamic.resources.get(api_version="v1", kind="Event")
         about = f"involvedObject.kind={kind},involvedObject.uid={uid}"
         try:
+            events = await self._dynamic.resources.get(api_version="v1", kind="Event")
             found = await events.get(namespace=namespace, field_selector=about, limit=_MOST_EVENTS)
         except _UNREACHABLE as error:
             logger.warning("the events of the %s %s cannot be read: %s", kind, uid, error)
@@ -210,8 +209,8 @@ class Cluster:
                 "uid": metadata["uid"],
             },
         }
-        events = await self._dynamic.resources.get(api_version="events.k8s.io/v1", kind="Event")
         try:
+            events = await self._dynamic.resources.get(api_version="events.k8s.io/v1", kind="Event")
             await self._dynamic.create(events, body=event)
         except _UNREACHABLE as error:
             logger.warning("the event %s was not recorded: %s", reason, error)
@@ -224,7 +223,7 @@ def _translated(manifest: Object) -> Iterator[None]:
         yield
     except client.exceptions.ApiException as error:
         words = _words(error)
-        said = f"{_title(manifest)}: {shortened(one_line(words), _MOST_WORDS)}"
+        said = f"{_title(manifest)}: {quoted(words)}"
         if any(mark in words.lower() for mark in _TOO_LARGE):
             raise RefusedError(f"{said}: {_SMALLER}") from error
         if _may_pass(error) and _UNKNOWN_FIELD not in words:

@@ -17,9 +17,7 @@ from seesaw_operator.names import Owner
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.observed import Observed, Wanted, moment, time_text, wanted_by
 from seesaw_operator.outlooks import Outlook, Truth, outlooks
-from seesaw_operator.wording import one_line, shortened
-
-_MOST_SAID = 1000  # characters of what others say, of 32768 that the CRD allows
+from seesaw_operator.wording import quoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +39,7 @@ class Obstacle:
 
     @property
     def told(self) -> str:
-        return shortened(one_line(self.message), _MOST_SAID)
+        return quoted(self.message)
 
 
 def status_of(spec: Spec, owner: Owner, seen: Observed, before: Before) -> Status:
@@ -89,17 +87,24 @@ def unavailable(
 ) -> Status:
     """The status of a resource whose objects cannot be applied for now.
 
-    Whether they will be taken is not known, so ``Accepted`` stays as it was.
+    Whether they will be taken is not known, so ``Accepted`` stays as it was; and so does what is
+    ``Stalled``, which nothing has moved.
     """
+    kept = tuple(
+        c
+        for c in before.status.conditions
+        if c.type is ConditionType.ACCEPTED
+        or (c.type is ConditionType.STALLED and c.status == "True")
+    )
+    types = {c.type for c in kept}
     said: dict[ConditionType, Truth] = {
         ConditionType.READY: "False",
-        ConditionType.RECONCILING: "True",
+        ConditionType.RECONCILING: "False" if ConditionType.STALLED in types else "True",
     }
     status, _ = _seen(wanted, owner, seen, before)
     told = _instead(outlooks(wanted, owner, seen, is_late=False), said, trouble)
-    accepted = tuple(c for c in before.status.conditions if c.type is ConditionType.ACCEPTED)
-    others = [each for each in told if each.type is not ConditionType.ACCEPTED]
-    conditions = accepted + _stamped(others, before)
+    others = [each for each in told if each.type not in types | {ConditionType.ACCEPTED}]
+    conditions = kept + _stamped(others, before)
     return status.model_copy(update={"conditions": conditions})
 
 

@@ -28,7 +28,7 @@ def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue) ->
         metadata = body["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
         if type == "DELETED":
-            store.drop_resource(key)
+            store.drop_resource(key, metadata["uid"])
         else:
             store.put_resource(dict(body))
         queue.add(key)

@@ -4,7 +4,6 @@ Anybody in the cluster may connect, so a connection lasts seconds, and there are
 """
 
 import asyncio
-import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from seesaw_flags.listening import bind, listening
+from seesaw_flags.listening import bind, listening, raised_open_files
 
 _MOST_CONNECTIONS = 100
 _CONNECTION_S = 10.0
@@ -63,7 +62,7 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
         body = generate_latest(registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    _open_files_as_allowed()
+    raised_open_files()  # what connects within a second must not take those of Kubernetes
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/metrics", metrics)
@@ -77,8 +76,8 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
                 await web.SockSite(runner, listener).start()
         yield
     finally:
-        bounding.cancel()
         await runner.cleanup()
+        bounding.cancel()
 
 
 async def _bound_connections(server: web.Server) -> None:
@@ -93,9 +92,3 @@ async def _bound_connections(server: web.Server) -> None:
         for each in {*too_many, *(e for e in in_order if now - since[e] > _CONNECTION_S)}:
             if each.transport is not None:
                 each.transport.abort()  # whatever it is, and whether or not it reads
-
-
-def _open_files_as_allowed() -> None:
-    """What connects within a second must not take the files that talking to Kubernetes needs."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -64,6 +64,7 @@ class Observed:
         return Wanted(
             replicas=wanted.replicas if workers is None else workers["spec"]["replicas"],
             routers=wanted.routers if routers is None else routers["spec"]["replicas"],
+            is_paused=wanted.is_paused,
         )
 
     @property

@@ -10,6 +10,7 @@ from seesaw_operator.api.status import ConditionType
 from seesaw_operator.names import Owner
 from seesaw_operator.observed import Observed, Wanted
 from seesaw_operator.troubles import troubles
+from seesaw_operator.wording import quoted
 
 Truth = Literal["True", "False", "Unknown"]
 _UP_TO_DATE = "UpToDate"
@@ -56,7 +57,9 @@ def outlooks(wanted: Wanted, owner: Owner, seen: Observed, *, is_late: bool) -> 
     ready = _ready(wanted, owner, degraded, reconciling)
     stalled = _stalled(degraded, reconciling, is_late=is_late)
     if stalled.status == "True":
-        reconciling = replace(reconciling, status="False")
+        reconciling = replace(
+            reconciling, status="False", reason=stalled.reason, message=stalled.message
+        )
     return [
         accepted,
         workers,
@@ -137,7 +140,7 @@ def _workers(wanted: Wanted, seen: Observed) -> Outlook:
 
 def _router(wanted: Wanted, owner: Owner, seen: Observed) -> Outlook:
     serving = seen.num_routers
-    if not serving and not wanted.routers:
+    if not serving and not wanted.routers and not wanted.replicas:
         return Outlook(
             type=ConditionType.ROUTER_READY,
             status="False",
@@ -183,14 +186,14 @@ def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
 def _going(seen: Observed) -> str:
     """Which of ours is being deleted, and so cannot be made as it should be."""
     for body in (seen.stateful_set, seen.router):
-        metadata = (body or {}).get("metadata", {})
-        if body is not None and "deletionTimestamp" in metadata:
-            waits = ", ".join(map(str, metadata.get("finalizers") or ()))
-            told = f"; it waits for the finalizers {waits}" if waits else ""
-            return (
-                f"{body['kind']} {metadata['name']} is being deleted, and is made anew once it is "
-                f"gone{told}."
-            )
+        if body is None or "deletionTimestamp" not in body["metadata"]:
+            continue
+        metadata = body["metadata"]
+        waits = quoted(", ".join(metadata.get("finalizers") or ()))
+        return (
+            f"{body['kind']} {metadata['name']} is being deleted, and is made anew once it is gone"
+            + (f"; it waits for the finalizers {waits}." if waits else ".")
+        )
     return ""
 
 

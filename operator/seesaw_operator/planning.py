@@ -15,14 +15,13 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, ProposedPlan, RejectedPlan, Status
 from seesaw_operator.layouts import is_planned
 from seesaw_operator.names import Manifest
-from seesaw_operator.wording import one_line, shortened
+from seesaw_operator.wording import quoted
 
 ANNOTATION = f"{GROUP}/planned-for"
 _LENGTH = "[1-9][0-9]{0,7}"
 _TOLD = re.compile(
     rf"({_LENGTH})/({_LENGTH}) instead of ((?:{_LENGTH}|-)/(?:{_LENGTH}|-))", re.ASCII
 )
-_MOST_SAID = 1000  # characters
 _MOST_TOKENS = 10_000_000  # as spec.planning has it
 
 
@@ -39,13 +38,13 @@ def plan_of(told: PlanSummary | None) -> Plan | None:
         gain_percent=told.gain_percent,
         prompt_tokens=told.prompt_tokens,
         output_tokens=told.output_tokens,
-        reason=_words(told.reason),
+        reason=quoted(told.reason),
         rejected=tuple(
-            RejectedPlan(layout=each.layout, reason=_words(each.reason)) for each in told.rejected
+            RejectedPlan(layout=each.layout, reason=quoted(each.reason)) for each in told.rejected
         ),
         proposed=None
         if proposed is None
-        else ProposedPlan(**asdict(proposed) | {"reason": _words(proposed.reason)}),
+        else ProposedPlan(**asdict(proposed) | {"reason": quoted(proposed.reason)}),
     )
 
 
@@ -172,10 +171,6 @@ def _named(spec: Spec) -> str:
     """The workload that the spec names, such as 3000/250, or -/- if it names none."""
     planning = spec.planning
     return f"{planning.prompt_tokens or '-'}/{planning.output_tokens or '-'}"
-
-
-def _words(text: str) -> str:
-    return shortened(one_line(text), _MOST_SAID)
 
 
 def _usable(workload: AppliedWorkload | None) -> AppliedWorkload | None:

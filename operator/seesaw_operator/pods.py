@@ -9,7 +9,7 @@ from typing import Any
 from seesaw_operator.api import owned
 from seesaw_operator.names import COMPONENT_LABEL
 from seesaw_operator.objects.router import COMPONENT as ROUTER
-from seesaw_operator.wording import one_line, shortened
+from seesaw_operator.wording import quoted
 
 Pod = dict[str, Any]
 
@@ -61,7 +61,6 @@ _FIELDS = {
 }
 _BAD_INPUT_EXIT = 2
 _OUR_ERROR = re.compile(r"^seesaw (?:worker|router): (.+)$", re.MULTILINE)
-MESSAGE_LIMIT = 1000
 _CREATING_S = 20  # a pod that takes longer may be waiting for something that never comes
 
 
@@ -214,7 +213,7 @@ def _trouble(
     pod: Pod, reason: str, message: str, next_step: str | None = None, container: str = ""
 ) -> Trouble:
     name = pod["metadata"]["name"]
-    text = shortened(one_line(message), MESSAGE_LIMIT).rstrip(".")
+    text = quoted(message).rstrip(".")
     then = _NEXT[next_step or reason].format(pod=name, container=container)
     return Trouble(reason=reason, message=f"Pod {name}: {text}. {then}")
 

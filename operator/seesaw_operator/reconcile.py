@@ -165,9 +165,9 @@ class Reconciler:
         planning.remember(made, applied)
         try:
             if not await self._applier.make(made, owner):
-                self._store.drop_resource(key)  # its watch will say what there is, if anything
+                self._store.drop_resource(key, owner.uid)
                 self._applier.forget(key)
-                return None
+                return None if self._store.resource(key) is None else 0.0  # made anew
         except RefusedError as error:
             await self._refuse(this, wanted, Obstacle(reason="NotApplied", message=f"{error}."))
             raise  # it may be taken later: when the other object is gone, or the quota is raised

@@ -54,8 +54,11 @@ class Store:
         self._resources[key] = body
         return key
 
-    def drop_resource(self, key: Key) -> None:
-        self._resources.pop(key, None)
+    def drop_resource(self, key: Key, uid: str) -> None:
+        """Forget a resource that is gone; one that was made anew under its name stays."""
+        found = self._resources.get(key)
+        if found is not None and found["metadata"]["uid"] == uid:
+            del self._resources[key]
 
     def resource(self, key: Key) -> Object | None:
         return self._resources.get(key)

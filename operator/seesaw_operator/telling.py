@@ -49,7 +49,7 @@ class Teller:
             await self.warn(key, resource, "StatusNotWritten", f"{error}.")
             raise
         if not is_there:
-            self._store.drop_resource(key)
+            self._store.drop_resource(key, metadata["uid"])
             return
         if self._store.resource(key) is resource:
             self._store.put_resource(resource | {"status": outside})
@@ -69,8 +69,8 @@ class Teller:
         """Record a warning, once for each spec until ``forget``."""
         about = resource["metadata"]["generation"], reason
         if self._warned.get(key) != about:
-            self._warned[key] = about
             await self._cluster.record(resource, "Warning", reason, message)
+            self._warned[key] = about
 
     def forget(self, key: Key) -> None:
         """Drop what was warned of: it is over, or the resource is gone."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from seesaw_operator import pods
 from seesaw_operator.observed import Observed, Wanted
 from seesaw_operator.pods import Trouble
-from seesaw_operator.wording import one_line, shortened
+from seesaw_operator.wording import quoted
 
 _REFUSED = (
     "Change what the message names: a quota or limit range, a service account, or what is in a "
@@ -50,5 +50,5 @@ def _unmade_routers(seen: Observed) -> list[Trouble]:
 
 
 def _unmade(kind: str, name: str, said: str) -> Trouble:
-    text = shortened(one_line(said), pods.MESSAGE_LIMIT).rstrip(".")
+    text = quoted(said).rstrip(".")
     return Trouble(reason="PodsRefused", message=f"{kind} {name}: {text}. {_REFUSED}")

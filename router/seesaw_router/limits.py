@@ -4,6 +4,7 @@ import resource
 from dataclasses import dataclass, fields
 
 from seesaw_core.errors import InputError
+from seesaw_flags.listening import raised_open_files
 
 _RESERVED_FILES = 64
 
@@ -73,9 +74,7 @@ def raise_open_files(wanted_connections: int) -> int:
 
     A request takes two sockets: the client's and the worker's.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    hard = raised_open_files()
     if hard == resource.RLIM_INFINITY:
         return wanted_connections
     return max(1, min(wanted_connections, (hard - _RESERVED_FILES) // 2))

@@ -3,7 +3,7 @@
 ``values.yaml``, ``values.schema.json`` and the chart's README are made of these models.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -241,7 +241,7 @@ class Values(Part):
     timing: TimingValues = Field(
         default=TimingValues(), description="How patient the operator and its pods are, in seconds."
     )
-    profiles: dict[Annotated[str, Field(max_length=253)], ProfileValues] = Field(
+    profiles: dict[ObjectName, ProfileValues] = Field(
         default={},
         description="By name, pod templates that many SeesawDeployments share: "
         "{NAME: {engine: {podTemplate: …}, router: {podTemplate: …}}}. A resource takes one with "

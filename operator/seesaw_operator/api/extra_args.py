@@ -1,4 +1,4 @@
-"""``extraArgs``: flags of users', among which none of the operator's can be, however it is spelled.
+"""``extraArgs``: users' flags, none of which may be one of the operator's, however it is spelled.
 
 vLLM's parser takes each flag shortened, with underscores, with keys after a dot, and its short
 flags with the value at once.
@@ -17,7 +17,7 @@ def sets(owned: Iterable[str]) -> str:
     """CEL: whether ``flag`` is one of those, begins one of them or is a short one with more.
 
     '--' begins each: all that follows it would be read as models. Each beginning is listed, since
-    that is what the apiserver reckons cheap.
+    that is what the apiserver counts as cheap.
     """
     flags = list(owned)
     begun = sorted({flag[:end] for flag in flags for end in range(2, len(flag) + 1)})

@@ -19,6 +19,7 @@ _IPV4 = rf"{_OCTET}(\.{_OCTET}){{3}}"
 _H = "[0-9a-fA-F]{1,4}"
 _IPV6 = (
     rf"(({_H}:){{7}}{_H}|({_H}:){{1,7}}:|:(:{_H}){{1,7}}|::|::([fF]{{4}}:)?{_IPV4}|"
+    rf"({_H}:){{6}}{_IPV4}|({_H}:){{1,5}}(:{_H}){{0,4}}:{_IPV4}|"
     + "|".join(rf"({_H}:){{1,{7 - after}}}(:{_H}){{1,{after}}}" for after in range(1, 7))
     + ")"
 )
@@ -42,6 +43,7 @@ MOST_SECONDS = 604_800  # a week
 
 _KEY = rf"({SUBDOMAIN_PATTERN}/)?{_QUALIFIED}"
 LABEL_KEY = rf"^{_KEY}$"
+OPTIONAL_LABEL_KEY = rf"^({_KEY})?$"
 TEXT = r"^[^\x00]*$"  # no process can be given a NUL
 LABEL_VALUE = rf"^({_QUALIFIED})?$"
 
@@ -109,7 +111,8 @@ LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 # As many charts write what they do not set.
 OptionalLabelKey = Annotated[
-    Annotated[str, Field(max_length=317, pattern=rf"^({_KEY})?$")] | None, BeforeValidator(_given)
+    Annotated[str, Field(max_length=317, pattern=OPTIONAL_LABEL_KEY)] | None,
+    BeforeValidator(_given),
 ]
 OptionalLabelValue = Annotated[LabelValue | None, BeforeValidator(_given)]
 ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{LABEL_PATTERN}$")]

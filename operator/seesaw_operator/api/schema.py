@@ -72,7 +72,7 @@ def rule_schema(rule: Rule) -> Schema:
 
 def _foreign(field: Foreign) -> Schema:
     """A field that is there for rules: its own is that it is not set."""
-    schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for containers of yours."}
+    schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for your own containers."}
     if field.pattern is not None:
         schema |= {"pattern": field.pattern, "maxLength": field.max_length}
     if field.refusal is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from seesaw_core.errors import InputError
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.names import Manifest
 
@@ -33,10 +34,15 @@ MERGE_KEYS = {
 
 
 def as_given(template: BaseModel | None) -> Manifest:
-    """What a user wrote, in Kubernetes' spelling."""
+    """What a user wrote, in Kubernetes' spelling. Raises: InputError if it is too deep."""
     if template is None:
         return {}
-    return template.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    try:
+        return template.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, exclude_none=True
+        )
+    except (ValueError, RecursionError) as error:
+        raise InputError("a podTemplate is nested too deeply: have fewer levels") from error
 
 
 def composed(base: Manifest, patch: Manifest) -> Manifest:

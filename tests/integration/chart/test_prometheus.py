@@ -78,7 +78,9 @@ class Prometheus:
 async def answers_come(prometheus: Prometheus, router: str) -> None:
     """Send requests until each query has an answer."""
     asked = dict(shown())
-    missing = set(asked)
+    missing = {name for name in asked if not any(f"_{word}" in name for word in OF_TROUBLE)}
+    for query in asked.values():
+        await prometheus.ask("query", query=query)  # which it understands, come what may
 
     async def have_come() -> bool:
         await request(router)
@@ -97,9 +99,8 @@ def shown() -> list[tuple[str, str]]:
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             query = target["expr"].replace("$__rate_interval", "20s")
-            if not any(f"seesaw_router_{word}" in query for word in OF_TROUBLE):
-                query = query.replace("$namespace", ".+").replace("$deployment", ".+")
-                found.append((f"{panel['title']}: {target['expr']}", query))
+            query = query.replace("$namespace", ".+").replace("$deployment", ".+")
+            found.append((f"{panel['title']}: {target['expr']}", query))
     return found
 
 

@@ -356,6 +356,10 @@ def test_an_apiserver_in_trouble_is_told_as_that_and_nothing_else_is_forgotten()
         assert "failed calling webhook" in found[name].message
     assert found["Accepted"] == old.conditions[0]
     assert (found["Available"].status, found["Stalled"].status) == ("True", "False")
+    late = told(observed(ready("a")), old=told(observed(ready("a"))), now="2026-01-02T00:00:00Z")
+    assert truth(late, "Stalled") == "True"
+    still = unavailable(wanted_by(SPEC), OWNER, observed(ready("a")), before(late), trouble)
+    assert (truth(still, "Stalled"), truth(still, "Reconciling")) == ("True", "False")
     first = unavailable(wanted_by(SPEC), OWNER, seen, before(None), trouble)
     assert "Accepted" not in {c.type for c in first.conditions}
     assert truth(told(seen, old=new), "Ready") == "True"

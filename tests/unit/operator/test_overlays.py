@@ -7,6 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
+from seesaw_core.errors import InputError
+from seesaw_operator.accepting import understood
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.overlays import refusals
@@ -122,6 +124,20 @@ def test_routers_rights_go_to_the_service_account_that_they_run_as() -> None:
 def container(name: str, **more: Any) -> Json:
     image = {} if name in ("engine", "router") else {"image": "x:1"}
     return of_pod("containers", [{"name": name} | image | more])
+
+
+def test_a_template_without_end_is_refused_and_ends_nothing() -> None:
+    deep: Json = {}
+    for _ in range(1_000):
+        deep = {"preference": deep}
+    with pytest.raises(InputError, match="nested too deeply"):
+        understood(
+            {
+                "model": {"uri": "org/m"},
+                "engine": {"podTemplate": of_pod("affinity", {"nodeAffinity": deep})},
+            },
+            {},
+        )
 
 
 def first(name: str) -> Json:

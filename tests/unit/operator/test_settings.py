@@ -73,7 +73,7 @@ def test_a_figure_out_of_range_is_named(flag: str) -> None:
     ],
 )
 def test_an_image_is_one_that_can_be_pulled(image: str, is_one: bool) -> None:
-    resource = {"model": {"uri": "a/b"}, "accelerator": {"type": "x", "count": 1}}
+    resource = {"model": {"uri": "a/b"}, "accelerator": {"count": 1}}
     given = [*IMAGES, f"--router-image={image}"]
     if is_one:
         assert settings_of(given).images.router == image

@@ -26,3 +26,13 @@ def test_children_are_those_that_are_there_now_in_the_order_in_which_they_came()
     for name in ("y", "y"):
         store.drop_child(ref_of(pod(name, "a")))
     assert not list(store.children(A, "Pod"))
+
+
+def test_a_resource_that_was_made_anew_outlives_the_news_of_the_old_ones_end() -> None:
+    store = Store()
+    for uid in ("old", "new"):
+        store.put_resource({"metadata": {"name": "a", "namespace": "team", "uid": uid}})
+    store.drop_resource(A, "old")
+    assert store.resources() == [A]
+    store.drop_resource(A, "new")
+    assert store.resources() == []

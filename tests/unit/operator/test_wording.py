@@ -40,3 +40,9 @@ def test_a_bound_of_bytes_holds_for_every_script_and_breaks_no_character(
     assert set(told) <= {character, " ", "…"}
     assert (told == said) == (len(said.encode()) <= 1024)
     assert len(told) >= min(count, 250)
+
+
+@pytest.mark.parametrize("part", [" ", "\t", "\0 ", "\x1b]", "\n"])
+def test_a_hostile_text_takes_no_longer_than_a_harmless_one(part: str) -> None:
+    """A pattern that tries again from each character would not come to an end here."""
+    assert len(one_line("a" + part * 1_000_000 + "b")) < 10_000
