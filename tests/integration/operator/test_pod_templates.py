@@ -203,20 +203,20 @@ async def test_what_only_the_apiserver_knows_is_refused_in_its_words(
 async def test_a_profile_reaches_the_pods_of_the_resources_that_name_it(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:
-    await make_namespace(apiserver, "shared")
+    await make_namespace(apiserver, "with-profile")
     file = tmp_path / "profiles.json"
     flag = f"--profiles={file}"
     shared = {"engine": {"podTemplate": FOR_ENGINE}, "router": {"podTemplate": FOR_ROUTER}}
     file.write_text(json.dumps({"other": shared}))
-    async with operated(apiserver, "shared", tmp_path, flag) as (_, operator):
-        await deploy(apiserver, "shared", SPEC | {"profile": "big"})
+    async with operated(apiserver, "with-profile", tmp_path, flag) as (_, operator):
+        await deploy(apiserver, "with-profile", SPEC | {"profile": "big"})
         words = ("spec.profile", "'big'", "other")
-        await told(apiserver, "shared", operator, "Accepted", *words, reason="InvalidSpec")
-        assert (await apiserver.get(path("shared", "statefulsets")))["items"] == []
+        await told(apiserver, "with-profile", operator, "Accepted", *words, reason="InvalidSpec")
+        assert (await apiserver.get(path("with-profile", "statefulsets")))["items"] == []
     file.write_text(json.dumps({"big": shared}))
-    async with operated(apiserver, "shared", tmp_path, flag) as (_, operator):
-        await told(apiserver, "shared", operator, "Accepted", status="True")
-        found = await converged(apiserver, "shared", operator)
+    async with operated(apiserver, "with-profile", tmp_path, flag) as (_, operator):
+        await told(apiserver, "with-profile", operator, "Accepted", status="True")
+        found = await converged(apiserver, "with-profile", operator)
     for name, given in (
         ("statefulsets/llama-worker", FOR_ENGINE),
         ("deployments/llama-router", FOR_ROUTER),
@@ -225,7 +225,7 @@ async def test_a_profile_reaches_the_pods_of_the_resources_that_name_it(
         assert given["metadata"]["labels"].items() <= template["metadata"]["labels"].items()
         assert given["spec"].keys() <= template["spec"].keys()
     file.write_text(json.dumps({"big": {"engine": {"podTemplate": {"spec": {"hostIPC": True}}}}}))
-    async with operated(apiserver, "shared", tmp_path, flag) as (_, operator):
+    async with operated(apiserver, "with-profile", tmp_path, flag) as (_, operator):
         await until(lambda: has_ended(operator), 30, operator.log.read_text)
         last = operator.log.read_text().splitlines()[-1]
         assert f"{flag}: big.engine.podTemplate.spec.hostIPC" in last

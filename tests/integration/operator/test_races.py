@@ -111,11 +111,11 @@ async def test_what_is_refused_of_the_routers_is_known_before_devices_are_taken(
 async def test_a_lease_that_another_has_taken_ends_an_operator_within_seconds(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:
-    await make_namespace(apiserver, "taken")
-    async with operated(apiserver, "taken", tmp_path) as (_, operator):
-        await deploy(apiserver, "taken", SPEC)
-        await converged(apiserver, "taken", operator)
-        lease = "/apis/coordination.k8s.io/v1/namespaces/taken/leases/operator"
+    await make_namespace(apiserver, "lease-taken")
+    async with operated(apiserver, "lease-taken", tmp_path) as (_, operator):
+        await deploy(apiserver, "lease-taken", SPEC)
+        await converged(apiserver, "lease-taken", operator)
+        lease = "/apis/coordination.k8s.io/v1/namespaces/lease-taken/leases/operator"
         await apiserver.patch(lease, {"spec": {"holderIdentity": "another"}})
         await until(
             lambda: asyncio.sleep(0, not operator.is_alive),
