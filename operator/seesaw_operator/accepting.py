@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from seesaw_core.errors import InputError
 from seesaw_operator import overlays
 from seesaw_operator.api.engine import Engine
+from seesaw_operator.api.model import first_mistake
 from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplate
 from seesaw_operator.api.router import Router
 from seesaw_operator.api.spec import Spec
@@ -14,7 +15,7 @@ from seesaw_operator.objects.merging import as_given, composed
 from seesaw_operator.profiles import Profile, Profiles
 
 _Component = TypeVar("_Component", Engine, Router)
-_MOST_SHOWN = 200  # characters of what was written
+_MOST_SHOWN = 200  # characters of names
 _MOST_TOLD = 8  # mistakes
 
 
@@ -23,7 +24,7 @@ def understood(written: Any, profiles: Profiles) -> Spec:
     try:
         spec = Spec.model_validate(written)
     except ValidationError as error:
-        raise InputError(f"spec.{_first(error)}. Correct the field.") from error
+        raise InputError(f"spec.{first_mistake(error)}. Correct the field.") from error
     name = spec.profile
     if name is None:
         return _checked(overlays.refusals(spec), spec)
@@ -37,7 +38,7 @@ def understood(written: Any, profiles: Profiles) -> Spec:
         whole = with_profile(spec, profiles[name])
     except ValidationError as error:
         raise InputError(
-            f"podTemplate of profile {name!r} with that of the resource: {_first(error)}. "
+            f"podTemplate of profile {name!r} with that of the resource: {first_mistake(error)}. "
             "Correct either."
         ) from error
     own = overlays.refusals(spec)
@@ -71,9 +72,3 @@ def _checked(refused: list[str], spec: Spec) -> Spec:
     if refused:
         raise InputError(f"{'; '.join(refused[:_MOST_TOLD])}. Correct the fields.")
     return spec
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"{field}: {first['msg']} (got {repr(first['input'])[:_MOST_SHOWN]})"

@@ -14,7 +14,7 @@ from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.encoding import CONTENT_TYPE, apply_body
-from seesaw_operator.errors import RefusedError, UnavailableError
+from seesaw_operator.errors import FAILURES, RefusedError, UnavailableError
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
 from seesaw_operator.observed import last_warning
@@ -36,7 +36,6 @@ _SMALLER = (
     "the object is larger than Kubernetes can store: shorten env, podTemplate or annotations, or "
     "have fewer engines a pod"
 )
-_UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Cluster:
@@ -163,7 +162,7 @@ class Cluster:
             found = (await leases.get(namespace=namespace, name=name)).to_dict()
         except NotFoundError:
             return False
-        except _UNREACHABLE as error:
+        except FAILURES as error:
             logger.warning("the Lease %s cannot be read: %s", operator, error)
             return True
         return _is_held(found.get("spec") or {}, dt.datetime.now(dt.UTC))
@@ -174,7 +173,7 @@ class Cluster:
         try:
             events = await self._dynamic.resources.get(api_version="v1", kind="Event")
             found = await events.get(namespace=namespace, field_selector=about, limit=_MOST_EVENTS)
-        except _UNREACHABLE as error:
+        except FAILURES as error:
             logger.warning("the events of the %s %s cannot be read: %s", kind, uid, error)
             return None
         return last_warning(found.to_dict()["items"])
@@ -212,7 +211,7 @@ class Cluster:
         try:
             events = await self._dynamic.resources.get(api_version="events.k8s.io/v1", kind="Event")
             await self._dynamic.create(events, body=event)
-        except _UNREACHABLE as error:
+        except FAILURES as error:
             logger.warning("the event %s was not recorded: %s", reason, error)
 
 

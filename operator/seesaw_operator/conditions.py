@@ -85,7 +85,7 @@ def unavailable(
     before: Before,
     trouble: Obstacle,
 ) -> Status:
-    """The status of a resource whose objects cannot be applied for now.
+    """The status of a resource whose objects an apiserver in trouble does not take.
 
     Whether they will be taken is not known, so ``Accepted`` stays as it was; and so does what is
     ``Stalled``, which nothing has moved.

@@ -9,18 +9,18 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from seesaw_operator.errors import FAILURES, UNREACHABLE
 
 logger = logging.getLogger(__name__)
 
 _LEASE_S, _RENEW_S, _RETRY_S = 30, 20, 2
 _CALL_S = 4.0  # so that a leader knows before its Lease runs out
 _MARGIN_S = 4.0  # so that it has ended by then
-_UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class _Lock(LeaseLock):
@@ -40,7 +40,7 @@ class _Lock(LeaseLock):
         try:
             async with asyncio.timeout(_CALL_S):
                 is_there, record = await super().get(name, namespace)
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             return False, client.exceptions.ApiException(reason=repr(error))
         if is_there and self.ends_s and record.holder_identity != self.identity:
             self._taken.set()
@@ -55,7 +55,7 @@ class _Lock(LeaseLock):
         try:
             async with asyncio.timeout(_CALL_S):
                 await self.api_instance.create_namespaced_lease(namespace, body)
-        except (client.exceptions.ApiException, *_UNREACHABLE) as error:
+        except FAILURES as error:
             logger.warning("the Lease cannot be made: %s", error)
             return False
         self.ends_s = asked_s + _LEASE_S - _MARGIN_S
@@ -67,7 +67,7 @@ class _Lock(LeaseLock):
             async with asyncio.timeout(_CALL_S):
                 if not await super().update(name, namespace, updated_record):
                     return False
-        except _UNREACHABLE:
+        except UNREACHABLE:
             return False
         self.ends_s = asked_s + _LEASE_S - _MARGIN_S
         return True
@@ -129,7 +129,7 @@ class Lease:
     async def _give_back(self) -> None:
         """Let the next operator lead at once, instead of when the Lease has run out."""
         leases = client.CoordinationV1Api(self._api)
-        with contextlib.suppress(client.exceptions.ApiException, *_UNREACHABLE):
+        with contextlib.suppress(*FAILURES):
             async with asyncio.timeout(_CALL_S):
                 await self._release(leases)
 

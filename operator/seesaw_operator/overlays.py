@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import LABEL_KEY
+from seesaw_operator.api.kinds import LABEL_KEY, LONGEST_KEY
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.layouts import num_engines
@@ -169,7 +169,7 @@ def _is_label(key: str) -> bool:
 
 
 def _is_key(key: str) -> bool:
-    return len(key) <= 317 and re.fullmatch(LABEL_KEY, key) is not None
+    return len(key) <= LONGEST_KEY and re.fullmatch(LABEL_KEY, key) is not None
 
 
 def _toleration(given: Manifest) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from seesaw_core.messages import PlanSummary
 from seesaw_operator.api.crd import GROUP, PLURAL
+from seesaw_operator.api.parallelism import MOST_TOKENS
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, ProposedPlan, RejectedPlan, Status
 from seesaw_operator.layouts import is_planned
@@ -22,7 +23,6 @@ _LENGTH = "[1-9][0-9]{0,7}"
 _TOLD = re.compile(
     rf"({_LENGTH})/({_LENGTH}) instead of ((?:{_LENGTH}|-)/(?:{_LENGTH}|-))", re.ASCII
 )
-_MOST_TOKENS = 10_000_000  # as spec.planning has it
 
 
 def plan_of(told: PlanSummary | None) -> Plan | None:
@@ -178,7 +178,7 @@ def _usable(workload: AppliedWorkload | None) -> AppliedWorkload | None:
     if workload is None:
         return None
     lengths = (workload.prompt_tokens, workload.output_tokens)
-    return workload if all(0 < length <= _MOST_TOKENS for length in lengths) else None
+    return workload if all(0 < length <= MOST_TOKENS for length in lengths) else None
 
 
 def _choice(plan: Plan | None) -> tuple[str, str] | None:

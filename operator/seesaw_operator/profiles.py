@@ -18,7 +18,7 @@ from seesaw_flags.files import read_text
 from seesaw_operator import overlays
 from seesaw_operator.api import owned
 from seesaw_operator.api.kinds import ObjectName
-from seesaw_operator.api.model import ApiModel
+from seesaw_operator.api.model import ApiModel, first_mistake
 from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplate
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.objects.merging import MERGE_KEYS
@@ -26,10 +26,12 @@ from seesaw_operator.objects.merging import MERGE_KEYS
 MOST_BYTES = 1 * MIB  # as a ConfigMap
 _MOST_SHOWN = 200
 _FIX = "Correct it (in the chart: the value 'profiles')."
-_KEYS = {field: (key,) for field, key in MERGE_KEYS.items()} | {
-    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
-    "ports": ("containerPort", "protocol"),
-}
+# What tells items apart, but for those that ``overlays`` looks at.
+_KEYS = {
+    field: (key,)
+    for field, key in MERGE_KEYS.items()
+    if field not in ("containers", "initContainers", "ports")
+} | {"topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable")}
 
 
 class EngineProfile(ApiModel):
@@ -72,10 +74,7 @@ def profiles_of(text: str) -> Profiles:
         written = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
         found = _READER.validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        got = repr(first["input"])[:_MOST_SHOWN]
-        raise InputError(f"{field}: {first['msg']} (got {got}).") from error
+        raise InputError(f"{first_mistake(error)}.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not read as JSON: {error}.") from error
     for name, profile in found.items():

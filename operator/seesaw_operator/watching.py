@@ -11,6 +11,7 @@ from kubernetes.aio import client, watch
 from kubernetes.aio.dynamic import DynamicClient
 
 from seesaw_operator.api.crd import GROUP, PLURAL, VERSION
+from seesaw_operator.errors import FAILURES
 from seesaw_operator.names import DEPLOYMENT_LABEL
 from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
 
@@ -29,7 +30,6 @@ WATCHED = (
 _RETRY_S = 2.0
 _TELL_EVERY_S = 60.0
 _FORBIDDEN, _NOT_FOUND = 403, 404
-UNREACHABLE = (client.exceptions.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
 async def until_defined(api: client.ApiClient) -> None:
@@ -42,7 +42,7 @@ async def until_defined(api: client.ApiClient) -> None:
             if any(each.name == PLURAL for each in found.resources):
                 return
             reason = "it is not there"
-        except UNREACHABLE as error:
+        except FAILURES as error:
             is_missing = getattr(error, "status", None) == _NOT_FOUND
             reason = "it is not there" if is_missing else str(error)
         if time.monotonic() - told_s >= _TELL_EVERY_S:
@@ -50,7 +50,9 @@ async def until_defined(api: client.ApiClient) -> None:
             logger.warning(
                 "waiting for the CustomResourceDefinition %s.%s: %s (the chart brings it unless "
                 "crd.install is false)",
-                *(PLURAL, GROUP, reason),
+                PLURAL,
+                GROUP,
+                reason,
             )
         await asyncio.sleep(_RETRY_S)
 
@@ -98,7 +100,7 @@ class _Follower:
         while True:
             try:
                 await self._once(listed)
-            except UNREACHABLE as error:
+            except FAILURES as error:
                 if getattr(error, "status", None) == _FORBIDDEN:
                     listed.set()  # a namespace that is gone must not keep the others waiting
                 logger.warning("watching %s: %s; again in %.0f s", self.kind, error, _RETRY_S)

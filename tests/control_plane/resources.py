@@ -44,7 +44,9 @@ def path(namespace: str, kind: str, name: str = "") -> str:
 
 
 async def make_namespace(server: ApiServer, name: str) -> None:
-    await server.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    """Make a namespace that no other test has. Raises: AssertionError."""
+    made = await server.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    assert made["kind"] == "Namespace", made
 
 
 async def deploy(server: ApiServer, namespace: str, spec: Json, name: str = "llama") -> Json:

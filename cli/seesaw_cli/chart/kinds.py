@@ -12,7 +12,13 @@ from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from seesaw_flags.values import DIGEST_PATTERN, SHORT_LABEL_PATTERN, SUBDOMAIN_PATTERN
-from seesaw_operator.api.kinds import ANY_QUANTITY, LABEL_KEY, LABEL_VALUE, MOST_SECONDS
+from seesaw_operator.api.kinds import (
+    ANY_QUANTITY,
+    LABEL_KEY,
+    LABEL_VALUE,
+    LONGEST_KEY,
+    MOST_SECONDS,
+)
 
 UNIQUE: JsonDict = {"uniqueItems": True}
 _MOST = 2**31 - 1
@@ -24,7 +30,7 @@ def _keyed(value: dict[str, Any]) -> WithJsonSchema:
         {
             "type": "object",
             "patternProperties": {LABEL_KEY: value},
-            "propertyNames": {"maxLength": 317},
+            "propertyNames": {"maxLength": LONGEST_KEY},
             "additionalProperties": False,
         }
     )

@@ -10,7 +10,14 @@ from typing_extensions import TypedDict
 
 from seesaw_cli.chart.kinds import Amounts
 from seesaw_cli.chart.part import KubernetesObject
-from seesaw_operator.api.kinds import OPTIONAL_LABEL_KEY, EnvName, LabelKey, LabelValue, ObjectName
+from seesaw_operator.api.kinds import (
+    LONGEST_KEY,
+    OPTIONAL_LABEL_KEY,
+    EnvName,
+    LabelKey,
+    LabelValue,
+    ObjectName,
+)
 
 
 class Resources(TypedDict, total=False):
@@ -47,7 +54,7 @@ class EnvSource(TypedDict, total=False):
 class Toleration(TypedDict, total=False):
     """A taint of nodes that pods put up with."""
 
-    key: Annotated[str, Field(max_length=317, pattern=OPTIONAL_LABEL_KEY)]
+    key: Annotated[str, Field(max_length=LONGEST_KEY, pattern=OPTIONAL_LABEL_KEY)]
     operator: Literal["Equal", "Exists", ""]
     value: LabelValue
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute", ""]

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from seesaw_operator.api.extra_args import in_order, sets, told
 from seesaw_operator.api.kinds import (
-    LABEL_KEY,
     LABEL_VALUE,
     Cores,
     DataKey,
@@ -17,6 +16,7 @@ from seesaw_operator.api.kinds import (
     ObjectName,
     Quantity,
     Text,
+    cel_is_key,
     cel_is_quantity,
     cel_quantity,
 )
@@ -158,8 +158,8 @@ _OPERATORS = {
     ),
     in_order("engine"),
     Rule(
-        cel="!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
-        f"key.matches(r'{LABEL_KEY}') && self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
+        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')} && "
+        f"self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
         message="engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4",
         path=".nodeSelector",
     ),

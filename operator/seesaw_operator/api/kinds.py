@@ -43,6 +43,7 @@ MOST_SECONDS = 604_800  # a week
 
 _KEY = rf"({SUBDOMAIN_PATTERN}/)?{_QUALIFIED}"
 LABEL_KEY = rf"^{_KEY}$"
+LONGEST_KEY = 317  # 253 of a domain, a slash and 63
 OPTIONAL_LABEL_KEY = rf"^({_KEY})?$"
 TEXT = r"^[^\x00]*$"  # no process can be given a NUL
 LABEL_VALUE = rf"^({_QUALIFIED})?$"
@@ -107,11 +108,11 @@ FieldPath = Annotated[
 ]
 Text = Annotated[str, Field(max_length=4096, pattern=TEXT)]
 Annotation = Annotated[str, Field(max_length=65536, pattern=TEXT)]
-LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)]
+LabelKey = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern=LABEL_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 # As many charts write what they do not set.
 OptionalLabelKey = Annotated[
-    Annotated[str, Field(max_length=317, pattern=OPTIONAL_LABEL_KEY)] | None,
+    Annotated[str, Field(max_length=LONGEST_KEY, pattern=OPTIONAL_LABEL_KEY)] | None,
     BeforeValidator(_given),
 ]
 OptionalLabelValue = Annotated[LabelValue | None, BeforeValidator(_given)]
@@ -156,6 +157,11 @@ ModelUri = Annotated[
 def cel_is_quantity(field: str) -> str:
     """Whether it is there and one: if not, its own bounds tell so."""
     return f"has({field}) && isQuantity(string({field}))"
+
+
+def cel_is_key(name: str) -> str:
+    """CEL: whether a text of that name may be the key of a label."""
+    return f"size({name}) <= {LONGEST_KEY} && {name}.matches(r'{LABEL_KEY}')"
 
 
 def cel_quantity(field: str) -> str:

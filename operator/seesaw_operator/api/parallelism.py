@@ -8,7 +8,8 @@ from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Reason, Rule, rules
 
 Degree = Annotated[int, Field(ge=1, le=1024)]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+MOST_TOKENS = 10_000_000
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 
 class Layout(ApiModel):

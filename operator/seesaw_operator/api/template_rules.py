@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import LABEL_KEY
+from seesaw_operator.api.kinds import cel_is_key
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.rules import Reason, Rule
 
@@ -14,8 +14,7 @@ def metadata_rules(where: str) -> Iterator[Rule]:
     others = f"{', '.join(owned.LABELS)} and those of {owned.GROUP}"
     for field in ("labels", "annotations"):
         yield Rule(
-            cel=f"!has(self.{field}) || self.{field}.all(key, size(key) <= 317 && "
-            f"key.matches(r'{LABEL_KEY}'))",
+            cel=f"!has(self.{field}) || self.{field}.all(key, {cel_is_key('key')})",
             message=f"{where}.{field}: a key looks like team or example.com/team",
             path=f".{field}",
         )
@@ -71,8 +70,7 @@ def _of_our_container(ours: Ours) -> Iterator[Rule]:
 def _of_names(ours: Ours) -> Iterator[Rule]:
     name = ours.container
     yield Rule(
-        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, size(key) <= 317 && "
-        f"key.matches(r'{LABEL_KEY}'))",
+        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')})",
         message="podTemplate.spec.nodeSelector: a key looks like team or example.com/team",
         path=".nodeSelector",
     )

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -84,9 +85,9 @@ async def test_a_template_that_is_changed_or_dropped_changes_the_pods(
         assert template_of(await converged(apiserver, "dropped", operator), name) == bare
 
 
-def objects_of(spec: Json) -> dict[str, Json]:
+def objects_of(spec: Json, namespace: str) -> dict[str, Json]:
     images = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
-    owner = Owner(name="llama", namespace="merged", uid="1")
+    owner = Owner(name="llama", namespace=namespace, uid="1")
     made = plan(Spec.model_validate(spec), owner, images, Timing())
     for each in made:
         each["metadata"].pop("ownerReferences")
@@ -103,11 +104,12 @@ def objects_of(spec: Json) -> dict[str, Json]:
 async def test_merging_is_what_the_apiserver_makes_of_the_same_patch(
     kind: str, kinds: str, component: str, given: Json, apiserver: ApiServer
 ) -> None:
-    await make_namespace(apiserver, "merged")
-    bare, full = objects_of(SPEC)[kind], objects_of(FULL)[kind]
+    namespace = f"merged-{kinds}"
+    await make_namespace(apiserver, namespace)
+    bare, full = (objects_of(spec, namespace)[kind] for spec in (SPEC, FULL))
     if "ephemeral-storage" in given["spec"]["containers"][0]["resources"].get("limits", {}):
         container_of(bare)["resources"]["requests"].pop("ephemeral-storage", None)
-    where = path("merged", kinds)
+    where = path(namespace, kinds)
     made = await apiserver.create(where, bare)
     assert made["kind"] == kind, made
     patch = copy.deepcopy(given)
@@ -174,16 +176,17 @@ async def test_the_tables_are_those_of_the_apiserver(apiserver: ApiServer) -> No
 async def test_what_only_the_operator_can_see_is_refused_in_the_status_and_nothing_is_made(
     more: Json, says: str, apiserver: ApiServer, tmp_path: Path
 ) -> None:
-    await make_namespace(apiserver, "unseen")
-    async with operated(apiserver, "unseen", tmp_path) as (_, operator):
+    namespace = f"unseen-{zlib.crc32(says.encode())}"
+    await make_namespace(apiserver, namespace)
+    async with operated(apiserver, namespace, tmp_path) as (_, operator):
         spec = SPEC | {"engine": {"podTemplate": {"spec": {"containers": [more]}}}}
-        made = await deploy(apiserver, "unseen", spec)
+        made = await deploy(apiserver, namespace, spec)
         assert made["kind"] == "SeesawDeployment", made
         words = f"spec.engine.podTemplate{says}"
-        await told(apiserver, "unseen", operator, "Accepted", words, reason="InvalidSpec")
-        found = await apiserver.get(path("unseen", "statefulsets"))
+        await told(apiserver, namespace, operator, "Accepted", words, reason="InvalidSpec")
+        found = await apiserver.get(path(namespace, "statefulsets"))
         assert found["items"] == []
-        await apiserver.ask("DELETE", resource("unseen"))
+        await apiserver.ask("DELETE", resource(namespace))
 
 
 async def test_what_only_the_apiserver_knows_is_refused_in_its_words(

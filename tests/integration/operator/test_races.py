@@ -1,6 +1,8 @@
 """Operators on a real kube-apiserver when others are quicker, or news comes late."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from control_plane.apiserver import ApiServer
@@ -26,7 +28,8 @@ async def test_resources_that_want_the_same_names_never_take_each_others_objects
 ) -> None:
     await make_namespace(apiserver, "names")
     names = [f"p{i}{end}" for i in range(NUM_PAIRS) for end in ("", "-worker")]
-    async with operated(apiserver, "names", tmp_path) as (_, operator):
+    again = "--resync-s=1"  # who was refused looks at the names again and again
+    async with operated(apiserver, "names", tmp_path, again) as (_, operator):
         await asyncio.gather(*(deploy(apiserver, "names", SPEC, name=name) for name in names))
         accepted: dict[str, str] = {}
 
@@ -49,18 +52,17 @@ async def test_resources_that_want_the_same_names_never_take_each_others_objects
             for name in others:
                 left = await apiserver.get(path("names", "statefulsets", f"{name}-worker"))
                 assert left.get("code") == 404, "devices were taken for what cannot serve"
+        await asyncio.sleep(3.0)
+        events = await apiserver.get("/apis/events.k8s.io/v1/namespaces/names/events")
+        told = {(e["regarding"]["name"], e["reason"]) for e in events["items"]}
+        refused = {name for name in names if accepted[name] == "False"}
+        assert {name for name, reason in told if reason == "NotApplied"} == refused
 
 
 async def test_what_an_orphaning_deletion_leaves_is_not_taken_back_by_who_hears_of_it_late(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:
-    await make_namespace(apiserver, "late")
-    async with operated(apiserver, "late", tmp_path) as (proxy, operator):
-        await deploy(apiserver, "late", SPEC)
-        await converged(apiserver, "late", operator)
-        proxy.mute = is_of_resources
-        await apiserver.ask("DELETE", resource("late"), {"propagationPolicy": "Orphan"})
-        child = path("late", "statefulsets", "llama-worker")
+    async with deleted_unheard(apiserver, "late", tmp_path, "Orphan") as (proxy, child):
         await apiserver.patch(child, {"metadata": {"ownerReferences": None}})
         await asked_for(proxy, resource("late"))
         await asyncio.sleep(1.0)  # what it would do, it does at once
@@ -70,17 +72,25 @@ async def test_what_an_orphaning_deletion_leaves_is_not_taken_back_by_who_hears_
 async def test_what_was_deleted_unheard_is_not_made_again(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:
-    await make_namespace(apiserver, "unheard")
-    async with operated(apiserver, "unheard", tmp_path) as (proxy, operator):
-        await deploy(apiserver, "unheard", SPEC)
-        await converged(apiserver, "unheard", operator)
-        proxy.mute = is_of_resources
-        await apiserver.ask("DELETE", resource("unheard"))
-        child = path("unheard", "statefulsets", "llama-worker")
+    async with deleted_unheard(apiserver, "unheard", tmp_path, "Background") as (proxy, child):
         await apiserver.ask("DELETE", child, {"propagationPolicy": "Background"})
         await asked_for(proxy, resource("unheard"))
         await asyncio.sleep(1.0)
         assert (await apiserver.get(child)).get("code") == 404
+
+
+@contextlib.asynccontextmanager
+async def deleted_unheard(
+    server: ApiServer, namespace: str, folder: Path, propagation: str
+) -> AsyncIterator[tuple[Proxy, str]]:
+    """A resource is deleted, and its operator is not told. Yields the path of its StatefulSet."""
+    await make_namespace(server, namespace)
+    async with operated(server, namespace, folder) as (proxy, operator):
+        await deploy(server, namespace, SPEC)
+        await converged(server, namespace, operator)
+        proxy.mute = is_of_resources
+        await server.ask("DELETE", resource(namespace), {"propagationPolicy": propagation})
+        yield proxy, path(namespace, "statefulsets", "llama-worker")
 
 
 async def asked_for(proxy: Proxy, path: str) -> None:
@@ -119,7 +129,7 @@ async def test_a_lease_that_another_has_taken_ends_an_operator_within_seconds(
         await apiserver.patch(lease, {"spec": {"holderIdentity": "another"}})
         await until(
             lambda: asyncio.sleep(0, not operator.is_alive),
-            12.0,
+            8.0,
             lambda: operator.log.read_text()[-3000:],
         )
         assert await operator.stop() == 1

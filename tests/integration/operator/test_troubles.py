@@ -266,7 +266,7 @@ async def test_what_was_recorded_about_another_pod_of_that_name_is_not_told(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:
     await make_namespace(apiserver, "stale")
-    async with operated(apiserver, "stale", tmp_path) as (_, operator):
+    async with operated(apiserver, "stale", tmp_path) as (proxy, operator):
         await deploy(apiserver, "stale", SPEC)
         found = await converged(apiserver, "stale", operator)
         template = found["statefulsets/llama-worker"]["spec"]["template"]
@@ -276,7 +276,13 @@ async def test_what_was_recorded_about_another_pod_of_that_name_is_not_told(
         await put_event(apiserver, pod, "FailedScheduling", "0/3 nodes are available")
         await set_pod_status(apiserver, "stale", startTime="2026-01-01T00:00:00Z")
         await set_container_state(apiserver, "stale", {"waiting": {"reason": "ContainerCreating"}})
-        await compared(operator, 2)
+        uid = pod["metadata"]["uid"]
+
+        async def has_looked() -> bool:
+            return any("/events?" in url and uid in url for _, url in proxy.calls)
+
+        await until(has_looked, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await compared(operator, 1)
         await told(apiserver, "stale", operator, "Degraded", status="False")
         await put_event(apiserver, pod, "FailedMount", "no volume today")
         await told(apiserver, "stale", operator, "Degraded", "no volume today", status="True")

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from seesaw_operator.applying import Applier
 from seesaw_operator.drift import with_digest
 from seesaw_operator.errors import RefusedError
@@ -41,28 +39,28 @@ class Cluster:
         return True
 
 
+async def at_once(cluster: Cluster, earlier: Owner, later: Owner) -> list[bool | BaseException]:
+    """Both make the Service ``x-worker``; what becomes of the earlier and of the later."""
+    applier = Applier(cluster, Store())
+    making = []
+    for owner in (earlier, later):
+        making.append(asyncio.create_task(applier.make([service("x-worker", owner)], owner)))
+        await asyncio.sleep(0)
+    cluster.is_let_on.set()
+    return await asyncio.gather(*making, return_exceptions=True)
+
+
 async def test_a_name_that_another_is_about_to_take_is_that_others() -> None:
     cluster = Cluster()
-    applier = Applier(cluster, Store())
-    earlier = asyncio.create_task(applier.make([service("x-worker", FIRST)], FIRST))
-    await asyncio.sleep(0)
-    later = asyncio.create_task(applier.make([service("x-worker", SECOND)], SECOND))
-    await asyncio.sleep(0)
-    cluster.is_let_on.set()
-    assert await earlier
-    with pytest.raises(RefusedError, match="Service x-worker"):
-        await later
+    first, second = await at_once(cluster, FIRST, SECOND)
+    assert first is True
+    assert isinstance(second, RefusedError)
+    assert "Service x-worker" in str(second)
     assert cluster.there["x-worker"]["metadata"]["ownerReferences"][0]["uid"] == "x"
 
 
 async def test_who_owns_an_object_is_not_disturbed_by_another_that_wants_its_name() -> None:
-    cluster = Cluster(with_digest(service("x-worker", SECOND)))
-    applier = Applier(cluster, Store())
-    refused = asyncio.create_task(applier.make([service("x-worker", FIRST)], FIRST))
-    await asyncio.sleep(0)
-    owner = asyncio.create_task(applier.make([service("x-worker", SECOND)], SECOND))
-    await asyncio.sleep(0)
-    cluster.is_let_on.set()
-    assert await owner
-    with pytest.raises(RefusedError, match="Service x-worker"):
-        await refused
+    there = with_digest(service("x-worker", SECOND))
+    refused, owner = await at_once(Cluster(there), FIRST, SECOND)
+    assert owner is True
+    assert isinstance(refused, RefusedError)

@@ -67,6 +67,15 @@ def test_what_is_added_comes_after_what_is_ours() -> None:
     assert pod["metadata"]["labels"].items() > bare["metadata"]["labels"].items()
 
 
+def test_of_two_spreads_of_the_users_that_share_a_key_both_stay_beside_ours() -> None:
+    zone = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    other = zone | {"whenUnsatisfiable": "ScheduleAnyway"}
+    pod, _ = templates(spec_of(of_pod("topologySpreadConstraints", [zone, other])))
+    ours, *theirs = pod["spec"]["topologySpreadConstraints"]
+    assert ours["topologyKey"] == "kubernetes.io/hostname"
+    assert theirs == [zone, other]
+
+
 def test_what_is_added_to_engine_is_added_to_each_engine_of_a_replica() -> None:
     one = {"name": "engine", "env": [{"name": "A", "value": "1"}]}
     pod, _ = templates(spec_of(of_pod("containers", [one]), **TWO_ENGINES))
