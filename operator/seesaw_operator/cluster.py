@@ -14,7 +14,7 @@ from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.encoding import CONTENT_TYPE, apply_body
-from seesaw_operator.errors import FAILURES, RefusedError, UnavailableError
+from seesaw_operator.errors import RefusedError, UnavailableError
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
 from seesaw_operator.observed import last_warning
@@ -22,6 +22,11 @@ from seesaw_operator.store import Object
 from seesaw_operator.wording import one_line, quoted, shortened_bytes
 
 logger = logging.getLogger(__name__)
+
+UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
+"""What a client raises that got no answer from the apiserver."""
+FAILURES = (client.exceptions.ApiException, *UNREACHABLE)
+"""What a client raises, with an answer or without."""
 
 _LEVELS = {"Normal": logging.INFO, "Warning": logging.WARNING}
 _MOST_EVENTS = 200
@@ -228,7 +233,7 @@ def _translated(manifest: Object) -> Iterator[None]:
         if _may_pass(error) and _UNKNOWN_FIELD not in words:
             raise UnavailableError(said) from error
         raise RefusedError(said) from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except UNREACHABLE as error:
         raise UnavailableError(f"{_title(manifest)}: {error!r}") from error
 
 

@@ -14,7 +14,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from seesaw_operator.errors import FAILURES, UNREACHABLE
+from seesaw_operator.cluster import FAILURES, UNREACHABLE
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from kubernetes.aio import client, watch
 from kubernetes.aio.dynamic import DynamicClient
 
 from seesaw_operator.api.crd import GROUP, PLURAL, VERSION
-from seesaw_operator.errors import FAILURES
+from seesaw_operator.cluster import FAILURES
 from seesaw_operator.names import DEPLOYMENT_LABEL
 from seesaw_operator.store import Object, Ref, Store, owner_of, ref_of
 
