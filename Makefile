@@ -96,14 +96,14 @@ bench-operator: setup control-plane ## Measure an operator with many resources (
 
 docs: setup ## Regenerate the documentation that is made from code.
 	@mkdir -p docs
-	@$(BIN)/python -m seesaw_cli.reference > docs/reference-flags.md.new
+	@$(BIN)/python -m seesaw_generate.flags > docs/reference-flags.md.new
 	@mv docs/reference-flags.md.new docs/reference-flags.md
-	@$(BIN)/python -m seesaw_cli.reference_crd > docs/reference-crd.md.new
+	@$(BIN)/python -m seesaw_generate.crd > docs/reference-crd.md.new
 	@mv docs/reference-crd.md.new docs/reference-crd.md
 	@mkdir -p charts/seesaw/files
 	@$(BIN)/python -m seesaw_operator.api.crd > manifests/base/crd.yaml
 	@cp manifests/base/crd.yaml charts/seesaw/files/crd.yaml
-	@$(BIN)/python -m seesaw_cli.chart charts/seesaw
+	@$(BIN)/python -m seesaw_generate.chart charts/seesaw
 	@if test -x "$(HELM)"; then $(HELM) template seesaw charts/seesaw --namespace=seesaw-system \
 		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
 	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi

@@ -34,7 +34,7 @@ COMMANDS = {
         supervises=True,
     ),
     "serve": Command(
-        module="seesaw_cli.serve",
+        module="seesaw_cli.serve.command",
         summary="a router and one worker on this machine",
         supervises=True,
     ),
@@ -53,26 +53,28 @@ COMMANDS = {
         summary="choose the layouts for a model, devices and a workload, and predict the gain",
     ),
     "simulate": Command(
-        module="seesaw_cli.simulate",
+        module="seesaw_cli.simulate.command",
         summary="serve a workload on a virtual clock: throughput, latency and pictures, no GPU",
     ),
     "calibrate": Command(
-        module="seesaw_cli.calibrate",
+        module="seesaw_cli.calibrate.command",
         summary="measure this machine with the real worker, and write a profile of it",
     ),
     "paper": Command(
-        module="seesaw_cli.paper",
+        module="seesaw_bench.paper.command",
         summary="the Seesaw paper's evaluation on the simulator, beside the paper's answers",
     ),
     "demo": Command(
-        module="seesaw_cli.demo",
+        module="seesaw_cli.demo.command",
         summary="show a worker re-shard itself under load, checked against plain vLLM (no GPU)",
     ),
     "bench": Command(
-        module="seesaw_cli.bench",
+        module="seesaw_bench.command",
         summary="measure a worker against physical limits and vLLM, or a router beside others",
     ),
 }
+
+LABORATORY = "seesaw_bench"  # in the source tree only, not in the wheel
 
 
 def main() -> int:
@@ -123,9 +125,8 @@ def _run(arguments: list[str]) -> int:
     if command is None:
         _complain(f"seesaw: no such command: {name!r}\n\n{usage()}")
         return 2
-    run: Callable[[list[str]], int] = importlib.import_module(command.module).run
     try:
-        return run(rest)
+        return _load(command)(rest)
     except InputError as error:
         _complain(f"seesaw {name}: {' '.join(str(error).splitlines())}")
         return 2
@@ -135,6 +136,19 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _complain(f"seesaw {name}: interrupted")
         return 130
+
+
+def _load(command: Command) -> Callable[[list[str]], int]:
+    try:
+        run: Callable[[list[str]], int] = importlib.import_module(command.module).run
+    except ModuleNotFoundError as error:
+        if error.name != LABORATORY:
+            raise
+        raise InputError(
+            "this installation has no benchmarks; they come with the source tree: clone it and "
+            "run `make setup` there"
+        ) from error
+    return run
 
 
 def _complain(text: str) -> None:

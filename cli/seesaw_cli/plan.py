@@ -12,12 +12,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from seesaw_cli.questions import Asked, add_flags, read_flags, table
+from seesaw_cli.planner_flags.flags import Asked, add_flags, read_flags, table
 from seesaw_core.errors import InputError
-from seesaw_core.estimates import Estimate
-from seesaw_core.planner import Plan, make_plan
+from seesaw_core.planner.choose import Plan, make_plan
+from seesaw_core.planner.estimates import Estimate
+from seesaw_core.planner.workloads import summarise
 from seesaw_core.units import GIB
-from seesaw_core.workloads import summarise
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import POSITIVE, Whole
 

@@ -8,6 +8,6 @@ def run(arguments: Sequence[str]) -> int:
     from seesaw_router.flags import settings_of
 
     settings = settings_of(arguments)
-    from seesaw_router.server import Server
+    from seesaw_router.server.process import Server
 
     return Server(settings).run()

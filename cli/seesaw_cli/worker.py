@@ -12,9 +12,9 @@ def run(arguments: list[str]) -> int:
         return _serve([a for a in arguments if a != AS_SERVER])
     if asks_for_help(arguments):
         return _serve(arguments)
-    from seesaw_worker.flags import check_own_flags
-    from seesaw_worker.model_path import check_model_path
-    from seesaw_worker.supervisor import supervise
+    from seesaw_worker.processes.supervisor import supervise
+    from seesaw_worker.server.flags import check_own_flags
+    from seesaw_worker.server.model_path import check_model_path
 
     args = check_own_flags(arguments)
     if arguments and not arguments[0].startswith("-"):
@@ -24,13 +24,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _serve(arguments: list[str]) -> int:
-    from seesaw_worker.engine.watchdog import clean_up_with_supervisor
+    from seesaw_worker.processes.watchdog import clean_up_with_supervisor
 
     clean_up_with_supervisor()
     set_defaults()
     os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
     if not asks_for_help(arguments):
-        from seesaw_worker.engine.processes import find_cpu_build, start_fork_server
+        from seesaw_worker.processes.forking import find_cpu_build, start_fork_server
 
         if "--enforce-eager" in arguments and find_cpu_build():
             # vLLM compiles a few helpers even when eager, which takes a C++ compiler and seconds
@@ -38,8 +38,8 @@ def _serve(arguments: list[str]) -> int:
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         start_fork_server()
         print("seesaw worker [   0.0 s] starting: importing vLLM", file=sys.stderr, flush=True)
-    from seesaw_worker.commandline import parse
-    from seesaw_worker.serving import serve
+    from seesaw_worker.server.commandline import parse
+    from seesaw_worker.server.serving import serve
 
     args = parse(arguments)
     return serve(args)
@@ -47,8 +47,6 @@ def _serve(arguments: list[str]) -> int:
 
 def set_defaults() -> None:
     """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
-    import seesaw_worker.quiet
-    import seesaw_worker.traces  # noqa: F401 - both work by being imported
 
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
-from seesaw_core.ledger import LedgerTotals
-from seesaw_core.policy import Phase
+from seesaw_core.resharding.ledger import LedgerTotals
+from seesaw_core.resharding.policy import Phase
 
 SIGNED: Final = "may be negative"  # beside the type of a number; all others are at least 0
 

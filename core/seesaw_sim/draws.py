@@ -6,7 +6,7 @@ from math import exp, log
 from random import Random
 
 from seesaw_core.errors import InputError
-from seesaw_core.workloads import Request
+from seesaw_core.planner.workloads import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

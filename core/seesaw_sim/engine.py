@@ -10,8 +10,8 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
-from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError
+from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_sim.groups import Group, is_current
 from seesaw_sim.sequences import Sequence
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 
-from seesaw_core.profiles import Profile
-from seesaw_core.workloads import Request
+from seesaw_core.planner.profiles import Profile
+from seesaw_core.planner.workloads import Request
 from seesaw_sim.simulate import Scenario, simulate
 
 FITTED = (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from seesaw_sim.systems import Stretch
+from seesaw_sim.replicas import Stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

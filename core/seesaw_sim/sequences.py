@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from seesaw_core.workloads import Request
+from seesaw_core.planner.workloads import Request
 
 
 class Sequence:

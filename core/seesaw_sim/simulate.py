@@ -6,24 +6,26 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
 from functools import partial
 
-from seesaw_core.accelerators import Accelerator
-from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
-from seesaw_core.memory import Limits, Memory, no_room, pair_memory, static_memory
-from seesaw_core.models import Model
-from seesaw_core.policy import Costs, PhasePolicy, Reshard
-from seesaw_core.profiles import Profile
+from seesaw_core.planner.accelerators import Accelerator
+from seesaw_core.planner.costs import MicroBatch, StepCosts
+from seesaw_core.planner.memory import Limits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.profiles import Profile
+from seesaw_core.planner.workloads import Request
+from seesaw_core.resharding.policy import Costs, PhasePolicy, Reshard
+from seesaw_core.routing.waves import WavePolicy
 from seesaw_core.units import GIB
-from seesaw_core.waves import WavePolicy
-from seesaw_core.workloads import Request
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
+from seesaw_sim.replicas import Journal, Server
 from seesaw_sim.reports import Report, percentiles
-from seesaw_sim.router import LeastLoaded, Router, Waves
-from seesaw_sim.seesaw import Pair, SeesawServer
 from seesaw_sim.sequences import Sequence
-from seesaw_sim.systems import DisaggregatedServer, Journal, Server, StaticServer
+from seesaw_sim.systems.disaggregated import DisaggregatedServer
+from seesaw_sim.systems.resharding import Pair, SeesawServer
+from seesaw_sim.systems.router import LeastLoaded, Router, Waves
+from seesaw_sim.systems.static import StaticServer
 
 OnProgress = Callable[[int, int], None]
 

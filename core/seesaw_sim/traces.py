@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from seesaw_core.errors import InputError
-from seesaw_core.workloads import Request
+from seesaw_core.planner.workloads import Request
 
 MOST_REQUESTS = 1_000_000
 _TOLD_ROWS = 10_000

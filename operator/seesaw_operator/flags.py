@@ -6,7 +6,7 @@ from seesaw_flags.files import InputFile
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
 from seesaw_flags.values import IMAGE, KUBERNETES_NAME, NAMESPACE, PORT, Number, Whole
-from seesaw_operator.profiles import MOST_BYTES
+from seesaw_operator.objects.profiles import MOST_BYTES
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 

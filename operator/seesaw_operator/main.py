@@ -13,17 +13,17 @@ from kubernetes.aio.dynamic import DynamicClient
 from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import InputError
-from seesaw_operator.cluster import Cluster
-from seesaw_operator.election import Lease
-from seesaw_operator.handlers import register
+from seesaw_operator.cluster.client import Cluster
+from seesaw_operator.cluster.election import Lease
+from seesaw_operator.cluster.store import Key, Object, Store, owner_of
 from seesaw_operator.health import Metrics, served
-from seesaw_operator.measure import Meter
-from seesaw_operator.profiles import Profiles, read_profiles
-from seesaw_operator.reconcile import Reconciler
+from seesaw_operator.loop.handlers import register
+from seesaw_operator.loop.reconcile import Reconciler
+from seesaw_operator.loop.watching import follow, until_defined
+from seesaw_operator.loop.workqueue import WorkQueue
+from seesaw_operator.objects.profiles import Profiles, read_profiles
 from seesaw_operator.settings import OperatorSettings
-from seesaw_operator.store import Key, Object, Store, owner_of
-from seesaw_operator.watching import follow, until_defined
-from seesaw_operator.workqueue import WorkQueue
+from seesaw_operator.status.measure import Meter
 
 logger = logging.getLogger(__name__)
 

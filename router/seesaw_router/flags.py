@@ -4,8 +4,8 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from seesaw_core.ejection import EjectionPolicy
-from seesaw_core.waves import WavePolicy
+from seesaw_core.routing.ejection import EjectionPolicy
+from seesaw_core.routing.waves import WavePolicy
 from seesaw_flags.logs import add_log_flags, log_settings_of
 from seesaw_flags.parser import CommandParser, defaults_of
 from seesaw_flags.values import (

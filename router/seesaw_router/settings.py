@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass, field
 from math import inf
 
-from seesaw_core.ejection import EjectionPolicy
 from seesaw_core.errors import InputError
-from seesaw_core.waves import WavePolicy
+from seesaw_core.routing.ejection import EjectionPolicy
+from seesaw_core.routing.waves import WavePolicy
 from seesaw_flags.logs import LogSettings
 from seesaw_router.limits import Limits
 

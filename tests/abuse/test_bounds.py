@@ -5,10 +5,10 @@ import contextlib
 import signal
 import time
 
-from stand_in.odd import Asked, OddWorker, gush, hang
-from stand_in.raw_client import RawClient, ask, request, status_of
-from stand_in.router import router_before
-from stand_in.waiting import until
+from support.fake_worker.odd import Asked, OddWorker, gush, hang
+from support.fake_worker.raw_client import RawClient, ask, request, status_of
+from support.fake_worker.router import router_before
+from support.fake_worker.waiting import until
 
 MOST_SENT = 50 << 20
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"

@@ -4,9 +4,19 @@ import asyncio
 import json
 import time
 
-from stand_in.odd import Asked, OddWorker, answer, by_prompt, close, cut, event, events, slow
-from stand_in.router import Router, routed
-from stand_in.waiting import until
+from support.fake_worker.odd import (
+    Asked,
+    OddWorker,
+    answer,
+    by_prompt,
+    close,
+    cut,
+    event,
+    events,
+    slow,
+)
+from support.fake_worker.router import Router, routed
+from support.fake_worker.waiting import until
 
 
 async def at_a_rate(router: Router, per_s: float, for_s: float) -> list[int]:

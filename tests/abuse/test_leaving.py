@@ -7,10 +7,10 @@ import struct
 
 import pytest
 
-from stand_in.odd import Act, OddWorker, gush, hang
-from stand_in.raw_client import RawClient, request, status_of
-from stand_in.router import Router, router_before
-from stand_in.waiting import until
+from support.fake_worker.odd import Act, OddWorker, gush, hang
+from support.fake_worker.raw_client import RawClient, request, status_of
+from support.fake_worker.router import Router, router_before
+from support.fake_worker.waiting import until
 
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 CHUNK = b"19000\r\n" + b"a" * 0x19000 + b"\r\n"

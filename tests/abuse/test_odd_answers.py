@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from stand_in.odd import (
+from support.fake_worker.odd import (
     EVENTS_HEAD,
     Asked,
     OddWorker,
@@ -21,8 +21,8 @@ from stand_in.odd import (
     raw,
     slow,
 )
-from stand_in.router import routed
-from stand_in.waiting import until
+from support.fake_worker.router import routed
+from support.fake_worker.waiting import until
 
 
 async def test_a_worker_that_falls_silent_altogether_loses_its_requests_to_another() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from stand_in.odd import EVENTS_HEAD, OddWorker, answer, close, event, events, hang, raw
-from stand_in.router import router_before
+from support.fake_worker.odd import EVENTS_HEAD, OddWorker, answer, close, event, events, hang, raw
+from support.fake_worker.router import router_before
 
 TRANSITION = b'event: transition\ndata: {"number": 1}\n\n'
 

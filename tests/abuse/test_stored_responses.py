@@ -1,8 +1,8 @@
 """A stored response is asked of the worker that made it."""
 
-from stand_in.odd import Act, Asked, OddWorker, answer
-from stand_in.raw_client import ask, request, status_of
-from stand_in.router import router_before
+from support.fake_worker.odd import Act, Asked, OddWorker, answer
+from support.fake_worker.raw_client import ask, request, status_of
+from support.fake_worker.router import router_before
 
 
 def storing(number: int, asked_all: list[tuple[int, str]]) -> Act:

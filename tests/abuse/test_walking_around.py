@@ -2,9 +2,9 @@
 
 import json
 
-from stand_in.odd import Asked, OddWorker, answer
-from stand_in.raw_client import ask, request, status_of
-from stand_in.router import router_before
+from support.fake_worker.odd import Asked, OddWorker, answer
+from support.fake_worker.raw_client import ask, request, status_of
+from support.fake_worker.router import router_before
 
 ANSWER = answer()
 DISGUISED = [

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from stand_in.odd import Act, Asked, OddWorker, answer, hang
-from stand_in.raw_client import BODY, RawClient, ask, request, status_of
-from stand_in.router import Router, router_before
+from support.fake_worker.odd import Act, Asked, OddWorker, answer, hang
+from support.fake_worker.raw_client import BODY, RawClient, ask, request, status_of
+from support.fake_worker.router import Router, router_before
 
 ANSWER = answer()
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: router\r\n"

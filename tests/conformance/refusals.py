@@ -17,7 +17,7 @@ from conformance.differences import Difference
 from conformance.rows import MODEL, Request, post
 from conformance.servers import Server
 from conformance.tables.completions import MESSAGES
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 
 CHAT: Final = post("/v1/chat/completions", {"model": MODEL, "messages": MESSAGES, "max_tokens": 4})
 _TIMEOUT_S: Final = 30.0

@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 
 from conformance.rows import API_KEY, MODEL
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 
 FLAGS: Final = (
     "--host=127.0.0.1",

@@ -24,11 +24,11 @@ from vllm.v1.kv_cache_interface import (
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
 from seesaw_core.errors import IntegrityError, UnsupportedError
-from seesaw_core.placement import KvShard, Span
+from seesaw_core.resharding.placement import KvShard, Span
 from seesaw_worker.devices.cpu import CpuDevice
-from seesaw_worker.engine import attention
-from seesaw_worker.kv.buffer import KvBuffer, as_pages, create_buffer
-from seesaw_worker.kv.connector import SeesawConnector
+from seesaw_worker.modes.resharding import attention
+from seesaw_worker.modes.resharding.kv.buffer import KvBuffer, as_pages, create_buffer
+from seesaw_worker.modes.resharding.kv.connector import SeesawConnector
 
 NUM_LAYERS, NUM_BLOCKS, HEAD_DIM = 3, 7, 16
 CUDA_BACKENDS = ("FLASH_ATTN", "TRITON_ATTN")
@@ -45,7 +45,7 @@ def resolved(names: list[str], monkeypatch: pytest.MonkeyPatch) -> KVCacheLayout
     supported = get_supported_kv_cache_layouts([backend(name) for name in names])
     transfer = KVTransferConfig(
         kv_connector="SeesawConnector",
-        kv_connector_module_path="seesaw_worker.kv.connector",
+        kv_connector_module_path="seesaw_worker.modes.resharding.kv.connector",
         kv_role="kv_producer",
     )
     config: Any = SimpleNamespace(

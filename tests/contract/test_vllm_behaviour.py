@@ -26,10 +26,10 @@ from vllm.v1.engine.core import EngineCore, EngineCoreProc
 from vllm.v1.request import Request
 
 from seesaw_core.layouts import Layout
-from seesaw_worker.commandline import parse
-from seesaw_worker.engine import requests
-from seesaw_worker.kv.transfer import BufferTicket
-from seesaw_worker.weights.loader import SharedArenaLoader
+from seesaw_worker.modes.resharding import requests
+from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
+from seesaw_worker.modes.resharding.weights.loader import SharedArenaLoader
+from seesaw_worker.server.commandline import parse
 
 only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
 
@@ -133,7 +133,7 @@ async def test_the_front_end_reads_the_engine_core_that_is_there_when_it_starts_
 def test_an_unknown_load_format_is_refused_and_a_registered_one_is_ours() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         get_model_loader(LoadConfig(load_format="nonsense"))
-    from seesaw_worker.weights.loader import LOAD_FORMAT, register
+    from seesaw_worker.modes.resharding.weights.loader import LOAD_FORMAT, register
 
     register()
     loader = get_model_loader(LoadConfig(load_format=LOAD_FORMAT))

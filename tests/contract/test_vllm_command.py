@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_worker.vllm_name import register
+from seesaw_worker.upstream.package_name import register
 
 
 def test_vllm_finds_its_metadata_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:

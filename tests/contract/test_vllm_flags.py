@@ -7,11 +7,11 @@ import pytest
 from vllm import envs
 
 from seesaw_core.errors import UnsupportedError
-from seesaw_worker import vllm_flags
-from seesaw_worker.commandline import make_parser, parse, vllm_defaults
-from seesaw_worker.flags import FLAGS
-from seesaw_worker.vllm_environment import VARIABLES, refuse_environment
-from seesaw_worker.vllm_flags import BY_FLAG, KINDS, Scope, refuse_vllm_flags
+from seesaw_worker.server.commandline import make_parser, parse, vllm_defaults
+from seesaw_worker.server.flags import FLAGS
+from seesaw_worker.upstream import vllm_flags
+from seesaw_worker.upstream.vllm_environment import VARIABLES, refuse_environment
+from seesaw_worker.upstream.vllm_flags import BY_FLAG, KINDS, Scope, refuse_vllm_flags
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,11 @@ from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
 from vllm.v1.executor import multiproc_executor
 from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
 
-from seesaw_worker.engine import core_client
-from seesaw_worker.engine.causes import FATAL
-from seesaw_worker.engine.worker import SeesawWorker
-from seesaw_worker.kv.connector import SeesawConnector
-from seesaw_worker.weights.loader import SharedArenaLoader
+from seesaw_worker.modes.resharding import core_client
+from seesaw_worker.modes.resharding.kv.connector import SeesawConnector
+from seesaw_worker.modes.resharding.weights.loader import SharedArenaLoader
+from seesaw_worker.modes.resharding.worker import SeesawWorker
+from seesaw_worker.upstream.crash_reasons import FATAL
 
 # ---- words: what we look for in vLLM's log
 

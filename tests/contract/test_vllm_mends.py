@@ -25,15 +25,15 @@ from vllm.utils.network_utils import get_file_store_init_method
 from vllm.v1.executor import multiproc_executor, uniproc_executor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from seesaw_worker.engine import mends
-from seesaw_worker.traces import Traces
+from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.upstream import patches
 
 only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
 
 
 def test_mend_readers_spin_for_a_second() -> None:
     spin = inspect.signature(SpinCondition.__init__).parameters["busy_loop_s"].default
-    assert spin > 10 * mends._SPIN_S, "vLLM calms its idle readers itself: drop the mend"
+    assert spin > 10 * patches._SPIN_S, "vLLM calms its idle readers itself: drop the mend"
 
 
 def test_mend_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,13 +42,13 @@ def test_mend_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
         SpinCondition, "wait", lambda self, timeout_ms=None: waits.append(timeout_ms)
     )
     monkeypatch.setattr(SpinCondition, "_seesaw_calm", False, raising=False)
-    mends.calm_idle_readers()
-    mends.calm_idle_readers()
+    patches.calm_idle_readers()
+    patches.calm_idle_readers()
     reader = SimpleNamespace(busy_loop_s=1)
     for timeout_ms in (None, 5, 5000):
         SpinCondition.wait(reader, timeout_ms)
-    assert waits == [mends._POLL_CAP_MS, 5, mends._POLL_CAP_MS]
-    assert reader.busy_loop_s == mends._SPIN_S
+    assert waits == [patches._POLL_CAP_MS, 5, patches._POLL_CAP_MS]
+    assert reader.busy_loop_s == patches._SPIN_S
 
 
 def test_mend_ranks_meet_in_a_file_of_the_temporary_directory_that_stays() -> None:
@@ -61,7 +61,7 @@ def test_mend_ranks_meet_in_a_file_that_names_their_worker(
 ) -> None:
     for module in (multiproc_executor, uniproc_executor):
         monkeypatch.setattr(module, "get_file_store_init_method", get_file_store_init_method)
-    mends.name_rendezvous(Traces(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
+    patches.name_rendezvous(Traces(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
     names = {m.get_file_store_init_method() for m in (multiproc_executor, uniproc_executor)}
     assert len(names) == 2
     start = f"file://{tmp_path}/seesaw-0123456789abcdef/seesaw.0123456789abcdef."
@@ -83,7 +83,7 @@ def test_mend_linear_weights_are_packed_and_emptied_unless_we_forbid_it(
     if not ops._supports_onednn:
         pytest.skip("this build of vLLM has no oneDNN")
     assert dispatched().weight.numel() == 0, "vLLM keeps the weight itself: drop the mend"
-    mends.keep_plain_weights()
+    patches.keep_plain_weights()
     layer = dispatched()
     assert layer.weight.shape == (64, 64)
     before = layer.cpu_linear(torch.ones(1, 64), layer.weight, None)
@@ -122,7 +122,7 @@ def test_mend_later_stages_get_inputs(
         device="cpu",
         model=SimpleNamespace(make_empty_intermediate_tensors=lambda **kw: "made"),
     )
-    mends.make_stage_inputs(runner)
+    patches.make_stage_inputs(runner)
     assert runner.intermediate_tensors == expected
 
 
@@ -147,7 +147,7 @@ def test_mend_partial_prefills_of_seeded_requests_are_rewound(
     monkeypatch.setattr(GPUModelRunner, "_sample", sample)
     monkeypatch.setattr(GPUModelRunner, "_bookkeeping_sync", bookkeep)
     monkeypatch.setattr(GPUModelRunner, "_seesaw_rewinds", False, raising=False)
-    mends.rewind_seeded_generators_on_cpu()
+    patches.rewind_seeded_generators_on_cpu()
     generators = {i: torch.Generator("cpu").manual_seed(i) for i in range(2)}
     states = {i: g.get_state() for i, g in generators.items()}
     runner = SimpleNamespace(
@@ -176,22 +176,22 @@ def test_mend_message_queues_are_sparse_upstream_and_reserved_here(
     num_bytes, share = reserved_share()
     assert num_bytes > 240 << 20
     assert share < 0.1, "drop the mend"
-    mends.reserve_message_queues()
+    patches.reserve_message_queues()
     num_bytes, share = reserved_share()
-    assert num_bytes <= 10 * (mends.QUEUE_CHUNK_BYTES + 3) + 4096
+    assert num_bytes <= 10 * (patches.QUEUE_CHUNK_BYTES + 3) + 4096
     assert share >= 1
 
 
 def test_a_message_larger_than_a_chunk_still_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ShmRingBuffer, "__init__", ShmRingBuffer.__init__)
     monkeypatch.setattr(ShmRingBuffer, "_seesaw_reserves", False, raising=False)
-    mends.reserve_message_queues()
+    patches.reserve_message_queues()
     writer = MessageQueue(1, 1)
     reader = MessageQueue.create_from_handle(writer.export_handle(), 0)
     ready = threading.Thread(target=writer.wait_until_ready)
     ready.start()
     reader.wait_until_ready()
     ready.join()
-    for size in (10, mends.QUEUE_CHUNK_BYTES + 1):
+    for size in (10, patches.QUEUE_CHUNK_BYTES + 1):
         writer.enqueue(bytes(size))
         assert len(reader.dequeue(timeout=10)) == size

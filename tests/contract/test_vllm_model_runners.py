@@ -32,14 +32,14 @@ from vllm.v1.worker.utils import request_memory
 
 from seesaw_core.errors import OwnershipError
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_worker.control import ControlPage, Role
-from seesaw_worker.engine import configs
-from seesaw_worker.engine.settings import EngineSettings, WeightsMode
-from seesaw_worker.engine.worker import SeesawWorker
-from seesaw_worker.kv.buffer import create_buffer
-from seesaw_worker.kv.checksums import create_sums
-from seesaw_worker.kv.connector import SeesawConnector
-from seesaw_worker.kv.transfer import BlockCopy, StepCopies
+from seesaw_worker.modes.resharding import configs
+from seesaw_worker.modes.resharding.kv.buffer import create_buffer
+from seesaw_worker.modes.resharding.kv.checksums import create_sums
+from seesaw_worker.modes.resharding.kv.connector import SeesawConnector
+from seesaw_worker.modes.resharding.kv.transfer import BlockCopy, StepCopies
+from seesaw_worker.modes.resharding.worker import SeesawWorker
+from seesaw_worker.processes.control_page import ControlPage, Role
+from seesaw_worker.settings.engine import EngineSettings, WeightsMode
 
 RUNNERS = (GPUModelRunner, second.GPUModelRunner)
 SHAPE = ModelShape(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
@@ -65,7 +65,7 @@ def config_of(role: Role, folder: Path) -> VllmConfig:
     )
     transfer = KVTransferConfig(
         kv_connector="SeesawConnector",
-        kv_connector_module_path="seesaw_worker.kv.connector",
+        kv_connector_module_path="seesaw_worker.modes.resharding.kv.connector",
         kv_role="kv_producer" if role is Role.PREFILL else "kv_consumer",
     )
     return VllmConfig(

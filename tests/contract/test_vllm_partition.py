@@ -3,7 +3,7 @@
 import pytest
 from vllm.distributed.utils import get_pp_indices
 
-from seesaw_core.placement import split_layers
+from seesaw_core.resharding.placement import split_layers
 
 
 @pytest.mark.parametrize("pipeline", range(1, 17))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import vllm
 
-from seesaw_router.routes import OWN, ROUTES, WITHHELD
+from seesaw_router.server.routes import OWN, ROUTES, WITHHELD
 
 ENTRYPOINTS = Path(vllm.__file__).parent / "entrypoints"
 DECORATED = re.compile(

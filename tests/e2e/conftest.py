@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster_client.kubectl import RESTRICTED, ROOT, SYSTEM, Kubectl, helm_install, run
-from cluster_client.models import MAX_LEN
 from seesaw_worker.synthetic import TINY, write_checkpoint
+from support.cluster_client.kubectl import RESTRICTED, ROOT, SYSTEM, Kubectl, helm_install, run
+from support.cluster_client.models import MAX_LEN
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from chart_release.helm import CHART, chart_of
-from cluster_client.kubectl import SYSTEM, Kubectl, helm_install, run
+from support.chart_release.helm import CHART, chart_of
+from support.cluster_client.kubectl import SYSTEM, Kubectl, helm_install, run
 
 pytestmark = pytest.mark.e2e
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster_client.kubectl import IMAGES, SYSTEM, Json, Kubectl
+from support.cluster_client.kubectl import IMAGES, SYSTEM, Json, Kubectl
 
 pytestmark = pytest.mark.e2e
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cluster_client.kubectl import Json, Kubectl
-from cluster_client.models import FLAGS, LOADED_S, MAX_LEN, claim_models
-from toy_device.catalogue import TOY
+from support.cluster_client.kubectl import Json, Kubectl
+from support.cluster_client.models import FLAGS, LOADED_S, MAX_LEN, claim_models
+from support.fake_device.catalogue import TOY
 
 pytestmark = pytest.mark.e2e
 

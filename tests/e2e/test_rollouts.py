@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster_client.kubectl import IMAGES, Json, Kubectl
+from support.cluster_client.kubectl import IMAGES, Json, Kubectl
 
 pytestmark = pytest.mark.e2e
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster_client.kubectl import Json, Kubectl
-from cluster_client.models import ENGINE, FLAGS, LOADED_S, MAX_LEN, claim_models
-from plain_vllm.reference import plain_tokens
 from seesaw_core.layouts import Layout
-from seesaw_worker.plain import Sample
+from seesaw_worker.modes.static.reference import Sample
+from support.cluster_client.kubectl import Json, Kubectl
+from support.cluster_client.models import ENGINE, FLAGS, LOADED_S, MAX_LEN, claim_models
+from support.plain_vllm.reference import plain_tokens
 
 pytestmark = pytest.mark.e2e
 

@@ -29,16 +29,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from seesaw_core.placement import KvShard, Span
+from seesaw_core.resharding.placement import KvShard, Span
 from seesaw_worker.devices.base import Device
 from seesaw_worker.devices.cpu import CpuDevice
 from seesaw_worker.devices.cuda import CudaDevice
-from seesaw_worker.kv.buffer import KvBuffer, as_pages, create_buffer
-from seesaw_worker.shm import map_segment
-from seesaw_worker.weights.arena import Arena
-from seesaw_worker.weights.host import HostModel
-from seesaw_worker.weights.plan import WeightsPlan
-from seesaw_worker.weights.recorder import recording
+from seesaw_worker.modes.resharding.kv.buffer import KvBuffer, as_pages, create_buffer
+from seesaw_worker.modes.resharding.weights.arena import Arena
+from seesaw_worker.modes.resharding.weights.host import HostModel
+from seesaw_worker.modes.resharding.weights.recorder import recording
+from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
+from seesaw_worker.processes.shm import map_segment
 
 GIB = 1 << 30
 BF16 = torch.bfloat16

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster_client.kubectl import ROOT
-from control_plane.apiserver import running_apiserver
 from operator_load.measuring import Costs, measure
+from support.cluster_client.kubectl import ROOT
+from support.control_plane.apiserver import running_apiserver
 
 PARTS = ("core", "operator", "router", "worker", "cli")
 

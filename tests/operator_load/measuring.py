@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.operators import Operator
-from control_plane.proxy import Call, Proxy
-from control_plane.resources import make_namespace, path, resource
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.operators import Operator
+from support.control_plane.proxy import Call, Proxy
+from support.control_plane.resources import make_namespace, path, resource
 
 NAMESPACE, LEASE = "load", "operator"  # one Lease: it is the same operator that starts again
 FLAGS = ("--measure-every-s=5",)

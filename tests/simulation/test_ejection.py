@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from seesaw_core.ejection import EjectionPolicy, Outcome, Standing, outcome_of
-from seesaw_core.waves import WavePolicy
-from seesaw_router.backend import Backend, Target
-from seesaw_router.backends import Backends
-from seesaw_router.dispatcher import Dispatcher
+from seesaw_core.routing.ejection import EjectionPolicy, Outcome, Standing, outcome_of
+from seesaw_core.routing.waves import WavePolicy
+from seesaw_router.dispatch.backend import Backend, Target
+from seesaw_router.dispatch.backends import Backends
+from seesaw_router.dispatch.dispatcher import Dispatcher
 from seesaw_router.metrics import Metrics
 
 BREAKS_OFF = 0  # 200, and then no end of its body

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from seesaw_core.accelerators import builtin_catalogue
-from seesaw_core.estimates import Estimate
-from seesaw_core.memory import Limits
-from seesaw_core.model_configs import describe_model
-from seesaw_core.models import Model
-from seesaw_core.planner import Question, make_plan
-from seesaw_core.workloads import summarise
+from seesaw_bench.paper.cells import MODELS
+from seesaw_bench.planner.studies import simulate_choice
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.estimates import Estimate
+from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.model_configs import describe_model
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.workloads import summarise
 from seesaw_sim.draws import Lengths, draw_requests
-from seesaw_sim.paper import MODELS
-from seesaw_sim.plan_studies import simulate_choice
 
 _MIXTRAL = {
     "model_type": "mixtral",

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesaw_core.ledger import EntryState, Ledger
-from seesaw_core.policy import (
+from seesaw_core.rates import Mean, Rate
+from seesaw_core.resharding.ledger import EntryState, Ledger
+from seesaw_core.resharding.policy import (
     Admit,
     Costs,
     InPlace,
@@ -25,7 +26,6 @@ from seesaw_core.policy import (
     View,
     Wait,
 )
-from seesaw_core.rates import Mean, Rate
 
 EPSILON_S = 1e-5
 

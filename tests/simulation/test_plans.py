@@ -2,13 +2,13 @@
 
 import pytest
 
-from seesaw_core.accelerators import builtin_catalogue
-from seesaw_core.memory import Limits
-from seesaw_core.planner import Question
-from seesaw_core.workloads import summarise
+from seesaw_bench.paper.cells import MODELS
+from seesaw_bench.planner.studies import judge_plan
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.choose import Question
+from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.workloads import summarise
 from seesaw_sim.draws import Lengths, draw_requests
-from seesaw_sim.paper import MODELS
-from seesaw_sim.plan_studies import judge_plan
 
 
 @pytest.mark.parametrize("flush_timeout_s", [10.0, 1000.0])

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_core.models import Model
-from seesaw_core.policy import PhasePolicy, Reshard
-from seesaw_core.profiles import Profile
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.profiles import Profile
+from seesaw_core.planner.workloads import Request
+from seesaw_core.resharding.policy import PhasePolicy, Reshard
+from seesaw_core.routing.waves import WavePolicy
 from seesaw_core.units import GIB
-from seesaw_core.waves import WavePolicy
-from seesaw_core.workloads import Request
 from seesaw_sim.draws import Lengths, arriving, draw_requests
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate

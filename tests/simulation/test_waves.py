@@ -8,8 +8,17 @@ import random
 from dataclasses import dataclass, field
 from statistics import mean
 
-from seesaw_core.policy import Admit, Costs, InPlace, Phase, PhasePolicy, Reshard, Switch, View
-from seesaw_core.waves import Hold, Queue, Release, Replica, WavePolicy
+from seesaw_core.resharding.policy import (
+    Admit,
+    Costs,
+    InPlace,
+    Phase,
+    PhasePolicy,
+    Reshard,
+    Switch,
+    View,
+)
+from seesaw_core.routing.waves import Hold, Queue, Release, Replica, WavePolicy
 
 STEP_S = 0.02
 RUN_S = 240.0

@@ -5,7 +5,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import ROUTER_PORT, SERVICE_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
 from seesaw_operator.objects.merging import with_template
-from seesaw_operator.quantities import cores, num_bytes, num_millicores, quantity, seconds
+from seesaw_operator.objects.quantities import cores, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
 COMPONENT = "router"

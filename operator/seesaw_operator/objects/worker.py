@@ -8,11 +8,11 @@ parallelism has as many engine containers, each on its own part of the devices.
 from seesaw_core.units import GIB
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.layouts import layouts_of, num_engines
 from seesaw_operator.names import WORKER_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
+from seesaw_operator.objects.layouts import layouts_of, num_engines
 from seesaw_operator.objects.merging import with_template
-from seesaw_operator.quantities import cores, num_bytes, num_millicores, quantity, seconds
+from seesaw_operator.objects.quantities import cores, num_bytes, num_millicores, quantity, seconds
 from seesaw_operator.settings import Images, Timing
 
 COMPONENT = "worker"

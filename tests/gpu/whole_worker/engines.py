@@ -12,9 +12,9 @@ import aiohttp
 
 from gpu.whole_worker.plan import Options
 from integration.worker.test_exactness import samples_of
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import LayoutPair
-from seesaw_worker.plain import Sample
+from seesaw_worker.modes.static.reference import Sample
 from seesaw_worker.synthetic import TINY, ModelSpec, write_checkpoint
 
 MAX_LEN = 2048

@@ -23,11 +23,11 @@ from gpu.whole_worker.plan import parse_pair
 from integration.worker.test_exactness import ask_all
 from integration.worker.test_faults import CLIENTS_HEAR_WITHIN_S, kill_under_load
 from integration.worker.test_integrity import Setup, play
-from plain_vllm.reference import plain_tokens
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout, LayoutPair
-from seesaw_worker.plain import Sample
-from watched.machine import GONE_WITHIN_S, Machine, find, living, role_of, wait_for
+from seesaw_worker.modes.static.reference import Sample
+from support.plain_vllm.reference import plain_tokens
+from support.process_watch.machine import GONE_WITHIN_S, Machine, find, living, role_of, wait_for
 
 Figures = dict[str, Any]
 TESTS = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chart_release.helm import DEFINITIONS
-from cluster_client.kubectl import BINARIES, RESTRICTED, ROOT, SYSTEM
-from control_plane.apiserver import ApiServer, running_apiserver
+from support.chart_release.helm import DEFINITIONS
+from support.cluster_client.kubectl import BINARIES, RESTRICTED, ROOT, SYSTEM
+from support.control_plane.apiserver import ApiServer, running_apiserver
 
 NEEDED = ("helm", "kubeconform", "glua", "kube-apiserver")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from chart_release.helm import Json
-from cluster_client.kubectl import ROOT, run
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
-from seesaw_operator.conditions import Before, Obstacle, rejected, status_of
 from seesaw_operator.names import Owner
-from seesaw_operator.observed import Observed, Wanted
+from seesaw_operator.status.conditions import Before, Obstacle, rejected, status_of
+from seesaw_operator.status.observed import Observed, Wanted
+from support.chart_release.helm import Json
+from support.cluster_client.kubectl import ROOT, run
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
 NOW, GENERATION = "2026-01-01T00:00:00Z", 7

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chart_release.helm import EVERYTHING, Json, kubectl, rendered
-from cluster_client.kubectl import ROOT
-from control_plane.apiserver import ApiServer
-from control_plane.processes import until
-from control_plane.resources import CONVERGE_S, SPEC, converged, deploy, operated, resource
+from support.chart_release.helm import EVERYTHING, Json, kubectl, rendered
+from support.cluster_client.kubectl import ROOT
+from support.control_plane.apiserver import ApiServer
+from support.control_plane.processes import until
+from support.control_plane.resources import CONVERGE_S, SPEC, converged, deploy, operated, resource
 
 EXAMPLES = sorted((ROOT / "manifests/examples").glob("*.yaml"))
 # By how kubectl applies. A client of the old way keeps what it applied in an annotation.

@@ -12,14 +12,14 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from chart_release.helm import CHART, EVERYTHING, PROMTOOL, Json, objects, rendered
-from cluster_client.kubectl import SYSTEM
-from seesaw_cli.chart.monitoring import Alert
+from seesaw_generate.chart.monitoring import Alert
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_operator.names import Owner
 from seesaw_operator.objects import router, worker
 from seesaw_router.metrics import Metrics as RouterMetrics
-from seesaw_worker.telemetry import Metrics as WorkerMetrics
+from seesaw_worker.server.telemetry import Metrics as WorkerMetrics
+from support.chart_release.helm import CHART, EVERYTHING, PROMTOOL, Json, objects, rendered
+from support.cluster_client.kubectl import SYSTEM
 
 RULES = CHART / "files/rules.yaml"
 SITUATIONS = Path(__file__).parent / "situations.yaml"

@@ -14,13 +14,13 @@ import aiohttp
 import pytest
 import yaml
 
-from chart_release.helm import CHART, Json
-from cluster_client.kubectl import BINARIES
-from control_plane.apiserver import ApiServer
-from control_plane.processes import end, until
-from control_plane.resources import deploy, operated
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 from seesaw_worker.synthetic import TINY, write_checkpoint
+from support.chart_release.helm import CHART, Json
+from support.cluster_client.kubectl import BINARIES
+from support.control_plane.apiserver import ApiServer
+from support.control_plane.processes import end, until
+from support.control_plane.resources import deploy, operated
 
 PROMETHEUS = BINARIES / "prometheus"
 MODEL = "tiny"

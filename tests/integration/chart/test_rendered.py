@@ -7,7 +7,13 @@ import pytest
 import yaml
 from pydantic.alias_generators import to_camel
 
-from chart_release.helm import (
+from seesaw_generate.chart.values import TimingValues
+from seesaw_operator.api.crd import KIND, PLURAL, VERSION
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.flags import settings_of
+from seesaw_operator.objects.profiles import read_profiles
+from seesaw_operator.settings import OperatorSettings
+from support.chart_release.helm import (
     CHART,
     EVERYTHING,
     Json,
@@ -17,14 +23,8 @@ from chart_release.helm import (
     rendered,
     write_schemas,
 )
-from cluster_client.kubectl import ROOT, SYSTEM, run
-from control_plane.apiserver import ApiServer
-from seesaw_cli.chart.values import TimingValues
-from seesaw_operator.api.crd import KIND, PLURAL, VERSION
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.flags import settings_of
-from seesaw_operator.profiles import read_profiles
-from seesaw_operator.settings import OperatorSettings
+from support.cluster_client.kubectl import ROOT, SYSTEM, run
+from support.control_plane.apiserver import ApiServer
 
 ALL = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
 

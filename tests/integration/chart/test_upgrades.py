@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from chart_release.helm import CHART, Json, chart_of, objects, on_server, rendered
-from cluster_client.kubectl import SYSTEM
-from control_plane.apiserver import ApiServer
+from support.chart_release.helm import CHART, Json, chart_of, objects, on_server, rendered
+from support.cluster_client.kubectl import SYSTEM
+from support.control_plane.apiserver import ApiServer
 
 OPERATOR = f"Deployment {SYSTEM}/seesaw"
 # By the first commit of a chart: what the operator is told that it was not told then.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.apiserver import BINARIES, ApiServer, running_apiserver
+from support.control_plane.apiserver import BINARIES, ApiServer, running_apiserver
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

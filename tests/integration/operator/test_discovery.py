@@ -12,12 +12,12 @@ from pathlib import Path
 
 import aiohttp
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.operators import write_kubeconfig
-from control_plane.processes import end, until
-from control_plane.proxy import Proxy
-from control_plane.resources import make_namespace
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.operators import write_kubeconfig
+from support.control_plane.processes import end, until
+from support.control_plane.proxy import Proxy
+from support.control_plane.resources import make_namespace
 
 FOUND_S = 30.0
 NOWHERE = "255.255.255.255"

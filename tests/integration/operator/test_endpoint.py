@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.operators import Operator
-from control_plane.processes import until
-from control_plane.resources import (
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.operators import Operator
+from support.control_plane.processes import until
+from support.control_plane.resources import (
     CONVERGE_S,
     SPEC,
     conditions,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.operators import Operator
-from control_plane.processes import until
-from control_plane.proxy import Proxy
-from control_plane.resources import (
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.operators import Operator
+from support.control_plane.processes import until
+from support.control_plane.proxy import Proxy
+from support.control_plane.resources import (
     CONVERGE_S,
     OBJECTS,
     SPEC,

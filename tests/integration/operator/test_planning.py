@@ -7,10 +7,12 @@ from pathlib import Path
 
 from aiohttp.test_utils import TestServer
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.operators import Operator
-from control_plane.processes import until
-from control_plane.resources import (
+from seesaw_core.messages import PlanSummary, Proposal
+from seesaw_operator.status.layout_plans import ANNOTATION
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.operators import Operator
+from support.control_plane.processes import until
+from support.control_plane.resources import (
     CONVERGE_S,
     SPEC,
     converged,
@@ -22,9 +24,7 @@ from control_plane.resources import (
     resource,
     set_pod_status,
 )
-from seesaw_core.messages import PlanSummary, Proposal
-from seesaw_operator.planning import ANNOTATION
-from stand_in.engine import Engine, application
+from support.fake_worker.engine import Engine, application
 
 PLAN = PlanSummary(
     prefill="T2",

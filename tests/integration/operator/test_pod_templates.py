@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.operators import Operator
-from control_plane.processes import until
-from control_plane.resources import (
+from seesaw_operator.api import owned
+from seesaw_operator.api.pod_template import PodSpec
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.names import Owner
+from seesaw_operator.objects.all import plan
+from seesaw_operator.objects.merging import MERGE_KEYS
+from seesaw_operator.settings import Images, Timing
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.operators import Operator
+from support.control_plane.processes import until
+from support.control_plane.resources import (
     SPEC,
     conditions,
     converged,
@@ -21,14 +28,7 @@ from control_plane.resources import (
     resource,
     told,
 )
-from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
-from seesaw_operator.api import owned
-from seesaw_operator.api.pod_template import PodSpec
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.names import Owner
-from seesaw_operator.objects.merging import MERGE_KEYS
-from seesaw_operator.plan import plan
-from seesaw_operator.settings import Images, Timing
+from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 
 FULL = SPEC | {"engine": {"podTemplate": FOR_ENGINE}, "router": {"podTemplate": FOR_ROUTER}}
 STRATEGIC = "application/strategic-merge-patch+json"

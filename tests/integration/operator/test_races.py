@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from control_plane.apiserver import ApiServer
-from control_plane.processes import until
-from control_plane.proxy import Call, Proxy
-from control_plane.resources import (
+from support.control_plane.apiserver import ApiServer
+from support.control_plane.processes import until
+from support.control_plane.proxy import Call, Proxy
+from support.control_plane.resources import (
     CONVERGE_S,
     SPEC,
     converged,

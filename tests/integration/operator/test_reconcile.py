@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.apiserver import ApiServer
-from control_plane.operators import Operator
-from control_plane.processes import until
-from control_plane.proxy import Proxy
-from control_plane.resources import (
+from support.control_plane.apiserver import ApiServer
+from support.control_plane.operators import Operator
+from support.control_plane.processes import until
+from support.control_plane.proxy import Proxy
+from support.control_plane.resources import (
     CONVERGE_S,
     OBJECTS,
     SPEC,
@@ -76,7 +76,7 @@ async def test_each_line_of_its_log_is_json_and_names_the_resource(
     lines = [json.loads(line) for line in operator.log.read_text().splitlines()]
     told = {(line["logger"], line["level"], line.get("object")) for line in lines}
     assert ("seesaw_operator.main", "info", None) in told
-    assert ("seesaw_operator.cluster", "info", "logged/llama") in told
+    assert ("seesaw_operator.cluster.client", "info", "logged/llama") in told
     assert ("kopf.objects", "info", "logged/llama") in told
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.processes import until
-from control_plane.resources import (
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.processes import until
+from support.control_plane.resources import (
     CONVERGE_S,
     SPEC,
     compared,

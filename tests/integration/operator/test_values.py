@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from control_plane.apiserver import ApiServer, Json
-from control_plane.resources import path
-from resource_specs.making import PAIR, SPEC, TWO, added, of_pod, try_to_create
 from seesaw_operator.api import engine, owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.plan import plan as objects_of
+from seesaw_operator.objects.all import plan as objects_of
 from seesaw_operator.settings import Images, Timing
-from seesaw_worker.flags import FLAGS
-from seesaw_worker.vllm_flags import BY_FLAG
+from seesaw_worker.server.flags import FLAGS
+from seesaw_worker.upstream.vllm_flags import BY_FLAG
+from support.control_plane.apiserver import ApiServer, Json
+from support.control_plane.resources import path
+from support.resource_specs.making import PAIR, SPEC, TWO, added, of_pod, try_to_create
 
 FOLDER = Path(__file__).parents[3] / "manifests/examples"
 EXAMPLES: dict[str, Json] = {

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 from seesaw_core.layouts import Layout
-from seesaw_worker.plain import plain_environment
+from seesaw_worker.modes.static.reference import plain_environment
 from seesaw_worker.synthetic import TINY, write_checkpoint
-from stand_in.odd import OddWorker
-from stand_in.router import Router, router_before
+from support.fake_worker.odd import OddWorker
+from support.fake_worker.router import Router, router_before
 
 pytestmark = pytest.mark.engine
 READY_WITHIN_S = 200.0

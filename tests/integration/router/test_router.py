@@ -14,9 +14,9 @@ import aiohttp
 import psutil
 import pytest
 
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 
-STAND_IN = Path(__file__).parents[2] / "stand_in" / "engine.py"
+STAND_IN = Path(__file__).parents[2] / "support" / "fake_worker" / "engine.py"
 
 Start = Callable[..., "Running"]
 

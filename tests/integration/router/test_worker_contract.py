@@ -20,11 +20,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 from seesaw_core.messages import WorkerState
 from seesaw_worker.synthetic import TINY, write_checkpoint
 
-STAND_IN = Path(__file__).parents[2] / "stand_in" / "engine.py"
+STAND_IN = Path(__file__).parents[2] / "support" / "fake_worker" / "engine.py"
 READY_WITHIN_S = 240.0
 MODEL = "the-model"
 

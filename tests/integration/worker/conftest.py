@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_worker.synthetic import TINY, write_checkpoint
-from watched.machine import Machine, StartWorker
+from support.process_watch.machine import Machine, StartWorker
 
 FLAGS = (
     "-tp=2",

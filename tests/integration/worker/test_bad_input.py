@@ -17,10 +17,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import CapacityError, InputError
-from seesaw_worker import server
-from seesaw_worker.commandline import parse
-from seesaw_worker.serving import serve
-from seesaw_worker.shm import check_room
+from seesaw_worker.processes.shm import check_room
+from seesaw_worker.server import openai_server
+from seesaw_worker.server.commandline import parse
+from seesaw_worker.server.serving import serve
 
 BASE = (
     "--tensor-parallel-size=2",
@@ -42,8 +42,8 @@ def only_checked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.fail("the worker began to load")
 
     before = dict(os.environ)
-    monkeypatch.setattr(server, "REGISTRY", CollectorRegistry())
-    monkeypatch.setattr(server.WorkerServer, "_start", loading)
+    monkeypatch.setattr(openai_server, "REGISTRY", CollectorRegistry())
+    monkeypatch.setattr(openai_server.WorkerServer, "_start", loading)
     yield
     os.environ.clear()
     os.environ.update(before)

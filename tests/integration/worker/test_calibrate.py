@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli import calibrate, plan
+from seesaw_cli import plan
+from seesaw_cli.calibrate import command as calibrate
 from seesaw_worker.synthetic import TINY, write_checkpoint
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

@@ -16,10 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from plain_vllm.reference import plain_tokens
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
-from seesaw_worker.plain import Sample
+from seesaw_worker.modes.static.reference import Sample
 from seesaw_worker.synthetic import (
     TINY,
     TINY_MISTRAL,
@@ -29,6 +28,7 @@ from seesaw_worker.synthetic import (
     ModelSpec,
     write_checkpoint,
 )
+from support.plain_vllm.reference import plain_tokens
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

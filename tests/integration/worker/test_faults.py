@@ -12,8 +12,16 @@ import aiohttp
 import psutil
 import pytest
 
-from seesaw_cli.local import LocalWorker
-from watched.machine import GONE_WITHIN_S, Machine, StartWorker, find, living, role_of, wait_for
+from seesaw_cli.serve.local import LocalWorker
+from support.process_watch.machine import (
+    GONE_WITHIN_S,
+    Machine,
+    StartWorker,
+    find,
+    living,
+    role_of,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

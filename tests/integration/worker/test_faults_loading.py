@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_worker.synthetic import TINY, write_checkpoint
-from watched.machine import GONE_WITHIN_S, Machine, StartWorker, find, living, role_of, wait_for
+from support.process_watch.machine import (
+    GONE_WITHIN_S,
+    Machine,
+    StartWorker,
+    find,
+    living,
+    role_of,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

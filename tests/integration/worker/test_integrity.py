@@ -62,12 +62,12 @@ class Told:
     """A policy that does what the test says, once each."""
 
     def __init__(self) -> None:
-        from seesaw_core.policy import Step
+        from seesaw_core.resharding.policy import Step
 
         self.steps: list[Step] = []
 
     def next_step(self, view: Any) -> Any:
-        from seesaw_core.policy import Admit, Wait
+        from seesaw_core.resharding.policy import Admit, Wait
 
         if self.steps:
             step = self.steps[0]
@@ -121,7 +121,7 @@ PARTS = ("pause", "weights", "resume", "total")
 @scenario
 async def every_step_needs_the_device(run: Any) -> None:
     """The prefill engine, resumed without owning the devices, refuses to run and dies of it."""
-    from seesaw_worker.engine import requests
+    from seesaw_worker.modes.resharding import requests
 
     await run.llm.cores.prefill.resume_scheduler_async()
     await run.llm.cores.prefill.add_request_async(requests.for_warm_up("seesaw-9", 40))
@@ -155,7 +155,7 @@ class Run:
         self.notes: dict[str, Any] = {}
 
     async def make_transitions(self, count: int) -> None:
-        from seesaw_core.policy import Phase, Switch
+        from seesaw_core.resharding.policy import Phase, Switch
 
         wanted = self.llm.controller.num_transitions + count
         for _ in range(count // 2):
@@ -166,7 +166,7 @@ class Run:
 
     async def own(self, phase: Any) -> None:
         """Give the devices to a phase's engine."""
-        from seesaw_core.policy import Switch
+        from seesaw_core.resharding.policy import Switch
 
         self.told.steps.append(Switch(to=phase, reason="told"))
         while self.told.steps or self.llm.controller.phase is not phase:
@@ -175,7 +175,7 @@ class Run:
 
     async def memcpy_s(self, name: str) -> float:
         """Seconds of a plain copy of as many bytes, all ranks at once: the slowest, the median."""
-        from seesaw_core.policy import Phase
+        from seesaw_core.resharding.policy import Phase
 
         phase = Phase(name)
         await self.own(phase)
@@ -189,7 +189,7 @@ class Run:
 
     async def digests_of_both(self) -> tuple[list[str], list[str]]:
         """Every rank's weights, as its own engine finds them when it owns the devices."""
-        from seesaw_core.policy import Phase
+        from seesaw_core.resharding.policy import Phase
 
         found = []
         for phase, core in (
@@ -203,7 +203,7 @@ class Run:
     async def reshard_one(self, *, num_tokens: int, corrupt: bool) -> list[int]:
         from vllm import SamplingParams
 
-        from seesaw_core.policy import Admit, Phase, Switch
+        from seesaw_core.resharding.policy import Admit, Phase, Switch
 
         async def generate() -> list[int]:
             prompt = {"prompt_token_ids": [(7 * i) % 900 + 10 for i in range(num_tokens)]}
@@ -235,13 +235,13 @@ class Run:
 async def _play(name: str, model: Path, setup: Setup) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    from seesaw_core.policy import PhasePolicy
-    from seesaw_worker import preflight
-    from seesaw_worker.engine import configs, sizes
-    from seesaw_worker.engine.llm import start_llm
-    from seesaw_worker.engine.settings import WeightsMode
-    from seesaw_worker.settings import WorkerSettings
-    from seesaw_worker.shm import RunFolder
+    from seesaw_core.resharding.policy import PhasePolicy
+    from seesaw_worker.modes.resharding import configs, sizes
+    from seesaw_worker.modes.resharding.llm import start_llm
+    from seesaw_worker.processes.shm import RunFolder
+    from seesaw_worker.server import preflight
+    from seesaw_worker.settings.engine import WeightsMode
+    from seesaw_worker.settings.worker import WorkerSettings
 
     args = AsyncEngineArgs(model=str(model), **ENGINE | setup.engine)
     settings = WorkerSettings(
@@ -299,12 +299,12 @@ def play(name: str, model: Path, setup: Setup | None = None) -> Any:
         "    set_defaults()\n"
         "    os.environ['SEESAW_SERVER_PID'] = str(os.getpid())\n"
         "    os.environ['TORCHDYNAMO_DISABLE'] = '1'\n"
-        "    from seesaw_worker.engine.processes import start_fork_server\n"
+        "    from seesaw_worker.processes.forking import start_fork_server\n"
         "    start_fork_server()\n"
         f"    spec = spec_from_file_location('scenarios', {__file__!r})\n"
         "    module = module_from_spec(spec)\n"
         "    spec.loader.exec_module(module)\n"
-        "    from seesaw_worker.engine.watchdog import kill_children\n"
+        "    from seesaw_worker.processes.watchdog import kill_children\n"
         "    code = 1\n"
         "    try:\n"
         f"        setup = module.Setup.of({fields!r})\n"
@@ -319,7 +319,7 @@ def play(name: str, model: Path, setup: Setup | None = None) -> Any:
     script = model.parent / f"{name}.py"
     script.write_text(code)
     ended = subprocess.run(
-        [sys.executable, "-m", "seesaw_worker.supervisor", sys.executable, str(script)],
+        [sys.executable, "-m", "seesaw_worker.processes.supervisor", sys.executable, str(script)],
         capture_output=True,
         text=True,
         timeout=300,

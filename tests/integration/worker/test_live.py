@@ -18,9 +18,9 @@ import aiohttp
 import psutil
 import pytest
 
-from seesaw_cli.local import LocalWorker
-from seesaw_worker.segments import mapped_segments
-from watched.machine import StartWorker
+from seesaw_cli.serve.local import LocalWorker
+from seesaw_worker.processes.segments import mapped_segments
+from support.process_watch.machine import StartWorker
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

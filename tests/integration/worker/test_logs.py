@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from watched.machine import GONE_WITHIN_S, Machine, StartWorker, find, wait_for
+from support.process_watch.machine import GONE_WITHIN_S, Machine, StartWorker, find, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -15,9 +15,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from seesaw_cli.local import LocalWorker
-from seesaw_core.ledger import LedgerTotals
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.messages import BufferState, PathTotals, TransitionEvent, WorkerState
+from seesaw_core.resharding.ledger import LedgerTotals
 
 pytestmark = pytest.mark.engine
 

@@ -7,7 +7,7 @@ import openai
 import psutil
 import pytest
 
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 
 pytestmark = pytest.mark.engine
 

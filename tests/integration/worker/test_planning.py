@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from seesaw_cli.local import LocalWorker
-from toy_device.catalogue import TOY
+from seesaw_cli.serve.local import LocalWorker
+from support.fake_device.catalogue import TOY
 
 pytestmark = pytest.mark.engine
 

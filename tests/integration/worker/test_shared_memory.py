@@ -9,9 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from seesaw_cli.local import LocalWorker
+from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
-from seesaw_worker.engine.shared_memory import vllm_shared_bytes
+from seesaw_worker.modes.resharding.shared_memory import vllm_shared_bytes
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -10,8 +10,8 @@ import urllib.request
 
 import pytest
 
-from seesaw_cli.local import LocalWorker
-from watched.machine import GONE_WITHIN_S, Machine, StartWorker, find, wait_for
+from seesaw_cli.serve.local import LocalWorker
+from support.process_watch.machine import GONE_WITHIN_S, Machine, StartWorker, find, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

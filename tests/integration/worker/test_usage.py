@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from seesaw_cli.local import LocalWorker
-from watched.machine import StartWorker
+from seesaw_cli.serve.local import LocalWorker
+from support.process_watch.machine import StartWorker
 
 pytestmark = pytest.mark.engine
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seesaw_worker.traces import SHM, Traces
+from seesaw_worker.processes.run_folder import SHM, Traces
 
 NUM_SEGMENTS = 300  # so many that removing them takes longer than the main thread's end
 
@@ -16,7 +16,7 @@ NUM_SEGMENTS = 300  # so many that removing them takes longer than the main thre
 # thread sees that, as vLLM's front end does, and ends the server too.
 SERVER = """
 import os, subprocess, sys
-from seesaw_worker.engine.watchdog import clean_up_with_supervisor, kill_children
+from seesaw_worker.processes.watchdog import clean_up_with_supervisor, kill_children
 
 clean_up_with_supervisor()
 engine = subprocess.Popen([sys.executable, "-c", sys.argv[1], *sys.argv[2:]])

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from seesaw_core.blocks import pair_runs
 from seesaw_core.errors import BufferFullError, IntegrityError
-from seesaw_core.ledger import Entry, EntryState, Ledger
+from seesaw_core.resharding.blocks import pair_runs
+from seesaw_core.resharding.ledger import Entry, EntryState, Ledger
 
 NUM_BLOCKS, BLOCK_SIZE = 12, 4
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seesaw_core.errors import LayoutError
 from seesaw_core.layouts import Layout, ModelShape, check_layout
-from seesaw_core.placement import place_kv, plan_kv_reshard, split_layers
+from seesaw_core.resharding.placement import place_kv, plan_kv_reshard, split_layers
 
 DEGREES = st.sampled_from([1, 2, 3, 4, 8])
 REPLICAS = st.sampled_from([1, 2])

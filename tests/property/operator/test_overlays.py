@@ -8,18 +8,18 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pod_templates.generated import TEMPLATES
-from pod_templates.samples import IMAGES, OWNER
 from seesaw_core.errors import InputError
-from seesaw_operator.accepting import understood
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.drift import with_digest
+from seesaw_operator.loop.drift import with_digest
+from seesaw_operator.objects.accepting import understood
+from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.merging import with_template
-from seesaw_operator.overlays import refusals
-from seesaw_operator.plan import plan
-from seesaw_operator.profiles import profiles_of
+from seesaw_operator.objects.overlays import refusals
+from seesaw_operator.objects.profiles import profiles_of
 from seesaw_operator.settings import Timing
+from support.pod_templates.generated import TEMPLATES
+from support.pod_templates.samples import IMAGES, OWNER
 
 Json = dict[str, Any]
 

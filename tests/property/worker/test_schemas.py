@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 
-from seesaw_worker.engine.schemas import check_structure
+from seesaw_worker.upstream.schemas import check_structure
 
 COUNTS = st.lists(st.integers(1, 1000), max_size=5)
 WRAPPINGS: list[Callable[[Any], Any]] = [

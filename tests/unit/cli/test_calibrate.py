@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli import calibrate
-from seesaw_cli.calibrate_rounds import Bench
-from seesaw_cli.calibrate_runs import Machine, Result, Run
-from seesaw_core.accelerators import builtin_catalogue
+from seesaw_cli.calibrate import command as calibrate
+from seesaw_cli.calibrate.rounds import Bench
+from seesaw_cli.calibrate.runs import Machine, Result, Run
 from seesaw_core.errors import BrokenError, InputError
-from seesaw_core.model_configs import describe_model
-from seesaw_core.workloads import Request
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.model_configs import describe_model
+from seesaw_core.planner.workloads import Request
 
 CONFIG = {
     "num_hidden_layers": 4,

@@ -11,25 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli import (
-    bench,
-    bench_planner,
-    bench_router,
-    bench_simulator,
-    calibrate,
-    demo,
-    paper,
-    plan,
-    simulate,
-)
+from seesaw_bench import simulator
+from seesaw_bench.command import BENCHMARKS
+from seesaw_bench.paper import command as paper
+from seesaw_bench.planner import command as bench_planner
+from seesaw_bench.router import command as bench_router
+from seesaw_bench.worker import command as bench_worker
+from seesaw_cli import plan
+from seesaw_cli.calibrate import command as calibrate
+from seesaw_cli.demo import command as demo
 from seesaw_cli.main import COMMANDS
+from seesaw_cli.simulate import command as simulate
 from seesaw_core.errors import InputError
 from seesaw_flags.files import InputFile, InputFolder, OutputFile, OutputFolder
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import Number, Text, Whole
 from seesaw_operator import flags as operator_flags
 from seesaw_router import flags as router_flags
-from seesaw_worker.flags import add_flags, check_own_flags
+from seesaw_worker.server.flags import add_flags, check_own_flags
 
 
 def worker_parser() -> CommandParser:
@@ -48,9 +47,9 @@ PARSERS = {
     "calibrate": calibrate.parser,
     "paper": paper.parser,
     "demo": demo.parser,
-    "bench worker": bench.worker_parser,
+    "bench worker": bench_worker.parser,
     "bench router": bench_router.parser,
-    "bench simulator": bench_simulator.parser,
+    "bench simulator": simulator.parser,
     "bench planner": bench_planner.parser,
 }
 PATHS = (InputFile, InputFolder, OutputFile, OutputFolder)
@@ -94,7 +93,7 @@ def refusal(command: str, *arguments: str) -> str:
 
 
 def test_every_command_is_tried() -> None:
-    benches = {f"bench {name}" for name in ("worker", *bench._OTHERS)}
+    benches = {f"bench {name}" for name in BENCHMARKS}
     assert set(PARSERS) == (set(COMMANDS) - {"bench"}) | benches
 
 

@@ -25,7 +25,7 @@ while True:
 GUARDED = """
 import sys
 from seesaw_cli.output import detached_output
-from seesaw_worker.supervisor import supervise
+from seesaw_worker.processes.supervisor import supervise
 with detached_output():
     code = supervise(sys.argv[1:])
 sys.exit(code)
@@ -111,7 +111,7 @@ def test_bad_input_exits_with_2_even_if_nobody_can_be_told(
 
 @pytest.mark.parametrize("log", LOGS)
 def test_a_router_heeds_sigterm_whatever_becomes_of_its_log(log: str) -> None:
-    from seesaw_cli.local import free_port
+    from seesaw_cli.serve.local import free_port
 
     port = free_port()
     flags = ["--worker=http://127.0.0.1:9", f"--port={port}", "--host=127.0.0.1"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli import plan, simulate
+from seesaw_cli import plan
+from seesaw_cli.simulate import command as simulate
 from seesaw_core.errors import InputError
 
 CONFIG = {

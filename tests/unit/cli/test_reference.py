@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from seesaw_cli import reference_crd
-from seesaw_cli.chart.__main__ import FILES
-from seesaw_cli.reference import EXIT_CODES, ROUTES, reference
 from seesaw_core.errors import InputError, LayoutError
+from seesaw_generate import crd
+from seesaw_generate.chart.__main__ import FILES
+from seesaw_generate.flags import EXIT_CODES, ROUTES, reference
 from seesaw_operator.api.crd import document
-from seesaw_worker.flag import Flag
-from seesaw_worker.flags import FLAGS, add_flags, settings_of
-from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.telemetry import Telemetry
+from seesaw_worker.server.flags import FLAGS, add_flags, settings_of
+from seesaw_worker.server.telemetry import Telemetry
+from seesaw_worker.settings.flag import Flag
+from seesaw_worker.settings.worker import WorkerSettings
 
 ROOT = Path(__file__).parents[3]
 OTHER_VALUES = {
@@ -71,7 +71,7 @@ def test_the_reference_in_the_docs_is_what_the_code_says() -> None:
 
 def test_the_reference_of_the_resource_is_what_the_code_says() -> None:
     committed = (ROOT / "docs/reference-crd.md").read_text()
-    assert committed == reference_crd.reference() + "\n", "run `make docs`"
+    assert committed == crd.reference() + "\n", "run `make docs`"
 
 
 def test_the_definition_in_chart_and_manifests_is_what_the_code_says() -> None:
@@ -158,7 +158,7 @@ def test_settings_refuse_what_is_no_amount(field: str, value: float) -> None:
 def test_every_route_of_ours_is_listed() -> None:
     from prometheus_client import CollectorRegistry
 
-    from seesaw_worker.http import routes
+    from seesaw_worker.server.http import routes
 
     telemetry = Telemetry(settings_of(parsed()), CollectorRegistry())
     served = {getattr(route, "path", "") for route in routes(telemetry).routes}

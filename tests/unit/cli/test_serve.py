@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli.serve import run
-from seesaw_cli.serve_flags import REFUSED, check_worker_flags
+from seesaw_cli.serve.command import run
+from seesaw_cli.serve.flags import REFUSED, check_worker_flags
 from seesaw_core.errors import InputError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli.trace_files import RowsRead, read_trace_file
+from seesaw_cli.planner_flags.trace_files import RowsRead, read_trace_file
 from seesaw_core.errors import InputError
 
 TRACE = "arrival_s,prompt_tokens,output_tokens\n0,1,1\n"

@@ -6,9 +6,9 @@ from importlib.resources import files
 
 import pytest
 
-from seesaw_core.accelerators import builtin_catalogue, read_catalogue
 from seesaw_core.errors import InputError
-from seesaw_core.profiles import Profile, read_profile
+from seesaw_core.planner.accelerators import builtin_catalogue, read_catalogue
+from seesaw_core.planner.profiles import Profile, read_profile
 
 OWN = """
 [[interconnect]]
@@ -27,7 +27,7 @@ peer_link = "pcie4x16"
 
 
 def test_every_figure_of_the_catalogue_has_its_source() -> None:
-    found = tomllib.loads((files("seesaw_core") / "accelerators.toml").read_text())
+    found = tomllib.loads((files("seesaw_core.planner") / "accelerators.toml").read_text())
     for device in found["accelerator"]:
         assert set(device["sources"]) == {"memory", "bandwidth", "tflops", "link"}, device["name"]
     assert all(link["source"] for link in found["interconnect"])

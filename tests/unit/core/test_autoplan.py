@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from seesaw_core.accelerators import builtin_catalogue
-from seesaw_core.autoplan import look_ahead, plan_pair, unpredicted
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import LayoutPair, ModelShape, parse_layout
-from seesaw_core.memory import Limits
-from seesaw_core.model_configs import describe_model
-from seesaw_core.planner import Question, make_plan
-from seesaw_core.workloads import Workload
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.model_configs import describe_model
+from seesaw_core.planner.proposals import look_ahead, plan_pair, unpredicted
+from seesaw_core.planner.workloads import Workload
 
 LLAMA_70B: dict[str, Any] = {
     "num_hidden_layers": 80,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from seesaw_core.blocks import BlockAllocator, Run, num_blocks_for, pair_runs
 from seesaw_core.errors import BufferFullError, IntegrityError
-from seesaw_core.ledger import EntryState, Ledger, LedgerTotals
+from seesaw_core.resharding.blocks import BlockAllocator, Run, num_blocks_for, pair_runs
+from seesaw_core.resharding.ledger import EntryState, Ledger, LedgerTotals
 
 
 @pytest.fixture

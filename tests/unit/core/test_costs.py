@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_core.accelerators import builtin_catalogue
-from seesaw_core.costs import MicroBatch, StepCosts
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_core.models import Arithmetic, Model
-from seesaw_core.profiles import Profile
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.costs import MicroBatch, StepCosts
+from seesaw_core.planner.models import Arithmetic, Model
+from seesaw_core.planner.profiles import Profile
 from seesaw_core.units import GIB
 
 MODEL = Model(

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from seesaw_core.errors import ModelError
-from seesaw_core.model_configs import GATED, LEFT_OUT, UNGATED, describe_model
+from seesaw_core.planner.model_configs import GATED, LEFT_OUT, UNGATED, describe_model
 
 LLAMA_70B: dict[str, Any] = {
     "num_hidden_layers": 80,

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_core.models import Model
-from seesaw_core.planner import Question, make_plan
-from seesaw_core.workloads import Workload
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.workloads import Workload
 
 LLAMA_70B = Model(
     name="70B",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from seesaw_core.errors import InputError
-from seesaw_core.policy import (
+from seesaw_core.resharding.policy import (
     Admit,
     Costs,
     InPlace,

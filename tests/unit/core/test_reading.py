@@ -8,7 +8,6 @@ import pytest
 
 from seesaw_core.errors import MessageError
 from seesaw_core.event_stream import EventParser, StreamLimits
-from seesaw_core.ledger import LedgerTotals
 from seesaw_core.messages import (
     BufferState,
     PathTotals,
@@ -18,8 +17,9 @@ from seesaw_core.messages import (
     TransitionEvent,
     WorkerState,
 )
-from seesaw_core.policy import Phase
 from seesaw_core.reading import parse, read_event, read_message
+from seesaw_core.resharding.ledger import LedgerTotals
+from seesaw_core.resharding.policy import Phase
 
 STATE = WorkerState(
     stage=Stage.SERVING,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seesaw_core.errors import InputError
-from seesaw_core.policy import Phase
-from seesaw_core.waves import Hold, Queue, Release, Replica, WavePolicy
+from seesaw_core.resharding.policy import Phase
+from seesaw_core.routing.waves import Hold, Queue, Release, Replica, WavePolicy
 
 POLICY = WavePolicy(max_wait_s=10.0, light_requests=4)
 BUSY = Replica(

@@ -3,7 +3,7 @@
 import pytest
 
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_core.weights import TensorInfo, arena_bytes, shard_weights
+from seesaw_core.resharding.weights import TensorInfo, arena_bytes, shard_weights
 
 SHAPE = ModelShape(num_layers=4, num_heads=8, num_kv_heads=2, head_dim=16)
 

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from seesaw_operator.applying import Applier
-from seesaw_operator.drift import with_digest
-from seesaw_operator.errors import RefusedError
+from seesaw_operator.cluster.errors import RefusedError
+from seesaw_operator.cluster.store import Object, Store
+from seesaw_operator.loop.applying import Applier
+from seesaw_operator.loop.drift import with_digest
 from seesaw_operator.names import Manifest, Owner
-from seesaw_operator.store import Object, Store
 
 FIRST, SECOND = (Owner(name=name, namespace="team", uid=name) for name in ("x", "x-worker"))
 

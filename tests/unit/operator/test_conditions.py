@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from resource_status.seen import (
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.api.status import Status, read_status
+from seesaw_operator.status.conditions import (
+    Obstacle,
+    rejected,
+    unavailable,
+)
+from seesaw_operator.status.observed import Observed, Wanted, wanted_by
+from seesaw_operator.status.outlooks import is_at_rest, is_settled
+from support.resource_status.seen import (
     NOW,
     OWNER,
     SPEC,
@@ -21,15 +30,6 @@ from resource_status.seen import (
     truth,
     unscheduled,
 )
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import Status, read_status
-from seesaw_operator.conditions import (
-    Obstacle,
-    rejected,
-    unavailable,
-)
-from seesaw_operator.observed import Observed, Wanted, wanted_by
-from seesaw_operator.outlooks import is_at_rest, is_settled
 
 
 def test_all_is_well_when_all_pods_serve() -> None:

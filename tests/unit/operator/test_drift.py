@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_operator.drift import DIGEST, is_as_asked_for, with_digest
+from seesaw_operator.loop.drift import DIGEST, is_as_asked_for, with_digest
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
 BODIES = st.dictionaries(

@@ -4,7 +4,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_operator.encoding import apply_body
+from seesaw_operator.cluster.encoding import apply_body
 
 ANY_CHARACTER = st.characters()  # surrogates, control characters and emoji among them
 

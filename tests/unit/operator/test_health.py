@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 from seesaw_operator import health
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from seesaw_flags.logs import LogSettings, configure_logs
-from seesaw_operator.store import Key
-from seesaw_operator.workqueue import WorkQueue
+from seesaw_operator.cluster.store import Key
+from seesaw_operator.loop.workqueue import WorkQueue
 
 OURS = logging.getLogger("seesaw_operator.test")
 THEIRS = logging.getLogger("kopf.objects")

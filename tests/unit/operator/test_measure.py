@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 
 from seesaw_core.messages import PlanSummary
-from seesaw_operator.measure import Meter
-from seesaw_operator.store import Key, Ref, Store
-from stand_in.engine import Engine, application
+from seesaw_operator.cluster.store import Key, Ref, Store
+from seesaw_operator.status.measure import Meter
+from support.fake_worker.engine import Engine, application
 
 KEY = Key("team", "llama")
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from seesaw_operator.observed import router_pods, worker_pods
-from seesaw_operator.store import Key, Store
+from seesaw_operator.cluster.store import Key, Store
+from seesaw_operator.status.observed import router_pods, worker_pods
 
 KEY = Key("team", "llama")
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 from seesaw_core.errors import InputError
-from seesaw_operator.accepting import understood
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.overlays import refusals
-from seesaw_operator.plan import plan
+from seesaw_operator.objects.accepting import understood
+from seesaw_operator.objects.all import plan
+from seesaw_operator.objects.overlays import refusals
 from seesaw_operator.settings import Timing
+from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 
 Json = dict[str, Any]
 

@@ -6,12 +6,12 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.plan import plan, timing_of
-from seesaw_operator.quantities import num_bytes
+from seesaw_operator.objects.all import plan, timing_of
+from seesaw_operator.objects.quantities import num_bytes
 from seesaw_operator.settings import Images, Timing
+from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER
 
 OWNER = Owner(name="llama", namespace="team", uid="1234")
 IMAGES = Images(worker="worker:1", worker_cpu="worker-cpu:1", router="router:1")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from seesaw_core.messages import PlanSummary, Proposal, Rejection
-from seesaw_operator import planning
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, Status
+from seesaw_operator.status import layout_plans
 
 PROPOSAL = Proposal(
     prefill="P8",
@@ -39,7 +39,7 @@ OVER_5 = APPLIED.model_copy(update={"instead_of": "5/-"})
 
 def told(proposed: Proposal | None = None, **more: Any) -> Plan:
     summary = dataclasses.replace(SUMMARY, proposed=proposed, **more)
-    plan = planning.plan_of(summary)
+    plan = layout_plans.plan_of(summary)
     assert plan is not None
     return plan
 
@@ -65,7 +65,7 @@ def test_the_plan_is_what_the_worker_says() -> None:
     assert plan.rejected[0].layout == "P8"
     assert plan.proposed is not None
     assert plan.proposed.gain_percent == 12
-    assert planning.plan_of(None) is None
+    assert layout_plans.plan_of(None) is None
 
 
 def test_a_worker_that_says_much_is_told_in_one_short_line() -> None:
@@ -81,16 +81,16 @@ def test_a_worker_that_says_much_is_told_in_one_short_line() -> None:
 def test_something_is_proposed_only_if_all_workers_propose_the_same() -> None:
     other = dataclasses.replace(PROPOSAL, decode="T8")
     longer = dataclasses.replace(PROPOSAL, prompt_tokens=3100)
-    same = planning.agreed([told(PROPOSAL), told(longer)])
+    same = layout_plans.agreed([told(PROPOSAL), told(longer)])
     assert same is not None
     assert same.proposed is not None
     assert same.proposed.prompt_tokens == 3000
     for odd in (told(other), told(None), None):
-        plan = planning.agreed([told(PROPOSAL), odd])
+        plan = layout_plans.agreed([told(PROPOSAL), odd])
         assert plan is not None
         assert plan.proposed is None
-    assert planning.agreed([]) is None
-    assert planning.agreed([None]) is None
+    assert layout_plans.agreed([]) is None
+    assert layout_plans.agreed([None]) is None
 
 
 @pytest.mark.parametrize(
@@ -116,24 +116,24 @@ def test_what_is_applied(
     before: AppliedWorkload | None,
     applied: AppliedWorkload | None,
 ) -> None:
-    found = planning.applied_workload(wanted, told(proposed), before, is_settled=is_settled)
+    found = layout_plans.applied_workload(wanted, told(proposed), before, is_settled=is_settled)
     assert found == applied
 
 
 def test_what_is_applied_goes_to_the_workers_and_is_remembered_on_their_stateful_set() -> None:
-    applied = planning.with_workload(spec(), APPLIED).planning
+    applied = layout_plans.with_workload(spec(), APPLIED).planning
     assert (applied.prompt_tokens, applied.output_tokens) == (3000, 300)
     workers: dict[str, Any] = {"kind": "StatefulSet", "metadata": {}}
-    planning.remember([{"kind": "Service"}, workers], APPLIED)
-    assert planning.remembered(workers, Status()) == APPLIED
+    layout_plans.remember([{"kind": "Service"}, workers], APPLIED)
+    assert layout_plans.remembered(workers, Status()) == APPLIED
     plain: dict[str, Any] = {"kind": "StatefulSet", "metadata": {}}
-    planning.remember([plain], None)
+    layout_plans.remember([plain], None)
     assert plain["metadata"] == {}
-    assert planning.with_workload(spec(), None) == spec()
-    over = planning.with_workload(spec(promptTokens=5), OVER_5).planning
+    assert layout_plans.with_workload(spec(), None) == spec()
+    over = layout_plans.with_workload(spec(promptTokens=5), OVER_5).planning
     assert (over.prompt_tokens, over.output_tokens) == (3000, 300)
-    planning.remember([workers], OVER_5)
-    assert planning.remembered(workers, Status()) == OVER_5
+    layout_plans.remember([workers], OVER_5)
+    assert layout_plans.remembered(workers, Status()) == OVER_5
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_is_applied_goes_to_the_workers_and_is_remembered_on_their_stateful
         None,
         {"metadata": {}},
         *(
-            {"metadata": {"annotations": {planning.ANNOTATION: text}}}
+            {"metadata": {"annotations": {layout_plans.ANNOTATION: text}}}
             for text in (
                 "x",
                 f"{'9' * 5000}/1 instead of -/-",
@@ -158,27 +158,27 @@ def test_what_is_applied_goes_to_the_workers_and_is_remembered_on_their_stateful
 )
 def test_the_status_remembers_what_a_deleted_stateful_set_does_not(workers: Any) -> None:
     plan = told().model_copy(update={"applied": APPLIED})
-    assert planning.remembered(workers, Status(plan=plan)) == APPLIED
-    assert planning.remembered(workers, Status()) is None
+    assert layout_plans.remembered(workers, Status(plan=plan)) == APPLIED
+    assert layout_plans.remembered(workers, Status()) is None
 
 
 @pytest.mark.parametrize("tokens", [0, -1, 10_000_001, 10**30])
 def test_lengths_that_a_spec_could_not_name_reach_no_worker(tokens: int) -> None:
     odd = APPLIED.model_copy(update={"prompt_tokens": tokens})
     status = Status(plan=told().model_copy(update={"applied": odd}))
-    assert planning.remembered(None, status) is None
+    assert layout_plans.remembered(None, status) is None
     proposed = told(dataclasses.replace(PROPOSAL, output_tokens=tokens))
-    found = planning.applied_workload(spec(), proposed, EARLIER, is_settled=True)
+    found = layout_plans.applied_workload(spec(), proposed, EARLIER, is_settled=True)
     assert found == EARLIER
 
 
 def test_while_no_worker_tells_what_was_told_last_stays() -> None:
     old = Status(plan=told(PROPOSAL))
-    plan = planning.plan_status(spec(), None, APPLIED, old)
+    plan = layout_plans.plan_status(spec(), None, APPLIED, old)
     assert plan is not None
     assert plan.reason == "because"
     assert plan.applied == APPLIED
-    assert planning.plan_status(MANUAL, None, None, old) is None
+    assert layout_plans.plan_status(MANUAL, None, None, old) is None
 
 
 def resource(approval: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def resource(approval: str) -> dict[str, Any]:
 
 def test_a_proposal_is_news_once_and_says_how_to_approve() -> None:
     new = Status(plan=told(PROPOSAL))
-    ((reason, message),) = planning.news(Status(), new, resource("Manual"))
+    ((reason, message),) = layout_plans.news(Status(), new, resource("Manual"))
     assert reason == "PlanProposed"
     assert message.startswith("P8→T4P2 is predicted to give 12 % more than T8: prompts of 3,000.")
     _, _, patch = message.partition("-p '")
@@ -200,22 +200,22 @@ def test_a_proposal_is_news_once_and_says_how_to_approve() -> None:
     }
     assert len(message) < 1000
     again = Status(plan=told(dataclasses.replace(PROPOSAL, gain_percent=13)))
-    assert planning.news(new, again, resource("Manual")) == []
-    assert planning.news(new, Status(plan=told(None)), resource("Manual")) == []
-    assert planning.news(new, Status(), resource("Manual")) == []
+    assert layout_plans.news(new, again, resource("Manual")) == []
+    assert layout_plans.news(new, Status(plan=told(None)), resource("Manual")) == []
+    assert layout_plans.news(new, Status(), resource("Manual")) == []
 
 
 def test_what_is_applied_is_news_once() -> None:
     old = Status(plan=told(PROPOSAL))
     plan = told(PROPOSAL).model_copy(update={"applied": APPLIED})
-    ((reason, message),) = planning.news(old, Status(plan=plan), resource("Automatic"))
+    ((reason, message),) = layout_plans.news(old, Status(plan=plan), resource("Automatic"))
     assert reason == "PlanApplied"
     assert "3000" in message
-    assert planning.news(Status(plan=plan), Status(plan=plan), resource("Automatic")) == []
+    assert layout_plans.news(Status(plan=plan), Status(plan=plan), resource("Automatic")) == []
 
 
 def test_with_automatic_approval_nobody_is_asked_to_approve() -> None:
     new = Status(plan=told(PROPOSAL))
-    ((_, message),) = planning.news(Status(), new, resource("Automatic"))
+    ((_, message),) = layout_plans.news(Status(), new, resource("Automatic"))
     assert "kubectl" not in message
     assert "is applied" in message

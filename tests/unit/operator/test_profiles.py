@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 from seesaw_core.errors import InputError
-from seesaw_operator.accepting import understood
-from seesaw_operator.plan import plan
-from seesaw_operator.profiles import profiles_of, read_profiles
+from seesaw_operator.objects.accepting import understood
+from seesaw_operator.objects.all import plan
+from seesaw_operator.objects.profiles import profiles_of, read_profiles
 from seesaw_operator.settings import Timing
+from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 
 Json = dict[str, Any]
 

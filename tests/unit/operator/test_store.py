@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from seesaw_operator.cluster.store import Key, Store, ref_of
 from seesaw_operator.names import DEPLOYMENT_LABEL
-from seesaw_operator.store import Key, Store, ref_of
 
 A, B = Key("team", "a"), Key("team", "b")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from resource_status.seen import (
+from seesaw_operator.status.observed import Subject, lacking, last_warning, wanted_by
+from support.resource_status.seen import (
     SPEC,
     conditions,
     crashed,
@@ -17,7 +18,6 @@ from resource_status.seen import (
     stateful_set,
     unscheduled,
 )
-from seesaw_operator.observed import Subject, lacking, last_warning, wanted_by
 
 
 def test_pods_that_a_quota_refuses_are_trouble_with_the_quotas_words() -> None:

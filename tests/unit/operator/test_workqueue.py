@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from seesaw_operator import workqueue
-from seesaw_operator.store import Key
-from seesaw_operator.workqueue import WorkQueue
+from seesaw_operator.cluster.store import Key
+from seesaw_operator.loop import workqueue
+from seesaw_operator.loop.workqueue import WorkQueue
 
 A, B = Key("team", "a"), Key("team", "b")
 

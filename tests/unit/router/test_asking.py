@@ -8,12 +8,12 @@ from typing import Any
 from aiohttp.test_utils import TestServer
 from multidict import CIMultiDict
 
-from seesaw_router.asking import Asking
-from seesaw_router.backend import Backend, Target
-from seesaw_router.connections import open_connections
-from seesaw_router.exchange import Exchange, Message
-from seesaw_router.routes import match
-from stand_in.engine import Engine, application
+from seesaw_router.dispatch.backend import Backend, Target
+from seesaw_router.dispatch.connections import open_connections
+from seesaw_router.server.asking import Asking
+from seesaw_router.server.exchange import Exchange, Message
+from seesaw_router.server.routes import match
+from support.fake_worker.engine import Engine, application
 
 
 async def test_a_request_that_has_ended_leaves_nothing_for_the_garbage_collector() -> None:

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 from aiohttp.test_utils import TestServer
 
-from seesaw_router.backend import Asked, Backend, Target
-from seesaw_router.backends import Backends
-from seesaw_router.connections import Connections, open_connections
-from seesaw_router.following import Pace, follow
-from stand_in.engine import Engine, application
+from seesaw_router.dispatch.backend import Asked, Backend, Target
+from seesaw_router.dispatch.backends import Backends
+from seesaw_router.dispatch.connections import Connections, open_connections
+from seesaw_router.dispatch.following import Pace, follow
+from support.fake_worker.engine import Engine, application
 
 
 def known(url: str, connections: Connections, pace: Pace) -> Backends:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from seesaw_router.backend import Target
-from seesaw_router.discovery import targets
+from seesaw_router.dispatch.backend import Target
+from seesaw_router.dispatch.discovery import targets
 
 
 def endpoint(pod: str, address: str, **conditions: bool) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from seesaw_core.policy import Phase
-from seesaw_core.waves import Replica, WavePolicy
-from seesaw_router.dispatcher import Dispatcher
+from seesaw_core.resharding.policy import Phase
+from seesaw_core.routing.waves import Replica, WavePolicy
+from seesaw_router.dispatch.dispatcher import Dispatcher
 from seesaw_router.metrics import Metrics
 
 

@@ -3,13 +3,13 @@
 import subprocess
 import sys
 
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 
 BINDS_THEN_COMES_LATE = """
 import sys
 from seesaw_flags.listening import bind
 from seesaw_router.flags import settings_of
-from seesaw_router.server import Server
+from seesaw_router.server.process import Server
 flags = sys.argv[1:]
 (first,) = bind(int(flags[-1]), "127.0.0.1")
 server = Server(settings_of(flags))

@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 
-from seesaw_cli.local import free_port
+from seesaw_cli.serve.local import free_port
 
 SAYS = """
 import logging, sys
 from seesaw_router.flags import settings_of
-from seesaw_router.server import Server
+from seesaw_router.server.process import Server
 Server(settings_of(sys.argv[1:]))
 logging.getLogger("uvicorn.error").error("it cannot be")
 """

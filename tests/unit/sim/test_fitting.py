@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from seesaw_core.accelerators import builtin_catalogue
 from seesaw_core.layouts import Layout, ModelShape
-from seesaw_core.models import Model
-from seesaw_core.profiles import Profile
-from seesaw_core.workloads import Request
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.profiles import Profile
+from seesaw_core.planner.workloads import Request
 from seesaw_sim.fitting import Measurement, fit
 from seesaw_sim.simulate import Scenario
 

@@ -6,7 +6,7 @@ from statistics import mean, median
 import pytest
 
 from seesaw_core.errors import InputError
-from seesaw_core.workloads import Request, Workload, summarise
+from seesaw_core.planner.workloads import Request, Workload, summarise
 from seesaw_sim.draws import Lengths, arriving, draw_requests
 from seesaw_sim.traces import read_trace
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from seesaw_bench.worker.link import answer
+from seesaw_bench.worker.memory import Kind, parse_smaps
+from seesaw_bench.worker.policy import Mode, ToldPolicy
+from seesaw_bench.worker.spread import Spread
+from seesaw_bench.worker.targets import Target
+from seesaw_bench.worker.workload import ModelFacts, Workload
 from seesaw_core.errors import InputError, ModelError
-from seesaw_core.policy import Costs, InPlace, Phase, Step, Switch, View, Wait
-from seesaw_worker.bench.link import answer
-from seesaw_worker.bench.memory import Kind, parse_smaps
-from seesaw_worker.bench.policy import Mode, ToldPolicy
-from seesaw_worker.bench.spread import Spread
-from seesaw_worker.bench.targets import Target
-from seesaw_worker.bench.workload import ModelFacts, Workload
+from seesaw_core.resharding.policy import Costs, InPlace, Phase, Step, Switch, View, Wait
 from seesaw_worker.synthetic import TINY, weights_bytes, write_checkpoint
 
 _SMAPS = """\

@@ -12,9 +12,9 @@ import pytest
 from vllm import SamplingParams
 from vllm.v1.request import Request
 
-from seesaw_worker.kv.plans import LoadPlans
-from seesaw_worker.kv.transfer import BufferTicket
-from stand_in.cores import request_of, running_worker
+from seesaw_worker.modes.resharding.kv.plans import LoadPlans
+from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
+from support.fake_worker.cores import request_of, running_worker
 
 PROMPT = list(range(101))  # 100 tokens through the buffer: seven blocks of 16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seesaw_core.errors import OwnershipError
-from seesaw_worker.control import ControlPage, Role
+from seesaw_worker.processes.control_page import ControlPage, Role
 
 
 @pytest.fixture

@@ -8,11 +8,19 @@ from typing import ClassVar
 import pytest
 from vllm.v1.engine import EngineCoreOutput
 
-from seesaw_core.ledger import Ledger
-from seesaw_core.policy import Phase, Reshard, Step, Switch, View, Wait
-from seesaw_worker.engine.controller import Controller
-from seesaw_worker.engine.handover import DecodeRoom, Engines
-from stand_in.cores import BLOCK, Deaf, Devices, StandInCore, Worker, request_of, running_worker
+from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.policy import Phase, Reshard, Step, Switch, View, Wait
+from seesaw_worker.modes.resharding.controller import Controller
+from seesaw_worker.modes.resharding.handover import DecodeRoom, Engines
+from support.fake_worker.cores import (
+    BLOCK,
+    Deaf,
+    Devices,
+    StandInCore,
+    Worker,
+    request_of,
+    running_worker,
+)
 
 
 async def storm(seed: int, reshard: Reshard) -> Worker:

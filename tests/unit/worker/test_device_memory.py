@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seesaw_core.errors import CapacityError
 from seesaw_core.units import GIB, MIB
-from seesaw_worker.engine.device_memory import (
+from seesaw_worker.modes.resharding.device_memory import (
     DeviceNeeds,
     DeviceShares,
     EngineReserve,

@@ -16,7 +16,7 @@ from seesaw_worker.devices.base import ArenaMemory, Device, Rows
 from seesaw_worker.devices.cpu import CpuDevice
 from seesaw_worker.devices.cuda import CudaDevice
 from seesaw_worker.devices.cuda_staging import StagingRing
-from toy_device.host_driver import ChoosyDriver, HostDriver
+from support.fake_device.host_driver import ChoosyDriver, HostDriver
 
 MIB = 1 << 20
 

@@ -11,14 +11,14 @@ from vllm.platforms import current_platform, interface
 
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout
-from seesaw_core.policy import PhasePolicy
+from seesaw_core.resharding.policy import PhasePolicy
+from seesaw_core.resharding.weights import TensorInfo
 from seesaw_core.units import GIB
-from seesaw_core.weights import TensorInfo
-from seesaw_worker.engine import configs, sizes
-from seesaw_worker.engine.processes import BIND_VARIABLE
-from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.preflight import checkpoint_tensors
-from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.modes.resharding import configs, sizes
+from seesaw_worker.processes.forking import BIND_VARIABLE
+from seesaw_worker.server.preflight import checkpoint_tensors
+from seesaw_worker.settings.engine import WeightsMode
+from seesaw_worker.settings.worker import WorkerSettings
 from seesaw_worker.synthetic import TINY, write_checkpoint
 
 DEVICE_BYTES = 24 * GIB

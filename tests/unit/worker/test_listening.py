@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
-from seesaw_core.policy import PhasePolicy
-from seesaw_worker.commandline import address, listen, parse
-from seesaw_worker.engine.settings import WeightsMode
-from seesaw_worker.http import early_app
-from seesaw_worker.settings import WorkerSettings
-from seesaw_worker.telemetry import Telemetry
+from seesaw_core.resharding.policy import PhasePolicy
+from seesaw_worker.server.commandline import address, listen, parse
+from seesaw_worker.server.http import early_app
+from seesaw_worker.server.telemetry import Telemetry
+from seesaw_worker.settings.engine import WeightsMode
+from seesaw_worker.settings.worker import WorkerSettings
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreRequest, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from seesaw_core.ledger import Ledger
-from seesaw_core.policy import Reshard
-from seesaw_worker.engine import requests
-from seesaw_worker.engine.in_decode import InDecode
-from seesaw_worker.engine.in_prefill import InPrefill
-from seesaw_worker.engine.meters import InPlaceMeter, Wave
-from seesaw_worker.engine.waiting import WaitingPrompts
-from stand_in.cores import Worker, request_of, running_worker
+from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.policy import Reshard
+from seesaw_worker.modes.resharding import requests
+from seesaw_worker.modes.resharding.decode_requests import InDecode
+from seesaw_worker.modes.resharding.meters import InPlaceMeter, Wave
+from seesaw_worker.modes.resharding.prefill_requests import InPrefill
+from seesaw_worker.modes.resharding.waiting import WaitingPrompts
+from support.fake_worker.cores import Worker, request_of, running_worker
 
 POISON = [7] * 41
 MARKS = ("'poison", "'seesaw-0'", " 40, ")  # the request, its prompt's key, its prompt's size

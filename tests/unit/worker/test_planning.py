@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-import seesaw_worker.quiet  # noqa: F401 - before anything that imports torch
+import seesaw_worker.upstream.log_filters  # noqa: F401 - before anything that imports torch
 from seesaw_core.errors import CapacityError, InputError, ModelError
 from seesaw_core.layouts import Layout
 from seesaw_core.messages import FinishedTotals, Proposal
-from seesaw_core.model_configs import describe_model
-from seesaw_core.policy import PhasePolicy, Reshard
-from seesaw_worker.engine.settings import WeightsMode
+from seesaw_core.planner.model_configs import describe_model
+from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_worker.planning.defaults import with_defaults
 from seesaw_worker.planning.live import TELLING_REQUESTS, Replanner, Traffic
-from seesaw_worker.planning.settings import Parallelism, Planning
 from seesaw_worker.planning.start import Planned, find_accelerator, make_start_plan
-from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.settings.engine import WeightsMode
+from seesaw_worker.settings.planning import Parallelism, Planning
+from seesaw_worker.settings.worker import WorkerSettings
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

@@ -9,7 +9,7 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 
-from seesaw_worker.engine.schemas import check_structure
+from seesaw_worker.upstream.schemas import check_structure
 
 MANY = {"type": "array", "minItems": 10**9}
 

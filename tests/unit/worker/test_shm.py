@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_worker.shm import LOCK, RunFolder, remove_stale
+from seesaw_worker.processes.shm import LOCK, RunFolder, remove_stale
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from seesaw_worker.shm import RunFolder, create_segment
+from seesaw_worker.processes.shm import RunFolder, create_segment
 folder = RunFolder.create(Path(sys.argv[1]))
 create_segment(folder.path / "kv-buffer", 8192, flag="--kv-buffer-gib")
 print(folder.path, flush=True)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_worker.engine.liveness import Liveness
-from seesaw_worker.engine.stalls import StallBounds, StallWatch, Verdict
+from seesaw_worker.processes.liveness import Liveness
+from seesaw_worker.processes.stalls import StallBounds, StallWatch, Verdict
 
 TICK_S = 0.25
 BOUNDS = StallBounds(unhealthy_s=60, exit_s=300)

@@ -12,21 +12,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seesaw_worker.segments import is_segment
-from seesaw_worker.shm import LOCK
-from seesaw_worker.traces import SHM, Traces
-from watched.machine import wait_for
+from seesaw_worker.processes.run_folder import SHM, Traces
+from seesaw_worker.processes.segments import is_segment
+from seesaw_worker.processes.shm import LOCK
+from support.process_watch.machine import wait_for
 
 RUN = "seesaw-4711-0123abcd"
-SUPERVISED = [sys.executable, "-m", "seesaw_worker.supervisor"]
+SUPERVISED = [sys.executable, "-m", "seesaw_worker.processes.supervisor"]
 
 # A worker's server with all that vLLM makes: memory, semaphores, sockets, temporary files.
 SERVER = """
 import os, sys, tempfile, time
 from multiprocessing import get_context, shared_memory
 from pathlib import Path
-from seesaw_worker.shm import RunFolder, create_segment
-from seesaw_worker.traces import Traces
+from seesaw_worker.processes.shm import RunFolder, create_segment
+from seesaw_worker.processes.run_folder import Traces
 traces = Traces.current()
 memory = shared_memory.SharedMemory(create=True, size=4096)
 lock = get_context("spawn").Lock()
@@ -140,7 +140,7 @@ def test_a_server_that_is_stopped_hears_of_sigterm_all_the_same(supervised: Supe
 def test_a_server_that_is_stopped_cleans_up_after_a_supervisor_that_is_killed(
     short_path: Path,
 ) -> None:
-    watch = "from seesaw_worker.engine.watchdog import clean_up_with_supervisor as w; w(); "
+    watch = "from seesaw_worker.processes.watchdog import clean_up_with_supervisor as w; w(); "
     supervised = Supervised(short_path, server=watch + SERVER.lstrip())
     try:
         server = supervised.server
@@ -154,7 +154,7 @@ def test_a_server_that_is_stopped_cleans_up_after_a_supervisor_that_is_killed(
 
 def test_a_server_that_stays_stopped_is_ended(short_path: Path) -> None:
     start = (
-        "import sys; from seesaw_worker.supervisor import supervise; "
+        "import sys; from seesaw_worker.processes.supervisor import supervise; "
         "sys.exit(supervise(['sleep', '600'], longest_stop_s=2.0))"
     )
     supervisor = subprocess.Popen(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seesaw_worker.engine.waiting import WaitingPrompts
+from seesaw_worker.modes.resharding.waiting import WaitingPrompts
 
 
 @dataclass

@@ -9,10 +9,10 @@ from torch import nn
 
 from seesaw_worker.devices.base import ArenaMemory
 from seesaw_worker.devices.cpu import CpuDevice
-from seesaw_worker.weights.arena import Arena
-from seesaw_worker.weights.host import HostModel
-from seesaw_worker.weights.plan import WeightsPlan
-from seesaw_worker.weights.recorder import recording
+from seesaw_worker.modes.resharding.weights.arena import Arena
+from seesaw_worker.modes.resharding.weights.host import HostModel
+from seesaw_worker.modes.resharding.weights.recorder import recording
+from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
 
 
 class Shard(nn.Module):

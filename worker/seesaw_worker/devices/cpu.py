@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from seesaw_core.blocks import pair_runs
+from seesaw_core.resharding.blocks import pair_runs
 from seesaw_worker.devices.base import ArenaMemory, RowCopier, Rows
 from seesaw_worker.devices.cpu_streaming import can_stream_rows, stream_rows, stream_straight
-from seesaw_worker.shm import map_segment, reserve
+from seesaw_worker.processes.shm import map_segment, reserve
 
 _MADV_POPULATE_WRITE = 23
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seesaw_core.blocks import pair_runs
 from seesaw_core.errors import BrokenError, CapacityError, IntegrityError
+from seesaw_core.resharding.blocks import pair_runs
 from seesaw_worker.devices.base import ArenaMemory, RowCopier, Rows
 from seesaw_worker.devices.cuda_driver import CudaDriver, Driver, RowCopy
 from seesaw_worker.devices.cuda_staging import StagingRing

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seesaw_core.model_configs import leaves_fields_out
+from seesaw_core.planner.model_configs import leaves_fields_out
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

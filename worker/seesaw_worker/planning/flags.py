@@ -5,8 +5,8 @@ from argparse import Namespace
 from seesaw_core.errors import InputError
 from seesaw_flags.files import InputFile
 from seesaw_flags.values import Whole
-from seesaw_worker.flag import Flag
-from seesaw_worker.planning.settings import Parallelism, Planning
+from seesaw_worker.settings.flag import Flag
+from seesaw_worker.settings.planning import Parallelism, Planning
 
 FLAGS = (
     Flag(

@@ -10,11 +10,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from seesaw_core.autoplan import Outlook, look_ahead
 from seesaw_core.layouts import LayoutPair
 from seesaw_core.messages import FinishedTotals, PlanSummary, Proposal
-from seesaw_core.planner import Question
-from seesaw_core.workloads import Workload
+from seesaw_core.planner.choose import Question
+from seesaw_core.planner.proposals import Outlook, look_ahead
+from seesaw_core.planner.workloads import Workload
 from seesaw_worker.planning.start import Planned
 
 LOOK_EVERY_S = 60.0

@@ -5,25 +5,30 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from seesaw_core.accelerators import Accelerator, Catalogue, builtin_catalogue, read_catalogue
-from seesaw_core.autoplan import plan_pair, unpredicted
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.layouts import LayoutPair
-from seesaw_core.memory import Limits
 from seesaw_core.messages import PlanSummary
-from seesaw_core.model_configs import describe_model
-from seesaw_core.models import Model
-from seesaw_core.planner import Question
-from seesaw_core.policy import Reshard
-from seesaw_core.profiles import Profile, read_profile
+from seesaw_core.planner.accelerators import (
+    Accelerator,
+    Catalogue,
+    builtin_catalogue,
+    read_catalogue,
+)
+from seesaw_core.planner.choose import Question
+from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.model_configs import describe_model
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.profiles import Profile, read_profile
+from seesaw_core.planner.proposals import plan_pair, unpredicted
+from seesaw_core.planner.workloads import Workload
+from seesaw_core.resharding.policy import Reshard
 from seesaw_core.units import GIB
-from seesaw_core.workloads import Workload
 from seesaw_flags.files import read_text
 from seesaw_worker.planning.config_files import with_quantization
 from seesaw_worker.planning.defaults import with_defaults
-from seesaw_worker.planning.settings import Planning
-from seesaw_worker.refusals import refusals
-from seesaw_worker.settings import WorkerSettings
+from seesaw_worker.settings.planning import Planning
+from seesaw_worker.settings.worker import WorkerSettings
+from seesaw_worker.upstream.refusals import refusals
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

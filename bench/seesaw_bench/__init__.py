@@ -1,0 +1,1 @@
+"""The laboratory: benchmarks and studies. Not part of the wheel or of any image."""

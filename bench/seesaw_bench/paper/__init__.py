@@ -1,0 +1,1 @@
+"""The Seesaw paper's evaluation on the simulator."""

@@ -1,0 +1,1 @@
+"""The planner's choices and predictions, held against simulations."""

@@ -1,0 +1,116 @@
+"""``seesaw bench planner``: how good plans are, held against the simulator.
+
+Plans 198 times (two models, three accelerators, 4 and 8 of them, nine workloads, two flush
+timeouts), simulates what each plan holds for best, and prints how much of the best throughput the
+plans' choices have, and how near the predicted throughput comes. Takes one to two minutes.
+"""
+
+import itertools
+import sys
+from collections.abc import Iterator
+from statistics import mean, quantiles
+
+from seesaw_bench.paper.cells import MODELS
+from seesaw_bench.planner.studies import Verdict, judge_plan
+from seesaw_cli.commandline import worker_processes
+from seesaw_cli.planner_flags.flags import table
+from seesaw_core.errors import CapacityError
+from seesaw_core.planner.accelerators import builtin_catalogue
+from seesaw_core.planner.choose import Question
+from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.workloads import summarise
+from seesaw_flags.parser import CommandParser
+from seesaw_sim.draws import Lengths, draw_requests
+
+Cell = tuple[float, str, str, int, int, int]
+
+_CELLS: list[Cell] = list(
+    itertools.product(
+        (10.0, 1000.0),
+        ("15B", "70B"),
+        ("L4", "A100-PCIe-40", "H100-SXM"),
+        (4, 8),
+        (300, 1000, 3000),
+        (30, 150, 600),
+    )
+)
+_REQUESTS = 1500
+_CLOSE = 0.97
+_SHOWN = 6
+
+_HEAD = ("flush timeout", "plans", "of the best, mean", "worst", "within 3 %", "foretold/simulated")
+_WORST_HEAD = ("model", "devices", "prompt", "output", "flush s", "chosen", "best", "of the best")
+
+
+def run(arguments: list[str]) -> int:
+    """Judge all plans and print what came out. Returns 0."""
+    parser().parse_args(arguments)
+    with worker_processes() as pool:
+        jobs = [pool.apply_async(_judge, (cell,)) for cell in _CELLS]
+        verdicts = {}
+        for number, (cell, job) in enumerate(zip(_CELLS, jobs, strict=True), 1):
+            found = job.get()
+            if found is not None:
+                verdicts[cell] = found
+            if number % 18 == 0:
+                print(f"seesaw bench: {number} of {len(_CELLS)}", file=sys.stderr, flush=True)
+    print(table(_HEAD, list(_rows(verdicts))))
+    print("\nfurthest from the best:")
+    furthest = sorted(verdicts.items(), key=lambda found: found[1].share)[:_SHOWN]
+    print(table(_WORST_HEAD, [_row(cell, verdict) for cell, verdict in furthest]))
+    return 0
+
+
+def parser() -> CommandParser:
+    """The command's flags."""
+    return CommandParser(prog="seesaw bench planner", description=__doc__)
+
+
+def _judge(cell: Cell) -> Verdict | None:
+    flush_s, model, device, count, prompt, output = cell
+    requests = draw_requests(
+        _REQUESTS,
+        prompts=Lengths.around(prompt, spread=0.5),
+        outputs=Lengths.around(output, spread=0.5),
+        longest=16_000,
+    )
+    question = Question(
+        model=MODELS[model],
+        device=builtin_catalogue().accelerator(device),
+        num_devices=count,
+        workload=summarise(requests),
+        limits=Limits(flush_timeout_s=flush_s),
+    )
+    try:
+        return judge_plan(question, requests)
+    except CapacityError:  # 70B on four L4
+        return None
+
+
+def _rows(verdicts: dict[Cell, Verdict]) -> Iterator[tuple[str, ...]]:
+    for flush_s in sorted({cell[0] for cell in verdicts}):
+        found = [v for cell, v in verdicts.items() if cell[0] == flush_s]
+        shares = [v.share for v in found]
+        tenths = quantiles([v.foretold for v in found], n=10)
+        yield (
+            f"{flush_s:,.0f} s",
+            f"{len(found)}",
+            f"{100 * mean(shares):.1f} %",
+            f"{100 * min(shares):.0f} %",
+            f"{sum(s >= _CLOSE for s in shares)}",
+            f"{tenths[0]:.2f} to {tenths[-1]:.2f}",
+        )
+
+
+def _row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
+    flush_s, model, device, count, prompt, output = cell
+    return (
+        model,
+        f"{count} x {device}",
+        f"{prompt:,}",
+        f"{output}",
+        f"{flush_s:,.0f}",
+        verdict.chosen,
+        verdict.best,
+        f"{100 * verdict.share:.0f} %",
+    )

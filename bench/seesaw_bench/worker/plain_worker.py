@@ -1,0 +1,13 @@
+"""Plain vLLM's CPU worker without oneDNN packing: the same kernels as Seesaw's shared arena."""
+
+from vllm.v1.worker.cpu_worker import CPUWorker
+
+from seesaw_worker.upstream.patches import keep_plain_weights
+
+
+class PlainWeightsWorker(CPUWorker):
+    """Plain in everything but how it keeps its linear weights."""
+
+    def load_model(self, *, load_dummy_weights: bool = False) -> None:
+        keep_plain_weights()
+        super().load_model(load_dummy_weights=load_dummy_weights)

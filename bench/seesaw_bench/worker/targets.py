@@ -1,0 +1,70 @@
+"""The bounds that the project has set itself, and what was measured against each."""
+
+from dataclasses import dataclass
+
+from seesaw_bench.worker.run import DIRECTIONS, Measured
+from seesaw_bench.worker.spread import Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One ratio and its bound; ``at_most`` tells on which side it must lie."""
+
+    name: str
+    title: str
+    ratio: Spread
+    bound: float
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.ratio.median <= self.bound if self.at_most else self.ratio.median >= self.bound
+
+
+def targets(measured: Measured) -> list[Target]:
+    """Every ratio that the project has set itself a bound for."""
+    spread = measured.spread
+    found = [
+        Target(
+            name=f"handover_to_{to}",
+            title=f"hand-over to {to} / memcpy",
+            ratio=Spread.of_ratios(spread(f"transition.{to}.handover_s"), spread(f"memcpy.{to}.s")),
+            bound=1.3,
+            at_most=True,
+        )
+        for to in DIRECTIONS
+    ]
+    for name, title, above, below, bound in (
+        (
+            "prefill_with_kv_leaving",
+            "prefill, KV leaving / not leaving",
+            "prefill.with",
+            "prefill.without",
+            0.95,
+        ),
+        (
+            "decode_while_kv_arrives",
+            "decode, KV arriving / not arriving",
+            "arrival.load",
+            "arrival.in_place",
+            0.95,
+        ),
+        (
+            "decode_against_plain",
+            "decode, Seesaw / plain vLLM, same kernels",
+            "steady.seesaw",
+            "steady.plain",
+            0.97,
+        ),
+    ):
+        found.append(
+            Target(
+                name=name,
+                title=title,
+                ratio=Spread.of_ratios(
+                    spread(f"{above}.tokens_per_s"), spread(f"{below}.tokens_per_s")
+                ),
+                bound=bound,
+            )
+        )
+    return found

@@ -1,0 +1,255 @@
+"""``seesaw calibrate``: measure the machine at hand, and write a profile of it.
+
+Starts the real worker under a tensor-parallel layout, a pipeline-parallel one and the pair that
+re-shards between them, one after the other and all of them --rounds times. The static ones get a
+short sweep of requests, to whose times the cost model's constants are fitted; of the pair only the
+transitions count. ``plan`` and ``simulate`` then read the profile with --profile. With --check
+each also gets two other workloads, which the fitted profile predicts without having seen them;
+both are printed, and it fails if a prediction is off by more than --tolerance. Takes five minutes,
+with --check eight.
+
+  seesaw calibrate ./model --devices 2 --output profile.json --check
+
+People read standard error and the table; the profile goes to --output. The machine should have
+nothing else to do meanwhile. Exit codes: 0 done, 1 a prediction is off or a worker failed, 2 bad
+input.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from seesaw_cli.calibrate.rounds import Bench, Measured
+from seesaw_cli.calibrate.runs import Machine, Run, say
+from seesaw_cli.planner_flags.flags import read_model, table
+from seesaw_core.errors import InputError
+from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_catalogue
+from seesaw_core.planner.profiles import Profile
+from seesaw_core.planner.workloads import Request
+from seesaw_core.units import GIB
+from seesaw_flags.files import OutputFile
+from seesaw_flags.parser import CommandParser
+from seesaw_flags.values import POSITIVE, Whole
+from seesaw_sim.draws import Lengths, draw_requests
+from seesaw_sim.fitting import Measurement, fit
+
+_BUFFER_GIB = 1.0
+_MAX_REQUESTS = 32
+_STEP_TOKENS = 512
+_FLUSH_S = 10.0
+_LONGEST = 1024
+_UNREST = 0.2  # between rounds, of which a user should hear
+_POOL_REQUESTS = 12  # of the greatest length, at a time
+
+
+def run(arguments: list[str]) -> int:
+    """Calibrate, and check if asked."""
+    options = _parse(arguments)
+    model = read_model(options.model, dtype=options.dtype, kv_dtype="auto")
+    _check_checkpoint(Path(options.model))
+    device, start = _device(options.accelerator)
+    longest = min(model.max_tokens, _LONGEST)
+    machine = Machine(
+        model=Path(options.model),
+        dtype=options.dtype,
+        on_cpu=options.accelerator is None,
+        longest=longest,
+        pool_bytes=_POOL_REQUESTS * longest * model.kv_bytes_per_token // options.devices,
+        step_tokens=_STEP_TOKENS,
+        max_requests=_MAX_REQUESTS,
+        buffer_gib=_BUFFER_GIB,
+        flush_timeout_s=_FLUSH_S,
+        log=Path(tempfile.mkdtemp(prefix="seesaw-calibrate-")) / "worker.log",
+    )
+    bench = Bench(model=model, device=device, machine=machine, devices=options.devices)
+    checks = _checks(machine.longest) if options.check else []
+    measured = bench.measure(_sweep(machine.longest), checks, rounds=options.rounds)
+    found = fit(measured.sweep, start)
+    say(f"fitted in {found.rounds} steps; the sweep is met to {100 * found.error:.1f} % (RMS)")
+    profile = replace(
+        found.profile,
+        name=f"measured on {options.devices} devices with {model.name}",
+        transition_overhead_ms=1e3 * bench.overhead_s(measured.transition_s, found.profile),
+    )
+    options.output.write_text(json.dumps(_as_json(device, profile, measured), indent=2))
+    say(f"written: {options.output}")
+    print(_text("sweep", measured.sweep, profile))
+    if measured.unrest > _UNREST:
+        print(
+            f"note: {measured.restless} differed by {100 * measured.unrest:.0f} % between rounds; "
+            "did the machine have something else to do?"
+        )
+    if not checks:
+        return 0
+    print()
+    print(_text("check", measured.checks, profile))
+    worst = max(abs(m.seconds / m.predicted_s(profile) - 1) for m in measured.checks)
+    kept = worst <= options.tolerance / 100
+    print(f"largest error {100 * worst:.1f} %, allowed {options.tolerance:g} %")
+    return 0 if kept else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    made = CommandParser(prog="seesaw calibrate", description=__doc__)
+    made.add_argument("model", metavar="MODEL", help="a folder with a checkpoint")
+    made.add_argument(
+        "--devices", type=Whole(least=2, most=1024), default=2, metavar="N", help="default: 2"
+    )
+    made.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="from the catalogue; default: this machine's processor cores, a core a rank",
+    )
+    made.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
+    made.add_argument(
+        "--output",
+        type=OutputFile(),
+        default=Path("profile.json"),
+        metavar="FILE",
+        help="default: profile.json",
+    )
+    made.add_argument(
+        "--rounds",
+        type=Whole(most=1000),
+        default=2,
+        metavar="N",
+        help="how often to measure each system, under a new worker every time (default: 2)",
+    )
+    made.add_argument("--check", action="store_true", help="predict, measure and compare")
+    made.add_argument(
+        "--tolerance", type=POSITIVE, default=15.0, metavar="PERCENT", help="default: 15"
+    )
+    return made
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    options = parser().parse_args(arguments)
+    cores = len(os.sched_getaffinity(0))
+    if options.accelerator is None and options.devices > cores:
+        raise InputError(
+            f"--devices={options.devices}: a rank needs a core of its own, and this process may "
+            f"use {cores}; give --accelerator to calibrate GPUs"
+        )
+    return options
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Raises: InputError if the model could be planned for, but not run."""
+    for what, patterns in (
+        ("weights", ("*.safetensors", "*.bin", "*.pt")),
+        ("tokenizer", ("tokenizer*", "vocab.json", "tekken.json")),
+    ):
+        if not folder.is_dir() or not any(list(folder.glob(p)) for p in patterns):
+            raise InputError(
+                f"MODEL={folder}: no {what} there ({', '.join(patterns)}), and calibrating runs "
+                "the model; give a checkpoint's folder"
+            )
+
+
+def _device(name: str | None) -> tuple[Accelerator, Profile]:
+    """A data sheet for the fit to start from. Processor cores have none: round figures serve."""
+    if name is not None:
+        return builtin_catalogue().accelerator(name), Profile()
+    link = Interconnect(name="memory", kind="memory", bytes_per_s=50e9)
+    device = Accelerator(
+        name="processor core",
+        memory_bytes=64.0 * GIB,
+        memory_bytes_per_s=50e9,
+        flops_16=1e12,
+        flops_8=1e12,
+        host_link=link,
+        peer_link=link,
+    )
+    start = Profile(
+        compute_share=0.1,
+        attention_share=0.05,
+        memory_share=0.2,
+        roofline_power=2.0,
+        nvlink_all_reduce_share=0.2,
+        all_reduce_latency_us=50.0,
+        send_latency_us=500.0,
+        layer_overhead_us=100.0,
+        step_overhead_ms=5.0,
+        request_overhead_us=100.0,
+        transition_overhead_ms=10.0,
+    )
+    return device, start
+
+
+def _sweep(longest: int) -> list[Run]:
+    """Short runs, each of which one of the constants rules."""
+
+    def even(name: str, count: int, prompt: int, output: int) -> Run:
+        fitting = min(prompt, longest - output)
+        request = Request(prompt_tokens=fitting, output_tokens=output)
+        return Run(name=name, requests=(request,) * count)
+
+    return [
+        even("short prompts", 32, 64, 1),
+        even("prompts", 8, 400, 1),
+        even("long prompts", 4, longest, 1),
+        even("one answer", 1, 16, 64),
+        even("4 answers", 4, 16, 64),
+        even("16 answers", 16, 16, 64),
+        even("32 answers", 32, 16, 48),
+        even("answers to long prompts", 8, longest - 64, 48),
+    ]
+
+
+def _checks(longest: int) -> list[Run]:
+    """Two workloads that the fit has not seen."""
+    prompts = draw_requests(
+        32,
+        prompts=Lengths.around(min(400, longest / 2), spread=0.5),
+        outputs=Lengths.around(12, spread=0.4),
+        seed=1,
+        longest=longest,
+    )
+    answers = draw_requests(
+        64,
+        prompts=Lengths.around(100, spread=0.5),
+        outputs=Lengths.around(80, spread=0.4),
+        seed=2,
+        longest=longest,
+    )
+    return [
+        Run(name="prompt-heavy", requests=tuple(prompts)),
+        Run(name="answer-heavy", requests=tuple(answers)),
+    ]
+
+
+def _as_json(
+    device: Accelerator,
+    profile: Profile,
+    measured: Measured,
+) -> dict[str, Any]:
+    return {
+        "profile": asdict(profile),
+        "accelerator": asdict(device),
+        "transition_s": measured.transition_s,
+        "measured": [
+            {"run": m.name, "seconds": m.seconds, "predicted_s": m.predicted_s(profile)}
+            for m in measured.sweep
+        ],
+    }
+
+
+def _text(title: str, found: list[Measurement], profile: Profile) -> str:
+    rows: list[tuple[str, ...]] = []
+    for m in found:
+        predicted_s = m.predicted_s(profile)
+        tokens = sum(r.prompt_tokens + r.output_tokens for r in m.requests)
+        rows.append(
+            (
+                m.name,
+                f"{tokens / m.seconds:,.0f}",
+                f"{tokens / predicted_s:,.0f}",
+                f"{100 * (m.seconds / predicted_s - 1):+.1f} %",
+            )
+        )
+    return table((title, "tokens/s measured", "predicted", "error"), rows)

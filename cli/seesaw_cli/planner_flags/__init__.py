@@ -1,0 +1,1 @@
+"""Flags shared by the commands that plan or simulate."""

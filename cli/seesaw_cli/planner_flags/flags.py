@@ -1,0 +1,299 @@
+"""What ``plan`` and ``simulate`` ask alike: model, devices, workload and profile."""
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seesaw_cli.planner_flags.trace_files import LARGEST_BYTES
+from seesaw_cli.planner_flags.workload import SHAPE, requests_of, traced
+from seesaw_core.errors import InputError, ModelError
+from seesaw_core.planner.accelerators import (
+    Accelerator,
+    Catalogue,
+    builtin_catalogue,
+    read_catalogue,
+)
+from seesaw_core.planner.choose import Question
+from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.model_configs import describe_model
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.profiles import Profile, read_profile
+from seesaw_core.planner.workloads import Request, Workload
+from seesaw_core.units import GIB
+from seesaw_flags.files import InputFile, read_text
+from seesaw_flags.values import POSITIVE, SEED, Number, Whole
+from seesaw_sim.traces import TIME_UNITS
+
+_UP_TO_A_MILLION = Whole(most=1_000_000)
+_MOST_DEVICES = 1024
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The flags that both share, read and checked. ``notes`` say what was assumed or changed."""
+
+    model: Model
+    device: Accelerator
+    num_devices: int
+    profile: Profile
+    limits: Limits
+    requests: list[Request]
+    is_trace: bool
+    data_parallel: bool
+    notes: tuple[str, ...]
+
+    def question(self, workload: Workload) -> Question:
+        """For the planner."""
+        return Question(
+            model=self.model,
+            device=self.device,
+            num_devices=self.num_devices,
+            workload=workload,
+            profile=self.profile,
+            limits=self.limits,
+            data_parallel=self.data_parallel,
+        )
+
+
+class _List(argparse.Action):
+    """Prints the accelerators, and stops."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
+        print(list_accelerators(namespace))
+        parser.exit()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of :class:`Asked`."""
+    parser.add_argument("model", metavar="MODEL", help="a config.json, or the folder it lies in")
+    place = parser.add_argument_group("devices")
+    place.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="from the catalogue, such as A10, L4, A100-SXM-80 or H100-SXM; --list shows all",
+    )
+    place.add_argument(
+        "--devices",
+        type=Whole(most=_MOST_DEVICES),
+        default=8,
+        metavar="N",
+        help="how many (default: 8)",
+    )
+    place.add_argument(
+        "--accelerators",
+        type=InputFile(),
+        metavar="FILE",
+        help="TOML with accelerators of your own",
+    )
+    place.add_argument(
+        "--list", action=_List, nargs=0, help="list the accelerators, and stop (FILE's before it)"
+    )
+    place.add_argument(
+        "--profile", type=InputFile(), metavar="FILE", help="what `seesaw calibrate` has written"
+    )
+    work = parser.add_argument_group("workload")
+    work.add_argument(
+        "--prompt-tokens",
+        type=Number(least=1),
+        default=SHAPE["prompt_tokens"],
+        metavar="N",
+        help="mean (default: 1000)",
+    )
+    work.add_argument(
+        "--output-tokens",
+        type=Number(least=1),
+        default=SHAPE["output_tokens"],
+        metavar="N",
+        help="mean (default: 250)",
+    )
+    work.add_argument(
+        "--spread",
+        type=Number(most=3),
+        default=SHAPE["spread"],
+        metavar="S",
+        help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
+    )
+    work.add_argument(
+        "--trace",
+        type=InputFile(most_bytes=LARGEST_BYTES),
+        metavar="FILE",
+        help="requests to use instead: CSV with columns arrival_s, prompt_tokens, output_tokens, "
+        "or as Azure, BurstGPT (CSV) and Mooncake (JSON lines) publish theirs; may be gzipped",
+    )
+    work.add_argument(
+        "--trace-time-unit",
+        choices=TIME_UNITS,
+        default="auto",
+        help="of the trace's times of arrival (default: auto, by its fields)",
+    )
+    work.add_argument(
+        "--requests",
+        type=_UP_TO_A_MILLION,
+        default=SHAPE["requests"],
+        metavar="N",
+        help="how many (default: 2000)",
+    )
+    work.add_argument("--seed", type=SEED, default=0, help="of the lengths (default: 0)")
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--kv-buffer-gib-per-device",
+        type=POSITIVE,
+        default=32.0,
+        metavar="GIB",
+        help="host memory for KV (default: 32); the worker's --kv-buffer-gib is for all together",
+    )
+    engine.add_argument(
+        "--max-num-seqs", type=_UP_TO_A_MILLION, default=256, metavar="N", help="default: 256"
+    )
+    engine.add_argument(
+        "--max-num-batched-tokens",
+        type=_UP_TO_A_MILLION,
+        nargs="+",
+        default=[512, 1024, 2048, 4096, 8192],
+        metavar="N",
+        help="steps to choose from (default: 512 to 8192)",
+    )
+    engine.add_argument(
+        "--flush-timeout-s",
+        type=POSITIVE,
+        default=10.0,
+        metavar="S",
+        help="as for the worker: the longest phase while others wait for the next; offline work "
+        "wants it long (default: 10)",
+    )
+    engine.add_argument(
+        "--max-model-len",
+        type=_UP_TO_A_MILLION,
+        metavar="N",
+        help="as for vLLM (default: the model's own)",
+    )
+    engine.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
+    engine.add_argument("--kv-cache-dtype", default="auto", help="as for vLLM (default: auto)")
+    engine.add_argument(
+        "--no-data-parallel", action="store_true", help="one replica over all devices only"
+    )
+
+
+def read_flags(options: argparse.Namespace) -> Asked:
+    """Raises: InputError naming the flag or file, the value and what would be accepted."""
+    if options.accelerator is None:
+        raise InputError(f"--accelerator is needed; known: {', '.join(_catalogue(options)[1])}")
+    catalogue, _ = _catalogue(options)
+    device, profile = catalogue.accelerator(options.accelerator), Profile()
+    if options.profile is not None:
+        profile = read_profile_file(options.profile)
+    trace = traced(options)  # before the model, which may take seconds to read
+    model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
+    if options.max_model_len is not None:
+        model = replace(model, max_tokens=options.max_model_len)
+    requests, notes = requests_of(options, model, trace)
+    notes += _link_notes(device, options.devices)
+    if options.profile is not None:
+        notes += _profile_notes(options.profile, device)
+    return Asked(
+        model=model,
+        device=device,
+        num_devices=options.devices,
+        profile=profile,
+        limits=Limits(
+            step_tokens=tuple(options.max_num_batched_tokens),
+            max_requests=options.max_num_seqs,
+            buffer_bytes=options.kv_buffer_gib_per_device * GIB,
+            flush_timeout_s=options.flush_timeout_s,
+        ),
+        requests=requests,
+        is_trace=options.trace is not None,
+        data_parallel=not options.no_data_parallel,
+        notes=(*model.assumptions, *notes),
+    )
+
+
+def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
+    """Raises: ModelError if there is no config.json, or none that is understood."""
+    from seesaw_worker.planning.config_files import read_object, with_quantization
+    from seesaw_worker.planning.defaults import with_defaults
+
+    given = Path(path)
+    try:
+        file = given / "config.json" if given.is_dir() else given
+        file.stat()
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"MODEL={path[:_SHOWN_CHARS]}: no config.json there "
+            f"({getattr(error, 'strerror', None) or error}); give a folder that has one, or the "
+            "file itself"
+        ) from error
+    name = given.resolve().name if given.is_dir() else given.stem
+    try:
+        config = with_quantization(read_object(file), file.parent)
+        return describe_model(with_defaults(config), name=name, dtype=dtype, kv_dtype=kv_dtype)
+    except ModelError as error:
+        raise ModelError(f"MODEL={path}: {error}") from error
+
+
+def _profile_notes(path: Path, device: Accelerator) -> list[str]:
+    """Whether a profile that `seesaw calibrate` wrote is of another device."""
+    found = json.loads(read_text(path, flag="--profile"))
+    measured = found.get("accelerator") if isinstance(found, dict) else None
+    name = measured.get("name") if isinstance(measured, dict) else device.name
+    if name == device.name:
+        return []
+    return [f"--profile={path} was measured on {name!r}, not on {device.name}"]
+
+
+def read_profile_file(path: Path) -> Profile:
+    return read_profile(read_text(path, flag="--profile"), source=f"--profile={path}")
+
+
+def list_accelerators(options: argparse.Namespace) -> str:
+    """The catalogue as a table."""
+    catalogue, _ = _catalogue(options)
+    rows: list[tuple[str, ...]] = [
+        (
+            a.name,
+            f"{a.memory_bytes / GIB:.1f}",
+            f"{a.memory_bytes_per_s / 1e9:,.0f}",
+            f"{a.flops_16 / 1e12:,.0f}",
+            a.peer_link.name,
+            a.host_link.name,
+        )
+        for a in catalogue.accelerators.values()
+    ]
+    return table(
+        ("accelerator", "memory GiB", "memory GB/s", "16-bit TFLOPS", "to each other", "to host"),
+        rows,
+    )
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Columns side by side; all but the first to the right."""
+    widths = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
+    lines = []
+    for row in (head, *rows):
+        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
+    catalogue = builtin_catalogue()
+    if options.accelerators is not None:
+        text = read_text(options.accelerators, flag="--accelerators")
+        source = f"--accelerators={options.accelerators}"
+        catalogue = read_catalogue(text, source=source, extends=catalogue)
+    return catalogue, list(catalogue.accelerators)
+
+
+def _link_notes(device: Accelerator, num_devices: int) -> list[str]:
+    """Whether more devices are asked for than one direct link joins."""
+    if device.domain is None or num_devices <= device.domain:
+        return []
+    note = (
+        f"{num_devices} x {device.name} are more than the {device.domain} that one "
+        f"{device.peer_link.name} domain joins: all are priced as one, so layouts with more than "
+        f"{device.domain} devices a replica will be slower over the network between them"
+    )
+    return [note]

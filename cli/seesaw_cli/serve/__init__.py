@@ -1,0 +1,1 @@
+"""``seesaw serve``."""

@@ -1,0 +1,151 @@
+"""A worker on this machine, started and stopped by another command: demo, bench and tests."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from seesaw_core.errors import EngineDiedError
+from seesaw_worker.processes.supervisor import PARENT_PID_VARIABLE
+
+_POLL_S = 0.2
+
+
+class LocalWorker:
+    """A worker process on a free port of the loopback address.
+
+    Call order: as a context manager; the server is healthy inside. Raises: EngineDiedError with
+    the end of its log if it does not come up. ``tell`` hears how far it has come.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        flags: Sequence[str],
+        *,
+        log: Path,
+        start_timeout_s: float = 300.0,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.model = str(model)
+        self.port = free_port()
+        self.log = log
+        self.start_s = 0.0
+        self._start_timeout_s = start_timeout_s
+        self._tell = tell
+        self._told = ""
+        self._command = [
+            sys.executable,
+            "-m",
+            "seesaw_cli.main",
+            "worker",
+            self.model,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--disable-uvicorn-access-log",
+            *flags,
+        ]
+        self._began_s = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, "the worker runs only inside the context"
+        return self._process
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start and wait until it is healthy."""
+        self.launch()
+        try:
+            self.wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """Start and do not wait. It is told to stop when this process is gone, however."""
+        self._began_s = time.monotonic()
+        more = {"HF_HUB_OFFLINE": "1", PARENT_PID_VARIABLE: str(os.getpid())}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=os.environ | more
+            )
+
+    def wait_until_healthy(self) -> None:
+        """Wait until it serves. Raises: EngineDiedError if it ends or takes too long."""
+        while not self.is_healthy():
+            code = self.process.poll()
+            waited = time.monotonic() - self._began_s
+            if code is not None or waited > self._start_timeout_s:
+                tail = self.log.read_text(errors="replace")[-4000:]
+                raise EngineDiedError(f"the worker did not come up (exit {code}):\n{tail}")
+            time.sleep(_POLL_S)
+        self.start_s = time.monotonic() - self._began_s
+
+    def stop(self, timeout_s: float = 60.0) -> int | None:
+        """Drain and wait for the end. Returns the exit code."""
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as response:  # noqa: S310
+                return bool(response.status == 200)
+        except urllib.error.HTTPError as answer:
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                self._relay(str(json.load(answer)["status"]))
+            return False
+        except OSError:
+            return False
+
+    def _relay(self, progress: str) -> None:
+        if progress != self._told:
+            self._told = progress
+            self._tell(progress)
+
+    def get(self, path: str) -> Any:
+        """GET a JSON document of the worker."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:  # noqa: S310
+            return json.load(response)
+
+
+def free_port() -> int:
+    """A loopback port that is free at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,132 @@
+"""What ``seesaw simulate`` puts side by side: the plan's choice, a given pair, and others."""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from seesaw_cli.planner_flags.flags import Asked
+from seesaw_core.errors import CapacityError, InputError, LayoutError
+from seesaw_core.layouts import Layout, LayoutPair, check_pair, misfit, parse_layout
+from seesaw_core.planner.choose import Question, estimate, make_plan
+from seesaw_core.planner.estimates import Estimate
+from seesaw_core.planner.workloads import summarise
+from seesaw_core.resharding.policy import PhasePolicy, Reshard
+from seesaw_core.routing.waves import WavePolicy
+from seesaw_sim.simulate import Scenario
+
+_USUAL_STEP = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """One of those that are simulated side by side."""
+
+    pair: LayoutPair
+    step_tokens: int
+    max_requests: int
+    reshard: Reshard
+    disaggregated: bool = False
+
+    def __str__(self) -> str:
+        pair = self.pair
+        if self.disaggregated:
+            return f"{pair.prefill}+{pair.decode}"
+        if pair.is_static and self.reshard is Reshard.ALWAYS:
+            return f"{pair.prefill}→{pair.decode}"
+        return str(pair)
+
+
+def systems(
+    asked: Asked, options: argparse.Namespace, *, say: Callable[[str], None]
+) -> Iterator[System]:
+    """What to simulate, what was asked for first."""
+    if (options.prefill is None) != (options.decode is None):
+        raise InputError("--prefill and --decode go together: give both or neither")
+    reshard = Reshard(options.reshard)
+    question = asked.question(summarise(asked.requests, concurrency=options.concurrency))
+    plan = make_plan(question) if options.prefill is None or options.compare else None
+    main: Estimate | None = None
+    if options.prefill is None:
+        assert plan is not None
+        main = plan.best
+        say(f"planned: {main}, with steps of {main.step_tokens} tokens ({plan.reason})")
+        yield _planned(main, Reshard.NEVER if main.is_static else reshard)
+    else:
+        given = LayoutPair(
+            prefill=_layout(options.prefill, "--prefill", asked),
+            decode=_layout(options.decode, "--decode", asked),
+        )
+        yield _given(question, given, reshard)
+    if options.compare:
+        assert plan is not None
+        other = plan.pairs if main is not None and main.is_static else plan.static
+        if not other:
+            kind = "pair" if other is plan.pairs else "static layout"
+            raise CapacityError(f"no {kind} fits, so there is nothing to compare with")
+        yield _planned(other[0], Reshard.NEVER if other[0].is_static else reshard)
+    if options.disaggregate is not None:
+        first, colon, second = options.disaggregate.partition(":")
+        if not colon:
+            raise InputError(
+                f"--disaggregate={options.disaggregate}: write the prefill and the decode layout, "
+                "such as D2T2:T4"
+            )
+        apart = LayoutPair(
+            prefill=_layout(first, f"--disaggregate={options.disaggregate}: prefill", asked),
+            decode=_layout(second, f"--disaggregate={options.disaggregate}: decode", asked),
+        )
+        yield replace(_given(question, apart, reshard), disaggregated=True)
+
+
+def _layout(text: str, flag: str, asked: Asked) -> Layout:
+    """Raises: LayoutError naming the flag if it is none, or none that the model can take."""
+    try:
+        layout = parse_layout(text)
+    except LayoutError as error:
+        raise LayoutError(f"{flag}: {error}") from error
+    found = misfit(layout, asked.model.shape)
+    if found is not None:
+        raise LayoutError(f"{flag}={text}: {found.reason}; {found.hint}")
+    return layout
+
+
+def _planned(choice: Estimate, reshard: Reshard) -> System:
+    return System(
+        pair=choice.pair,
+        step_tokens=choice.step_tokens,
+        max_requests=choice.max_requests,
+        reshard=reshard,
+    )
+
+
+def _given(question: Question, pair: LayoutPair, reshard: Reshard) -> System:
+    """With the step that the planner would take, or the usual one for what it cannot weigh."""
+    steps = question.limits.step_tokens
+    step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
+    with contextlib.suppress(CapacityError, LayoutError):
+        check_pair(pair.prefill, pair.decode, question.model.shape)
+        step_tokens = estimate(question, pair).step_tokens
+    return System(
+        pair=pair,
+        step_tokens=step_tokens,
+        max_requests=question.limits.max_requests,
+        reshard=reshard,
+    )
+
+
+def scenario_of(asked: Asked, options: argparse.Namespace, system: System) -> Scenario:
+    return Scenario(
+        model=asked.model,
+        device=asked.device,
+        prefill=system.pair.prefill,
+        decode=system.pair.decode,
+        num_replicas=options.replicas,
+        profile=asked.profile,
+        step_tokens=system.step_tokens,
+        max_requests=system.max_requests,
+        buffer_bytes=asked.limits.buffer_bytes,
+        policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
+        waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
+        disaggregated=system.disaggregated,
+    )

@@ -1,0 +1,1 @@
+"""Generates reference pages and the Helm chart from code (`make docs`). Not in the wheel."""

@@ -1,0 +1,1 @@
+"""The planner: models, accelerators and workloads in; layouts, throughput and gains out."""

@@ -1,0 +1,211 @@
+"""Accelerators and what joins them: figures from data sheets, and how users add their own.
+
+``accelerators.toml`` beside this module is the catalogue, with a source for every figure. What
+devices reach in practice is another thing: see :mod:`seesaw_core.planner.profiles`.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from math import inf
+from typing import Any
+
+from seesaw_core.errors import InputError
+from seesaw_core.units import GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interconnect:
+    """A device's link to the others, or to its host. Units: bytes per second and direction.
+
+    ``kind`` is ``pcie``, where devices meet in the host's root complex or its memory, or that
+    of a link from device to device, such as ``nvlink``.
+    """
+
+    name: str
+    kind: str
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One device. Units: bytes, bytes per second, floating-point operations per second.
+
+    ``flops_16`` and ``flops_8`` are dense, in 16 and 8 bits; without 8-bit units both are equal.
+    With ``has_fp8`` 8 bits may be floating-point numbers, else only integers. ``peer_link`` joins
+    at most ``domain`` devices, None if that is not known.
+    """
+
+    name: str
+    memory_bytes: float
+    memory_bytes_per_s: float
+    flops_16: float
+    flops_8: float
+    host_link: Interconnect
+    peer_link: Interconnect
+    has_fp8: bool = False
+    products: tuple[str, ...] = ()
+    domain: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Accelerators and interconnects by name."""
+
+    accelerators: Mapping[str, Accelerator]
+    interconnects: Mapping[str, Interconnect]
+
+    def find(self, name: str) -> Accelerator | None:
+        """By name or product label, as one may write it: ``NVIDIA L4`` is ``nvidia-l4``."""
+        wanted = _plain(name)
+        for found in self.accelerators.values():
+            if wanted in map(_plain, (found.name, *found.products)):
+                return found
+        return None
+
+    def accelerator(self, name: str) -> Accelerator:
+        """Find by name or product label. Raises: InputError listing the names."""
+        found = self.find(name)
+        if found is not None:
+            return found
+        wanted = _plain(name)
+        near = [k for k in self.accelerators if len(wanted) > 1 and wanted in k.casefold()]
+        near = near or get_close_matches(name, self.accelerators, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise InputError(
+            f"accelerator {name!r} is not known; {hint}known: {', '.join(self.accelerators)}; "
+            "add your own in a TOML file"
+        )
+
+
+@cache
+def builtin_catalogue() -> Catalogue:
+    text = (files("seesaw_core.planner") / "accelerators.toml").read_text()
+    return read_catalogue(text, source="accelerators.toml")
+
+
+def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) -> Catalogue:
+    """Read accelerators and interconnects; what ``extends`` has may be used and replaced.
+
+    Raises: InputError naming ``source``, the entry, the field and what would be accepted.
+    """
+    try:
+        found = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{source} is not TOML: {error}") from error
+    unknown = set(found) - {"accelerator", "interconnect"}
+    if unknown:
+        raise InputError(
+            f"{source}: {sorted(unknown)} unknown; known are [[accelerator]] and [[interconnect]]"
+        )
+    for kind, entries in found.items():
+        if not isinstance(entries, list):
+            raise InputError(f"{source}: {kind} must be tables, written [[{kind}]]")
+    links = dict(extends.interconnects) if extends else {}
+    devices = dict(extends.accelerators) if extends else {}
+    for number, fields in enumerate(found.get("interconnect", ()), 1):
+        entry = _Entry(source, "interconnect", number, fields)
+        link = Interconnect(
+            name=entry.text("name"),
+            kind=entry.text("kind"),
+            bytes_per_s=entry.amount("gb_per_s") * 1e9,
+        )
+        entry.finish(optional={"source"})
+        links[link.name] = link
+    for number, fields in enumerate(found.get("accelerator", ()), 1):
+        entry = _Entry(source, "accelerator", number, fields)
+        device = _accelerator(entry, links)
+        devices[device.name] = device
+    return Catalogue(accelerators=devices, interconnects=links)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "-", name.strip()).casefold()
+
+
+def _accelerator(entry: "_Entry", known: Mapping[str, Interconnect]) -> Accelerator:
+    flops_16 = entry.amount("tflops_16") * 1e12
+    device = Accelerator(
+        name=entry.text("name"),
+        memory_bytes=entry.amount("memory_gib") * GIB,
+        memory_bytes_per_s=entry.amount("memory_gb_per_s") * 1e9,
+        flops_16=flops_16,
+        flops_8=entry.amount("tflops_8", default=flops_16 / 1e12) * 1e12,
+        host_link=entry.link("host_link", known),
+        peer_link=entry.link("peer_link", known),
+        has_fp8=entry.flag("fp8"),
+        products=entry.names("products"),
+        domain=entry.whole("domain"),
+    )
+    entry.finish(optional={"sources"})
+    return device
+
+
+class _Entry:
+    """One table of the file; it knows which fields were asked for."""
+
+    def __init__(self, source: str, kind: str, number: int, fields: Any) -> None:
+        if not isinstance(fields, Mapping):
+            raise InputError(f"{source}: {kind} must be a table, written [[{kind}]]")
+        self.fields = fields
+        self._at = f"{source}: {kind} {fields.get('name', number)!r}"
+        self._asked: set[str] = set()
+
+    def text(self, field: str) -> str:
+        value = self._given(field)
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{self._at}: {field}={value!r} must be a name")
+        return value
+
+    def amount(self, field: str, default: float | None = None) -> float:
+        value = self._given(field, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
+            raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
+        return float(value)
+
+    def whole(self, field: str) -> int | None:
+        self._asked.add(field)
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{self._at}: {field}={value!r} must be a whole number of at least 1")
+        return value
+
+    def names(self, field: str) -> tuple[str, ...]:
+        value = self._given(field, default=[])
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise InputError(f"{self._at}: {field}={value!r} must be a list of names")
+        return tuple(value)
+
+    def link(self, field: str, known: Mapping[str, Interconnect]) -> Interconnect:
+        name = self.text(field)
+        if name not in known:
+            raise InputError(
+                f"{self._at}: {field}: interconnect {name!r} is not known; known: "
+                f"{', '.join(known)}"
+            )
+        return known[name]
+
+    def flag(self, field: str) -> bool:
+        value = self._given(field, default=False)
+        if not isinstance(value, bool):
+            raise InputError(f"{self._at}: {field}={value!r} must be true or false")
+        return value
+
+    def _given(self, field: str, default: Any = None) -> Any:
+        self._asked.add(field)
+        value = self.fields.get(field, default)
+        if value is None:
+            raise InputError(f"{self._at} lacks {field}")
+        return value
+
+    def finish(self, *, optional: set[str]) -> None:
+        unknown = set(self.fields) - self._asked - optional
+        if unknown:
+            known = sorted(self._asked | optional)
+            raise InputError(f"{self._at}: {sorted(unknown)} unknown; known: {known}")

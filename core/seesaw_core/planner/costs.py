@@ -1,0 +1,243 @@
+"""The cost model: how long one step of a model takes under a layout, and what fits beside it.
+
+A step runs one micro-batch through one pipeline stage. Its time is a sum over the stage's layers:
+matrix products (bound by reading weights or by arithmetic), prefill attention (arithmetic),
+decode attention (reading KV), two all-reduces, and small overheads. The profile turns data-sheet
+figures into reachable ones.
+
+Source: Su et al., Seesaw (arXiv 2503.06433), appendix A.
+Deviation: prefill attention is taken as causal, ``2 b h_q s^2 d`` (the print has ``d^2``); latency
+terms, the output head, KV replication, experts, step and request overheads are added; a ring
+all-reduce moves ``2 (n - 1) / n`` of its bytes over each link, and over PCIe all devices' traffic
+shares the host. The paper's ``B_ar(TP)`` is a measured function that its text does not give.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from seesaw_core.layouts import Layout
+from seesaw_core.planner.accelerators import Accelerator
+from seesaw_core.planner.models import Arithmetic, Model
+from seesaw_core.planner.profiles import Profile
+from seesaw_core.resharding.placement import split_layers
+from seesaw_core.units import GIB
+
+_DEVICES_PER_SOCKET = 4  # of PCIe servers with eight
+_WORKSPACE_BYTES = 0.5 * GIB  # CUDA context, NCCL buffers, kernels' scratch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """What one step computes. Units: counts of tokens and requests.
+
+    ``prefill_pairs`` counts the (query, key) pairs of the prefill tokens, so a whole prompt of s
+    tokens has ``s^2 / 2``. ``decode_context`` is the sum of the decoding requests' contexts;
+    ``sampled`` counts the requests that get a token, None for the decoding ones.
+    """
+
+    prefill_tokens: int = 0
+    prefill_pairs: float = 0.0
+    decode_requests: int = 0
+    decode_context: float = 0.0
+    sampled: int | None = None
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Times and bytes of ``model`` on ``device`` under ``layout``, for one replica of its data."""
+
+    model: Model
+    device: Accelerator
+    layout: Layout
+    profile: Profile
+
+    # ---- time ----
+
+    def step_s(self, batch: MicroBatch) -> float:
+        """Seconds that the slowest pipeline stage needs for one micro-batch."""
+        num_tokens = batch.prefill_tokens + batch.decode_requests
+        if not num_tokens:
+            return 0.0
+        sampled = batch.decode_requests if batch.sampled is None else batch.sampled
+        layer_s = (
+            self._linear_s(num_tokens)
+            + batch.prefill_pairs * self.prefill_pair_s
+            + batch.decode_context * self.decode_token_s
+            + 2 * self._all_reduce_s(num_tokens)
+            + self.profile.layer_overhead_us * 1e-6
+        )
+        longest_s = self.num_layers * layer_s
+        last_s = self._last_layers * layer_s + self._head_s(sampled)
+        return max(longest_s, last_s) + self._send_s(num_tokens) + self._overhead_s(sampled)
+
+    def prefill_s(self, num_tokens: int, pairs: float) -> float:
+        """Seconds a stage needs for prefill tokens alone, of which next to none are sampled."""
+        return self.step_s(MicroBatch(prefill_tokens=num_tokens, prefill_pairs=pairs, sampled=1))
+
+    @cached_property
+    def prefill_pair_s(self) -> float:
+        """Seconds a layer of one (query, key) pair: two products of ``head_dim`` a head."""
+        shape = self.model.shape
+        flops = 4 * shape.num_heads * shape.head_dim / self.layout.tensor
+        return flops / (self.device.flops_16 * self.profile.attention_share)
+
+    @cached_property
+    def decode_token_s(self) -> float:
+        """Seconds a layer of one token of context: its keys and values are read once."""
+        shape = self.model.shape
+        bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
+        flops = 4 * shape.num_heads * shape.head_dim / self.layout.tensor
+        reachable = self.device.flops_16 * self.profile.attention_share
+        return max(self.kv_bytes_per_token_layer / bandwidth, flops / reachable)
+
+    def transition_s(self) -> float:
+        """Seconds until this layout's weights have come from the host, and what goes with it."""
+        copied = self.weight_bytes / self._host_bytes_per_s
+        return copied + self.profile.transition_overhead_ms * 1e-3
+
+    def kv_copy_s(self, num_tokens: float) -> float:
+        """Seconds that the KV of so many tokens takes between the devices and the host."""
+        per_device = self.num_layers * self.kv_bytes_per_token_layer
+        return num_tokens * per_device / self._host_bytes_per_s
+
+    def _linear_s(self, num_tokens: int) -> float:
+        model, tensor = self.model, self.layout.tensor
+        touched = model.attention_params + model.mlp_params(num_tokens)
+        bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
+        read_s = touched * model.weight_bytes / tensor / bandwidth
+        flops = 2 * model.params_per_token * num_tokens / tensor
+        return self._overlapped(read_s, flops / (self._peak_flops * self.profile.compute_share))
+
+    @cached_property
+    def _peak_flops(self) -> float:
+        """Of the layers' matrix products; where fp8 is missing, vLLM widens weights to 16 bits."""
+        device = self.device
+        match self.model.arithmetic:
+            case Arithmetic.INT8:
+                return device.flops_8
+            case Arithmetic.FP8 if device.has_fp8:
+                return device.flops_8
+            case _:
+                return device.flops_16
+
+    def _head_s(self, sampled: int) -> float:
+        model, tensor = self.model, self.layout.tensor
+        if not sampled:
+            return 0.0
+        bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
+        read_s = model.head_params * model.dtype_bytes / tensor / bandwidth
+        flops = 2 * model.head_params * sampled / tensor
+        compute_s = flops / (self.device.flops_16 * self.profile.compute_share)
+        return self._overlapped(read_s, compute_s)
+
+    def _overlapped(self, one_s: float, other_s: float) -> float:
+        """Seconds of two things that overlap: a smooth roofline."""
+        longer_s, shorter_s = max(one_s, other_s), min(one_s, other_s)
+        power = self.profile.roofline_power
+        added: float = (1 + (shorter_s / longer_s) ** power) ** (1 / power)
+        return longer_s * added
+
+    def _all_reduce_s(self, num_tokens: int) -> float:
+        ranks = self.layout.tensor
+        if ranks == 1:
+            return 0.0
+        link, profile = self.device.peer_link, self.profile
+        is_pcie = link.kind == "pcie"
+        share = profile.pcie_all_reduce_share if is_pcie else profile.nvlink_all_reduce_share
+        num_bytes = num_tokens * self.model.hidden * self.model.dtype_bytes
+        steps = 2 * (ranks - 1)
+        moved_s = steps / ranks * num_bytes / (link.bytes_per_s * share)
+        if is_pcie:  # every group of ranks sends at the same time, through the same host
+            groups = self.layout.num_devices / ranks
+            fabric = profile.pcie_fabric_links * link.bytes_per_s
+            moved_s = max(moved_s, groups * steps * num_bytes / fabric)
+        seconds = moved_s + steps * profile.all_reduce_latency_us * 1e-6
+        crosses = is_pcie and ranks > _DEVICES_PER_SOCKET
+        return seconds * profile.cross_socket_slowdown if crosses else seconds
+
+    def _send_s(self, num_tokens: int) -> float:
+        if self.layout.pipeline == 1:
+            return 0.0
+        num_bytes = num_tokens * self.model.hidden * self.model.dtype_bytes
+        bandwidth = self.device.peer_link.bytes_per_s * self.profile.host_share
+        return num_bytes / bandwidth + self.profile.send_latency_us * 1e-6
+
+    def _overhead_s(self, sampled: int) -> float:
+        profile = self.profile
+        return profile.step_overhead_ms * 1e-3 + sampled * profile.request_overhead_us * 1e-6
+
+    # ---- memory ----
+
+    @cached_property
+    def num_layers(self) -> int:
+        """Layers of the largest stage."""
+        return max(len(span) for span in self._stages)
+
+    @cached_property
+    def kv_bytes_per_token_layer(self) -> float:
+        """Bytes on each device; heads are replicated once there are more ranks than heads."""
+        heads = max(1.0, self.model.shape.num_kv_heads / self.layout.tensor)
+        return 2 * heads * self.model.shape.head_dim * self.model.kv_bytes
+
+    @cached_property
+    def weight_bytes(self) -> float:
+        """Bytes of weights on the fullest device."""
+        return max(self._stage_weight_bytes(index) for index in range(len(self._stages)))
+
+    def activation_bytes(self, num_tokens: int, num_requests: int) -> float:
+        """Bytes of a step's intermediate results, roughly, and of a process's own needs."""
+        model, tensor = self.model, self.layout.tensor
+        width = 6 * model.hidden + 3 * self._widest / tensor
+        logits = num_requests * model.vocab / tensor * 8
+        return num_tokens * width * model.dtype_bytes + logits + _WORKSPACE_BYTES
+
+    def kv_capacity_tokens(
+        self, *, step_tokens: int, max_requests: int, weight_bytes: float | None = None
+    ) -> int:
+        """Tokens of KV that fit beside weights and activations; below 0 if even those do not fit.
+
+        ``weight_bytes`` is what each device holds, where that is more than this layout's shard.
+        """
+        usable = self.device.memory_bytes * self.profile.memory_utilisation
+        usable -= self.activation_bytes(step_tokens, max_requests)
+        rooms = []
+        for index, span in enumerate(self._stages):
+            held = weight_bytes or self._stage_weight_bytes(index)
+            per_token = len(span) * self.kv_bytes_per_token_layer
+            rooms.append((usable - held) / per_token)
+        return int(min(rooms))
+
+    @cached_property
+    def _stages(self) -> tuple[range, ...]:
+        spans = split_layers(self.model.shape.num_layers, self.layout.pipeline)
+        return tuple(range(span.start, span.stop) for span in spans)
+
+    @property
+    def _last_layers(self) -> int:
+        return len(self._stages[-1])
+
+    @property
+    def _widest(self) -> int:
+        experts = self.model.experts
+        if experts is None:
+            return self.model.intermediate
+        return max(
+            self.model.intermediate,
+            experts.per_token * experts.intermediate + experts.shared_intermediate,
+        )
+
+    @property
+    def _host_bytes_per_s(self) -> float:
+        return self.device.host_link.bytes_per_s * self.profile.host_share
+
+    def _stage_weight_bytes(self, index: int) -> float:
+        model, tensor = self.model, self.layout.tensor
+        layers = len(self._stages[index]) * model.layer_params * model.weight_bytes
+        is_first, is_last = index == 0, index == len(self._stages) - 1
+        heads = int(is_first) + int(is_last and not (model.tied and is_first))
+        return (layers + heads * model.head_params * model.dtype_bytes) / tensor
+
+
+def prefill_pool_tokens(layout: Layout, longest: int, step_tokens: int) -> int:
+    """Tokens of the prefill engine's own pool: its longest prompt, and the chunks in flight."""
+    return longest + step_tokens * (layout.pipeline + 1)

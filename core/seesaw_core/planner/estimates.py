@@ -1,0 +1,308 @@
+"""Estimates: the throughput that a layout, or a pair of layouts, gives a workload.
+
+Closed forms for the steady state under saturation, fast enough to try every layout. The
+simulator folds the same costs step by step and knows of queues, waves and tails as well.
+
+Source: Su et al., Seesaw (arXiv 2503.06433), appendix A and section 4.2.
+Deviation: chunked prefill, pipeline bubbles, the buffer's size, transitions and latency are added.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import exp, inf
+
+from seesaw_core.errors import CapacityError
+from seesaw_core.layouts import Layout, LayoutPair
+from seesaw_core.planner.costs import MicroBatch, StepCosts
+from seesaw_core.planner.cycles import Pace
+from seesaw_core.planner.memory import Limits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.tails import extra_s
+from seesaw_core.planner.workloads import Workload
+from seesaw_core.resharding.policy import CATCH_UP, PhasePolicy
+
+_DWELL = PhasePolicy().dwell_transitions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one choice gives. Units in the names; ``prefill`` equals ``decode`` if it is static.
+
+    ``step_tokens`` and ``max_requests`` are what vLLM is to be told.
+    ``shares`` are those of prefill, decode and transitions in the time, which static layouts mix;
+    ``ttft_s`` needs a bounded concurrency, else requests just queue and it is None.
+    """
+
+    prefill: Layout
+    decode: Layout
+    step_tokens: int
+    max_requests: int
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    tpot_s: float
+    ttft_s: float | None
+    memory: Memory
+    num_running: float
+    wave_requests: float = 0.0
+    shares: tuple[float, float, float] = (0.0, 1.0, 0.0)
+
+    @property
+    def pair(self) -> LayoutPair:
+        return LayoutPair(prefill=self.prefill, decode=self.decode)
+
+    @property
+    def is_static(self) -> bool:
+        return self.pair.is_static
+
+    def __str__(self) -> str:
+        return str(self.pair)
+
+
+def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Estimate:
+    """A static layout with chunked prefill, at the best of the steps allowed.
+
+    Raises: CapacityError naming what does not fit, or which latency target is missed.
+    """
+    found = [_static(costs, workload, each, n) for each, n in _settings(limits, workload)]
+    return _best_step(found, workload)
+
+
+def estimate_pair(
+    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits
+) -> Estimate:
+    """A pair that re-shards, at the best of the prefill steps allowed.
+
+    Raises: CapacityError naming what does not fit, or which latency target is missed.
+    """
+    found = [_pair(prefill, decode, workload, each, n) for each, n in _settings(limits, workload)]
+    return _best_step(found, workload)
+
+
+def _settings(limits: Limits, workload: Workload) -> Iterator[tuple[Limits, int]]:
+    """Batches and steps to try: smaller batches too where tokens must not take too long."""
+    requests = limits.max_requests
+    while requests:
+        for tokens in limits.step_tokens:
+            yield replace(limits, max_requests=requests), tokens
+        requests = requests // 2 if workload.tpot_target_s is not None else 0
+
+
+def _best_step(found: Sequence[Estimate | str], workload: Workload) -> Estimate:
+    """The fastest of one choice's estimates that meets the targets; strings say what lacks."""
+    fitting = [e for e in found if isinstance(e, Estimate)]
+    if not fitting:
+        raise CapacityError(str(found[0]))
+    meeting = [e for e in fitting if not _missed(e, workload)]
+    if not meeting:
+        raise CapacityError(_missed(min(fitting, key=lambda e: e.tpot_s), workload))
+    return max(meeting, key=lambda e: e.requests_per_s)
+
+
+def _missed(found: Estimate, workload: Workload) -> str:
+    """Which latency target it misses; empty if none."""
+    target = workload.tpot_target_s
+    if target is not None and found.tpot_s > target:
+        return f"{1e3 * found.tpot_s:,.0f} ms a token, above the target of {1e3 * target:,.0f} ms"
+    target = workload.ttft_target_s
+    if target is not None and found.ttft_s is not None and found.ttft_s > target:
+        return f"{found.ttft_s:,.1f} s to the first token, above the target of {target:,.1f} s"
+    return ""
+
+
+def _static(
+    costs: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+) -> Estimate | str:
+    memory = static_memory(costs, limits, step_tokens)
+    if lacking := _lacking(memory, workload, costs):
+        return lacking
+    groups = costs.layout.pipeline
+    running = min(_num_running(memory, workload, limits), _share(workload, costs.layout))
+    in_group = max(1.0, running / groups)
+    ratio = workload.prompt_tokens / workload.output_tokens
+    in_group = min(in_group, step_tokens / (1 + ratio))  # as many as prefill keeps up with
+    running = min(running, in_group * groups)
+    # Prompts come one by one, and a round takes as many of their tokens as its groups have room
+    # for. One group with a chunk holds up all others: pipeline bubbles.
+    wanted = running * ratio
+    room_in_group = max(1.0, step_tokens - in_group)
+    often = _share_with_chunks(wanted, workload.prompt_tokens, groups * room_in_group)
+    chunk = min(room_in_group, wanted / often)
+    mixed_s = costs.step_s(_mixed(workload, in_group, chunk))
+    plain_s = costs.step_s(_mixed(workload, in_group, 0.0))
+    round_s = groups * (often * mixed_s + (1 - often) * plain_s)
+    half_s = costs.step_s(_mixed(workload, in_group / 2, chunk))
+    filling_s = often * groups * workload.output_tokens * max(0.0, half_s - mixed_s + plain_s / 2)
+    per_s = running / (workload.output_tokens * round_s)
+    per_s = _with_ends(per_s, running, costs, workload, filling_s)
+    prefill_share = min(1.0, often * (mixed_s - plain_s) * groups / round_s)
+    found = Estimate(
+        prefill=costs.layout,
+        decode=costs.layout,
+        step_tokens=step_tokens,
+        max_requests=limits.max_requests,
+        requests_per_s=per_s,
+        output_tokens_per_s=0.0,
+        total_tokens_per_s=0.0,
+        tpot_s=round_s,
+        ttft_s=None,
+        memory=memory,
+        num_running=running,
+        shares=(prefill_share, 1 - prefill_share, 0.0),
+    )
+    return _whole(found, workload, costs.layout)
+
+
+def _pair(
+    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+) -> Estimate | str:
+    memory = pair_memory(prefill, decode, limits, step_tokens, workload.longest_tokens)
+    if lacking := _lacking(memory, workload, decode):
+        return lacking
+    buffer = memory.buffer_tokens
+    if buffer < workload.prompt_tokens:  # longer ones go in place, if they are few
+        return (
+            f"the KV buffer holds {buffer:,.0f} tokens, fewer than the mean prompt's "
+            f"{workload.prompt_tokens:,.0f}"
+        )
+    share = _share(workload, decode.layout)
+    running = min(_num_running(memory, workload, limits), share)
+    wave = buffer / workload.prompt_tokens
+    if workload.concurrency is not None:  # what runs and what waits are all there is
+        wave = min(wave, max(share - running, share / 3))
+        running = max(1.0, min(running, share - wave / 2))
+    wave = min(wave, share)
+    token_s = workload.output_tokens / running * _decode_round_s(decode, workload, running)
+    transitions_s = prefill.transition_s() + decode.transition_s()
+    flush_s = max(limits.flush_timeout_s, _DWELL * transitions_s / 2)
+    is_flushed = (whole_s := _wave_s(prefill, workload, wave, step_tokens)) > flush_s
+    pace = Pace(
+        prefilled=wave * flush_s / whole_s if is_flushed else wave,
+        decoded=min(wave, flush_s / token_s),
+        buffer=buffer / workload.prompt_tokens,
+        running=running,
+    )
+    wave = pace.wave(share if workload.concurrency is None and share < inf else None)
+    prefill_s = _wave_s(prefill, workload, wave, step_tokens)
+    decode_s = max(wave * token_s, CATCH_UP * flush_s if is_flushed and wave < share else 0.0)
+    cycle_s = prefill_s + decode_s + transitions_s
+    rounds = wave * workload.output_tokens / running
+    per_s = _with_ends(wave / cycle_s, running, decode, workload)
+    found = Estimate(
+        prefill=prefill.layout,
+        decode=decode.layout,
+        step_tokens=step_tokens,
+        max_requests=limits.max_requests,
+        requests_per_s=per_s,
+        output_tokens_per_s=0.0,
+        total_tokens_per_s=0.0,
+        tpot_s=cycle_s / rounds,
+        ttft_s=None,
+        memory=memory,
+        num_running=running,
+        wave_requests=wave,
+        shares=(prefill_s / cycle_s, decode_s / cycle_s, transitions_s / cycle_s),
+    )
+    return _whole(found, workload, decode.layout)
+
+
+def _wave_s(costs: StepCosts, workload: Workload, requests: float, step_tokens: int) -> float:
+    """Seconds to prefill so many prompts: full micro-batches, and filling the pipeline once."""
+    tokens = requests * workload.prompt_tokens
+    step = min(float(step_tokens), tokens)
+    pairs = step * workload.prompt_squares / (2 * workload.prompt_tokens)
+    batch = MicroBatch(prefill_tokens=round(step), prefill_pairs=pairs, sampled=1)
+    stage_s = max(costs.step_s(batch), costs.kv_copy_s(step))
+    return (tokens / step + costs.layout.pipeline - 1) * stage_s
+
+
+def _decode_round_s(costs: StepCosts, workload: Workload, running: float) -> float:
+    """Seconds a token of every running request, with KV arriving for those that come new."""
+    groups = costs.layout.pipeline
+    in_group = max(1.0, running / groups)
+    round_s = groups * costs.step_s(_mixed(workload, in_group, 0.0))
+    arriving = running / workload.output_tokens
+    return max(round_s, arriving * costs.kv_copy_s(workload.prompt_tokens))
+
+
+def _mixed(workload: Workload, decoding: float, prefill_tokens: float) -> MicroBatch:
+    pairs = prefill_tokens * workload.prompt_squares / (2 * workload.prompt_tokens)
+    return MicroBatch(
+        prefill_tokens=round(prefill_tokens),
+        prefill_pairs=pairs,
+        decode_requests=max(1, round(decoding)),
+        decode_context=decoding * _mean_context(workload),
+    )
+
+
+def _mean_context(workload: Workload) -> float:
+    """Tokens that a running request holds on average: long answers are seen more often."""
+    return workload.prompt_tokens + workload.output_squares / (2 * workload.output_tokens)
+
+
+def _num_running(memory: Memory, workload: Workload, limits: Limits) -> float:
+    return min(float(limits.max_requests), max(1.0, memory.kv_tokens / _mean_context(workload)))
+
+
+def _share_with_chunks(wanted: float, prompt_tokens: float, room: float) -> float:
+    """Share of rounds that have a prompt's chunk in them, as if prompts came at random.
+
+    ``wanted`` are the prompt tokens of a round on average, ``room`` those that it can take.
+    """
+    prompts, each = wanted / prompt_tokens, prompt_tokens / room
+    unused = prompts * max(0.5, 1 - each)  # of the last round of each stretch of busy ones
+    busy = (wanted / room + unused) / (1 + unused)
+    if each < 1:
+        busy = max(busy, 1 - exp(-prompts))
+    return min(1.0, busy)
+
+
+def _with_ends(
+    per_s: float, running: float, costs: StepCosts, workload: Workload, filling_s: float = 0.0
+) -> float:
+    """The rate over all requests, the first and the last of which run with fewer beside them.
+
+    ``filling_s`` is what the beginning takes longer than as much work in full batches.
+    """
+    if workload.num_requests is None:
+        return per_s
+    count = workload.num_requests / costs.layout.data
+    drain_s = extra_s(workload, running, count, partial(_decode_round_s, costs, workload))
+    return count / (count / per_s + filling_s + drain_s)
+
+
+def _share(workload: Workload, layout: Layout) -> float:
+    """Requests in the system for each data-parallel replica."""
+    known = [n for n in (workload.concurrency, workload.num_requests) if n is not None]
+    return max(1.0, min(known) / layout.data) if known else inf
+
+
+def _lacking(memory: Memory, workload: Workload, costs: StepCosts) -> str:
+    """Why the memory does not do; empty if it does."""
+    room = memory.kv_tokens
+    if room > 0 and room < workload.longest_tokens:
+        return (
+            f"{room:,} tokens of KV fit, fewer than the longest request's "
+            f"{workload.longest_tokens:,}"
+        )
+    return no_room(memory, costs)
+
+
+def _whole(found: Estimate, workload: Workload, layout: Layout) -> Estimate:
+    """Of all data-parallel replicas, with what follows from the requests' rate."""
+    busy = layout.data  # a replica without a request does nothing
+    if workload.concurrency is not None:
+        busy = min(busy, workload.concurrency)
+    per_s = found.requests_per_s * busy
+    ttft_s = None
+    if workload.concurrency is not None:  # Little's law: what is not decoding has waited
+        latency_s = workload.concurrency / per_s
+        ttft_s = max(0.0, latency_s - workload.output_tokens * found.tpot_s)
+    return replace(
+        found,
+        requests_per_s=per_s,
+        output_tokens_per_s=per_s * workload.output_tokens,
+        total_tokens_per_s=per_s * (workload.prompt_tokens + workload.output_tokens),
+        ttft_s=ttft_s,
+        num_running=found.num_running * busy,
+    )

@@ -1,0 +1,89 @@
+"""What a device's memory holds, and how many tokens of KV that leaves room for."""
+
+from dataclasses import dataclass
+from math import ceil, inf
+
+from seesaw_core.planner.costs import StepCosts, prefill_pool_tokens
+from seesaw_core.units import GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the engine is told. Units: tokens, counts, bytes.
+
+    ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
+    ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. No
+    phase lasts longer than ``flush_timeout_s`` while others wait for the next. With
+    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
+    """
+
+    step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
+    max_requests: int = 256
+    buffer_bytes: float = 32.0 * GIB
+    flush_timeout_s: float = inf
+    shares_pool: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What one device holds, in bytes, and the tokens of KV that one replica has room for.
+
+    ``weight_bytes`` of a pair are those of the arena, which takes the larger of both shards.
+    ``kv_tokens`` are below 0 if not even weights and activations fit. Only pairs have
+    ``prefill_tokens``, the prefill engine's own pool, and ``buffer_tokens``, in host memory.
+    """
+
+    weight_bytes: float
+    activation_bytes: float
+    kv_tokens: int
+    prefill_tokens: int = 0
+    buffer_tokens: int = 0
+
+
+def static_memory(costs: StepCosts, limits: Limits, step_tokens: int) -> Memory:
+    """Of a static layout."""
+    return Memory(
+        weight_bytes=costs.weight_bytes,
+        activation_bytes=costs.activation_bytes(step_tokens, limits.max_requests),
+        kv_tokens=costs.kv_capacity_tokens(
+            step_tokens=step_tokens, max_requests=limits.max_requests
+        ),
+    )
+
+
+def pair_memory(
+    prefill: StepCosts, decode: StepCosts, limits: Limits, step_tokens: int, longest_tokens: int
+) -> Memory:
+    """Of a pair that re-shards.
+
+    The prefill engine's pool holds the prompts that are under way, none of which is longer than
+    the buffer; the decode engine's has the rest.
+    """
+    arena = max(prefill.weight_bytes, decode.weight_bytes)
+    room = decode.kv_capacity_tokens(
+        step_tokens=step_tokens, max_requests=limits.max_requests, weight_bytes=arena
+    )
+    devices = decode.layout.tensor * decode.layout.pipeline
+    buffer = int(limits.buffer_bytes * devices / decode.model.kv_bytes_per_token)
+    under_way = prefill_pool_tokens(prefill.layout, min(longest_tokens, buffer + 1), step_tokens)
+    if not limits.shares_pool:
+        taken = under_way * prefill.num_layers * prefill.kv_bytes_per_token_layer
+        room -= ceil(taken / (decode.num_layers * decode.kv_bytes_per_token_layer))
+    return Memory(
+        weight_bytes=arena,
+        activation_bytes=decode.activation_bytes(step_tokens, limits.max_requests),
+        kv_tokens=room,
+        prefill_tokens=under_way,
+        buffer_tokens=buffer,
+    )
+
+
+def no_room(memory: Memory, costs: StepCosts) -> str:
+    """Why there is no memory for KV; empty if there is some."""
+    if memory.kv_tokens > 0:
+        return ""
+    return (
+        f"{memory.weight_bytes / GIB:.1f} GiB of weights and "
+        f"{memory.activation_bytes / GIB:.1f} GiB for a step's results leave no memory for KV on "
+        f"{costs.device.name} ({costs.device.memory_bytes / GIB:.1f} GiB)"
+    )

@@ -1,0 +1,209 @@
+"""Models as their Hugging Face ``config.json`` describes them.
+
+Fields have several names in the wild, defaults differ by type, and what the counting formulas of
+:mod:`seesaw_core.planner.models` do not hold for is refused rather than counted wrong.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from seesaw_core.errors import ModelError
+from seesaw_core.layouts import ModelShape
+from seesaw_core.planner.model_experts import names_of_experts, read_experts
+from seesaw_core.planner.model_fields import Fields
+from seesaw_core.planner.model_refusals import (
+    notes_on_parts,
+    refuse_other_architectures,
+    refuse_other_widths,
+)
+from seesaw_core.planner.models import Model
+from seesaw_core.planner.quantization import not_understood, read_quantization
+from seesaw_core.planner.quantized_modules import mean_bytes
+
+_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float": 4, "half": 2}
+_KV_DTYPE_BYTES = {"auto": None, **_DTYPE_BYTES, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+
+# One field has several names in the wild; the first is the usual one and stands in messages.
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+_HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "head_size")
+_INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
+_LLAMA4_DENSE = "intermediate_size_mlp"  # beside intermediate_size, that of its experts
+_MAX_TOKENS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+
+# Model types that were counted against transformers' own modules. The first have two matrices in
+# an MLP, the others a gate as well, like Llama.
+UNGATED = {
+    *("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "opt", "falcon", "phi", "starcoder2", "mpt"),
+    *("arcee", "apertus", "nemotron"),
+}
+GATED = {
+    *("llama", "llama4", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3"),
+    *("qwen3_moe", "gemma", "gemma2", "gemma3", "phi3", "phimoe", "olmo", "olmo2", "olmo3"),
+    *("olmoe", "granite", "granitemoe", "granitemoeshared", "cohere", "cohere2", "stablelm"),
+    *("exaone4", "gpt_oss", "smollm3", "glm", "glm4", "ernie4_5", "seed_oss", "minimax_m2"),
+}
+# Where transformers' defaults, which checkpoints leave out, are not Llama's.
+_TIED = {
+    *("gpt2", "gpt_bigcode", "opt", "falcon", "mpt", "starcoder2", "gemma", "gemma2", "gemma3"),
+    *("cohere", "cohere2", "smollm3", "ernie4_5"),
+}
+_FOUR_TIMES = {"gpt2", "gptj", "gpt_bigcode", "mpt", "falcon"}  # the width of an MLP
+# What the checkpoints of a type leave to transformers' defaults, as far as that is usual: asking
+# transformers takes seconds.
+LEFT_OUT: Mapping[str, Mapping[str, int]] = {
+    "gemma3": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 262_208,
+        "max_position_embeddings": 131_072,
+    }
+}
+
+
+def describe_model(
+    config: Mapping[str, Any], *, name: str, dtype: str = "auto", kv_dtype: str = "auto"
+) -> Model:
+    """Read a model's ``config.json``.
+
+    ``dtype`` and ``kv_dtype`` are vLLM's: ``auto`` serves float32 checkpoints in 16 bits.
+    Raises: ModelError naming the field, its value and what would be accepted.
+    """
+    fields = Fields(config, LEFT_OUT)
+    refuse_other_architectures(fields)
+    num_layers, heads = fields.count(*_LAYERS), fields.count(*_HEADS)
+    hidden = fields.count(*_HIDDEN)
+    head_dim = _head_dim(fields, hidden, heads)
+    refuse_other_widths(fields, hidden, head_dim)
+    if kv_dtype not in _KV_DTYPE_BYTES:
+        raise ModelError(f"KV dtype {kv_dtype!r} is not known; known: {sorted(_KV_DTYPE_BYTES)}")
+    model_type = fields.model_type
+    dense = (_LLAMA4_DENSE,) if _LLAMA4_DENSE in fields else _INTERMEDIATE
+    usual = fields.count("expansion_ratio", default=4) * hidden
+    intermediate = fields.count(*dense, default=usual if model_type in _FOUR_TIMES else None)
+    experts = read_experts(fields, num_layers, intermediate)
+    if experts is None:
+        _refuse_experts(fields)
+    wide = Model(
+        name=name,
+        shape=ModelShape(
+            num_layers=num_layers,
+            num_heads=heads,
+            num_kv_heads=_num_kv_heads(fields, heads),
+            head_dim=head_dim,
+        ),
+        hidden=hidden,
+        intermediate=intermediate,
+        vocab=fields.count("padded_vocab_size", "vocab_size"),
+        mlp_matrices=2 if model_type in UNGATED else 3,
+        experts=experts,
+        tied=_is_tied(fields, model_type),
+        dtype_bytes=_dtype_bytes(fields, dtype),
+        max_tokens=fields.count(*_MAX_TOKENS, default=4096),
+    )
+    return _quantized(wide, fields, kv_dtype)
+
+
+def _quantized(model: Model, fields: Fields, kv_dtype: str) -> Model:
+    """The model as its checkpoint stores it, with what a reader of the plan should know."""
+    declared = fields.optional("quantization_config", "compression_config")
+    found = read_quantization(declared, model.dtype_bytes)
+    weights = mean_bytes(model, found.weight_bytes, found.rules)
+    notes = [*_assumptions(fields, fields.model_type), *notes_on_parts(fields)]
+    if unread := not_understood(declared):
+        notes.append(
+            f"{', '.join(unread[:8])}: not understood, so left out although it may give modules "
+            "other widths"
+        )
+    if weights.unmatched:
+        shown = ", ".join(name[:60] for name in weights.unmatched[:4])
+        more = f" and {len(weights.unmatched) - 4} more" if len(weights.unmatched) > 4 else ""
+        notes.append(
+            f"quantization_config names modules that are none of the layers' matrices: "
+            f"{shown}{more}; they are left out of the count"
+        )
+    kv_bytes = _KV_DTYPE_BYTES[kv_dtype]
+    if kv_bytes is None and found.kv_bytes is not None:
+        notes.append("the checkpoint asks for KV in 8 bits: --kv-cache-dtype sets another")
+        kv_bytes = found.kv_bytes
+    return replace(
+        model,
+        weight_bytes=weights.mean_bytes,
+        kv_bytes=kv_bytes or model.dtype_bytes,
+        arithmetic=found.arithmetic,
+        assumptions=tuple(notes),
+    )
+
+
+def leaves_fields_out(config: Mapping[str, Any]) -> bool:
+    """Whether a config relies on defaults of its type that only transformers knows."""
+    fields = Fields(config, LEFT_OUT)
+    needed = (_LAYERS, _HIDDEN, _HEADS, _MAX_TOKENS)
+    return any(fields.optional(*names) is None for names in needed)
+
+
+def _assumptions(fields: Fields, model_type: str) -> Iterator[str]:
+    """What a reader of the plan should know of how the config was read."""
+    if model_type not in GATED | UNGATED:
+        yield f"model_type={model_type or None!r} is not one that was checked: counted like Llama"
+    if fields.optional(*_MAX_TOKENS) is None:
+        yield f"{_MAX_TOKENS[0]} is missing: taken as 4,096"
+    window = fields.optional("sliding_window")
+    if isinstance(window, int) and fields.optional("use_sliding_window") is not False:
+        yield f"sliding_window={window:,} is left out: all layers are taken to keep all KV"
+
+
+def _refuse_experts(fields: Fields) -> None:
+    """Raises: ModelError if something of experts is in the config, and nobody would read it."""
+    for name, value in fields.unread():
+        if "expert" in name and value != "1":
+            raise ModelError(
+                f"config.json: {name}={value} is not understood; a mixture of experts has "
+                f"{names_of_experts()}"
+            )
+
+
+def _num_kv_heads(fields: Fields, heads: int) -> int:
+    if fields.optional("multi_query_attention") is False:  # ChatGLM: then the groups say nothing
+        fields.optional("multi_query_group_num")
+        return heads
+    fields.optional(*_KV_HEADS)
+    if fields.optional("multi_query") and not fields.optional("new_decoder_architecture"):
+        return 1
+    kv_heads = fields.count(*_KV_HEADS, default=heads)
+    if heads % kv_heads:
+        raise ModelError(
+            f"config.json: num_key_value_heads={kv_heads} must divide num_attention_heads={heads}"
+        )
+    return kv_heads
+
+
+def _head_dim(fields: Fields, hidden: int, heads: int) -> int:
+    if fields.optional(*_HEAD_DIM) is None and hidden % heads:
+        raise ModelError(
+            f"config.json: hidden_size={hidden} is not divisible by num_attention_heads={heads}, "
+            "and there is no head_dim"
+        )
+    return fields.count(*_HEAD_DIM, default=hidden // heads)
+
+
+def _dtype_bytes(fields: Fields, dtype: str) -> int:
+    if dtype != "auto":
+        if dtype not in _DTYPE_BYTES:
+            raise ModelError(f"dtype {dtype!r} is not known; known: auto, {sorted(_DTYPE_BYTES)}")
+        return _DTYPE_BYTES[dtype]
+    stored = str(fields.optional("torch_dtype", "dtype") or "bfloat16").removeprefix("torch.")
+    if stored not in _DTYPE_BYTES:
+        raise ModelError(
+            f"config.json: torch_dtype={stored!r} is not known; known: {sorted(_DTYPE_BYTES)}"
+        )
+    return 2
+
+
+def _is_tied(fields: Fields, model_type: str) -> bool:
+    tied = fields.optional("tie_word_embeddings")
+    return bool(tied) if tied is not None else model_type in _TIED

@@ -1,0 +1,125 @@
+"""Plans for a worker that chooses its own layouts: the planner's answer as a message.
+
+A plan is made once, before the engines start. Later ones, about the requests that really came,
+only propose: re-sharding changes between two layouts, never to others.
+"""
+
+from dataclasses import dataclass
+
+from seesaw_core.errors import CapacityError
+from seesaw_core.layouts import LayoutPair, ModelShape, misfit
+from seesaw_core.messages import PlanSummary, Proposal, Rejection
+from seesaw_core.planner.choose import Plan, Question, layouts_of, make_plan
+from seesaw_core.planner.estimates import Estimate
+
+MIN_GAIN = 1.05  # below, a restart of every worker is not worth what a prediction is sure of
+_MAX_REJECTED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a workload lets expect of the layouts in force, and what would be better.
+
+    ``expected_tokens_per_s`` counts output tokens and ``num_running`` the requests that must run
+    for it; both are None if the planner now rejects the layouts in force.
+    """
+
+    expected_tokens_per_s: int | None = None
+    num_running: int | None = None
+    proposal: Proposal | None = None
+
+
+def plan_pair(question: Question, *, may_reshard: bool) -> tuple[LayoutPair, PlanSummary]:
+    """What to run, and the planner's answer. Raises: CapacityError if nothing fits."""
+    plan = make_plan(question)
+    best = _best(plan, question, may_reshard=may_reshard)
+    baseline = plan.static[0] if plan.static else None
+    gain = 0
+    if baseline is not None and not best.is_static:
+        gain = _percent(best, baseline)
+    return best.pair, PlanSummary(
+        prefill=str(best.prefill),
+        decode=str(best.decode),
+        accelerator=question.device.name,
+        prompt_tokens=round(question.workload.prompt_tokens),
+        output_tokens=round(question.workload.output_tokens),
+        predicted_tokens_per_s=round(best.output_tokens_per_s),
+        baseline_tokens_per_s=round(baseline.output_tokens_per_s) if baseline else None,
+        gain_percent=gain,
+        num_running=round(best.num_running),
+        reason=plan.reason if may_reshard else "re-sharding is off: the best static layout",
+        rejected=tuple(
+            Rejection(layout=r.layout, reason=r.reason) for r in plan.rejected[:_MAX_REJECTED]
+        ),
+    )
+
+
+def unpredicted(
+    shape: ModelShape, num_devices: int, *, reason: str
+) -> tuple[LayoutPair, PlanSummary]:
+    """The static layout with the most tensor parallelism that the model allows, unpredicted."""
+    layouts = sorted(layouts_of(num_devices, data_parallel=False), key=lambda each: -each.tensor)
+    rejected: list[Rejection] = []
+    for layout in layouts:
+        found = misfit(layout, shape)
+        if found is None:
+            pair = LayoutPair(prefill=layout, decode=layout)
+            return pair, PlanSummary(
+                prefill=str(layout), decode=str(layout), reason=reason, rejected=tuple(rejected)
+            )
+        rejected.append(Rejection(layout=str(layout), reason=found.reason))
+    reasons = "; ".join(f"{r.layout}: {r.reason}" for r in rejected)
+    raise CapacityError(f"--devices={num_devices}: no layout fits. {reasons}")
+
+
+def look_ahead(question: Question, in_force: LayoutPair, *, may_reshard: bool) -> Outlook:
+    """What the question's workload lets expect of ``in_force``, and a choice 5 % better."""
+    try:
+        plan = make_plan(question)
+        best = _best(plan, question, may_reshard=may_reshard)
+    except CapacityError:
+        return Outlook()
+    known = (*plan.static, *plan.pairs)
+    now = next((e for e in known if e.pair == in_force), None)
+    if now is None:
+        return Outlook()
+    outlook = Outlook(
+        expected_tokens_per_s=round(now.output_tokens_per_s), num_running=round(now.num_running)
+    )
+    if best.requests_per_s < MIN_GAIN * now.requests_per_s:
+        return outlook
+    return Outlook(
+        expected_tokens_per_s=outlook.expected_tokens_per_s,
+        num_running=outlook.num_running,
+        proposal=_proposal(best, now, question),
+    )
+
+
+def _proposal(best: Estimate, now: Estimate, question: Question) -> Proposal:
+    work = question.workload
+    return Proposal(
+        prefill=str(best.prefill),
+        decode=str(best.decode),
+        gain_percent=_percent(best, now),
+        reason=f"prompts of {work.prompt_tokens:,.0f} and answers of {work.output_tokens:,.0f} "
+        f"tokens: {best} gives {best.output_tokens_per_s:,.0f} output tokens/s, {now} "
+        f"{now.output_tokens_per_s:,.0f}",
+        prompt_tokens=round(work.prompt_tokens),
+        output_tokens=round(work.output_tokens),
+    )
+
+
+def _best(plan: Plan, question: Question, *, may_reshard: bool) -> Estimate:
+    if may_reshard:
+        return plan.best
+    if not plan.static:
+        reasons = "; ".join(f"{r.layout}: {r.reason}" for r in plan.rejected[:_MAX_REJECTED])
+        raise CapacityError(
+            f"{question.model.name} on {question.num_devices} x {question.device.name}: no static "
+            f"layout fits. {reasons}. Let it re-shard, or use more or larger devices"
+        )
+    return plan.static[0]
+
+
+def _percent(better: Estimate, base: Estimate) -> int:
+    return round(100 * (better.requests_per_s / base.requests_per_s - 1))

@@ -1,0 +1,130 @@
+"""KV placement: which (layer, KV head) each rank holds, writes and reads.
+
+Weight sharding is another thing and lives in :mod:`seesaw_core.resharding.weights`: a placement
+says where *KV* lies, and a later policy may place one request's KV on several instances by runs of
+tokens (LoongServe) while the weights stay whole on each.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from seesaw_core.layouts import Layout, ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The half-open range ``[start, stop)`` of layers, heads or tokens."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __contains__(self, index: int) -> bool:
+        return self.start <= index < self.stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvShard:
+    """What one rank holds of a token's KV.
+
+    ``layers`` and ``heads`` are global indices. ``writes`` says whether this rank is the one
+    that writes the shard: of ranks that hold replicas of a head only the first does, so that
+    each byte of the KV buffer has exactly one writer.
+    """
+
+    rank: int
+    layers: Span
+    heads: Span
+    writes: bool
+
+
+def split_layers(num_layers: int, pipeline: int) -> tuple[Span, ...]:
+    """Layers of each pipeline stage, as vLLM splits them.
+
+    Stages differ by at most one layer; what is left over goes to the later stages, the last
+    one excepted, since it also holds the output head.
+    """
+    base, extra = divmod(num_layers, pipeline)
+    sizes = [base] * pipeline
+    for index in range(2, extra + 2):
+        sizes[-index] += 1
+    spans, start = [], 0
+    for size in sizes:
+        spans.append(Span(start=start, stop=start + size))
+        start += size
+    return tuple(spans)
+
+
+def split_heads(num_kv_heads: int, tensor: int) -> tuple[tuple[Span, bool], ...]:
+    """KV heads of each tensor rank, and whether it is the first to hold them.
+
+    With fewer heads than ranks each head is replicated over ``tensor / num_kv_heads``
+    neighbouring ranks.
+    """
+    if num_kv_heads >= tensor:
+        per_rank = num_kv_heads // tensor
+        return tuple(
+            (Span(start=r * per_rank, stop=(r + 1) * per_rank), True) for r in range(tensor)
+        )
+    copies = tensor // num_kv_heads
+    return tuple(
+        (Span(start=r // copies, stop=r // copies + 1), r % copies == 0) for r in range(tensor)
+    )
+
+
+@lru_cache(maxsize=64)
+def place_kv(layout: Layout, shape: ModelShape) -> tuple[KvShard, ...]:
+    """The shard of every rank of ``layout``, in rank order.
+
+    Requires: the layout has passed :func:`seesaw_core.layouts.check_layout`.
+    """
+    layers = split_layers(shape.num_layers, layout.pipeline)
+    heads = split_heads(shape.num_kv_heads, layout.tensor)
+    return tuple(
+        KvShard(
+            rank=rank,
+            layers=layers[at.pipeline],
+            heads=heads[at.tensor][0],
+            writes=heads[at.tensor][1],
+        )
+        for rank, at in layout.ranks()
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvMove:
+    """One rectangle of (layer, head) that ``source`` writes and ``target`` reads."""
+
+    source: int
+    target: int
+    layers: Span
+    heads: Span
+
+
+def plan_kv_reshard(before: Layout, after: Layout, shape: ModelShape) -> tuple[KvMove, ...]:
+    """Every rectangle of KV that goes from a rank of ``before`` to one of ``after``.
+
+    Each (layer, head) reaches each of its new owners exactly once. Data-parallel replicas keep
+    to themselves.
+    """
+    moves = []
+    for source in place_kv(before, shape):
+        if not source.writes:
+            continue
+        for target in place_kv(after, shape):
+            if before.coordinate(source.rank).data != after.coordinate(target.rank).data:
+                continue
+            layers = _overlap(source.layers, target.layers)
+            heads = _overlap(source.heads, target.heads)
+            if layers and heads:
+                moves.append(
+                    KvMove(source=source.rank, target=target.rank, layers=layers, heads=heads)
+                )
+    return tuple(moves)
+
+
+def _overlap(a: Span, b: Span) -> Span | None:
+    start, stop = max(a.start, b.start), min(a.stop, b.stop)
+    return Span(start=start, stop=stop) if start < stop else None

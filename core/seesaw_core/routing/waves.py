@@ -1,0 +1,189 @@
+"""The router's policy: which prompts go to which replica, and when.
+
+Replicas prefill in windows. A prompt that comes while none is open gathers with others until
+the next one opens, so that a window is worth its two transitions; and the replicas take turns,
+so that windows are spread evenly over time and the next one is never far off. Light traffic is
+left alone: a replica that has little to do gets prompts at once.
+
+Like the phase policy, it looks at a view and returns one step with its reason; it holds no
+state and reads no clock.
+
+Source: Su et al., Seesaw (arXiv 2503.06433), section 4.2, for waves within a replica.
+Deviation: taking turns among replicas is ours; the paper's system has one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from seesaw_core.errors import InputError
+from seesaw_core.resharding.policy import Phase
+
+_INSTANT_S = 1e-6
+_PACE = 0.8
+_HUNGRY = 0.25  # of the mean; those that take turns have half of it left when theirs comes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One replica as the router knows it.
+
+    ``num_running`` counts all that was sent there and has not ended, ``pending_tokens`` the
+    prompt tokens of those that its state does not show yet. ``window_age_s`` is the time since
+    its last prefill window began, None before the first; ``cycle_s`` the mean time from one
+    window to the next. Units: tokens, seconds.
+
+    ``has_windows``: whether it prefills in windows, from a buffer. One that does not, such as
+    plain vLLM, takes prompts at any time, and its phase and tokens say nothing.
+    """
+
+    name: str
+    phase: Phase
+    num_running: int
+    free_tokens: int
+    capacity_tokens: int
+    pending_tokens: int = 0
+    window_age_s: float | None = None
+    cycle_s: float | None = None
+    has_windows: bool = True
+
+    @property
+    def room_tokens(self) -> int:
+        return max(0, self.free_tokens - self.pending_tokens)
+
+    @property
+    def buffer_is_low(self) -> bool:
+        return 2 * self.room_tokens >= self.capacity_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Prompts that gather, oldest first. Units: tokens, seconds.
+
+    ``num_behind`` counts those left out of ``tokens``, which no replica could take at once.
+    """
+
+    tokens: tuple[int, ...]
+    oldest_wait_s: float
+    num_behind: int = 0
+
+    def __len__(self) -> int:
+        return len(self.tokens) + self.num_behind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Send the first ``count`` prompts to a replica."""
+
+    replica: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Nothing to do until something happens, or for ``at_most_s`` seconds."""
+
+    at_most_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WavePolicy:
+    """Gathers prompts into waves, and lets the replicas take turns.
+
+    max_wait_s: the longest that a prompt gathers, whatever the turns.
+    light_requests: a replica with fewer running requests gets prompts at once.
+    stagger: whether replicas take turns; without, each prompt goes to the least busy at once.
+
+    Raises: InputError if a figure is out of range.
+    """
+
+    max_wait_s: float = 10.0
+    light_requests: int = 4
+    stagger: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.max_wait_s > 0:
+            raise InputError(f"--max-wait-s must be above 0, got {self.max_wait_s}")
+        if self.light_requests < 1:
+            raise InputError(f"--light-requests must be at least 1, got {self.light_requests}")
+
+    def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
+        """Choose the next step for the prompts that gather.
+
+        Of replicas that are alike the first one is taken, so their order is the caller's to choose.
+        """
+        serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
+        if not queue.tokens:
+            return Hold(at_most_s=None, reason="no prompt waits")
+        if not serving:
+            return Hold(at_most_s=None, reason="no replica serves")
+        if not self.stagger:
+            return Release(replica=serving[0].name, count=1, reason="the least busy replica")
+        if serving[0].num_running < self.light_requests:
+            return Release(replica=serving[0].name, count=1, reason="a replica has little to do")
+        if not serving[0].has_windows:
+            reason = "the least busy replica takes prompts at any time"
+            return Release(replica=serving[0].name, count=1, reason=reason)
+        most = _most_in_a_wave(queue, serving)
+        serving = [r for r in serving if r.has_windows]
+        for replica in serving:
+            fitting = min(most, _num_fitting(queue.tokens, replica.room_tokens))
+            if replica.phase is Phase.PREFILL and fitting:
+                return Release(replica=replica.name, count=fitting, reason="a window is open")
+        return self._next_wave(queue, serving, most)
+
+    def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
+        """Open the window whose turn it is: that of the replica which has waited longest."""
+        flush_in = self.max_wait_s - queue.oldest_wait_s
+        low = [r for r in serving if r.buffer_is_low]
+        if flush_in <= _INSTANT_S:
+            turn, reason = _longest_without(low or serving), "the oldest waited too long"
+        elif not low:
+            return Hold(at_most_s=flush_in, reason="all buffers still feed their replicas")
+        else:
+            turn, reason = _longest_without(low), "its turn has come"
+            turn_in = self._turn_in_s(serving)
+            if turn_in > _INSTANT_S:
+                at_most_s = min(turn_in, flush_in)
+                return Hold(at_most_s=at_most_s, reason="another replica's window has just begun")
+        count = max(1, min(most, _num_fitting(queue.tokens, turn.room_tokens)))
+        return Release(replica=turn.name, count=count, reason=reason)
+
+    def _turn_in_s(self, serving: list[Replica]) -> float:
+        """How long until the next replica's turn: a cycle's share after the last window began.
+
+        A little less than the share, so that the cycle shrinks to what the replicas can do.
+        """
+        ages = [r.window_age_s for r in serving if r.window_age_s is not None]
+        cycles = [r.cycle_s for r in serving if r.cycle_s is not None]
+        if not ages or not cycles:
+            return 0.0
+        cycle_s = sum(cycles) / len(cycles)
+        return _PACE * cycle_s / len(serving) - min(ages)
+
+
+def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
+    """All that wait, unless other replicas hunger: then they get as many each.
+
+    A buffer may hold far more than a replica's share of a burst; the others would idle.
+    """
+    share = (len(queue) + sum(r.num_running for r in serving)) / len(serving)
+    hungry = [r for r in serving if r.num_running < _HUNGRY * share]
+    return -(-len(queue) // max(1, len(hungry)))
+
+
+def _longest_without(replicas: list[Replica]) -> Replica:
+    """The one whose last window is longest ago."""
+    return max(replicas, key=lambda r: inf if r.window_age_s is None else r.window_age_s)
+
+
+def _num_fitting(tokens: tuple[int, ...], room_tokens: int) -> int:
+    """How many of the first prompts fit together into ``room_tokens``."""
+    left = room_tokens
+    for count, wanted in enumerate(tokens):
+        left -= wanted
+        if left < 0:
+            return count
+    return len(tokens)

@@ -1,0 +1,1 @@
+"""The serving systems that can be simulated: static layouts, re-sharding, disaggregation."""

@@ -1,0 +1,74 @@
+"""What a resource asks for, with what its profile adds, or why it cannot be taken. Pure."""
+
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from seesaw_core.errors import InputError
+from seesaw_operator.api.engine import Engine
+from seesaw_operator.api.model import first_mistake
+from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplate
+from seesaw_operator.api.router import Router
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.objects import overlays
+from seesaw_operator.objects.merging import as_given, composed
+from seesaw_operator.objects.profiles import Profile, Profiles
+
+_Component = TypeVar("_Component", Engine, Router)
+_MOST_SHOWN = 200  # characters of names
+_MOST_TOLD = 8  # mistakes
+
+
+def understood(written: Any, profiles: Profiles) -> Spec:
+    """A spec as its models read it, its profile applied. Raises: InputError, naming the field."""
+    try:
+        spec = Spec.model_validate(written)
+    except ValidationError as error:
+        raise InputError(f"spec.{first_mistake(error)}. Correct the field.") from error
+    name = spec.profile
+    if name is None:
+        return _checked(overlays.refusals(spec), spec)
+    if name not in profiles:
+        known = ", ".join(sorted(profiles)) or "none"
+        raise InputError(
+            f"spec.profile: this operator has no profile {name!r} (it has: {known[:_MOST_SHOWN]}). "
+            "Correct the name, or add the profile to the chart's value 'profiles'."
+        )
+    try:
+        whole = with_profile(spec, profiles[name])
+    except ValidationError as error:
+        raise InputError(
+            f"podTemplate of profile {name!r} with that of the resource: {first_mistake(error)}. "
+            "Correct either."
+        ) from error
+    own = overlays.refusals(spec)
+    refused = [
+        why if why in own else f"{why} (with profile {name!r})" for why in overlays.refusals(whole)
+    ]
+    return _checked(refused, whole)
+
+
+def with_profile(spec: Spec, profile: Profile) -> Spec:
+    """A spec with its own pod templates merged over those of a profile.
+
+    Raises: ValidationError if there is too much of both.
+    """
+    return spec.model_copy(
+        update={
+            "engine": _over(spec.engine, profile.engine.pod_template),
+            "router": _over(spec.router, profile.router.pod_template),
+        }
+    )
+
+
+def _over(own: _Component, shared: EnginePodTemplate | RouterPodTemplate | None) -> _Component:
+    if shared is None:
+        return own
+    both = composed(as_given(shared), as_given(own.pod_template))
+    return own.model_copy(update={"pod_template": type(shared).model_validate(both)})
+
+
+def _checked(refused: list[str], spec: Spec) -> Spec:
+    if refused:
+        raise InputError(f"{'; '.join(refused[:_MOST_TOLD])}. Correct the fields.")
+    return spec

@@ -1,0 +1,243 @@
+"""The only code that talks to workers: what they are doing, summed up per resource."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from seesaw_core.errors import MessageError
+from seesaw_core.messages import WorkerState
+from seesaw_core.reading import parse, read_message
+from seesaw_core.resharding.policy import Phase
+from seesaw_operator.api.owned import ENGINE
+from seesaw_operator.api.status import Measured, Plan
+from seesaw_operator.cluster.store import Key, Object, Store
+from seesaw_operator.status import pods
+from seesaw_operator.status.layout_plans import agreed, plan_of
+from seesaw_operator.status.observed import worker_pods
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S = 4.0
+_WINDOW_S = 60.0
+_MOST = 2.0**63
+_TOKENS = "vllm:generation_tokens_total"
+_RUNNING = "vllm:num_requests_running"
+_WAITING = "vllm:num_requests_waiting"
+_MAX_ANSWER_BYTES = 256 << 10
+_UNREADABLE = (aiohttp.ClientError, MessageError, TimeoutError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One engine at one moment. Buffer sizes in blocks; ``expected`` is what its plan predicts."""
+
+    output_tokens: float
+    transitions: int
+    waiting: int
+    running: int
+    is_prefilling: bool
+    buffer_capacity: int
+    buffer_free: int
+    plan: Plan | None
+    expected_tokens_per_s: int | None
+    expected_running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What all workers of a resource say together."""
+
+    measured: Measured
+    plan: Plan | None
+
+
+class Meter:
+    """Asks all workers every so often, and says whose figures have changed.
+
+    Call order: :meth:`run` as a task.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        http: aiohttp.ClientSession,
+        on_change: Callable[[Key], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._http = http
+        self._on_change = on_change
+        self._now = clock
+        self._known: dict[Key, _Report] = {}
+        self._totals: dict[tuple[Key, str], deque[tuple[float, float]]] = {}
+
+    def of(self, key: Key) -> Measured | None:
+        known = self._known.get(key)
+        return None if known is None else known.measured
+
+    def plan_of(self, key: Key) -> Plan | None:
+        """The plan of its workers; None if they have none, or none answers."""
+        known = self._known.get(key)
+        return None if known is None else known.plan
+
+    async def run(self, every_s: float) -> None:
+        """Measure for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.measure_all()
+
+    async def measure_all(self) -> None:
+        """Ask all workers once."""
+        keys = set(self._store.resources())
+        await asyncio.gather(*(self._measure(key) for key in keys))
+        self._known = {k: v for k, v in self._known.items() if k in keys}
+        self._totals = {k: v for k, v in self._totals.items() if k[0] in keys}
+
+    async def _measure(self, key: Key) -> None:
+        urls = [
+            url
+            for pod in sorted(worker_pods(self._store, key), key=_name)
+            if pods.is_ready(pod)
+            for url in _urls(pod)
+        ]
+        readings = await asyncio.gather(*(self._read(url) for url in urls))
+        found = {url: r for url, r in zip(urls, readings) if r is not None}
+        for _, url in [k for k in self._totals if k[0] == key and k[1] not in urls]:
+            del self._totals[key, url]
+        report = self._sum_up(key, found) if found else None
+        if report == self._known.get(key):
+            return
+        if report is None:
+            del self._known[key]
+        else:
+            self._known[key] = report
+        self._on_change(key)
+
+    def _sum_up(self, key: Key, found: dict[str, Reading]) -> _Report:
+        readings = list(found.values())
+        rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
+        capacity = sum(r.buffer_capacity for r in readings)
+        used = capacity - sum(r.buffer_free for r in readings)
+        measured = Measured(
+            tokens_per_second=_rounded(rate),
+            transitions=sum(r.transitions for r in readings),
+            waiting_requests=sum(r.waiting for r in readings),
+            running_requests=sum(r.running for r in readings),
+            buffer_used_percent=round(100 * used / capacity) if capacity else 0,
+            prefill_workers=sum(r.is_prefilling for r in readings),
+            prediction_error_percent=_error_percent(readings, rate),
+        )
+        return _Report(measured=measured, plan=agreed([r.plan for r in readings]))
+
+    def _rate(self, key: Key, url: str, total: float) -> float:
+        """Tokens per second since about a minute ago."""
+        now = self._now()
+        history = self._totals.setdefault((key, url), deque())
+        if history and total < history[-1][1]:
+            history.clear()  # the worker has started anew
+        history.append((now, total))
+        while len(history) > 2 and now - history[1][0] >= _WINDOW_S:
+            history.popleft()
+        (then, before), seconds = history[0], now - history[0][0]
+        return (total - before) / seconds if seconds > 0 and then < now else 0.0
+
+    async def _read(self, url: str) -> Reading | None:
+        names = "&".join(f"name[]={name}" for name in (_TOKENS, _RUNNING, _WAITING))
+        try:
+            state = read_message(WorkerState, parse(await self._get(f"{url}/seesaw/state")))
+            metrics = await self._get(f"{url}/metrics?{names}")
+            return _reading(state, metrics.decode())
+        except _UNREADABLE as error:
+            logger.debug("%s: %r", url, error)
+            return None
+
+    async def _get(self, url: str) -> bytes:
+        """A short answer. Raises: ValueError if it is none; aiohttp's own."""
+        async with self._http.get(
+            url,
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,  # what is small here might be huge
+            allow_redirects=False,
+        ) as response:
+            if response.status != 200:
+                raise ValueError(f"its status is {response.status}")
+            answer = bytearray()
+            async for part in response.content.iter_any():
+                answer += part
+                if len(answer) > _MAX_ANSWER_BYTES:
+                    raise ValueError(f"it has more than {_MAX_ANSWER_BYTES} bytes")
+            return bytes(answer)
+
+
+def _reading(state: WorkerState, metrics: str) -> Reading:
+    """What a worker says of itself. Raises: ValueError if its metrics cannot be."""
+    try:
+        families = list(text_string_to_metric_families(metrics))
+    except Exception as error:  # IndexError, for one
+        raise ValueError(f"its metrics cannot be read: {error!r}") from error
+    samples = [sample for family in families for sample in family.samples]
+
+    def total(name: str) -> float:
+        found = sum(sample.value for sample in samples if sample.name == name)
+        if not 0 <= found < _MOST:
+            raise ValueError(f"{name} is {found}")
+        return found
+
+    plan, blocks = state.plan, None if state.buffer is None else state.buffer.blocks
+    waiting, running = state.num_waiting, state.num_prefilling + state.num_decoding
+    if blocks is None:  # a plain engine has no waves, and tells only vLLM's own figures
+        waiting, running = int(total(_WAITING)), int(total(_RUNNING))
+    expected, at_once = None, None
+    if plan is not None:
+        expected = plan.expected_tokens_per_s or plan.predicted_tokens_per_s
+        at_once = plan.num_running
+    return Reading(
+        output_tokens=total(_TOKENS),
+        transitions=state.transitions,
+        waiting=waiting,
+        running=running,
+        is_prefilling=state.phase is Phase.PREFILL,
+        buffer_capacity=0 if blocks is None else blocks.capacity,
+        buffer_free=0 if blocks is None else blocks.free,
+        plan=plan_of(plan),
+        expected_tokens_per_s=expected,
+        expected_running=at_once or 0,
+    )
+
+
+def _error_percent(readings: list[Reading], rate: float) -> int | None:
+    """How far the rate is from what plans predict, where there is load enough to tell."""
+    expected = 0
+    for each in readings:
+        if each.expected_tokens_per_s is None or each.running + each.waiting < max(
+            1, each.expected_running
+        ):
+            return None
+        expected += each.expected_tokens_per_s
+    return round(100 * (rate - expected) / expected) if expected and rate else None
+
+
+def _name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _urls(pod: Object) -> list[str]:
+    address = pods.ip(pod)
+    if address is None:
+        return []
+    host = f"[{address}]" if ":" in address else address
+    engines = [c for c in pod["spec"]["containers"] if ENGINE.has(c["name"])]
+    ports = [port["containerPort"] for engine in engines for port in engine.get("ports", ())]
+    return [f"http://{host}:{port}" for port in ports]
+
+
+def _rounded(rate: float) -> int:
+    """To two digits, so that a status under steady load is not written each time."""
+    return int(float(f"{rate:.2g}"))

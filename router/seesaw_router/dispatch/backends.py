@@ -1,0 +1,154 @@
+"""All workers behind a router: who they are, and which of them are trusted with requests."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from seesaw_core.routing.ejection import Ejection, EjectionPolicy, Ejector, Outcome, Standing
+from seesaw_router.dispatch.backend import Backend, Target
+from seesaw_router.dispatch.connections import Connections
+
+logger = logging.getLogger(__name__)
+
+_MOST_SHOWN = 8
+
+
+class Backends:
+    """All workers that are known, and which of them are trusted with requests.
+
+    Call order: :meth:`become` whenever they change; :meth:`close` at the end.
+    follow: keeps a worker's state up to date for ever.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        follow: Callable[[Backend], "asyncio.Task[None]"],
+        on_change: Callable[[], None],
+        ejection: EjectionPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connections = connections
+        self._follow = follow
+        self._on_change = on_change
+        self._now = clock
+        self._ejector = Ejector(ejection or EjectionPolicy())
+        self._known: dict[str, Backend] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def become(self, targets: Iterable[Target]) -> None:
+        """Follow these workers and no others."""
+        wanted = {t.name: t for t in targets}
+        for name in self._known.keys() - wanted.keys():
+            self._forget(name)
+        for name, target in wanted.items():
+            known = self._known.get(name)
+            if known is not None and known.target.url == target.url:
+                known.target = target
+                continue
+            if known is not None:
+                self._forget(name)
+            backend = Backend(target, self._connections, self._on_change, self._now)
+            self._known[name] = backend
+            self._tasks[name] = self._follow(backend)
+        self._on_change()
+
+    def all(self) -> list[Backend]:
+        return list(self._known.values())
+
+    def named(self, name: str) -> Backend:
+        return self._known[name]
+
+    def serving(self) -> list[Backend]:
+        return [b for b in self._known.values() if b.is_serving]
+
+    def trusted(self) -> list[Backend]:
+        """Those that get requests: all that serve, but for the ejected ones.
+
+        If more are ejected than may be, since others have gone since, all that serve are. The
+        one whose last request is longest ago comes first.
+        """
+        serving = sorted(self.serving(), key=lambda b: b.last_sent)
+        if not self._ejector.is_any_ejected:
+            for backend in serving:
+                backend.share = 1.0
+            return serving
+        trusted = []
+        for backend in serving:
+            if self.standing(backend) in (Standing.FULL, Standing.RETURNING):
+                backend.share = self._ejector.share(backend.target.name, self._now())
+                trusted.append(backend)
+        num_ejected = len(serving) - len(trusted)
+        if num_ejected > self._ejector.policy.max_ejected(len(serving)):
+            for backend in serving:
+                backend.share = 1.0
+            return serving
+        return trusted
+
+    def to_try(self) -> Backend | None:
+        """An ejected one whose time has come for one request."""
+        if not self._ejector.is_any_ejected:
+            return None
+        for backend in self.serving():
+            if self.standing(backend) is Standing.PROBING:
+                return backend
+        return None
+
+    def standing(self, backend: Backend) -> Standing:
+        return self._ejector.standing(backend.target.name, self._now())
+
+    def ejection(self, backend: Backend) -> Ejection | None:
+        """Why it has less than its full share; None if it has it."""
+        if self.standing(backend) is Standing.FULL:
+            return None
+        return self._ejector.ejection(backend.target.name)
+
+    def observe(
+        self, backend: Backend, outcome: Outcome, took_s: float | None = None
+    ) -> Ejection | None:
+        """What a request there has come to, and how long it took from its worker's choice.
+
+        Returns the ejection that it leads to.
+        """
+        if outcome is Outcome.ANSWERED:
+            if took_s is not None:
+                self._ejector.took(took_s)
+        else:
+            backend.linger(self._ejector.typical_s)
+        name = backend.target.name
+        if outcome is Outcome.DECLINED or self._known.get(name) is not backend:
+            return None  # nothing is wrong with it, or it has been replaced since
+        is_good = outcome is Outcome.ANSWERED
+        among = () if is_good else tuple(b.target.name for b in self.serving())
+        ejection = self._ejector.observe(name, outcome, now_s=self._now(), among=among)
+        if ejection is not None:
+            logger.warning("worker %s gets nothing for %g s: %s", name, ejection.for_s, ejection)
+        return ejection
+
+    def trial_begins(self, backend: Backend) -> None:
+        self._ejector.try_begins(backend.target.name)
+
+    def trial_ends(self, backend: Backend) -> None:
+        """Requires: what came of it has been observed, if anything did."""
+        self._ejector.try_ends(backend.target.name)
+
+    def why_none_serves(self) -> str:
+        """Each worker with its reason, for people."""
+        shown = [f"{b.target.name}: {b.why_not_serving}" for b in self.all()[:_MOST_SHOWN]]
+        more = len(self._known) - len(shown)
+        if not shown:
+            return "no worker is known"
+        return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for name in list(self._known):
+            self._forget(name)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, name: str) -> None:
+        self._tasks.pop(name).cancel()
+        self._known.pop(name).break_off()
+        self._ejector.forget(name)

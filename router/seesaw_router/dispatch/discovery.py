@@ -1,0 +1,183 @@
+"""Which workers there are: the EndpointSlices of their headless Service, watched."""
+
+import asyncio
+import ipaddress
+import logging
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import aiohttp
+
+from seesaw_core.errors import InputError, MessageError
+from seesaw_router.dispatch.backend import Target
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+_MOST_WORKERS = 2000
+_MOST_PROBLEMS = 20
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_SERVICE_LABEL = "kubernetes.io/service-name"
+
+Slice = dict[str, Any]
+
+
+async def configure() -> None:
+    """Learn how to reach the apiserver: as a pod does, or from a kubeconfig.
+
+    Raises: InputError if there is neither.
+    """
+    from kubernetes.aio import config
+
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        try:
+            await config.load_kube_config()
+        except (config.ConfigException, OSError) as error:
+            raise InputError(
+                "--service needs Kubernetes: this is no pod, and there is no kubeconfig "
+                f"({error}); set KUBECONFIG, or give --worker URL instead"
+            ) from error
+
+
+async def follow_service(service: str, become: Callable[[Iterable[Target]], None]) -> None:
+    """Tell of the workers behind ``NAMESPACE/NAME`` for ever, whenever they change.
+
+    A failure of the API changes nothing: the workers known last are kept, and are asked
+    themselves whether they serve. Requires: :func:`configure`.
+    """
+    from kubernetes.aio import client
+
+    namespace, _, name = service.partition("/")
+    where = {"namespace": namespace, "label_selector": f"{_SERVICE_LABEL}={name}"}
+    tell = _Teller(become)
+    async with client.ApiClient() as api:
+        while True:
+            try:
+                await _watch(api, where, tell)
+            except (
+                client.exceptions.ApiException,
+                aiohttp.ClientError,
+                OSError,
+                TimeoutError,
+            ) as error:
+                logger.warning("watching %s: %s", service, error)
+                await asyncio.sleep(_RETRY_S)
+            except Exception:  # an answer like none before: the workers known last are kept
+                logger.exception("watching %s", service)
+                await asyncio.sleep(_RETRY_S)
+
+
+class _Teller:
+    """Tells of the workers in all slices; what cannot be read of them is logged once."""
+
+    def __init__(self, become: Callable[[Iterable[Target]], None]) -> None:
+        self._become = become
+        self._problems: tuple[str, ...] = ()
+
+    def tell(self, slices: Iterable[Slice]) -> None:
+        found, problems = targets(slices)
+        if problems != self._problems:
+            for problem in problems:
+                logger.warning("part of an EndpointSlice is left out: %s", problem)
+            self._problems = problems
+        self._become(found)
+
+
+async def _watch(api: Any, where: dict[str, str], teller: _Teller) -> None:
+    """List the slices, then follow their changes until the watch ends."""
+    from kubernetes.aio import client, watch
+
+    discovery = client.DiscoveryV1Api(api)
+    found = await discovery.list_namespaced_endpoint_slice(**where)
+    slices = {s.metadata.name: api.sanitize_for_serialization(s) for s in found.items}
+    teller.tell(slices.values())
+    events = watch.Watch().stream(
+        discovery.list_namespaced_endpoint_slice,
+        resource_version=found.metadata.resource_version,
+        **where,
+    )
+    async for event in events:
+        if not isinstance(event, dict):  # the library hands on what is no JSON
+            raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
+        body = event["raw_object"]
+        if event["type"] == "DELETED":
+            slices.pop(body["metadata"]["name"], None)
+        elif event["type"] in ("ADDED", "MODIFIED"):
+            slices[body["metadata"]["name"]] = body
+        teller.tell(slices.values())
+
+
+def targets(slices: Iterable[Slice]) -> tuple[list[Target], tuple[str, ...]]:
+    """The workers in some EndpointSlices, each port of each pod, and what could not be read.
+
+    A pod that is still loading is among them, since its own events say when it serves. A pod
+    that several slices name is one worker: the one that stays before the one that is going.
+    """
+    found: dict[str, Target] = {}
+    problems: list[str] = []
+    for each in slices:
+        try:
+            ports = [port for port in _each(each, "ports") if port.get("port") is not None]
+            endpoints = list(_each(each, "endpoints"))
+        except MessageError as error:
+            problems.append(f"{_name_of(each)}: {error}")
+            continue
+        for index, endpoint in enumerate(endpoints):
+            for port in ports:
+                try:
+                    target = _target(endpoint, port)
+                except MessageError as error:
+                    problems.append(f"{_name_of(each)}: endpoints[{index}]: {error}")
+                    continue
+                known = found.get(target.name)
+                if known is None or (known.is_going and not target.is_going):
+                    found[target.name] = target
+    if len(found) > _MOST_WORKERS:
+        problems.append(f"{len(found)} workers: only the first {_MOST_WORKERS} are taken")
+    return list(found.values())[:_MOST_WORKERS], tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS]
+
+
+def _target(endpoint: dict[str, Any], port: dict[str, Any]) -> Target:
+    """Raises: MessageError."""
+    addresses = endpoint.get("addresses")
+    if not isinstance(addresses, list) or not addresses or not isinstance(addresses[0], str):
+        raise MessageError("addresses", "has no address")
+    host = _host(addresses[0])
+    number = port["port"]
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 65536:
+        raise MessageError("ports", f"must be from 1 to 65535, is {ascii(number)[:40]}")
+    reference, conditions = endpoint.get("targetRef"), endpoint.get("conditions")
+    pod = reference.get("name") if isinstance(reference, dict) else None
+    if not isinstance(pod, str) or not pod:
+        pod = addresses[0]
+    is_going = isinstance(conditions, dict) and conditions.get("terminating") is True
+    return Target(name=f"{pod}:{number}", url=f"http://{host}:{number}", is_going=is_going)
+
+
+def _host(address: str) -> str:
+    """As it stands in a URL. Raises: MessageError."""
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError:
+        if _HOST_NAME.fullmatch(address):
+            return address
+        raise MessageError("addresses", f"must be an address, is {ascii(address)[:80]}") from None
+    return f"[{address}]" if number.version == 6 else address
+
+
+def _each(slice_: object, field: str) -> Iterable[dict[str, Any]]:
+    """Raises: MessageError."""
+    items = slice_.get(field) if isinstance(slice_, dict) else None
+    if items is None:
+        return ()
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise MessageError(field, "must be a list of objects")
+    return items
+
+
+def _name_of(slice_: object) -> str:
+    metadata = slice_.get("metadata") if isinstance(slice_, dict) else None
+    return ascii(metadata.get("name"))[:80] if isinstance(metadata, dict) else "a slice"

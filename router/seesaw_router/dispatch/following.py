@@ -1,0 +1,186 @@
+"""Follows one worker: its event stream, or ``/health`` where it has none.
+
+Whatever a worker says or does here changes what is known of that worker, and nothing else.
+"""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+import aiohttp
+
+from seesaw_core.errors import MessageError
+from seesaw_core.event_stream import EventParser
+from seesaw_core.messages import WaveEvent
+from seesaw_core.reading import read_event
+from seesaw_router.dispatch.backend import Backend
+from seesaw_router.dispatch.connections import said
+
+logger = logging.getLogger(__name__)
+
+_HAS_NO_EVENTS = {404, 405, 501}
+_MARGIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often a worker is asked, and how long it may be silent. Units: seconds.
+
+    retry_s: between two attempts to reach it.
+    retry_unread_s: the longest between two attempts where it answers what cannot be read.
+    poll_s: between two looks at ``/health`` of a worker without events.
+    ask_again_s: how often such a worker is asked for events again; it may have been upgraded.
+    silence_s: without state or transition for so long it takes nothing new; it tells one each
+        second.
+    dead_s: silent for so long, its requests are broken off.
+    """
+
+    retry_s: float = 0.5
+    retry_unread_s: float = 30.0
+    poll_s: float = 1.0
+    ask_again_s: float = 30.0
+    silence_s: float = 5.0
+    dead_s: float = 30.0
+
+
+def follow(backend: Backend, pace: Pace) -> "asyncio.Task[None]":
+    """Keep a backend up to date, until the task is cancelled."""
+    return asyncio.create_task(Follower(backend, pace).run())
+
+
+class Follower:
+    """Keeps a backend up to date.
+
+    Call order: :meth:`run` as a task; :meth:`doubt` at any time.
+    """
+
+    def __init__(self, backend: Backend, pace: Pace) -> None:
+        self._backend = backend
+        self._http = backend.connections.control
+        self._pace = pace
+        self._num_unread = 0
+        self._listening: asyncio.Timeout | None = None
+        self._doubting: asyncio.Task[None] | None = None
+        backend.doubt = self.doubt
+
+    async def run(self) -> None:
+        """Follow it for ever."""
+        try:
+            await self._run()
+        finally:
+            if self._doubting is not None:
+                self._doubting.cancel()
+
+    async def _run(self) -> None:
+        name = self._backend.target.name
+        while True:
+            began_s = asyncio.get_running_loop().time()
+            trouble, wait_s = "", self._pace.retry_s
+            try:
+                trouble = await self._follow()
+            except MessageError as error:
+                trouble = f"what it says cannot be read: {said(error)}"
+                wait_s = self._wait_unread_s(began_s)
+            except TimeoutError:
+                trouble = "it says nothing, neither state nor transition"
+            except (aiohttp.ClientError, OSError) as error:
+                trouble = f"it cannot be reached: {said(error)}"
+            except Exception:  # the task must not end: this worker would be followed no more
+                logger.exception("following worker %s failed", name)
+                trouble, wait_s = "following it failed", self._pace.retry_unread_s
+            if not trouble:
+                continue
+            self._backend.lose(trouble)
+            if self._backend.num_running and self._backend.silent_s >= self._pace.dead_s:
+                logger.warning("worker %s is gone: breaking off its requests", name)
+                self._backend.break_off()
+            await asyncio.sleep(wait_s)
+
+    def doubt(self) -> None:
+        """A connection to it failed: look now whether it is there."""
+        if self._doubting is None or self._doubting.done():
+            self._doubting = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        problem = ""
+        try:
+            async with asyncio.timeout(self._pace.silence_s / 2):
+                status = await self._health()
+            if status >= 500:
+                problem = f"/health answers {status}"
+        except TimeoutError:
+            problem = "/health does not answer"
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            problem = f"/health: {said(error)}"
+        if problem:
+            self._backend.lose(f"a connection failed, and {problem}")
+            if self._listening is not None:
+                with contextlib.suppress(RuntimeError):  # it has just ended by itself
+                    self._listening.reschedule(asyncio.get_running_loop().time())
+
+    async def _follow(self) -> str:
+        """Follow it until it cannot be followed. Returns why; empty if nothing is wrong.
+
+        Raises: MessageError, and what the network raises.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._pace.silence_s / 2)
+        url = f"{self._backend.target.url}/seesaw/events"
+        async with asyncio.timeout(self._patience_s()) as self._listening:
+            async with self._http.get(url, timeout=timeout, allow_redirects=False) as response:
+                if response.status not in _HAS_NO_EVENTS:
+                    return await self._listen(response)
+        return await self._poll()
+
+    async def _listen(self, response: aiohttp.ClientResponse) -> str:
+        if response.status != 200:
+            return f"it answers /seesaw/events with {response.status}"
+        if response.content_type != "text/event-stream":
+            raise MessageError(
+                "content-type", f"must be text/event-stream, is {response.content_type!a}"
+            )
+        parser = EventParser()
+        loop = asyncio.get_running_loop()
+        while chunk := await response.content.readany():
+            self._backend.heard()
+            for kind, data in parser.feed(chunk, loop.time()):
+                event = read_event(kind, data)
+                if event is None or isinstance(event, WaveEvent):
+                    continue
+                self._backend.take(event)
+                if self._listening is not None:
+                    self._listening.reschedule(loop.time() + self._pace.silence_s)
+        return "it has ended its events"
+
+    async def _poll(self) -> str:
+        """Look at ``/health`` of a worker without events, such as plain vLLM."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._pace.ask_again_s
+        while loop.time() < until_s:
+            async with asyncio.timeout(self._pace.silence_s):
+                status = await self._health()
+            if status != 200:
+                return f"it has no /seesaw/events, and /health answers {status}"
+            self._backend.be_static()
+            await asyncio.sleep(self._pace.poll_s)
+        return ""
+
+    async def _health(self) -> int:
+        url = f"{self._backend.target.url}/health"
+        async with self._http.get(url, allow_redirects=False) as response:
+            self._backend.heard()
+            return response.status
+
+    def _patience_s(self) -> float:
+        """How long it may take to answer; not beyond the time when its requests are broken off."""
+        left_s = self._pace.dead_s - self._backend.silent_s
+        if not self._backend.num_running or left_s <= 0:
+            return self._pace.silence_s
+        return min(self._pace.silence_s, left_s + _MARGIN_S)
+
+    def _wait_unread_s(self, began_s: float) -> float:
+        """Twice as long each time, until it could be read for a while."""
+        if asyncio.get_running_loop().time() - began_s > self._pace.retry_unread_s:
+            self._num_unread = 0
+        self._num_unread = min(self._num_unread + 1, 16)
+        return min(self._pace.retry_unread_s, self._pace.retry_s * 2.0**self._num_unread)

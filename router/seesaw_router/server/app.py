@@ -1,0 +1,165 @@
+"""The router as an ASGI application: its own routes, and the proxy around them."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from seesaw_core.routing.ejection import Outcome
+from seesaw_router.dispatch.backend import Backend, Target
+from seesaw_router.dispatch.backends import Backends
+from seesaw_router.dispatch.connections import open_connections
+from seesaw_router.dispatch.discovery import follow_service
+from seesaw_router.dispatch.dispatcher import Dispatcher
+from seesaw_router.dispatch.following import Pace, follow
+from seesaw_router.metrics import Metrics
+from seesaw_router.server.clients import Clients
+from seesaw_router.server.exchange import App
+from seesaw_router.server.proxy import Proxy
+from seesaw_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Router:
+    """One router: its connections, which exist while the application runs, and its parts."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._metrics = Metrics(self._registry)
+        self._running: Backends | None = None
+        self.clients = Clients(
+            settings.limits,
+            on_refused=self._metrics.count_status,
+            on_given_up=self._metrics.untaken.inc,
+        )
+        self._helpers: list[asyncio.Task[None]] = []
+        self.dispatcher = Dispatcher(
+            policy=settings.policy,
+            backends=self._backends,
+            max_queued=settings.max_queued,
+            max_unserved_s=settings.max_unserved_s,
+            metrics=self._metrics,
+        )
+
+    def app(self) -> App:
+        """The ASGI application. Once."""
+        own = FastAPI(
+            title="Seesaw router",
+            lifespan=self._lifespan,
+            openapi_url=None,  # it would list the router's own routes alone
+        )
+
+        @own.get("/health")
+        async def health() -> Response:
+            broken = [h for h in self._helpers if h.done()]
+            detail = f"broken: {broken[0]!r}" if broken else "ok"
+            return JSONResponse({"status": detail}, status_code=503 if broken else 200)
+
+        @own.get("/ready")
+        async def ready() -> Response:
+            is_ready = bool(self._backends().serving())
+            detail = "ready" if is_ready else "no worker serves"
+            return JSONResponse({"status": detail}, status_code=200 if is_ready else 503)
+
+        @own.get("/metrics")
+        async def metrics() -> Response:
+            self._refresh()
+            return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+        @own.get("/load")
+        async def load() -> dict[str, float]:
+            """As vLLM's, of all workers together."""
+            return {"server_load": sum(b.num_running for b in self._backends().all())}
+
+        @own.get("/seesaw/state")
+        async def state() -> dict[str, Any]:
+            return self._state()
+
+        return Proxy(
+            own,
+            settings=self._settings,
+            dispatcher=self.dispatcher,
+            backends=self._backends,
+            metrics=self._metrics,
+            bodies=self.clients.bodies,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        async with open_connections() as connections:
+            pace = Pace(dead_s=self._settings.max_worker_silence_s)
+            backends = self._running = Backends(
+                connections,
+                follow=partial(follow, pace=pace),
+                on_change=self.dispatcher.kick,
+                ejection=self._settings.ejection,
+            )
+            self._helpers = [
+                asyncio.create_task(self.dispatcher.run()),
+                asyncio.create_task(self.clients.watch()),
+            ]
+            if self._settings.service is None:
+                backends.become(Target(name=url, url=url) for url in self._settings.workers)
+            else:
+                found = follow_service(self._settings.service, backends.become)
+                self._helpers.append(asyncio.create_task(found))
+            for helper in self._helpers:
+                helper.add_done_callback(_tell_end)
+            try:
+                yield
+            finally:
+                for helper in self._helpers:
+                    helper.cancel()
+                await backends.close()
+
+    def _backends(self) -> Backends:
+        assert self._running is not None, "the application runs"
+        return self._running
+
+    def _refresh(self) -> None:
+        everyone = self._backends().all()
+        serving = sum(b.is_serving for b in everyone)
+        self._metrics.workers.labels(serving="true").set(serving)
+        self._metrics.workers.labels(serving="false").set(len(everyone) - serving)
+        ejections = [self._backends().ejection(b) for b in everyone]
+        for outcome in (Outcome.FAILED, Outcome.REFUSED):
+            count = sum(e is not None and e.outcome is outcome for e in ejections)
+            self._metrics.ejected.labels(reason=outcome).set(count)
+        self._metrics.queued.set(len(self.dispatcher))
+
+    def _state(self) -> dict[str, Any]:
+        workers = [self._state_of(backend) for backend in self._backends().all()]
+        return {
+            "queued": len(self.dispatcher),
+            "last_step": self.dispatcher.last_reason,
+            "workers": workers,
+        }
+
+    def _state_of(self, backend: Backend) -> dict[str, Any]:
+        ejection = self._backends().ejection(backend)
+        return {
+            "name": backend.target.name,
+            "url": backend.target.url,
+            "kind": "static" if backend.is_static else "seesaw",
+            "serving": backend.is_serving,
+            "reason": backend.why_not_serving,
+            "going": backend.target.is_going,
+            "standing": self._backends().standing(backend),
+            "ejected": None if ejection is None else str(ejection),
+            "running": backend.num_running,
+            "phase": backend.state.phase if backend.state else None,
+        }
+
+
+def _tell_end(helper: "asyncio.Task[None]") -> None:
+    """None of them ends by itself: ``/health`` tells, and whoever probes it starts a new router."""
+    if not helper.cancelled():
+        logger.error("a part of the router has ended", exc_info=helper.exception())

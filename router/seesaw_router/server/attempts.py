@@ -1,0 +1,221 @@
+"""Sends one request to workers until one has answered, and passes its answer back as it comes.
+
+A request that was never sent goes elsewhere freely. One whose worker was lost with it is sent
+once more: it may be what ended the worker, and shall not end them all. Once an answer has
+begun it can only be broken off.
+"""
+
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+import aiohttp
+
+from seesaw_core.routing.ejection import Outcome, outcome_of
+from seesaw_router.dispatch.backend import Backend
+from seesaw_router.dispatch.backends import Backends
+from seesaw_router.dispatch.dispatcher import Dispatcher, NoWorkerError, Placed, QueueFullError
+from seesaw_router.metrics import Metrics
+from seesaw_router.server.asking import Asking, Failure, WorkerError
+from seesaw_router.server.exchange import Exchange, refuse
+from seesaw_router.server.headers import to_client
+from seesaw_router.server.stored_responses import StoredResponses, previous_of
+from seesaw_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+_UNAVAILABLE = {502, 503, 504}
+_MAY_BE_TRIED = frozenset({Outcome.FAILED, Outcome.DECLINED})  # elsewhere, that is
+_RESPONSES = "/v1/responses"
+_BODILESS = {204, 304}
+_MAX_HELD = 2
+_WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
+_HEALTH_TIMEOUT_S = 2.0
+_RETRY_AFTER_S = 5
+
+
+class Attempts:
+    """Carries requests to workers. Shared by all requests."""
+
+    def __init__(
+        self,
+        *,
+        settings: RouterSettings,
+        dispatcher: Dispatcher,
+        backends: Callable[[], Backends],
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._backends = backends
+        self._metrics = metrics
+        self._stored = StoredResponses()
+        self._numbers = itertools.count(1)
+
+    async def carry(self, exchange: Exchange) -> None:
+        """Have a request answered, or refuse it."""
+        try:
+            await self._carry(exchange)
+        except QueueFullError as error:
+            self._metrics.refused.inc()
+            message = "too many requests wait; try again later"
+            await _refuse(exchange, 429, message, error.retry_after_s)
+        except NoWorkerError as error:
+            self._metrics.unserved.inc()
+            await _refuse(exchange, 503, str(error), _RETRY_AFTER_S)
+        except WorkerError as error:
+            if not exchange.has_begun:
+                await _refuse(exchange, 502, str(error))
+                return
+            # Returning without the end of the answer closes the connection: the client sees it.
+            self._metrics.broken.inc()
+            logger.warning("an answer is broken off: %s", error)
+
+    async def _carry(self, exchange: Exchange) -> None:
+        """Raises: QueueFullError, NoWorkerError; WorkerError if it is given up."""
+        avoid: frozenset[str] = frozenset()
+        num_held = 0
+        for attempt in range(1, self._settings.max_attempts + 1):
+            is_last = attempt == self._settings.max_attempts
+            try:
+                with await self._place(exchange, avoid) as placed:
+                    avoid |= {placed.backend.target.name}
+                    await self._ask(exchange, placed, avoid, is_last=is_last)
+                    return
+            except WorkerError as error:
+                num_held += error.failure.held_it
+                if exchange.has_begun or is_last:
+                    raise
+                if num_held >= _MAX_HELD:
+                    raise error.last_of(num_held) from error
+                self._metrics.retries.inc()
+                logger.info("request is tried again (%d): %s", attempt, error)
+
+    async def _place(self, exchange: Exchange, avoid: frozenset[str]) -> Placed:
+        """A worker: by its turn, or at once for what costs a worker next to nothing."""
+        owner = await self._owner(exchange, avoid)
+        if owner is not None:
+            return self._at(owner, exchange.tokens, is_pinned=True)
+        if exchange.generates:
+            return await self._dispatcher.place(exchange.tokens, avoid)
+        trusted = self._backends().trusted()
+        others = [b for b in trusted if b.target.name not in avoid] or trusted
+        if not others:
+            raise NoWorkerError(self._backends().why_none_serves())
+        return self._at(min(others, key=lambda b: b.num_busy), 0)
+
+    def _at(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
+        """At a worker at once, without its turn."""
+        number = -next(self._numbers)
+        backend.sent(number, tokens)
+        return Placed(backend=backend, end=partial(backend.ended, number), is_pinned=is_pinned)
+
+    async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
+        """The worker that alone can answer, since it keeps the response that is asked for."""
+        name = exchange.route.id
+        if exchange.route.template == _RESPONSES:
+            name = previous_of(exchange.body)
+        if not name:
+            return None
+        trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
+        if not trusted:
+            return None
+        return await self._stored.owner(name, trusted, exchange.headers)
+
+    def _is_another(self, avoid: frozenset[str]) -> bool:
+        return any(b.target.name not in avoid for b in self._backends().trusted())
+
+    async def _ask(
+        self, exchange: Exchange, placed: Placed, tried: frozenset[str], *, is_last: bool
+    ) -> None:
+        """One attempt, of which all is counted. Raises: WorkerError."""
+        backend, began_s = placed.backend, time.monotonic()
+        try:
+            async with Asking(exchange, backend, self._settings.max_answer_silence_s) as asking:
+                status = asking.response.status
+                outcome = outcome_of(status)
+                if outcome in _MAY_BE_TRIED and not is_last and self._is_another(tried):
+                    await self._judge(placed, status)
+                if not placed.is_pinned and outcome is not Outcome.ANSWERED:
+                    self._backends().observe(backend, outcome)
+                learn = None
+                if exchange.route.template == _RESPONSES:
+                    learn = partial(self._stored.learn, worker=backend.target.name)
+                await _pass_back(exchange, asking, learn)
+        except WorkerError as error:
+            self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
+            if not placed.is_pinned:
+                self._backends().observe(backend, Outcome.FAILED)
+            if error.failure in (Failure.UNREACHED, Failure.LOST):
+                backend.doubt()
+            raise
+        if not placed.is_pinned and outcome is Outcome.ANSWERED:  # only now: it might break off
+            took_s = time.monotonic() - began_s if exchange.generates else None
+            self._backends().observe(backend, outcome, took_s)
+
+    async def _judge(self, placed: Placed, status: int) -> None:
+        """Whether an error is the request's answer, or the worker's. Raises: WorkerError."""
+        backend = placed.backend
+        if status in _UNAVAILABLE:
+            raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")
+        if placed.is_trial:
+            raise WorkerError(backend, Failure.ERROR, f"answered {status} when it was tried")
+        if status == 500 and not await _is_healthy(backend):
+            raise WorkerError(backend, Failure.LOST, "answered 500 and is healthy no more")
+
+
+async def _is_healthy(backend: Backend) -> bool:
+    """Whether an error is the request's own, or the worker's end."""
+    timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
+    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with backend.connections.control.get(
+            f"{backend.target.url}/health", timeout=timeout
+        ) as response:
+            return response.status == 200
+    return False
+
+
+async def _pass_back(
+    exchange: Exchange, asking: Asking, learn: Callable[[bytes], None] | None
+) -> None:
+    """The answer as it comes.
+
+    A short one is begun only when it is there as a whole, and any other when its first part
+    is, so that it can still be had elsewhere.
+    """
+    response = asking.response
+    length = response.content_length
+    if exchange.method == "HEAD" or response.status in _BODILESS:
+        await asking.whole()
+        exchange.let_body_go()
+        declared = length if exchange.method == "HEAD" and response.status != 204 else None
+        await exchange.begin(response.status, to_client(response.raw_headers, declared))
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
+    if length is not None and length <= _WHOLE_BYTES:
+        body = await asking.whole()
+        if learn is not None:
+            learn(body)
+        exchange.let_body_go()
+        await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
+        await exchange.send({"type": "http.response.body", "body": body})
+        return
+    part = await asking.part()
+    if learn is not None:
+        learn(part)
+    exchange.let_body_go()
+    await exchange.begin(response.status, to_client(response.raw_headers, length))
+    await asking.pass_on(part, exchange.send)
+
+
+async def _refuse(
+    exchange: Exchange, status: int, message: str, retry_after_s: int | None = None
+) -> None:
+    exchange.status = status
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if retry_after_s is not None:
+        headers = ((b"retry-after", str(retry_after_s).encode()),)
+    await refuse(exchange.send, status, message, headers=headers)

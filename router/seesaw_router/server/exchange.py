@@ -1,0 +1,113 @@
+"""One request of a client and its answer, as HTTP: what is passed on, and errors as OpenAI's."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
+from typing import Any
+
+from multidict import CIMultiDict
+
+from seesaw_router.server.routes import Kind, Match
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_BYTES_PER_TOKEN = 4  # of a request's body: text in JSON, or token ids with their commas
+
+
+class Leaving:
+    """Whether a connection's client has left, and who wants to know. In a scope as an extension."""
+
+    EXTENSION = "seesaw.leaving"
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self._tell: Callable[[], object] | None = None
+
+    def tell(self, callback: Callable[[], object] | None) -> None:
+        """Call this, instead of what was to be called before, as soon as the client has left."""
+        self._tell = callback
+        if callback is not None and self.has_left:
+            callback()
+
+    def leave(self) -> None:
+        """The client has left."""
+        if not self.has_left:
+            self.has_left = True
+            self.tell(self._tell)
+
+
+class Exchange:
+    """One request and its answer.
+
+    headers: as a worker gets them. release: called once the body has been let go.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        route: Match,
+        headers: CIMultiDict[str],
+        body: bytes,
+        send: Send,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.method: str = scope["method"]
+        query = scope["query_string"].decode("ascii")
+        path = scope["raw_path"].decode("ascii")  # what was matched is what is sent
+        self.target = f"{path}?{query}" if query else path
+        self.route = route
+        self.headers = headers
+        self.body = body
+        self.num_body_bytes = len(body)
+        self.send = send
+        self._release = release
+        self.has_begun = False
+        self.status = 0
+
+    @property
+    def generates(self) -> bool:
+        """Whether it queues as a prompt."""
+        return self.route.kind is Kind.PROMPT
+
+    def let_body_go(self) -> None:
+        """Drop the body: it cannot be sent again."""
+        self.body = b""
+        release, self._release = self._release, lambda: None
+        release()
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens the prompt has. Exactly is for the worker to know."""
+        return max(1, self.num_body_bytes // _BYTES_PER_TOKEN)
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_begun, self.status = True, status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def refuse(
+    send: Send, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """An error in OpenAI's form."""
+    body = error_body(status, message)
+    start = [
+        (b"date", formatdate(usegmt=True).encode()),
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_body(status: int, message: str) -> bytes:
+    """An error as OpenAI's clients read it."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    error = {"message": message, "type": kind, "param": None, "code": status}
+    return json.dumps({"error": error}).encode()

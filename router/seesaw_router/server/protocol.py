@@ -1,0 +1,328 @@
+"""Clients' connections: uvicorn's HTTP/1.1, with every byte and every second bounded.
+
+uvicorn bounds neither heads nor waits, takes trailers as headers, and closes on a client that has
+only finished sending. What is refused here has reached no application; its error has the form of
+OpenAI's all the same.
+"""
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from seesaw_router.server.clients import Clients, Stage
+from seesaw_router.server.exchange import Leaving, error_body
+
+_MAX_LINE_BYTES = 8 << 10
+_MAX_PIPELINED = 16
+_UNSENT_BYTES = 32 << 10  # beyond it an answer waits for its client
+_OVERHEAD_PER_BODY_BYTE = 16  # of chunks: their sizes and extensions
+_UNENCODED = re.compile(rb"[^\x21-\x7e]")
+_INVALID = (400, "this is no valid HTTP/1.1 request")
+_LINGER_S = 1.0
+_MAX_DISCARDED_BYTES = 256 << 10
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _Closing:
+    """What a request may do with its connection: close it, at the body's end or slowly."""
+
+    def __init__(self, protocol: "ClientProtocol", transport: asyncio.Transport) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+
+    def close(self) -> None:
+        if self._protocol.stage is Stage.BODY:
+            self._protocol.close_slowly()
+        else:
+            self._transport.close()
+
+
+class ClientProtocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        clients: Clients,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.clients = clients
+        self.stage = Stage.IDLE
+        self.since_s = self.loop.time()
+        self.num_requests = 0
+        self.body_bytes = 0
+        self.body_bytes_seen = 0  # when last looked at, as the next one
+        self.unsent_bytes = 0
+        self.unsent_since_s = 0.0
+        self.has_ended = False  # the client sends nothing more
+        self.probed_s = 0.0
+        self._running: RequestResponseCycle | None = None
+        self._leaving = Leaving()
+        self._most_headers = clients.limits.headers
+        self._is_refused = False
+        self._discarded_bytes = 0
+        self._wrong = _INVALID  # what to say where the parser stops
+        self._is_in_head = True
+        self._raw_bytes = 0
+        self._raw_bytes_at_body = 0  # when the last part of a body came
+        self._trailer_bytes = 0
+
+    # ---- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._closing = _Closing(self, transport)
+        transport.set_write_buffer_limits(high=_UNSENT_BYTES)
+        if not self.clients.admit(self):
+            self.refuse(503, "too many connections; try again later")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.clients.falls_behind(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.clients.catches_up(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.clients.discard(self)
+        self.clients.bodies.give(sum(len(cycle.body) for cycle, _ in self.pipeline))
+        self.pipeline.clear()
+        self._let_application_go()
+        super().connection_lost(exc)
+        del self.cycle, self._closing  # which refer back: nothing is left for the collector
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        self._let_application_go()
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused or self.transport.is_closing():
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > _MAX_DISCARDED_BYTES:
+                self.flow.pause_reading()
+            return
+        if self.stage is Stage.IDLE:
+            self.enter(Stage.HEAD)
+        self._raw_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing else is spoken here: the request is answered as any other
+        except httptools.HttpParserError:
+            self.refuse(*self._wrong)
+            return
+        self._bound_raw_bytes()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has finished sending, or is gone. Returns whether to keep it open.
+
+        Both look the same until something is written to it: see :meth:`probe`.
+        """
+        if self.stage is not Stage.ANSWER or self._is_refused or self.transport.is_closing():
+            return False
+        if not self.has_ended:
+            self.has_ended, self.probed_s = True, self.loop.time()
+            self.cycle.keep_alive = False
+        return True
+
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether nothing that comes would tell that the client has left."""
+        return self.has_ended or (self.stage is Stage.ANSWER and self.flow.read_paused)
+
+    def probe(self) -> None:
+        """Find out whether a client from which nothing comes still reads. Once a second.
+
+        Where no answer has begun, an interim response, which every client of HTTP/1.1 skips, does
+        nothing to one that reads, and has one that is gone reset the connection.
+        """
+        if self.transport.is_closing():
+            return
+        self.probed_s = self.loop.time()
+        if self.clients.is_reset(self.transport):
+            self.abort()
+            return
+        cycle = self._running
+        if (
+            cycle is not None
+            and not cycle.response_started
+            and cycle.scope["http_version"] == "1.1"
+        ):
+            self.transport.write(_PROBE)
+
+    def shutdown(self) -> None:
+        self.clients.is_ending = True
+        if self.stage in (Stage.IDLE, Stage.HEAD):
+            self.transport.close()
+            return
+        super().shutdown()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error, and close. An answer that is under way is broken off instead."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        self.clients.refused(status)
+        cycle = self._running
+        if cycle is not None and (cycle.response_started or self.stage is Stage.ANSWER):
+            self.abort()  # an error would be read as, or in, the answer
+            return
+        body = error_body(status, message)
+        phrase = HTTPStatus(status).phrase
+        retry = "retry-after: 1\r\n" if status in (429, 503) else ""
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n{retry}"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self._let_application_go()
+        self.close_slowly()
+
+    def close_slowly(self) -> None:
+        """Close for a client that still sends: an abrupt end may cost it the answer."""
+        self._is_refused = True
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.abort)
+
+    # ---- what the parser finds
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        if self.stage is not Stage.ANSWER:
+            self.enter(Stage.HEAD)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > _MAX_LINE_BYTES:
+            self._stop(414, f"the request line is longer than {_MAX_LINE_BYTES} bytes")
+        if _UNENCODED.search(url):
+            self._stop(400, "the request target has bytes that must be percent-encoded")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:
+            if len(self.headers) >= self._most_headers:
+                self._stop(431, f"there are more than {self._most_headers} headers")
+            super().on_header(name, value)
+            return
+        # A trailer never becomes a header: nobody has checked it.
+        self._trailer_bytes += len(name) + len(value) + 4
+        if self._trailer_bytes > self.clients.limits.header_bytes:
+            self._stop(431, "the trailers are larger than headers may be")
+
+    def on_headers_complete(self) -> None:
+        limits = self.clients.limits
+        num_bytes = len(self.url)
+        codings = []
+        for name, value in self.headers:
+            num_bytes += len(name) + len(value) + 4
+            if name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+        if num_bytes > limits.header_bytes:
+            self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
+        if codings and codings != [b"chunked"]:
+            self._stop(501, "the only transfer coding that is understood is chunked")
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._stop(429, f"more than {_MAX_PIPELINED} requests wait on this connection")
+        super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", self._closing)
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+        self._is_in_head = False
+        self._raw_bytes = self._raw_bytes_at_body = self._trailer_bytes = 0
+        self.body_bytes = self.body_bytes_seen = 0
+        if not self.pipeline:
+            self.enter(Stage.BODY)
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+        self._raw_bytes_at_body = self._raw_bytes
+        if self.pipeline and not self.clients.bodies.take(  # it waits for the one before it
+            len(body), len(self.cycle.body) + len(body)
+        ):
+            self._stop(503, "the router holds as many bytes of requests as it may")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._raw_bytes = 0
+        if self.stage is Stage.BODY:
+            self.enter(Stage.IDLE if self.cycle.response_complete else Stage.ANSWER)
+            self.flow.resume_reading()  # to see the client leave
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is sent. One that came before the body's end ends the connection."""
+        self.server_state.total_requests += 1
+        self.num_requests += 1
+        self._running = None
+        if self._is_refused or self.transport.is_closing():
+            return
+        if self.stage is Stage.BODY:
+            self.close_slowly()
+            return
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self.clients.bodies.give(len(cycle.body))
+            if not self.pipeline:
+                self.flow.resume_reading()
+            self.enter(Stage.BODY if cycle.more_body else Stage.ANSWER)
+            self._start_asgi_task(cycle, app)
+        else:
+            self.flow.resume_reading()
+            self.enter(Stage.IDLE)
+            if self.has_ended:
+                self.transport.close()
+
+    # ---- bounds
+
+    def enter(self, stage: Stage) -> None:
+        """It waits for something else now."""
+        self.stage = stage
+        self.since_s = self.loop.time()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        extensions: dict[str, Any] = {Leaving.EXTENSION: self._leaving}
+        cycle.scope["extensions"] = extensions
+        super()._start_asgi_task(cycle, app)
+
+    def _let_application_go(self) -> None:
+        """Tell the request that runs that nobody waits for it."""
+        self._leaving.leave()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+            self._running = None
+
+    def _bound_raw_bytes(self) -> None:
+        """What the parser has taken without giving anything back."""
+        bound = self.clients.limits.header_bytes
+        if not self._is_in_head:
+            is_thin = self._raw_bytes > bound + _OVERHEAD_PER_BODY_BYTE * self.body_bytes
+            if is_thin or self._raw_bytes - self._raw_bytes_at_body > bound:
+                self.refuse(400, "the chunks of the body have too little in them")
+        elif self._raw_bytes > bound:
+            self.refuse(431, f"the headers are larger than {bound} bytes")
+
+    def _stop(self, status: int, message: str) -> None:
+        """From within the parser: refuse what comes."""
+        self._wrong = (status, message)
+        raise ValueError(message)

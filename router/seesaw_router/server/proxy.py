@@ -1,0 +1,131 @@
+"""The endpoint: takes the requests of vLLM's API whole, and hands them to workers.
+
+A client that goes away ends its request at the worker.
+"""
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+
+from seesaw_router.dispatch.backends import Backends
+from seesaw_router.dispatch.dispatcher import Dispatcher
+from seesaw_router.limits import BodyBudget
+from seesaw_router.metrics import Metrics
+from seesaw_router.server.attempts import Attempts
+from seesaw_router.server.exchange import (
+    App,
+    Exchange,
+    Leaving,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    refuse,
+)
+from seesaw_router.server.headers import HeaderError, to_worker
+from seesaw_router.server.routes import OWN, Match, UnroutableError, match
+from seesaw_router.server.uploads import Upload, UploadError
+from seesaw_router.settings import RouterSettings
+
+_CLOSE = (b"connection", b"close")
+_RETRY_AFTER = (b"retry-after", b"5")
+_GOING = "the router is going; try again"
+
+
+class Proxy:
+    """ASGI application: passes vLLM's routes on, and leaves the router's own to ``app``.
+
+    Requires: scopes with the extension :class:`Leaving`, as :class:`ClientProtocol` makes them.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        settings: RouterSettings,
+        dispatcher: Dispatcher,
+        backends: Callable[[], Backends],
+        metrics: Metrics,
+        bodies: BodyBudget,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._bodies = bodies
+        self._attempts = Attempts(
+            settings=settings, dispatcher=dispatcher, backends=backends, metrics=metrics
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        path = scope["raw_path"].decode("ascii")
+        if path in OWN:
+            await self._app(scope, receive, _dated(send))
+            return
+        upload = Upload(self._bodies, self._settings.max_body_bytes)
+        self._metrics.running.inc()
+        status = 500
+        try:
+            route = match(scope["method"], path)
+            status = await self._pass(scope, route, upload, receive, send)
+        except UnroutableError as error:
+            status = error.status
+            allow = ((b"allow", ", ".join(sorted(error.allow)).encode()),) if error.allow else ()
+            await refuse(send, status, str(error), headers=(*allow, _CLOSE))
+        except HeaderError as error:
+            status = 400
+            await refuse(send, status, str(error), headers=(_CLOSE,))
+        except UploadError as error:
+            status = error.status
+            if status != 499:
+                headers = (_CLOSE, _RETRY_AFTER) if status == 503 else (_CLOSE,)
+                await refuse(send, status, str(error), headers=headers)
+        finally:
+            upload.let_go()
+            self._metrics.running.dec()
+            self._metrics.count_status(status)
+
+    async def _pass(
+        self, scope: Scope, route: Match, upload: Upload, receive: Receive, send: Send
+    ) -> int:
+        """Have a worker answer. Returns the status."""
+        given = scope["headers"]
+        headers = to_worker(given, scope["http_version"], scope["client"], scope["scheme"])
+        declared = next((v for n, v in given if n == b"content-length"), None)
+        task = asyncio.current_task()
+        assert task is not None, "runs in a task"
+        try:
+            body = await upload.read(receive, declared)
+            exchange = Exchange(scope, route, headers, body, send, release=upload.let_go)
+            del body  # the exchange lets go of it
+        except asyncio.CancelledError:
+            task.uncancel()
+            raise UploadError(503, _GOING) from None
+        leaving: Leaving = scope["extensions"][Leaving.EXTENSION]
+        leaving.tell(task.cancel)
+        try:
+            await self._attempts.carry(exchange)
+        except asyncio.CancelledError:
+            task.uncancel()
+            if leaving.has_left:
+                return 499
+            if not exchange.has_begun:
+                raise UploadError(503, _GOING) from None
+            self._metrics.broken.inc()  # as where the worker is lost, the client sees no end
+        finally:
+            leaving.tell(None)
+        return exchange.status
+
+
+def _dated(send: Send) -> Send:
+    """For the router's own answers; those of workers have their own date."""
+
+    async def dated(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            date = (b"date", formatdate(usegmt=True).encode())
+            message = {**message, "headers": [*message["headers"], date]}
+        await send(message)
+
+    return dated

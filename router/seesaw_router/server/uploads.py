@@ -1,0 +1,59 @@
+"""Takes the bodies of requests: whole or not at all, and no more of them than memory allows."""
+
+from seesaw_router.limits import BodyBudget
+from seesaw_router.server.exchange import Receive
+
+
+class UploadError(Exception):
+    """A request that is not taken, for its body or since the router goes.
+
+    ``status`` is 499 where the client broke off.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Upload:
+    """One request's body, which counts against the budget until it is let go."""
+
+    def __init__(self, budget: BodyBudget, max_bytes: int) -> None:
+        self._budget = budget
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    async def read(self, receive: Receive, declared: bytes | None) -> bytes:
+        """The whole body. ``declared``: its Content-Length. Raises: UploadError."""
+        if declared is not None and int(declared) > self._max_bytes:
+            raise self._too_large()
+        parts: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise UploadError(499, "the client went away before its request had come")
+            part = message.get("body", b"")
+            self._take(len(part))
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts) if len(parts) > 1 else parts[0]
+
+    def let_go(self) -> None:
+        """It is held no more."""
+        self._budget.give(self._held)
+        self._held = 0
+
+    def _take(self, num_bytes: int) -> None:
+        total = self._held + num_bytes
+        if total > self._max_bytes:
+            raise self._too_large()
+        if not self._budget.take(num_bytes, total):
+            raise UploadError(503, "the router holds as many bytes of requests as it may")
+        self._held = total
+
+    def _too_large(self) -> UploadError:
+        return UploadError(
+            413,
+            f"the request is larger than {self._max_bytes} bytes; raise the router's "
+            "--max-body-bytes",
+        )

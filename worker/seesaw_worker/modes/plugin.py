@@ -1,0 +1,41 @@
+"""vLLM's entry point into Seesaw, in every process that vLLM starts.
+
+Does nothing unless the process belongs to a Seesaw worker, so that plain vLLM in the same
+environment stays plain.
+"""
+
+import os
+from functools import cache
+
+SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
+
+
+def register() -> None:
+    """Set this process up as one of a Seesaw worker's. Safe to call again."""
+    server_pid = os.environ.get(SERVER_PID_VARIABLE)
+    if server_pid is not None:
+        _register(server_pid)
+
+
+@cache
+def _register(server_pid: str) -> None:
+    from vllm.platforms import current_platform
+
+    from seesaw_worker.modes.resharding.weights import loader
+    from seesaw_worker.processes import forking
+    from seesaw_worker.processes.run_folder import Traces, name_what_is_made
+    from seesaw_worker.processes.watchdog import end_with
+    from seesaw_worker.upstream import crash_reasons, patches
+
+    if int(server_pid) != os.getpid():
+        end_with(int(server_pid))
+        crash_reasons.keep_causes()
+    patches.calm_idle_readers()
+    patches.reserve_message_queues()
+    if (traces := Traces.current()) is not None:
+        name_what_is_made()
+        patches.name_rendezvous(traces.new_rendezvous)
+    if current_platform.is_cpu():
+        forking.fork_instead_of_spawning()
+        patches.rewind_seeded_generators_on_cpu()
+    loader.register()

@@ -1,0 +1,235 @@
+"""vLLM's configuration of both engines, made from one set of ``vllm serve`` flags."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+from vllm.config import KVTransferConfig, VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.usage.usage_lib import UsageContext
+
+from seesaw_core.errors import CapacityError
+from seesaw_core.layouts import Layout, ModelShape, check_pair
+from seesaw_core.planner.costs import prefill_pool_tokens
+from seesaw_core.resharding.weights import TensorInfo, arena_bytes
+from seesaw_core.units import GIB
+from seesaw_worker.modes.resharding.attention import choose_block_size
+from seesaw_worker.modes.resharding.limits import (
+    refuse_cache_settings,
+    refuse_models,
+    refuse_quantization,
+)
+from seesaw_worker.modes.resharding.shared_memory import check_shared_memory
+from seesaw_worker.modes.resharding.sizes import (
+    Parts,
+    Sizes,
+    at_least_gib,
+    divide_memory,
+    kv_item_bytes,
+)
+from seesaw_worker.modes.resharding.weights.loader import LOAD_FORMAT
+from seesaw_worker.processes.control_page import Role
+from seesaw_worker.processes.forking import BIND_VARIABLE, divide_cores
+from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.settings.engine import EngineSettings, WeightsMode
+from seesaw_worker.settings.worker import WorkerSettings
+from seesaw_worker.upstream.flag_hints import name_the_flag
+from seesaw_worker.upstream.refusals import refusals
+
+_ARENA_SLACK = 1.02
+_ARENA_SLACK_BYTES = 8 << 20
+_GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+_PLAIN_CPU_WORKER = "seesaw_worker.modes.static.cpu_worker.PlainCpuWorker"
+_RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfigs:
+    """Both engines' vLLM configurations, with the settings that they carry."""
+
+    prefill: VllmConfig
+    decode: VllmConfig
+    settings: EngineSettings
+    sizes: Sizes
+
+
+def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
+    """The configuration of plain vLLM in the decode layout, for ``--reshard never``."""
+    if current_platform.is_cpu():
+        os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
+        if settings.decode.num_devices > 1 and args.worker_cls == "auto":
+            args = dataclasses.replace(args, worker_cls=_PLAIN_CPU_WORKER)
+    config = _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
+    traces = Traces.current()
+    for transfer in (config.kv_transfer_config, config.ec_transfer_config):
+        if traces is not None and transfer is not None and _GIVEN_AT_RANDOM(transfer.engine_id):
+            transfer.engine_id = f"{traces.mark}{transfer.engine_id}"  # it names shared memory
+    return config
+
+
+def choose_model_runner() -> None:
+    """Take vLLM's first model runner on devices of their own, unless the user names one.
+
+    vLLM's default wherever Triton works is the second, which no test of re-sharding has run: it
+    needs Triton, which the CPU build lacks.
+    """
+    if not current_platform.is_cpu():
+        os.environ.setdefault(_RUNNER_VARIABLE, "0")
+
+
+def probe(args: AsyncEngineArgs) -> VllmConfig:
+    """A configuration on one device, to learn the model's shape before any layout is tried.
+
+    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for ways of
+    quantization that re-sharding does not go with.
+    """
+    refuse_quantization(args)
+    choose_model_runner()
+    return _create(_with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
+
+
+def engine_configs(
+    args: AsyncEngineArgs,
+    settings: WorkerSettings,
+    *,
+    folder: Path,
+    shape: ModelShape,
+    tensors: tuple[TensorInfo, ...],
+) -> EngineConfigs:
+    """Both engines' configurations, checked for what re-sharding cannot do.
+
+    Raises: LayoutError, UnsupportedError, CapacityError.
+    """
+    check_pair(settings.prefill, settings.decode, shape)
+    decode_args = _with_layout(args, settings.decode)
+    probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
+    os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
+    refuse_models(probe_config)
+    refuse_cache_settings(probe_config)
+    block_size = choose_block_size(probe_config)
+    page_bytes = 2 * block_size * shape.head_dim * kv_item_bytes(probe_config)
+    block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes
+    num_blocks = int(settings.kv_buffer_gib * GIB) // block_bytes
+    if num_blocks < 1:
+        raise CapacityError(
+            f"--kv-buffer-gib={settings.kv_buffer_gib}: not one block of {block_size} tokens "
+            f"fits, which takes {block_bytes} bytes; give at least {at_least_gib(block_bytes)}"
+        )
+    arenas = (
+        tuple(
+            int(n * _ARENA_SLACK) + _ARENA_SLACK_BYTES
+            for n in arena_bytes(tensors, settings.prefill, settings.decode, shape)
+        )
+        if settings.weights is WeightsMode.SHARED
+        else (0,) * settings.decode.num_devices
+    )
+    check_shared_memory(settings, num_blocks * block_bytes, sum(arenas))
+    model_len = probe_config.model_config.max_model_len
+    prefill_len = min(model_len, num_blocks * block_size + 1)
+    sizes = divide_memory(
+        settings,
+        probe_config,
+        Parts(
+            buffer_bytes=num_blocks * block_bytes,
+            arenas=arenas,
+            prefill_tokens=prefill_pool_tokens(
+                settings.prefill,
+                prefill_len,
+                int(probe_config.scheduler_config.max_num_batched_tokens),
+            ),
+            block_bytes=block_bytes,
+            block_size=block_size,
+        ),
+    )
+    common = EngineSettings(
+        role=Role.DECODE,
+        folder=folder,
+        server_pid=os.getpid(),
+        prefill=settings.prefill,
+        decode=settings.decode,
+        shape=shape,
+        weights=settings.weights,
+        arena_bytes=arenas,
+        block_size=block_size,
+        page_bytes=page_bytes,
+        num_buffer_blocks=num_blocks,
+        cores=_cores(settings.decode.num_devices),
+        verify_kv=settings.verify_kv,
+        always_replay=settings.always_replay,
+    )
+    decode_args = _seesaw_args(decode_args, common)
+    _give_memory(decode_args, sizes.decode_pool_bytes, sizes.decode_share)
+    prefill_args = _seesaw_args(
+        _with_layout(args, settings.prefill), dataclasses.replace(common, role=Role.PREFILL)
+    )
+    _give_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
+    prefill_args.max_model_len = prefill_len
+    prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
+    prefill_args.disable_log_stats = True
+    prefill_args.enable_lora = False
+    prefill_args.num_gpu_blocks_override = None
+    return EngineConfigs(
+        prefill=_create(prefill_args, UsageContext.ENGINE_CONTEXT),
+        decode=_create(decode_args, UsageContext.OPENAI_API_SERVER),
+        settings=common,
+        sizes=sizes,
+    )
+
+
+def _cores(num_devices: int) -> tuple[str, ...]:
+    return divide_cores(num_devices) if current_platform.is_cpu() else ("",) * num_devices
+
+
+def _give_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) -> None:
+    args.kv_cache_memory_bytes = pool_bytes
+    if share is not None:
+        args.gpu_memory_utilization = share
+
+
+def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
+    def create(args: AsyncEngineArgs) -> VllmConfig:
+        with refusals():
+            return args.create_engine_config(usage_context=usage)
+
+    return name_the_flag(args, _defaults(), create)
+
+
+def _defaults() -> dict[str, object]:
+    """vLLM's defaults. Not those of an instance, which would look for its default model."""
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(AsyncEngineArgs):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found
+
+
+def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:
+    return dataclasses.replace(
+        args,
+        tensor_parallel_size=layout.tensor,
+        pipeline_parallel_size=layout.pipeline,
+        distributed_executor_backend="mp",
+    )
+
+
+def _seesaw_args(args: AsyncEngineArgs, settings: EngineSettings) -> AsyncEngineArgs:
+    is_prefill = settings.role is Role.PREFILL
+    shared = settings.weights is WeightsMode.SHARED
+    return dataclasses.replace(
+        args,
+        worker_cls="seesaw_worker.modes.resharding.worker.SeesawWorker",
+        block_size=settings.block_size,
+        load_format=LOAD_FORMAT if shared else args.load_format,
+        additional_config=dict(args.additional_config or {}) | settings.to_additional_config(),
+        kv_transfer_config=KVTransferConfig(
+            kv_connector="SeesawConnector",
+            kv_connector_module_path="seesaw_worker.modes.resharding.kv.connector",
+            kv_role="kv_producer" if is_prefill else "kv_consumer",
+        ),
+        disable_hybrid_kv_cache_manager=True,
+    )

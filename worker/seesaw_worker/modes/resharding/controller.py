@@ -1,0 +1,299 @@
+"""The controller: gives the devices to one engine at a time, and so moves requests along.
+
+It sits between vLLM's front end and the two engine cores, at the level of engine-core requests:
+everything that vLLM does with a request before and after the engine stays vLLM's own. It asks
+the policy for the next step and carries it out: transitions by itself, all else by the paths.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from seesaw_core.messages import PathTotals, TransitionEvent, WaveEvent
+from seesaw_core.rates import Mean
+from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.policy import (
+    Admit,
+    Costs,
+    InPlace,
+    Phase,
+    Policy,
+    Step,
+    Switch,
+    View,
+    Wait,
+)
+from seesaw_worker.modes.resharding import requests
+from seesaw_worker.modes.resharding.handover import EngineCore, Engines, Handover
+from seesaw_worker.modes.resharding.kv.transfer import Progress
+from seesaw_worker.modes.resharding.meters import CostMeter
+from seesaw_worker.modes.resharding.paths import Paths
+
+
+class Observer(Protocol):
+    """Who wants to hear of transitions and waves."""
+
+    def transition_done(self, event: TransitionEvent) -> None: ...
+    def wave_done(self, event: WaveEvent) -> None: ...
+
+
+class Controller:
+    """Carries out the policy's steps on two engine cores.
+
+    Call order: :meth:`prepare`, then :meth:`run` as a task, each once; everything else from the
+    same event loop while it runs. Requires: both engines exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        ledger: Ledger,
+        engines: Engines,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy = policy
+        self.ledger = ledger
+        self.phase = Phase.DECODE
+        self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
+        self._prefill, self._decode = engines.prefill, engines.decode
+        self._handover = Handover(engines, clock)
+        self._observer = observer
+        self._now = clock
+        self._phase_began_s = self._now()
+        self._kick = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._held = 0
+        self._settled = asyncio.Event()
+        self._meter = CostMeter()
+        self._paths = Paths(ledger, engines, self._meter, clock)
+        self._last_step: Step = Wait(at_most_s=None, reason="no prompt waits")
+
+    # ---- what the front end calls
+
+    async def submit(self, request: Any) -> None:
+        """Take a request. Returns at once; its outputs come from the decode engine.
+
+        Raises: what is wrong with the request, of which nothing is left then.
+        """
+        if request.abort_immediately:
+            return  # vLLM's way to free KV that a third party holds; there is none, and no output
+        self._idle.clear()
+        try:
+            await self._paths.submit(request)
+        finally:
+            self._note_progress()
+
+    async def abort(self, request_ids: Iterable[str]) -> None:
+        """Forget requests wherever they are. Unknown ones are ignored."""
+        await self._paths.abort(request_ids)
+        self._note_progress()
+
+    async def hold_in_decode(self) -> None:
+        """Stay in the decode phase until :meth:`let_go`; returns once there."""
+        self._held += 1
+        self._settled.clear()
+        self._kick.set()
+        try:
+            await self._settled.wait()
+        except BaseException:
+            self.let_go()
+            raise
+
+    def let_go(self) -> None:
+        self._held = max(0, self._held - 1)
+        self._kick.set()
+
+    async def pass_on_all(self) -> None:
+        """Give the decode engine every prompt that waits or is half prefilled, to do it in place.
+
+        Requires: held in decode, so that the prefill engine stands still.
+        """
+        await self._paths.take_in_place(len(self._paths.waiting))
+        for prompt in self._paths.prefilling:
+            await self._paths.pass_on(prompt)
+        self._note_progress()
+
+    def expect_loading(self, request_id: str, key: str) -> None:
+        """Follow a request to the decode engine that another sends, to load entry ``key``."""
+        self._paths.decoding.expect_loading(request_id, key)
+
+    async def drained(self) -> None:
+        """Wait until no request is left."""
+        await self._idle.wait()
+
+    # ---- what the decode engine tells
+
+    def observe_outputs(self, outputs: Iterable[Any]) -> None:
+        """Look at the decode engine's outputs on their way to the front end."""
+        self._paths.observe_outputs(outputs)
+        self._note_progress()
+
+    def observe_progress(self, progress: Progress, key: str, request_id: str) -> None:
+        """Follow a request's buffer entry through the decode engine."""
+        self._paths.observe_progress(progress, request_id)
+        self._note_progress()
+
+    # ---- what others may see
+
+    @property
+    def paths(self) -> PathTotals:
+        """How many requests, and prompt tokens, have gone which way."""
+        return self._paths.totals
+
+    @property
+    def num_transitions(self) -> int:
+        return self._handover.count
+
+    @property
+    def transition_under_way(self) -> int | None:
+        """The number of the transition that runs now."""
+        return self._handover.under_way
+
+    @property
+    def num_decoding(self) -> int:
+        return len(self._paths.decoding)
+
+    @property
+    def num_prefilling(self) -> int:
+        return len(self._paths.prefilling)
+
+    @property
+    def waiting_tokens(self) -> tuple[int, ...]:
+        return self._paths.waiting.tokens
+
+    @property
+    def phase_age_s(self) -> float:
+        return self._now() - self._phase_began_s
+
+    @property
+    def last_reason(self) -> str:
+        """Why the last step was taken, or why none is."""
+        return self._last_step.reason
+
+    @property
+    def costs(self) -> Costs:
+        return self._meter.costs
+
+    def view(self) -> View:
+        """All that the policy may know, as of now."""
+        return View(
+            phase=self.phase,
+            phase_age_s=self.phase_age_s,
+            waiting_tokens=self.waiting_tokens,
+            oldest_wait_s=self._paths.waiting.oldest_wait_s(self._now()),
+            num_prefilling=len(self._paths.prefilling),
+            num_decoding=len(self._paths.decoding),
+            decode_has_room=self._paths.decoding.has_room,
+            free_tokens=self.ledger.free_tokens,
+            stored_tokens=self.ledger.stored_tokens,
+            capacity_tokens=self.ledger.capacity_tokens,
+            block_size=self.ledger.block_size,
+            costs=self.costs,
+        )
+
+    # ---- the loop
+
+    async def prepare(self, warm_up_tokens: int) -> None:
+        """Warm both engines up and learn what things cost. Once, before serving.
+
+        The first steps of an engine take long, so each rate comes from a second prompt.
+        Requires: nobody else reads the engines' outputs yet.
+        """
+        await self._prefill.pause_scheduler_async("keep", False)
+        await self._decode.collective_rpc_async("seesaw_acquire")
+        await self._time_prompt(self._decode, warm_up_tokens)
+        in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
+        self._meter.in_place.rate.observe(warm_up_tokens, in_place_s)
+        await self._switch(Phase.PREFILL, "warming up")
+        await self._time_prompt(self._prefill, warm_up_tokens)
+        prefill_s = await self._time_prompt(self._prefill, warm_up_tokens)
+        self._meter.prefill.observe(warm_up_tokens, prefill_s)
+        await self._switch(Phase.DECODE, "warming up")
+        for core in (self._prefill, self._decode):
+            await core.reset_prefix_cache_async(False, False)
+        self._meter.transition_s = Mean()
+        for to in (Phase.PREFILL, Phase.DECODE):
+            await self._switch(to, "measuring what a transition costs")
+
+    async def _time_prompt(self, core: EngineCore, num_tokens: int) -> float:
+        key = self._paths.next_key()
+        began = self._now()
+        await core.add_request_async(requests.for_warm_up(key, num_tokens))
+        while True:
+            outputs = await core.get_output_async()
+            if any(o.request_id == key and o.finish_reason is not None for o in outputs.outputs):
+                return self._now() - began
+
+    async def run(self) -> None:
+        """Carry out steps for ever. Raises: BrokenError or vLLM's error if an engine is dead."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_prefill_outputs())
+            tasks.create_task(self._carry_out_steps())
+
+    async def _carry_out_steps(self) -> None:
+        while True:
+            self._kick.clear()
+            step = self._held_step() if self._held else self.policy.next_step(self.view())
+            self._last_step = step
+            match step:
+                case Switch(to=to, reason=reason):
+                    await self._switch(to, reason)
+                case Admit(count=count):
+                    await self._paths.admit(count)
+                case InPlace(count=count):
+                    await self._paths.take_in_place(count)
+                case Wait(at_most_s=at_most_s):
+                    await self._wait(at_most_s)
+
+    def _held_step(self) -> Switch | Wait:
+        if self.phase is Phase.PREFILL:
+            return Switch(to=Phase.DECODE, reason="held in decode")
+        self._settled.set()
+        return Wait(at_most_s=None, reason="held in decode")
+
+    async def _wait(self, at_most_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._kick.wait()
+        except TimeoutError:
+            pass
+
+    async def _switch(self, to: Phase, reason: str) -> None:
+        began = self._now()
+        if self.phase is Phase.PREFILL:
+            wave = self._meter.end_wave(began)
+            if wave is not None:
+                self._observer.wave_done(wave)
+        self._meter.in_place.interrupt()
+        self._paths.prefilling.begin()
+        self._paths.decode_runs = False
+        if to is Phase.PREFILL:  # it may step before the handover has returned
+            self._meter.wave.began_s = began
+        event = await self._handover.run(to, reason)
+        self.seconds_by_phase[self.phase] += began - self._phase_began_s
+        self.phase, self._phase_began_s = to, self._now()
+        if to is Phase.PREFILL:
+            self._meter.wave.began_s = self._phase_began_s
+        else:
+            self._paths.decode_runs = True
+            self._paths.prefilling.stop()
+        # The pause is the old engine's last step: work done, whatever comes after it.
+        self._meter.transition_s.observe(event.weights_s + event.resume_s)
+        self._observer.transition_done(event)
+
+    async def _read_prefill_outputs(self) -> None:
+        while True:
+            outputs = await self._prefill.get_output_async()
+            for output in outputs.outputs:
+                if output.finish_reason is not None:
+                    await self._paths.prefilled(output)
+            self._note_progress()
+
+    def _note_progress(self) -> None:
+        if self._paths.is_empty:
+            self._idle.set()
+        self._kick.set()

@@ -1,0 +1,312 @@
+"""Seesaw's engine client: vLLM's ``AsyncLLM`` over two engines on the same devices."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psutil
+from vllm.config import VllmConfig
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.executor import Executor
+
+from seesaw_core.errors import EngineDiedError
+from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.policy import Policy
+from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE, register
+from seesaw_worker.modes.resharding.configs import EngineConfigs
+from seesaw_worker.modes.resharding.controller import Controller, Observer
+from seesaw_worker.modes.resharding.core_client import TwoEngineClient, fail
+from seesaw_worker.modes.resharding.handover import DecodeRoom, Engines
+from seesaw_worker.modes.resharding.kv.buffer import create_buffer
+from seesaw_worker.modes.resharding.kv.checksums import create_sums
+from seesaw_worker.modes.resharding.kv.transfer import parse_progress
+from seesaw_worker.processes.control_page import ControlPage
+from seesaw_worker.upstream.schemas import check_structure
+
+_WARM_UP_TOKENS = 512
+_QUEUED_STEPS = 2  # so that the step after this one is full as well
+_LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
+
+DeathCallback = Callable[[EngineDiedError], None]
+
+
+class WatchedLLM(AsyncLLM):
+    """vLLM's engine client, healthy only as long as its engines go on.
+
+    ``is_stalled`` is set by who watches them.
+    """
+
+    is_stalled = False
+
+    async def check_health(self) -> None:
+        """Raises: EngineDeadError, which answers 503."""
+        if self.is_stalled:
+            raise EngineDeadError
+        await super().check_health()
+
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *more: Any, **named: Any
+    ) -> Any:
+        """Raises: VLLMValidationError for a structure that would take all memory to compile."""
+        check_structure(getattr(params, "structured_outputs", None))
+        return await super().add_request(request_id, prompt, params, *more, **named)
+
+    def watched_cores(self) -> dict[str, AsyncMPClient]:
+        """The engines, by a name for messages."""
+        return {"the engine": self.engine_core}
+
+    def hand_over(self) -> int | None:
+        """The number of the hand-over between engines that runs now."""
+        return None
+
+    def expected_step_s(self) -> float:
+        """How long a step may take by what was measured at the start; 0 if nothing was."""
+        return 0.0
+
+    def fail(self) -> None:
+        """Let every request end with an error, now."""
+        for core in self.watched_cores().values():
+            fail(core)
+
+
+class SeesawLLM(WatchedLLM):
+    """An ``EngineClient`` whose prompts may be prefilled by another engine.
+
+    Call order: :func:`start_llm` makes it; ``shutdown`` ends it.
+    """
+
+    cores: TwoEngineClient
+    controller: Controller
+    configs: EngineConfigs
+    control: ControlPage
+    _death: "_Death"
+    _loop: asyncio.AbstractEventLoop
+    _tasks: list[asyncio.Task[None]]
+    _progress_server: asyncio.AbstractServer
+
+    def watch(
+        self,
+        progress: asyncio.AbstractServer,
+        failed: asyncio.Future[None],
+        on_death: DeathCallback,
+    ) -> None:
+        """Run the controller, and call ``on_death`` when it or a process below has ended.
+
+        ``failed`` gets the error if the ledger can no longer follow the decode engine.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._progress_server = progress
+        self._death = death = _Death(self.cores, on_death)
+        self._tasks = [
+            asyncio.create_task(death.watch_process(pid, name))
+            for pid, name in _process_names().items()
+        ]
+        for work in (self.controller.run(), failed):
+            self._tasks.append(asyncio.create_task(death.watch_work(work)))
+
+    def watched_cores(self) -> dict[str, AsyncMPClient]:
+        return {
+            "the prefill engine": self.cores.prefill,
+            "the decode engine": self.cores.decode,
+        }
+
+    def hand_over(self) -> int | None:
+        return self.controller.transition_under_way
+
+    def expected_step_s(self) -> float:
+        costs = self.controller.costs
+        rates = (costs.prefill_tokens_per_s, costs.in_place_tokens_per_s)
+        tokens: int = self.configs.decode.scheduler_config.max_num_batched_tokens
+        return max((tokens / rate for rate in rates if rate), default=0.0)
+
+    async def worker_facts(self) -> dict[str, list[dict[str, Any]]]:
+        """``seesaw_info`` of every rank, by engine."""
+        return {
+            "prefill": await self.cores.prefill.collective_rpc_async("seesaw_info"),
+            "decode": await self.cores.decode.collective_rpc_async("seesaw_info"),
+        }
+
+    async def _add_request(self, request: EngineCoreRequest, *args: Any, **kwargs: Any) -> None:
+        """Leave nothing of a request that cannot be sent; vLLM would keep count of it for ever."""
+        try:
+            await super()._add_request(request, *args, **kwargs)
+        except BaseException:
+            self.output_processor.abort_requests([request.request_id], internal=True)
+            raise
+
+    async def notify_kv_transfer_request_rejected(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is pinned elsewhere, and a request aborted at birth would leave no output."""
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """End both engines. From any thread; what dies from now on was meant to."""
+        if hasattr(self, "_death"):
+            self._death.expect()
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._stop_watching)
+        super().shutdown(timeout=timeout)
+
+    def _stop_watching(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._progress_server.close()
+
+
+async def start_llm(
+    configs: EngineConfigs,
+    *,
+    policy: Policy,
+    observer: Observer,
+    on_death: DeathCallback,
+    log_requests: bool = False,
+    log_stats: bool = True,
+) -> SeesawLLM:
+    """Start both engines on the same devices and the controller above them.
+
+    ``on_death`` is called once, when a process of an engine has died or the controller failed.
+    Raises: CapacityError if shared memory runs out; vLLM's errors if an engine cannot start.
+    """
+    settings = configs.settings
+    os.environ[SERVER_PID_VARIABLE] = str(os.getpid())
+    register()
+    create_buffer(settings.buffer_path, settings.num_buffer_blocks, settings.block_bytes)
+    if settings.verify_kv:
+        pages = settings.shape.num_layers * settings.shape.num_kv_heads
+        create_sums(settings.sums_path, settings.num_buffer_blocks * pages)
+    control = ControlPage.create(settings.folder, settings.decode.num_devices)
+    ledger = Ledger(num_blocks=settings.num_buffer_blocks, block_size=settings.block_size)
+    controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_unix_server(
+        lambda reader, _: _follow_progress(reader, controllers, failed),
+        settings.socket_path,
+        limit=_LONGEST_LINE,
+    )
+    prefill, llm = await _start_engines(configs, log_requests=log_requests, log_stats=log_stats)
+    decode = llm.engine_core
+    assert isinstance(decode, AsyncMPClient)
+    llm.cores = TwoEngineClient(prefill, decode)
+    llm.configs, llm.control = configs, control
+    llm.engine_core = llm.cores
+    llm.controller = Controller(
+        policy=policy,
+        ledger=ledger,
+        engines=Engines(
+            prefill=prefill,
+            decode=decode,
+            decode_room=_decode_room(configs.decode),
+            by_priority=configs.decode.scheduler_config.policy == "priority",
+        ),
+        observer=observer,
+    )
+    llm.cores.controller = llm.controller
+    controllers.set_result(llm.controller)
+    await llm.reset_mm_cache()
+    await llm.controller.prepare(_warm_up_tokens(configs))
+    llm.watch(server, failed, on_death)
+    return llm
+
+
+async def _start_engines(
+    configs: EngineConfigs, *, log_requests: bool, log_stats: bool
+) -> tuple[AsyncMPClient, SeesawLLM]:
+    """Start both at once: most of the time goes into processes that import vLLM."""
+
+    def start_prefill() -> AsyncMPClient:
+        config: VllmConfig = configs.prefill
+        core = EngineCoreClient.make_async_mp_client(
+            vllm_config=config, executor_class=Executor.get_class(config), log_stats=False
+        )
+        assert isinstance(core, AsyncMPClient)
+        return core
+
+    def start_decode() -> SeesawLLM:
+        llm: SeesawLLM = SeesawLLM.from_vllm_config(
+            configs.decode, enable_log_requests=log_requests, disable_log_stats=not log_stats
+        )
+        return llm
+
+    prefill, decode = await asyncio.gather(
+        asyncio.to_thread(start_prefill), asyncio.to_thread(start_decode)
+    )
+    return prefill, decode
+
+
+def _decode_room(config: VllmConfig) -> DecodeRoom:
+    scheduler = config.scheduler_config
+    return DecodeRoom(
+        num_requests=scheduler.max_num_seqs,
+        num_queued_tokens=_QUEUED_STEPS * scheduler.max_num_batched_tokens,
+    )
+
+
+def _warm_up_tokens(configs: EngineConfigs) -> int:
+    chunk: int = configs.prefill.scheduler_config.max_num_batched_tokens
+    longest: int = configs.prefill.model_config.max_model_len
+    return max(1, min(_WARM_UP_TOKENS, chunk, longest // 2))
+
+
+async def _follow_progress(
+    reader: asyncio.StreamReader,
+    controllers: asyncio.Future[Controller],
+    failed: asyncio.Future[None],
+) -> None:
+    """Pass on what the decode engine reports. An error goes to ``failed``: the ledger is wrong."""
+    controller = await asyncio.shield(controllers)
+    try:
+        while line := await reader.readline():
+            controller.observe_progress(*parse_progress(line))
+    except Exception as error:  # noqa: BLE001 - announced as the worker's end
+        if not failed.done():
+            failed.set_exception(error)
+
+
+def _process_names() -> dict[int, str]:
+    """Every process below the server, with a name for error messages."""
+    return {p.pid: p.name() for p in psutil.Process().children(recursive=True)}
+
+
+class _Death:
+    """Notices the first death and tells everybody, once."""
+
+    def __init__(self, cores: TwoEngineClient, on_death: DeathCallback) -> None:
+        self._cores = cores
+        self._on_death: DeathCallback | None = on_death
+
+    def expect(self) -> None:
+        """Whatever ends from now on is no death."""
+        self._on_death = None
+
+    async def watch_process(self, pid: int, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        died = asyncio.Event()
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
+            return
+        loop.add_reader(pidfd, died.set)
+        try:
+            await died.wait()
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
+
+    async def watch_work(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except* Exception as errors:  # noqa: BLE001 - whatever it is, the worker is broken
+            cause = errors.exceptions[0]
+            error = EngineDiedError(f"the controller failed: {cause!r}")
+            error.__cause__ = cause
+            self._announce(error)
+
+    def _announce(self, error: EngineDiedError) -> None:
+        callback, self._on_death = self._on_death, None
+        if callback is not None:
+            self._cores.fail()
+            callback(error)

@@ -1,0 +1,97 @@
+"""What the controller measures as it goes, for the policy's costs."""
+
+from dataclasses import dataclass
+
+from seesaw_core.messages import WaveEvent
+from seesaw_core.rates import Mean, Rate
+from seesaw_core.resharding.policy import Costs
+
+_STRETCH_S = 1.0
+_TELLING_TOKENS = 128
+
+
+class CostMeter:
+    """Everything that the policy's costs are made of."""
+
+    def __init__(self) -> None:
+        self.transition_s = Mean()
+        self.prefill = Rate()
+        self.in_place = InPlaceMeter()
+        self.wave = Wave()
+        self._num_waves = 0
+
+    @property
+    def costs(self) -> Costs:
+        return Costs(
+            transition_s=self.transition_s.seconds,
+            prefill_tokens_per_s=self.prefill.per_s,
+            in_place_tokens_per_s=self.in_place.rate.per_s,
+        )
+
+    def end_wave(self, now_s: float) -> WaveEvent | None:
+        """Close the prefill phase that ends now; None if it prefilled nothing."""
+        wave, self.wave = self.wave, Wave()
+        if not wave.prompts:
+            return None
+        if wave.tokens >= _TELLING_TOKENS:
+            self.prefill.observe(wave.tokens, wave.busy_s)
+        self._num_waves += 1
+        return WaveEvent(
+            number=self._num_waves,
+            prompts=wave.prompts,
+            tokens=wave.tokens,
+            seconds=now_s - wave.began_s,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Wave:
+    """One prefill phase as it goes."""
+
+    began_s: float = 0.0
+    prompts: int = 0
+    tokens: int = 0
+    busy_s: float = 0.0
+
+    def add(self, tokens: int, now_s: float) -> None:
+        self.prompts += 1
+        self.tokens += tokens
+        self.busy_s = now_s - self.began_s
+
+
+class InPlaceMeter:
+    """Measures how fast the decode engine prefills prompts itself.
+
+    A stretch ends when no prompt is under way or when it has lasted a while, so that the rate
+    stays fresh under steady load. Stretches of few tokens say little and are left out.
+    """
+
+    def __init__(self) -> None:
+        self.rate = Rate()
+        self._pending: dict[str, int] = {}
+        self._done_tokens = 0
+        self._began_s = 0.0
+
+    def sent(self, request_id: str, tokens: int, now_s: float) -> None:
+        if not self._pending:
+            self._began_s, self._done_tokens = now_s, 0
+        self._pending[request_id] = tokens
+
+    def first_output(self, request_id: str, now_s: float) -> None:
+        tokens = self._pending.pop(request_id, None)
+        if tokens is None:
+            return
+        self._done_tokens += tokens
+        elapsed_s = now_s - self._began_s
+        if not self._pending or elapsed_s >= _STRETCH_S:
+            if self._done_tokens >= _TELLING_TOKENS:
+                self.rate.observe(self._done_tokens, elapsed_s)
+            self._began_s, self._done_tokens = now_s, 0
+
+    def forget(self, request_ids: set[str]) -> None:
+        for request_id in request_ids:
+            self._pending.pop(request_id, None)
+
+    def interrupt(self) -> None:
+        """The decode engine stands still: what is under way would measure that instead."""
+        self._pending.clear()

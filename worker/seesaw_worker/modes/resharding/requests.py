@@ -1,0 +1,161 @@
+"""Engine-core requests: which the buffer can carry, and what each engine is given."""
+
+import copy
+import time
+from array import array
+from collections.abc import Iterable
+
+import msgspec
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
+
+from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
+
+_TRANSFER = "kv_transfer_params"
+_ENCODER = MsgpackEncoder()
+_DECODER = MsgpackDecoder(EngineCoreRequest)
+
+Identity = tuple[bytes, str | None]
+"""The token ids of a prompt, and its cache salt: quick to hash, and to compare."""
+
+
+def num_prompt_tokens(request: EngineCoreRequest) -> int:
+    return len(request.prompt_token_ids or ())
+
+
+def carried_tokens(request: EngineCoreRequest) -> int | None:
+    """How many of a prompt's tokens go through the buffer; None if it must go in place.
+
+    The decode engine computes the last token itself, since sampling needs its output, so a
+    prompt of one token carries none. In place go whatever the buffer cannot carry: pooling,
+    prompt log-probabilities, embeddings, media, adapters, streamed input.
+    """
+    params = request.sampling_params
+    if (
+        params is None
+        or request.prompt_token_ids is None
+        or params.prompt_logprobs is not None
+        or params.skip_reading_prefix_cache
+        or request.prompt_embeds is not None
+        or request.mm_features
+        or request.lora_request is not None
+        or request.resumable
+    ):
+        return None
+    return len(request.prompt_token_ids) - 1
+
+
+def check_transport(request: EngineCoreRequest) -> None:
+    """Send a request to an engine core and read it there, in thought.
+
+    vLLM meets what cannot be encoded when the request is sent, which for one that waits is long
+    after its caller has gone; what cannot be decoded ends the engine's input thread. Tensors
+    are left out: some ways of sending them work only once.
+    Raises: whatever either end would.
+    """
+    plain = msgspec.structs.replace(request, mm_features=None, prompt_embeds=None)
+    _DECODER.decode(_ENCODER.encode(plain))
+
+
+def prompt_identity(request: EngineCoreRequest) -> Identity:
+    """Equal for requests whose KV is the same."""
+    return array("q", request.prompt_token_ids or ()).tobytes(), request.cache_salt
+
+
+def for_prefill(
+    request: EngineCoreRequest, ticket: BufferTicket, priority: int = 0
+) -> EngineCoreRequest:
+    """A request that makes the prefill engine compute and save a prompt's KV.
+
+    Its own sample is thrown away: all sampling happens in the decode engine.
+    """
+    assert request.prompt_token_ids is not None
+    params = SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args={_TRANSFER: ticket.to_params()},
+    )
+    return EngineCoreRequest(
+        request_id=ticket.key,
+        prompt_token_ids=request.prompt_token_ids[: ticket.num_tokens],
+        mm_features=None,
+        sampling_params=params,
+        pooling_params=None,
+        arrival_time=request.arrival_time,
+        lora_request=None,
+        cache_salt=request.cache_salt,
+        data_parallel_rank=None,
+        priority=priority,
+    )
+
+
+def for_warm_up(key: str, num_tokens: int) -> EngineCoreRequest:
+    """A prompt of small token ids that shares no prefix with another key's."""
+    first = int(key.rpartition("-")[2]) % 64
+    return EngineCoreRequest(
+        request_id=key,
+        prompt_token_ids=[first] + [i % 64 for i in range(num_tokens - 1)],
+        mm_features=None,
+        sampling_params=SamplingParams(
+            temperature=0.0,
+            max_tokens=2,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        ),
+        pooling_params=None,
+        arrival_time=time.time(),
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
+    )
+
+
+def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> EngineCoreRequest:
+    """The request as the decode engine gets it: with our ticket, or with none at all.
+
+    A client's own transfer parameters are dropped, since they could name others' blocks.
+    """
+    params = request.sampling_params
+    if params is None:
+        return request
+    extra = {k: v for k, v in (params.extra_args or {}).items() if k != _TRANSFER}
+    if ticket is not None:
+        extra[_TRANSFER] = ticket.to_params()
+    elif not params.extra_args:
+        return request
+    params = copy.copy(params)
+    params.extra_args = extra or None
+    return msgspec.structs.replace(request, sampling_params=params)
+
+
+def failed(request_ids: Iterable[str]) -> EngineCoreOutputs:
+    """What an engine core tells of requests that ended in an error of their own."""
+    return EngineCoreOutputs(
+        outputs=[EngineCoreOutput(r, [], finish_reason=FinishReason.ERROR) for r in request_ids]
+    )
+
+
+def is_rejected(output: EngineCoreOutput) -> bool:
+    """Whether a request ended in an error of its own."""
+    return output.finish_reason is FinishReason.ERROR
+
+
+def is_cut_short(output: EngineCoreOutput) -> bool:
+    """Whether a request ended before the engine was done with it."""
+    return output.finish_reason in (FinishReason.ABORT, FinishReason.ERROR)
+
+
+def is_prefilled(output: EngineCoreOutput) -> bool:
+    """Whether a finished prefill has all of its KV in the buffer."""
+    return output.finish_reason is FinishReason.LENGTH
+
+
+def num_cached_tokens(output: EngineCoreOutput) -> int:
+    """How many of a finished prefill's tokens the engine had in its prefix cache."""
+    return output.prefill_stats.num_cached_tokens if output.prefill_stats else 0

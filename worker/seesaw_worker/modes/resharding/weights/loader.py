@@ -1,0 +1,119 @@
+"""vLLM's model loader for the shared arena: load once, record, verify, replay for ever.
+
+The prefill engine's ranks load first, then the decode engine's, since both write the same
+arena. Loading leaves the decode engine as the owner.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from vllm.config import ModelConfig, VllmConfig
+from vllm.config.load import LoadConfig
+from vllm.logger import init_logger
+from vllm.model_executor.model_loader import register_model_loader
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+from seesaw_core.errors import ModelError
+from seesaw_worker.devices import current_device
+from seesaw_worker.modes.resharding.weights.arena import Arena
+from seesaw_worker.modes.resharding.weights.host import HostModel
+from seesaw_worker.modes.resharding.weights.recorder import recording
+from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
+from seesaw_worker.processes.control_page import ControlPage, Role
+from seesaw_worker.settings.engine import EngineSettings
+
+logger = init_logger("vllm.seesaw.loader")
+
+LOAD_FORMAT = "seesaw"
+_TURN_POLL_S = 0.02
+
+
+class SharedArenaLoader(DefaultModelLoader):
+    """Loads a rank's weights onto the device's shared arena.
+
+    After ``load_model`` the plan is in ``plan``, and the engine owns the device.
+    Raises: ModelError if the checkpoint cannot be mapped; CapacityError if the arena is small.
+    """
+
+    plan: WeightsPlan | None = None
+
+    def __init__(self, load_config: LoadConfig) -> None:
+        super().__init__(dataclasses.replace(load_config, load_format="safetensors"))
+        self._host: HostModel | None = None
+        self._arena: Arena | None = None
+
+    def load_model(
+        self, vllm_config: VllmConfig, model_config: ModelConfig, prefix: str = ""
+    ) -> nn.Module:
+        settings = EngineSettings.of(vllm_config.additional_config)
+        index = vllm_config.parallel_config.rank
+        control = ControlPage(settings.folder, settings.layout.num_devices)
+        _await_turn(control, settings.role)
+        device = current_device()
+        memory = device.open_arena(settings.folder, index, settings.arena_bytes[index])
+        self._host = HostModel(self._checkpoint_files(model_config))
+        if not self._host.hold():
+            logger.warning(
+                "the checkpoint's pages cannot be locked in memory (RLIMIT_MEMLOCK): where memory "
+                "is short, or they lie unused for long, transitions may wait for the disk"
+            )
+        self._arena = Arena(memory)
+        with (
+            self._arena.placing_parameters(),
+            recording(self._host, self._arena.find) as ops,
+        ):
+            model = super().load_model(vllm_config, model_config, prefix)
+        device.settle_arena(settings.folder, index, self._arena.used_bytes)
+        live = [p.data for p in model.parameters() if p.numel()]
+        plan = WeightsPlan(arena=self._arena, host=self._host, device=device, ops=ops, live=live)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()  # scratch of the plan's checks, as large as a region
+        logger.info("weights of %s rank %d: %s", settings.role.title, index, plan.summary)
+        type(self).plan = plan
+        control.give_up(index, settings.role.other)
+        control.take(index, settings.role)
+        control.set_loaded(index, settings.role, plan.identity())
+        return model
+
+    def get_all_weights(
+        self, model_config: ModelConfig, model: nn.Module
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        assert self._host is not None, "load_model maps the host copy first"
+        yield from self._host.tensors()
+
+    def _checkpoint_files(self, model_config: ModelConfig) -> list[Path]:
+        _, files, is_safetensors, *_ = self._prepare_weights(
+            model_config.model,
+            None,
+            model_config.revision,
+            fall_back_to_pt=False,
+            allow_patterns_overrides=None,
+        )
+        if not is_safetensors:
+            raise ModelError(
+                f"{model_config.model} has no safetensors weights, which sharing one host copy "
+                "needs; convert the checkpoint, or use --weights resident"
+            )
+        return [Path(file) for file in files]
+
+
+def register() -> None:
+    """Tell vLLM of the loader, once a process."""
+    from vllm.model_executor.model_loader import get_model_loader
+
+    try:
+        get_model_loader(LoadConfig(load_format=LOAD_FORMAT))
+    except ValueError:
+        register_model_loader(LOAD_FORMAT)(SharedArenaLoader)
+
+
+def _await_turn(control: ControlPage, role: Role) -> None:
+    """Wait until the other engine no longer writes the arenas. Only decode ever waits."""
+    if role is Role.PREFILL:
+        return
+    while control.num_loaded(Role.PREFILL) < control.num_devices:
+        time.sleep(_TURN_POLL_S)

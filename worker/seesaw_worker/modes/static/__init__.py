@@ -1,0 +1,1 @@
+"""The static mode: plain vLLM under one layout."""

@@ -1,0 +1,1 @@
+"""Processes of a worker and the shared memory between them: nothing outlives its worker."""

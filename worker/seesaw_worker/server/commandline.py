@@ -1,0 +1,178 @@
+"""Parses ``seesaw worker``'s command line with vLLM's own parser."""
+
+import contextlib
+import difflib
+import math
+import os
+import re
+import socket
+import ssl
+import stat
+from argparse import Namespace
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.launchers.launcher import setup_server
+from vllm.logger import configure_logging_from_args
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.utils.import_utils import resolve_obj_by_qualname
+
+from seesaw_core.errors import InputError
+from seesaw_flags.parser import ExactValues
+from seesaw_worker.server.flags import FLAGS, GROUP, add_flags
+from seesaw_worker.settings.config_file import config_path, read_config, with_config_apart
+from seesaw_worker.upstream.flag_hints import name_the_flag, written
+from seesaw_worker.upstream.refusals import plain, refusals
+from seesaw_worker.upstream.vllm_flags import refuse_vllm_flags
+
+_NO_JSON = re.compile(
+    r"Value (.*) cannot be converted to <function loads at 0x[0-9a-f]+>\.?"
+    r"|invalid loads value: (.*)"
+)
+_FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")
+_LOGGING = ("enable_log_requests", "aggregate_engine_logging", "enable_logging_iteration_details")
+_LEAST = {
+    "h11_max_incomplete_event_size": 1,
+    "h11_max_header_count": 1,
+    "renderer_num_workers": 1,
+    "seed": 0,
+    "distributed_timeout_seconds": 1,
+    "cpu_distributed_timeout_seconds": 1,
+    "mm_processor_cache_gb": 0,
+}
+"""Of vLLM's flags whose values it does not check before it has loaded, or ever."""
+_SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
+
+
+class _Parser(ExactValues, FlexibleArgumentParser):
+    """vLLM's parser, whose complaints are errors of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        message = _NO_JSON.sub(lambda m: f"{m[1] or m[2]} is no valid JSON", message)
+        message = plain(_FUNCTION.sub(lambda m: m[1], message))
+        unknown, _, rest = message.partition("unrecognized arguments: ")
+        if rest and not unknown:
+            given = rest.split()[0].partition("=")[0]
+            near = difflib.get_close_matches(given, self._option_string_actions, n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"{message} (`seesaw worker --help` lists the flags)")
+
+    def format_help(self) -> str:
+        """vLLM's overview of groups, and our own flags in full."""
+        text: str = super().format_help()
+        if self._search_keyword is not None:
+            return text
+        formatter = self._get_formatter()
+        for group in self._action_groups:
+            if group.title == GROUP:
+                formatter.start_section(group.title)
+                formatter.add_text(group.description)
+                formatter.add_arguments(group._group_actions)  # noqa: SLF001 - as vLLM's own does
+                formatter.end_section()
+        ours: str = formatter.format_help()
+        return f"{text}\n{ours}\nvLLM's flags: --help=all, --help=GROUP such as --help=Frontend.\n"
+
+
+def make_parser() -> FlexibleArgumentParser:
+    """vLLM's serve parser with our flags added."""
+    parser = _Parser(
+        prog="seesaw worker",
+        usage="seesaw worker MODEL [options]",
+        description="Serve MODEL over an OpenAI-compatible HTTP API. Flags of `vllm serve` "
+        "work, or are refused by name; those of the group Seesaw set the two layouts and when to "
+        "change between them.",
+    )
+    add_flags(parser)
+    return make_arg_parser(parser)
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Parse and check flags. Raises: InputError."""
+    if (file := config_path(arguments)) is not None:
+        read_config(file)
+    with refusals():
+        args: Namespace = make_parser().parse_args(with_config_apart(arguments))
+    if args.model_tag is not None:
+        args.model = args.model_tag
+    elif args.model == AsyncEngineArgs.model:
+        raise InputError("no MODEL given: `seesaw worker MODEL` takes a folder or a hub name")
+    refuse_vllm_flags(args, vllm_defaults(), reshards=False, shares_weights=False)
+    if not 0 <= args.port <= 65535:
+        raise InputError(f"--port={args.port}: must be from 0 to 65535")
+    for name, least in _LEAST.items():
+        value = getattr(args, name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{written(name, value)}: must be a number of at least {least}")
+    for name in _SSL_FILES:
+        path = getattr(args, name)
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"--{name.replace('_', '-')}={path}: no such file")
+    with refusals():
+        validate_parsed_serve_args(args)
+        if any(getattr(args, name) for name in _LOGGING) and not hasattr(args, "log_level"):
+            args.log_level = "INFO"  # vLLM tells it there, and a worker is quieter by default
+        configure_logging_from_args(args)
+    return args
+
+
+@cache
+def vllm_defaults() -> dict[str, object]:
+    """What each flag of vLLM's is when none is given."""
+    ours = {flag.attribute for flag in FLAGS}
+    nothing = vars(make_parser().parse_args([]))
+    return {name: value for name, value in nothing.items() if name not in ours}
+
+
+def listen(args: Namespace) -> socket.socket:
+    """vLLM's own check of the server's flags, and its socket. Raises: InputError."""
+    for name in args.middleware:
+        try:
+            resolve_obj_by_qualname(name)
+        except (AttributeError, ImportError, ValueError) as error:
+            raise InputError(f"--middleware={name} cannot be imported: {error}") from error
+    if args.ssl_cert_reqs not in tuple(ssl.VerifyMode):
+        raise InputError(f"--ssl-cert-reqs={args.ssl_cert_reqs}: must be 0, 1 or 2")
+    listener: socket.socket = name_the_flag(args, vllm_defaults(), _listen)
+    return listener
+
+
+def _listen(args: Namespace) -> socket.socket:
+    listener: socket.socket
+    if args.uds:
+        _remove_left_behind(Path(args.uds))
+    with refusals():
+        try:
+            _, listener = setup_server(args, reuse_port=False)
+        except (OSError, OverflowError) as error:
+            host = f"--host={args.host} " if args.host else ""
+            place = f"--uds={args.uds}" if args.uds else f"{host}--port={args.port}"
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
+    return listener
+
+
+def _remove_left_behind(path: Path) -> None:
+    """A socket of ours to which nobody listens any more: vLLM's server leaves its own."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        found = path.lstat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+
+
+def address(listener: socket.socket, args: Namespace) -> str:
+    """Where a socket listens, as a URL, and what that means where it is every interface."""
+    scheme = "https" if args.ssl_certfile else "http"
+    if listener.family == socket.AF_UNIX:
+        return f"{scheme}+unix:{args.uds}"
+    host, port = listener.getsockname()[:2]
+    everywhere = " (every IPv4 interface)" if host == "0.0.0.0" else ""
+    everywhere = " (every interface)" if host == "::" else everywhere
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{everywhere}"

@@ -1,0 +1,346 @@
+"""The worker's HTTP server: vLLM's own OpenAI server on our engine client.
+
+Before the engines are loaded a small server on the same socket answers ``/health`` with 503 and
+``/seesaw/state`` with the progress. SIGTERM drains: no new connections, running requests finish,
+then the process exits with 0. When a process of an engine dies, clients get an error at once and
+the process exits with 1.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from typing import NoReturn
+
+import psutil
+import uvicorn
+from prometheus_client import REGISTRY
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+
+from seesaw_core.errors import EngineDiedError, InputError
+from seesaw_core.messages import Proposal, Stage
+from seesaw_core.resharding.policy import Reshard
+from seesaw_worker.modes.resharding import configs, sizes
+from seesaw_worker.modes.resharding.llm import WatchedLLM, start_llm
+from seesaw_worker.planning.live import Replanner
+from seesaw_worker.planning.start import Planned
+from seesaw_worker.processes.liveness import Liveness
+from seesaw_worker.processes.run_folder import create_run_folder
+from seesaw_worker.processes.shm import IN_MEMORY, RunFolder, file_system
+from seesaw_worker.processes.stalls import Verdict, explain
+from seesaw_worker.processes.watchdog import ENDING
+from seesaw_worker.server import preflight
+from seesaw_worker.server.commandline import address, listen
+from seesaw_worker.server.http import (
+    QuietServer,
+    certificate_refresher,
+    early_app,
+    routes,
+    uvicorn_config,
+)
+from seesaw_worker.server.loading import LoadingProgress, first_trouble
+from seesaw_worker.server.shutdown import end_now, end_whatever_hangs, say
+from seesaw_worker.server.telemetry import Telemetry
+from seesaw_worker.settings.engine import WeightsMode
+from seesaw_worker.settings.worker import WorkerSettings
+from seesaw_worker.upstream.crash_reasons import keep_last_word, with_cause
+
+_ERROR_GRACE_S = 2.0
+_FRONT_END_POLL_S = 0.5
+_TICK_S = 5.0
+_LOSS_GRACE_S = 3.0
+
+
+class WorkerServer:
+    """One worker from start to exit code.
+
+    Call order: :meth:`run` once.
+    """
+
+    def __init__(
+        self, args: Namespace, settings: WorkerSettings, planned: Planned | None = None
+    ) -> None:
+        self._args = args
+        self._settings = settings
+        self._telemetry = Telemetry(settings, REGISTRY)
+        self._server: uvicorn.Server | None = None
+        self._stop = asyncio.Event()
+        self._folder: RunFolder | None = None
+        self._breaking: asyncio.Task[None] | None = None
+        self._exit_code = 0
+        self._began_s = psutil.Process().create_time()
+        self._replanner: Replanner | None = None
+        if planned is not None:
+            self._replanner = Replanner(planned, self._telemetry.traffic.totals, self._on_proposal)
+            self._telemetry.attach_plan(self._replanner)
+            self._report(Stage.STARTING, str(planned))
+
+    async def run(self) -> int:
+        """Serve until told to stop. Returns the exit code.
+
+        Raises: InputError for input that cannot work, before anything is loaded.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        listener = listen(self._args)
+        try:
+            async with self._early_answers(listener):
+                engine_configs = None
+                if self._settings.reshard is not Reshard.NEVER:
+                    await self._fetch()
+                    self._folder, engine_configs = self._prepare()
+                client = await self._start(engine_configs)
+            await self._serve(client, listener)
+            if self._exit_code:
+                self._end_now(self._exit_code)
+            end_whatever_hangs(0, self._folder)
+            await asyncio.to_thread(client.shutdown, 5.0)
+        finally:
+            with ENDING:
+                if self._folder is not None:
+                    self._folder.close()
+        return self._exit_code
+
+    def _end_now(self, code: int) -> NoReturn:
+        end_now(code, self._folder)
+
+    async def _fetch(self) -> None:
+        """Download what the checks look at, which may take long. Ends the process if told to."""
+        model = self._args.model
+        if self._settings.weights is not WeightsMode.SHARED or preflight.is_here(model):
+            return
+        self._report(Stage.STARTING, f"downloading {model}, if it is not here yet")
+        fetching = asyncio.create_task(asyncio.to_thread(preflight.checkpoint_tensors, model))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            self._report(Stage.DRAINING, "stopped while starting")
+            self._end_now(0)
+        stopping.cancel()
+        await fetching
+
+    def _prepare(self) -> tuple[RunFolder, configs.EngineConfigs]:
+        """All checks, in the order of what they cost; nothing is loaded yet."""
+        engine_args = AsyncEngineArgs.from_cli_args(self._args)
+        self._report(Stage.STARTING, "checking model, layouts and memory")
+        tensors = (
+            preflight.checkpoint_tensors(self._args.model)
+            if self._settings.weights is WeightsMode.SHARED
+            else ()
+        )
+        probed = configs.probe(engine_args)
+        preflight.check_tokenizer(probed.model_config)
+        shape = sizes.shape_of(probed)
+        kind = file_system(self._settings.shm_dir)
+        if kind not in IN_MEMORY:
+            self._report(
+                Stage.STARTING,
+                f"warning: --shm-dir={self._settings.shm_dir} is on {kind or 'a disk'}, not in "
+                "memory: re-sharding will be slow; mount a tmpfs or memory-backed emptyDir there",
+            )
+        folder = create_run_folder(self._settings.shm_dir)
+        try:
+            made = configs.engine_configs(
+                engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
+            )
+        except BaseException:
+            folder.close()
+            raise
+        return folder, made
+
+    async def _start(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
+        """Load the engines. Ends the process if a signal comes first or one cannot start."""
+        starting = asyncio.create_task(self._make_ready(engine_configs))
+        stopping = asyncio.create_task(self._stop.wait())
+        losing = asyncio.create_task(first_trouble(self._settings.stall))
+        await asyncio.wait((starting, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
+        if losing.done():  # vLLM may know the cause, but need not even notice
+            await asyncio.wait(
+                (starting, stopping), timeout=_LOSS_GRACE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        if stopping.done():
+            self._report(Stage.DRAINING, "stopped while loading")
+            self._end_now(0)
+        stopping.cancel()
+        if losing.done() and not starting.done():
+            self._report(Stage.BROKEN, with_cause(losing.result()))
+            self._end_now(1)
+        losing.cancel()
+        # The other engine may be waiting for the one that failed, and its thread here for it.
+        error = starting.exception()
+        if isinstance(error, InputError):
+            say(f"seesaw worker: {error}")
+            self._end_now(2)
+        if error is not None:
+            self._report(Stage.BROKEN, with_cause(f"an engine could not start ({error})"))
+            self._end_now(1)
+        return starting.result()
+
+    async def _make_ready(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
+        client = await self._load(engine_configs)
+        await client.get_supported_tasks()  # which it keeps: later an engine may stand still
+        return client
+
+    async def _load(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
+        args, telemetry = self._args, self._telemetry
+        what = f"plain vLLM in layout {self._settings.decode}"
+        progress: LoadingProgress | None = None
+        if engine_configs is not None:
+            what = f"two engines, prefill {self._settings.prefill}, decode {self._settings.decode}"
+            progress = LoadingProgress(engine_configs.settings)
+        self._report(Stage.LOADING, what)
+        ticker = asyncio.create_task(self._tick(what, progress))
+        try:
+            if engine_configs is None:
+                config = configs.plain_config(AsyncEngineArgs.from_cli_args(args), self._settings)
+                plain: WatchedLLM = await asyncio.to_thread(
+                    WatchedLLM.from_vllm_config,
+                    config,
+                    enable_log_requests=args.enable_log_requests,
+                    disable_log_stats=args.disable_log_stats,
+                    aggregate_engine_logging=args.aggregate_engine_logging,
+                )
+                return plain
+            llm = await start_llm(
+                engine_configs,
+                policy=self._settings.policy,
+                observer=telemetry,
+                on_death=self._on_death,
+                log_requests=args.enable_log_requests,
+                log_stats=not args.disable_log_stats,
+            )
+            telemetry.attach(llm.controller, engine_configs.settings)
+            return llm
+        finally:
+            ticker.cancel()
+
+    async def _serve(self, client: WatchedLLM, listener: socket.socket) -> None:
+        args = self._args
+        tasks = await client.get_supported_tasks()
+        app = build_app(args, tasks, client.model_config)
+        app.include_router(routes(self._telemetry))
+        await init_app_state(client, app.state, args, tasks)
+        config = uvicorn_config(app, args)
+        config.timeout_graceful_shutdown = max(1, round(self._settings.drain_timeout_s))
+        config.load()
+        self._server = QuietServer(config)
+        app.state.server = self._server  # vLLM's handler of engine errors stops it
+        refresher = certificate_refresher(config, args)
+        helpers = [
+            asyncio.create_task(self._stop_server()),
+            asyncio.create_task(self._watch_front_end(client)),
+            asyncio.create_task(self._watch_liveness(client)),
+        ]
+        if self._replanner is not None:
+            helpers.append(asyncio.create_task(self._replanner.run()))
+        self._report(Stage.SERVING, address(listener, args))
+        for helper in helpers:
+            helper.add_done_callback(self._on_helper_end)
+        await self._server.serve(sockets=[listener])
+        for helper in helpers:
+            helper.cancel()
+        if refresher is not None:
+            refresher.stop()
+        if not self._stop.is_set():
+            self._exit_code = 1  # nobody asked it to end
+
+    def _on_helper_end(self, helper: "asyncio.Task[None]") -> None:
+        """Say so and end if a part of the server fails, rather than serve without it."""
+        if not helper.cancelled() and helper.exception() is not None:
+            self._on_death(EngineDiedError(f"a part of the server failed: {helper.exception()!r}"))
+
+    async def _stop_server(self) -> None:
+        await self._stop.wait()
+        assert self._server is not None
+        self._server.should_exit = True
+
+    async def _watch_front_end(self, client: WatchedLLM) -> None:
+        """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
+        while not client.errored:
+            await asyncio.sleep(_FRONT_END_POLL_S)
+        self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
+
+    async def _watch_liveness(self, client: WatchedLLM) -> None:
+        """Notice engines that live but stand still: unhealthy at first, then the end."""
+
+        def judged(verdict: Verdict, what: str) -> None:
+            if self._breaking is not None:
+                return  # what is being ended may look as if it went on
+            client.is_stalled = verdict >= Verdict.UNHEALTHY
+            if verdict is Verdict.HOPELESS:
+                self._on_death(EngineDiedError(f"{what} (--stall-exit-s)"))
+                client.fail()
+            elif self._stop.is_set():
+                self._say(f"{what}, while draining")
+            else:
+                stage = Stage.STALLED if client.is_stalled else Stage.SERVING
+                self._report(stage, explain(verdict, what))
+
+        liveness = Liveness(client, self._settings.stall, judged, self._say)
+        self._telemetry.attach_liveness(liveness)
+        await liveness.run()
+
+    @contextlib.asynccontextmanager
+    async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
+        """Answer probes on a second handle of the socket until the engines are loaded."""
+        config = uvicorn_config(early_app(self._telemetry), self._args)
+        config.log_level = "error"
+        config.timeout_graceful_shutdown = 1
+        server = QuietServer(config)
+        task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
+        try:
+            yield
+        finally:
+            self._telemetry.end_events()  # else the server would break them off, loudly
+            server.should_exit = True
+            await task
+
+    def _on_proposal(self, proposal: Proposal) -> None:
+        pair = f"prefill {proposal.prefill}, decode {proposal.decode}"
+        self._say(f"a better plan: {pair} (+{proposal.gain_percent} %); {proposal.reason}")
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            if self._server is not None:
+                self._server.force_exit = True
+            self._report(Stage.DRAINING, "stopping now")
+            return
+        self._stop.set()
+        self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
+
+    def _on_death(self, error: EngineDiedError) -> None:
+        if self._breaking is not None:
+            return
+        self._exit_code = 1
+        self._breaking = asyncio.create_task(self._break())
+        self._report(Stage.BROKEN, with_cause(str(error)))
+
+    async def _break(self) -> None:
+        """Let clients hear of the error, then end, whatever may hang."""
+        end_whatever_hangs(1, self._folder)
+        await asyncio.sleep(_ERROR_GRACE_S)
+        if self._server is not None:
+            self._server.force_exit = True
+        self._stop.set()
+
+    async def _tick(self, what: str, progress: LoadingProgress | None) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._report(Stage.LOADING, what if progress is None else f"{what}: {progress}")
+
+    def _report(self, stage: Stage, detail: str) -> None:
+        self._telemetry.set_stage(stage, detail)
+        line = self._say(f"{stage}: {detail}")
+        if stage is Stage.BROKEN:
+            keep_last_word(line)
+
+    def _say(self, text: str) -> str:
+        line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"
+        say(line)
+        return line

@@ -1,0 +1,1 @@
+"""A worker's settings: parsed once, then only passed down."""

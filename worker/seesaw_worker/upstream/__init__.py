@@ -1,0 +1,1 @@
+"""What Seesaw must know of vLLM beyond its public interfaces: patches, flags, log filters."""
