@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
         return _serve(arguments)
     from seesaw_worker.processes.supervisor import supervise
     from seesaw_worker.server.flags import check_own_flags
-    from seesaw_worker.server.model_path import check_model_path
+    from seesaw_worker.settings.model_path import check_model_path
 
     args = check_own_flags(arguments)
     if arguments and not arguments[0].startswith("-"):

@@ -25,6 +25,8 @@ from seesaw_core.messages import (
     PlanSummary,
     Proposal,
     Rejection,
+    ReshardingState,
+    StaticState,
     TransitionEvent,
     WaveEvent,
     WorkerState,
@@ -34,6 +36,7 @@ from seesaw_operator.flags import parser as operator_parser
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
+from seesaw_worker.modes.resharding.telemetry import Metrics as ReshardingMetrics
 from seesaw_worker.server.flags import FLAGS
 from seesaw_worker.server.telemetry import Metrics as WorkerMetrics
 from seesaw_worker.settings.flag import Flag
@@ -102,6 +105,8 @@ ROUTER_ROUTES = (
 
 MESSAGES: tuple[type, ...] = (
     WorkerState,
+    ReshardingState,
+    StaticState,
     BufferState,
     PathTotals,
     FinishedTotals,
@@ -137,7 +142,7 @@ def reference() -> str:
             "Beside vLLM's own, at `/metrics`. Counters end in `_total` there, histograms in",
             "`_bucket`, `_sum` and `_count`.",
             "",
-            *table(("Metric", "Kind", "Meaning"), _metric_rows(WorkerMetrics)),
+            *table(("Metric", "Kind", "Meaning"), _metric_rows(WorkerMetrics, ReshardingMetrics)),
             "",
             "## Routes of a worker",
             "",
@@ -236,9 +241,10 @@ def _rows_of(made: argparse.ArgumentParser) -> list[tuple[str, str]]:
     ]
 
 
-def _metric_rows(metrics: Callable[[CollectorRegistry], object]) -> list[tuple[str, str, str]]:
+def _metric_rows(*metrics: Callable[[CollectorRegistry], object]) -> list[tuple[str, str, str]]:
     registry = CollectorRegistry()
-    metrics(registry)
+    for register in metrics:
+        register(registry)
     families = registry.collect()
     return [(f"`{f.name}`", f.type, f.documentation) for f in families]
 

@@ -1,9 +1,9 @@
 """What a worker tells router and operator: its state, its waves and its transitions.
 
-Typed once, here, since the parts never import each other. All values are JSON by
-``dataclasses.asdict``, and are read back by :mod:`seesaw_core.reading`. A field that a later
-version adds has a default, so that both versions read each other. What stands beside each
-field's type is its line in the reference.
+Typed once, here, since the parts never import each other. :mod:`seesaw_core.writing` makes JSON
+of them, :mod:`seesaw_core.reading` reads it back. A field that a later version adds has a default,
+so that both versions read each other. What stands beside each field's type is its line in the
+reference.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,15 @@ from typing import Annotated, Final
 from seesaw_core.resharding.ledger import LedgerTotals
 from seesaw_core.resharding.policy import Phase
 
+VERSION: Final = 1
 SIGNED: Final = "may be negative"  # beside the type of a number; all others are at least 0
+
+
+class ModeName(StrEnum):
+    """The modes that this version knows."""
+
+    RESHARDING = "resharding"
+    STATIC = "static"
 
 
 class Stage(StrEnum):
@@ -102,29 +110,52 @@ class PlanSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerState:
-    """One worker at one moment: what ``/seesaw/state`` returns."""
+class ReshardingState:
+    """The part of a worker that re-shards: its phase, its two engines and the KV buffer."""
 
-    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `stalled`, `draining` or `broken`."]
-    detail: Annotated[str, "The stage in words: what is being loaded, or why it broke."]
     phase: Annotated[Phase, "`prefill` or `decode`: whose turn on the devices it is."]
     phase_age_s: Annotated[float, "Seconds since this phase began."]
     reason: Annotated[str, "Why the policy took its last step, or what it waits for."]
     prefill_layout: Annotated[str, "Such as `P2` for two pipeline stages."]
     decode_layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks."]
     reshard: Annotated[str, "`auto`, `always` or `never`."]
-    num_waiting: Annotated[int, "Prompts that wait for a wave."]
-    waiting_tokens: Annotated[int, "Their tokens."]
     num_prefilling: Annotated[int, "Prompts inside the prefill engine."]
     num_decoding: Annotated[int, "Requests inside the decode engine, loading ones included."]
     transitions: Annotated[int, "Hand-overs of the devices so far, those of the warm-up included."]
     seconds_by_phase: Annotated[dict[str, float], "Seconds in each phase since the warm-up began."]
-    buffer: Annotated[BufferState | None, "The KV buffer; null while loading, or without one."]
+    buffer: Annotated[BufferState | None, "The KV buffer; null while loading."]
     paths: Annotated[PathTotals, "Requests and prompt tokens by path."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticState:
+    """The part of a worker that serves as plain vLLM does."""
+
+    layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """One worker at one moment: what ``/seesaw/state`` returns.
+
+    A mode has a part of its own, in the field of its name. A reader that does not know a worker's
+    mode goes by the other fields.
+    """
+
+    version: Annotated[int, "Version of this message. Readers take any, and ignore unknown fields."]
+    mode: Annotated[str, "How the worker serves: `resharding`, `static`, or one yet to come."]
+    stage: Annotated[Stage, "`starting`, `loading`, `serving`, `stalled`, `draining` or `broken`."]
+    detail: Annotated[str, "The stage in words: what is being loaded, or why it broke."]
+    num_waiting: Annotated[int, "Prompts that wait for a wave."]
+    waiting_tokens: Annotated[int, "Their tokens."]
     finished: Annotated[FinishedTotals, "Requests answered so far."] = FinishedTotals()
     plan: Annotated[PlanSummary | None, "The plan in force; null without `--parallelism auto`."] = (
         None
     )
+    resharding: Annotated[ReshardingState | None, "The part of mode `resharding`, else null."] = (
+        None
+    )
+    static: Annotated[StaticState | None, "The part of mode `static`, else null."] = None
 
 
 class EventKind(StrEnum):

@@ -8,14 +8,22 @@ it returns can surprise whoever folds it.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from seesaw_core.errors import MessageError
-from seesaw_core.messages import SIGNED, EventKind, TransitionEvent, WaveEvent, WorkerState
+from seesaw_core.messages import (
+    SIGNED,
+    EventKind,
+    ModeName,
+    ReshardingState,
+    TransitionEvent,
+    WaveEvent,
+    WorkerState,
+)
 
 Event = WorkerState | TransitionEvent | WaveEvent
 
@@ -23,7 +31,6 @@ _T = TypeVar("_T")
 _MAX_NUMBER: Final = 2**63
 _SHOWN_CHARACTERS: Final = 40
 _TYPES: Final[dict[str, type[Event]]] = {
-    EventKind.STATE: WorkerState,
     EventKind.TRANSITION: TransitionEvent,
     EventKind.WAVE: WaveEvent,
 }
@@ -34,8 +41,32 @@ def read_event(kind: str, text: bytes) -> Event | None:
 
     Raises: MessageError.
     """
+    if kind == EventKind.STATE:
+        return read_state(text)
     message = _TYPES.get(kind)
     return None if message is None else read_message(message, parse(text))
+
+
+def read_state(text: bytes) -> WorkerState:
+    """A worker's state, of any version. Raises: MessageError."""
+    data = parse(text)
+    if isinstance(data, Mapping) and "mode" not in data:
+        return _read_version_0(data)
+    state = read_message(WorkerState, data)
+    if state.mode == ModeName.RESHARDING and state.resharding is None:
+        raise MessageError(ModeName.RESHARDING, "is missing")
+    return state
+
+
+def _read_version_0(data: Mapping[str, object]) -> WorkerState:
+    """Version 0 knew one mode, whose fields stood beside all others."""
+    part = _read_dataclass(ReshardingState, "", data)
+    known = {"version": 0, "mode": ModeName.RESHARDING.value}
+    own = {f.name for f in fields(ReshardingState)} | {"resharding", "static"}
+    state = read_message(
+        WorkerState, {name: value for name, value in data.items() if name not in own} | known
+    )
+    return replace(state, resharding=part)
 
 
 def parse(text: bytes) -> Any:

@@ -16,10 +16,10 @@ from seesaw_core.errors import InputError
 from seesaw_operator.cluster.client import Cluster
 from seesaw_operator.cluster.election import Lease
 from seesaw_operator.cluster.store import Key, Object, Store, owner_of
+from seesaw_operator.cluster.watching import follow, until_defined
 from seesaw_operator.health import Metrics, served
 from seesaw_operator.loop.handlers import register
 from seesaw_operator.loop.reconcile import Reconciler
-from seesaw_operator.loop.watching import follow, until_defined
 from seesaw_operator.loop.workqueue import WorkQueue
 from seesaw_operator.objects.profiles import Profiles, read_profiles
 from seesaw_operator.settings import OperatorSettings

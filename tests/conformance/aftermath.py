@@ -10,6 +10,8 @@ from typing import Final
 from conformance.differences import Difference
 from conformance.servers import Server, Subject
 from conformance.tables.routes import ROUTES
+from seesaw_core.reading import read_state
+from support.worker_states import resharding
 
 _IDLE_WITHIN_S: Final = 15.0
 _GAUGES: Final = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
@@ -44,10 +46,11 @@ def _held(engine: Server) -> dict[str, float]:
         if line.startswith(_GAUGES):
             held[line.partition("{")[0]] = float(line.rpartition(" ")[2])
     if engine.is_resharding:
-        state = json.loads(_get(engine, "/seesaw/state"))
-        held |= {k: state[k] for k in ("num_waiting", "num_prefilling", "num_decoding")}
-        blocks = state["buffer"]["blocks"]
-        held["buffer blocks"] = blocks["capacity"] - blocks["free"]
+        state = read_state(_get(engine, "/seesaw/state").encode())
+        part, held["num_waiting"] = resharding(state), state.num_waiting
+        held |= {"num_prefilling": part.num_prefilling, "num_decoding": part.num_decoding}
+        assert part.buffer is not None
+        held["buffer blocks"] = part.buffer.blocks.capacity - part.buffer.blocks.free
     return {what: count for what, count in held.items() if count}
 
 

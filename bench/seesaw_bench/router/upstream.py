@@ -5,15 +5,23 @@ to do: ``now``, or ``CHUNKS EVERY_MS`` for a stream.
 """
 
 import asyncio
-import dataclasses
 import json
 import sys
 
 from aiohttp import web
 
-from seesaw_core.messages import BufferState, PathTotals, Stage, WorkerState
+from seesaw_core.messages import (
+    VERSION,
+    BufferState,
+    ModeName,
+    PathTotals,
+    ReshardingState,
+    Stage,
+    WorkerState,
+)
 from seesaw_core.resharding.ledger import LedgerTotals
 from seesaw_core.resharding.policy import Phase
+from seesaw_core.writing import as_json
 
 _CHUNK = (
     b'data: {"id":"cmpl-1","object":"text_completion","created":1,"model":"bench",'
@@ -29,22 +37,26 @@ _ANSWER = {
 }
 _BLOCKS = LedgerTotals(capacity=4096, free=4096, reserved=0, stored=0, loading=0)
 _STATE = WorkerState(
+    version=VERSION,
+    mode=ModeName.RESHARDING,
     stage=Stage.SERVING,
     detail="",
-    phase=Phase.DECODE,
-    phase_age_s=0.0,
-    reason="no prompt waits",
-    prefill_layout="P2",
-    decode_layout="T2",
-    reshard="auto",
     num_waiting=0,
     waiting_tokens=0,
-    num_prefilling=0,
-    num_decoding=0,
-    transitions=0,
-    seconds_by_phase={},
-    buffer=BufferState(block_size=32, block_bytes=65536, blocks=_BLOCKS),
-    paths=PathTotals(),
+    resharding=ReshardingState(
+        phase=Phase.DECODE,
+        phase_age_s=0.0,
+        reason="no prompt waits",
+        prefill_layout="P2",
+        decode_layout="T2",
+        reshard="auto",
+        num_prefilling=0,
+        num_decoding=0,
+        transitions=0,
+        seconds_by_phase={},
+        buffer=BufferState(block_size=32, block_bytes=65536, blocks=_BLOCKS),
+        paths=PathTotals(),
+    ),
 )
 
 
@@ -66,7 +78,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     """What a Seesaw router follows."""
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    state = json.dumps(dataclasses.asdict(_STATE)).encode()
+    state = json.dumps(as_json(_STATE)).encode()
     while True:
         await response.write(b"event: state\ndata: " + state + b"\n\n")
         await asyncio.sleep(1.0)

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     from seesaw_bench.worker.run import measure
     from seesaw_bench.worker.tables import tables
     from seesaw_bench.worker.workload import Workload
-    from seesaw_worker.server.model_path import check_model_path
+    from seesaw_worker.settings.model_path import check_model_path
 
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     workload = Workload.quick(rounds) if options.quick else Workload(rounds=rounds)

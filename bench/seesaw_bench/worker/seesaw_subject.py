@@ -23,10 +23,10 @@ async def serve(fd: int, job: Job) -> None:
     from seesaw_bench.worker.seesaw_commands import SeesawCommands
     from seesaw_bench.worker.taps import Events
     from seesaw_core.resharding.policy import PhasePolicy
+    from seesaw_worker.modes import preflight
     from seesaw_worker.modes.resharding import configs, sizes
     from seesaw_worker.modes.resharding.llm import start_llm
     from seesaw_worker.processes.shm import RunFolder
-    from seesaw_worker.server import preflight
     from seesaw_worker.settings.engine import WeightsMode
     from seesaw_worker.settings.worker import WorkerSettings
 

@@ -7,6 +7,7 @@ the counts of requests, tokens and transitions, seconds by phase, and where the 
 """
 
 import asyncio
+import dataclasses
 import json
 import random
 import shutil
@@ -18,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seesaw_cli.demo.picture import Recording, draw
+from seesaw_cli.demo.picture import Recording, blocks_of, draw, resharding
+from seesaw_core.event_stream import EventParser
 from seesaw_core.layouts import Layout
+from seesaw_core.messages import TransitionEvent, WorkerState
+from seesaw_core.reading import read_event, read_state
 from seesaw_flags.files import OutputFolder, make_folder
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import SEED, Whole
@@ -169,11 +173,14 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
         recording.tokens[index] = answer["choices"][0]["token_ids"]
         done += 1
 
+    async def state_of(http: aiohttp.ClientSession) -> WorkerState:
+        async with http.get(f"{url}/seesaw/state") as response:
+            return read_state(await response.read())
+
     async def watch(http: aiohttp.ClientSession) -> None:
         shown = time.monotonic()
         while True:
-            async with http.get(f"{url}/seesaw/state") as response:
-                state = await response.json()
+            state = await state_of(http)
             recording.samples.append((time.monotonic() - began, state))
             if time.monotonic() - shown > 1.0:
                 shown = time.monotonic()
@@ -181,15 +188,12 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
             await asyncio.sleep(_SAMPLE_EVERY_S)
 
     async def follow(http: aiohttp.ClientSession) -> None:
+        parser = EventParser()
         async with http.get(f"{url}/seesaw/events", timeout=None) as response:
-            event = ""
-            async for raw in response.content:
-                line = raw.decode().strip()
-                if line.startswith("event: "):
-                    event = line.removeprefix("event: ")
-                elif line.startswith("data: ") and event == "transition":
-                    seen = json.loads(line.removeprefix("data: "))
-                    recording.transitions.append(seen | {"at_s": time.monotonic() - began})
+            async for chunk in response.content.iter_any():
+                for event in parser.feed(chunk, time.monotonic()):
+                    if isinstance(seen := read_event(*event), TransitionEvent):
+                        recording.transitions.append((time.monotonic() - began, seen))
 
     timeout = aiohttp.ClientTimeout(total=600)
     async with aiohttp.ClientSession(timeout=timeout) as http:
@@ -198,8 +202,7 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
         recording.seconds = time.monotonic() - began
         for task in watching:
             task.cancel()
-        async with http.get(f"{url}/seesaw/state") as response:
-            recording.final = await response.json()
+        recording.final = await state_of(http)
     return recording
 
 
@@ -241,21 +244,21 @@ def _plain(model: Path, requests: list[Request], folder: Path) -> list[list[int]
 def _summary(
     recording: Recording, requests: list[Request], differing: list[int], start_s: float
 ) -> dict[str, Any]:
-    final = recording.final
+    final = resharding(recording.final)
     output_tokens = sum(map(len, recording.tokens))
-    moved = [t["total_s"] for t in recording.transitions]
+    moved = [event.total_s for _, event in recording.transitions]
     return {
         "ok": not differing,
-        "prefill_layout": final["prefill_layout"],
-        "decode_layout": final["decode_layout"],
+        "prefill_layout": final.prefill_layout,
+        "decode_layout": final.decode_layout,
         "requests": len(requests),
         "prompt_tokens": sum(len(r.prompt) for r in requests),
         "output_tokens": output_tokens,
         "differing_requests": len(differing),
         "transitions": len(moved),
         "transition_ms_median": round(1e3 * sorted(moved)[len(moved) // 2], 1) if moved else None,
-        "seconds_by_phase": {k: round(v, 2) for k, v in final["seconds_by_phase"].items()},
-        "paths": final["paths"],
+        "seconds_by_phase": {k: round(v, 2) for k, v in final.seconds_by_phase.items()},
+        "paths": dataclasses.asdict(final.paths),
         "serving_seconds": round(recording.seconds, 2),
         "output_tokens_per_s": round(output_tokens / recording.seconds, 1),
         "start_seconds": round(start_s, 1),
@@ -288,13 +291,14 @@ def _show(summary: dict[str, Any], requests: list[Request], differing: list[int]
         _say(f"differs: request {index}, {len(request.prompt)} prompt tokens, {request.params}")
 
 
-def _progress(state: dict[str, Any], recording: Recording) -> str:
-    blocks = state["buffer"]["blocks"]
-    full = 100 * (1 - blocks["free"] / blocks["capacity"])
+def _progress(state: WorkerState, recording: Recording) -> str:
+    part = resharding(state)
+    blocks = blocks_of(part)
+    full = 100 * (1 - blocks.free / blocks.capacity)
     return (
-        f"{state['phase']:7} | {len(recording.transitions)} transitions | "
-        f"buffer {full:3.0f} % | {state['num_waiting']} waiting, "
-        f"{state['num_decoding']} decoding | {state['reason']}"
+        f"{part.phase:7} | {len(recording.transitions)} transitions | "
+        f"buffer {full:3.0f} % | {state.num_waiting} waiting, "
+        f"{part.num_decoding} decoding | {part.reason}"
     )
 
 

@@ -3,7 +3,9 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from seesaw_core.messages import ReshardingState, TransitionEvent, WorkerState
+from seesaw_core.resharding.ledger import LedgerTotals
 
 
 @dataclass(slots=True, kw_only=True)
@@ -11,10 +13,23 @@ class Recording:
     """What was seen of the worker. Units: seconds since the first request."""
 
     tokens: list[list[int]] = field(default_factory=list)
-    samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    transitions: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[tuple[float, WorkerState]] = field(default_factory=list)
+    transitions: list[tuple[float, TransitionEvent]] = field(default_factory=list)
     seconds: float = 0.0
-    final: dict[str, Any] = field(default_factory=dict)
+    final: WorkerState | None = None
+
+
+def resharding(state: WorkerState | None) -> ReshardingState:
+    """The part of the demo's worker, which re-shards."""
+    assert state is not None, "the worker was never asked"
+    assert state.resharding is not None, state.mode
+    return state.resharding
+
+
+def blocks_of(part: ReshardingState) -> LedgerTotals:
+    """Its buffer, which is there once it serves."""
+    assert part.buffer is not None
+    return part.buffer.blocks
 
 
 def draw(recording: Recording, path: Path) -> None:
@@ -24,6 +39,7 @@ def draw(recording: Recording, path: Path) -> None:
 
     times = [at for at, _ in recording.samples]
     states = [state for _, state in recording.samples]
+    parts = [resharding(state) for state in states]
     figure, (phases, fill, load) = plt.subplots(
         3, 1, figsize=(11, 6.5), sharex=True, height_ratios=(0.6, 1.4, 1.4)
     )
@@ -31,22 +47,22 @@ def draw(recording: Recording, path: Path) -> None:
     for phase, start, stop in _phases(recording):
         phases.axvspan(start, stop, color=colours[phase], lw=0)
     for phase, colour in colours.items():
-        layout = states[0][f"{phase}_layout"]
+        layout = getattr(parts[0], f"{phase}_layout")
         phases.plot([], [], color=colour, lw=8, label=f"{phase} ({layout})")
     phases.set_yticks([])
     phases.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.8), frameon=False)
-    capacity = states[0]["buffer"]["blocks"]["capacity"]
+    capacity = blocks_of(parts[0]).capacity
     bottom = [0.0] * len(states)
     for name, colour in (("loading", "#1b9e77"), ("stored", "#7570b3"), ("reserved", "#d95f02")):
-        share = [100 * s["buffer"]["blocks"][name] / capacity for s in states]
+        share = [100 * getattr(blocks_of(part), name) / capacity for part in parts]
         top = [a + b for a, b in zip(bottom, share, strict=True)]
         fill.fill_between(times, bottom, top, step="post", color=colour, label=name, alpha=0.85)
         bottom = top
     fill.set_ylabel("KV buffer, %")
     fill.set_ylim(0, 100)
     fill.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    for name, label in (("num_waiting", "waiting prompts"), ("num_decoding", "in decode engine")):
-        load.step(times, [s[name] for s in states], where="post", label=label)
+    load.step(times, [s.num_waiting for s in states], where="post", label="waiting prompts")
+    load.step(times, [p.num_decoding for p in parts], where="post", label="in decode engine")
     load.set_ylabel("requests")
     load.set_xlabel("seconds")
     load.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
@@ -58,10 +74,10 @@ def draw(recording: Recording, path: Path) -> None:
 
 def _phases(recording: Recording) -> list[tuple[str, float, float]]:
     """Phases as (name, start, stop), from the transitions."""
-    edges = [t for t in recording.transitions if t["at_s"] > 0]
+    edges = [(at_s, event) for at_s, event in recording.transitions if at_s > 0]
     spans, start, phase = [], 0.0, "decode"
-    for edge in edges:
-        spans.append((phase, start, edge["at_s"]))
-        start, phase = edge["at_s"], edge["to"]
+    for at_s, event in edges:
+        spans.append((phase, start, at_s))
+        start, phase = at_s, event.to.value
     spans.append((phase, start, recording.seconds))
     return spans

@@ -20,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     from seesaw_router.flags import parser, settings_from
     from seesaw_worker.processes.supervisor import PARENT_PID_VARIABLE
     from seesaw_worker.server.flags import check_own_flags
-    from seesaw_worker.server.model_path import check_model_path
+    from seesaw_worker.settings.model_path import check_model_path
 
     made = parser()
     made.prog = "seesaw serve MODEL"

@@ -13,9 +13,11 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from seesaw_core.errors import EngineDiedError
+from seesaw_core.messages import WorkerState
+from seesaw_core.reading import read_state
 from seesaw_worker.processes.supervisor import PARENT_PID_VARIABLE
 
 _POLL_S = 0.2
@@ -138,10 +140,10 @@ class LocalWorker:
             self._told = progress
             self._tell(progress)
 
-    def get(self, path: str) -> Any:
-        """GET a JSON document of the worker."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:  # noqa: S310
-            return json.load(response)
+    def state(self) -> WorkerState:
+        """What the worker says of itself. Raises: MessageError if it cannot be read."""
+        with urllib.request.urlopen(f"{self.url}/seesaw/state", timeout=10) as response:  # noqa: S310
+            return read_state(response.read())
 
 
 def free_port() -> int:

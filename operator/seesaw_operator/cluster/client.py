@@ -15,10 +15,10 @@ from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.cluster.encoding import CONTENT_TYPE, apply_body
 from seesaw_operator.cluster.errors import RefusedError, UnavailableError
+from seesaw_operator.cluster.events import last_warning
 from seesaw_operator.cluster.store import Object
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
-from seesaw_operator.status.observed import last_warning
 from seesaw_operator.wording import one_line, quoted, shortened_bytes
 
 logger = logging.getLogger(__name__)

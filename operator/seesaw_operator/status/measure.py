@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from seesaw_core.errors import MessageError
 from seesaw_core.messages import WorkerState
-from seesaw_core.reading import parse, read_message
+from seesaw_core.reading import read_state
 from seesaw_core.resharding.policy import Phase
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.status import Measured, Plan
@@ -150,7 +150,7 @@ class Meter:
     async def _read(self, url: str) -> Reading | None:
         names = "&".join(f"name[]={name}" for name in (_TOKENS, _RUNNING, _WAITING))
         try:
-            state = read_message(WorkerState, parse(await self._get(f"{url}/seesaw/state")))
+            state = read_state(await self._get(f"{url}/seesaw/state"))
             metrics = await self._get(f"{url}/metrics?{names}")
             return _reading(state, metrics.decode())
         except _UNREADABLE as error:
@@ -190,20 +190,22 @@ def _reading(state: WorkerState, metrics: str) -> Reading:
             raise ValueError(f"{name} is {found}")
         return found
 
-    plan, blocks = state.plan, None if state.buffer is None else state.buffer.blocks
-    waiting, running = state.num_waiting, state.num_prefilling + state.num_decoding
-    if blocks is None:  # a plain engine has no waves, and tells only vLLM's own figures
+    plan, part = state.plan, state.resharding
+    blocks = None if part is None or part.buffer is None else part.buffer.blocks
+    if part is None or blocks is None:  # without waves, vLLM's own figures are all there is
         waiting, running = int(total(_WAITING)), int(total(_RUNNING))
+    else:
+        waiting, running = state.num_waiting, part.num_prefilling + part.num_decoding
     expected, at_once = None, None
     if plan is not None:
         expected = plan.expected_tokens_per_s or plan.predicted_tokens_per_s
         at_once = plan.num_running
     return Reading(
         output_tokens=total(_TOKENS),
-        transitions=state.transitions,
+        transitions=0 if part is None else part.transitions,
         waiting=waiting,
         running=running,
-        is_prefilling=state.phase is Phase.PREFILL,
+        is_prefilling=part is not None and part.phase is Phase.PREFILL,
         buffer_capacity=0 if blocks is None else blocks.capacity,
         buffer_free=0 if blocks is None else blocks.free,
         plan=plan_of(plan),

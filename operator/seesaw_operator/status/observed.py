@@ -1,7 +1,7 @@
 """What there is in the cluster for one resource, as plain facts. Pure."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,6 @@ from seesaw_operator.objects.router import COMPONENT as ROUTER
 from seesaw_operator.objects.router import num_routers
 from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.status import pods
-
-# Events after which what was wrong with a pod, or with making one, is over.
-_FURTHER = ("Pulling", "Pulled", "Created", "Started", "SuccessfulCreate")
-# Warnings that keep no pod from being made, or are told by its conditions.
-_PASSED = ("FailedScheduling", "RecreatingFailedPod", "RecreatingTerminatedPod")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,20 +139,6 @@ def lacking(wanted: Wanted, seen: Observed, now: dt.datetime) -> list[Subject]:
     return found + [Subject(kind="Pod", uid=pod["metadata"]["uid"]) for pod in slow]
 
 
-def last_warning(events: Iterable[dict[str, Any]]) -> str | None:
-    """What is wrong with an object now, by its events: the latest warning, if the object has not
-    come further since. That a pod had no node is not told: its own conditions do."""
-    warning, further = "", ""
-    said = None
-    for event in events:
-        time, reason = _last_seen(event), str(event.get("reason"))
-        if reason in _FURTHER:
-            further = max(further, time)
-        elif event.get("type") == "Warning" and reason not in _PASSED and time >= warning:
-            warning, said = time, str(event.get("message") or reason)
-    return said if warning >= further else None
-
-
 def moment(text: str | None) -> dt.datetime | None:
     """A time that somebody wrote, in any form that the apiserver takes; None if it is no time."""
     try:
@@ -175,13 +156,6 @@ def time_text(time: dt.datetime) -> str:
 def _component(pod: pods.Pod) -> str | None:
     label: str | None = pod["metadata"]["labels"].get(COMPONENT_LABEL)
     return label
-
-
-def _last_seen(event: dict[str, Any]) -> str:
-    """To the second, which is all that some events tell."""
-    series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return max((time or "")[: len("2026-01-01T00:00:00")] for time in times)
 
 
 def _is_current(body: dict[str, Any]) -> bool:

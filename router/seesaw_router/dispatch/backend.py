@@ -11,7 +11,7 @@ from math import ceil, inf
 from types import TracebackType
 from typing import Self
 
-from seesaw_core.messages import Stage, TransitionEvent, WorkerState
+from seesaw_core.messages import ModeName, Stage, TransitionEvent, WorkerState
 from seesaw_core.rates import Mean
 from seesaw_core.resharding.policy import Phase
 from seesaw_core.routing.waves import Replica
@@ -72,6 +72,17 @@ class Backend:
         self._cycle = Mean()
 
     @property
+    def mode(self) -> str:
+        """How it serves, by its own words; `static` if it is no worker of ours."""
+        return self.state.mode if self.state else ModeName.STATIC
+
+    @property
+    def phase(self) -> Phase | None:
+        """Whose turn on its devices it is; None if it has no phases."""
+        part = self.state.resharding if self.state else None
+        return None if part is None else part.phase
+
+    @property
     def is_serving(self) -> bool:
         return not self.why_not_serving
 
@@ -127,8 +138,9 @@ class Backend:
         if isinstance(event, WorkerState):
             self.state, self.is_static, self._trouble = event, False, ""
             self._pending.clear()
-        elif self.state is not None:
-            self.state = dataclasses.replace(self.state, phase=event.to)
+        elif self.state is not None and self.state.resharding is not None:
+            part = dataclasses.replace(self.state.resharding, phase=event.to)
+            self.state = dataclasses.replace(self.state, resharding=part)
             if event.to is Phase.PREFILL:
                 now = self._now()
                 if self._window_began_s is not None:
@@ -150,7 +162,8 @@ class Backend:
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy."""
         state, began = self.state, self._window_began_s
-        if state is None or state.buffer is None:
+        part = None if state is None else state.resharding
+        if state is None or part is None or part.buffer is None:
             return Replica(
                 name=self.target.name,
                 phase=Phase.DECODE,
@@ -159,11 +172,11 @@ class Backend:
                 capacity_tokens=0,
                 has_windows=False,
             )
-        buffer = state.buffer
+        buffer = part.buffer
         free = buffer.blocks.free * buffer.block_size - state.waiting_tokens
         return Replica(
             name=self.target.name,
-            phase=state.phase,
+            phase=part.phase,
             num_running=self.num_busy,
             free_tokens=max(0, free),
             capacity_tokens=buffer.blocks.capacity * buffer.block_size,

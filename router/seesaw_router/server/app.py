@@ -155,7 +155,8 @@ class Router:
             "standing": self._backends().standing(backend),
             "ejected": None if ejection is None else str(ejection),
             "running": backend.num_running,
-            "phase": backend.state.phase if backend.state else None,
+            "mode": backend.mode,
+            "phase": backend.phase,
         }
 
 

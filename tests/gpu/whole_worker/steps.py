@@ -28,6 +28,7 @@ from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_worker.modes.static.reference import Sample
 from support.plain_vllm.reference import plain_tokens
 from support.process_watch.machine import GONE_WITHIN_S, Machine, find, living, role_of, wait_for
+from support.worker_states import resharding
 
 Figures = dict[str, Any]
 TESTS = Path(__file__).parents[2]
@@ -93,9 +94,9 @@ def tokens(context: Context, pair: str, dtype: str, mode: str) -> Figures:
         found = asyncio.run(ask_all(worker.url, worker.model, samples))
         exact = dtype == "float32" and mode == "eager"
         figures = _compared(worker, samples, found, expected, exact=exact)
-        state = worker.get("/seesaw/state")
-        figures["transitions"] = state["transitions"]
-        figures["resharded"] = state["paths"]["reshard_requests"]
+        state = resharding(worker.state())
+        figures["transitions"] = state.transitions
+        figures["resharded"] = state.paths.reshard_requests
         figures["device_bytes"] = machine_facts.used_bytes() - before
         figures["start_s"] = round(worker.start_s, 1)
     assert figures["resharded"] == sum(len(s.prompt) > 1 for s in samples), "some went in place"

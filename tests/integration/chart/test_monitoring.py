@@ -17,6 +17,7 @@ from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_operator.names import Owner
 from seesaw_operator.objects import router, worker
 from seesaw_router.metrics import Metrics as RouterMetrics
+from seesaw_worker.modes.resharding.telemetry import Metrics as ReshardingMetrics
 from seesaw_worker.server.telemetry import Metrics as WorkerMetrics
 from support.chart_release.helm import CHART, EVERYTHING, PROMTOOL, Json, objects, rendered
 from support.cluster_client.kubectl import SYSTEM
@@ -48,7 +49,7 @@ def queries() -> Iterator[str]:
 def real_names() -> set[str]:
     """The series that operator, router and worker expose, and those of vLLM's own metrics."""
     found: set[str] = set()
-    for metrics in (OperatorMetrics, RouterMetrics, WorkerMetrics):
+    for metrics in (OperatorMetrics, RouterMetrics, WorkerMetrics, ReshardingMetrics):
         registry = CollectorRegistry()
         metrics(registry)
         for family in registry.collect():

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from seesaw_cli.serve.local import free_port
+from support.worker_states import num_inside, state_of
 
 STAND_IN = Path(__file__).parents[2] / "support" / "fake_worker" / "engine.py"
 
@@ -131,8 +132,7 @@ async def test_a_client_that_goes_away_ends_its_request_at_the_worker(start: Sta
         await router.until(http, "/ready")
 
         async def running() -> int:
-            async with http.get(f"{worker.url}/seesaw/state") as response:
-                return int((await response.json())["num_decoding"])
+            return num_inside(await state_of(http, worker.url))
 
         for stream in (True, False):
             body = body_of(1, stream=stream, max_tokens=10_000)

@@ -5,7 +5,6 @@ together.
 """
 
 import asyncio
-import dataclasses
 import json
 import signal
 import subprocess
@@ -21,8 +20,10 @@ import aiohttp
 import pytest
 
 from seesaw_cli.serve.local import free_port
-from seesaw_core.messages import WorkerState
+from seesaw_core.messages import VERSION, Stage, WorkerState
+from seesaw_core.reading import read_event
 from seesaw_worker.synthetic import TINY, write_checkpoint
+from support.worker_states import num_inside, state_of
 
 STAND_IN = Path(__file__).parents[2] / "support" / "fake_worker" / "engine.py"
 READY_WITHIN_S = 240.0
@@ -107,21 +108,17 @@ async def asked(url: str, **body: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         yield response
 
 
-def state_type_fields() -> set[str]:
-    return {f.name for f in dataclasses.fields(WorkerState)}
-
-
 async def test_it_tells_its_state_at_once_and_in_its_events(served: Served) -> None:
-    state = await get(f"{served.worker}/seesaw/state")
-    assert set(state) == state_type_fields()
-    assert state["stage"] == "serving"
+    async with aiohttp.ClientSession() as http:
+        state = await state_of(http, served.worker)
+    assert (state.version, state.mode, state.stage) == (VERSION, "resharding", Stage.SERVING)
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{served.worker}/seesaw/events") as response:
             kind, data = [await response.content.readline() for _ in range(2)]
         async with http.get(f"{served.worker}/health") as response:
             assert response.status == 200
     assert kind == b"event: state\n"
-    assert set(json.loads(data.removeprefix(b"data: "))) == state_type_fields()
+    assert isinstance(read_event("state", data.removeprefix(b"data: ")), WorkerState)
 
 
 @pytest.mark.parametrize("by", ["worker", "router"])
@@ -159,8 +156,8 @@ async def test_bad_requests_are_the_clients_fault(served: Served, by: str) -> No
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_leaves_nothing_running(served: Served, stream: bool) -> None:
     async def running() -> int:
-        state = await get(f"{served.worker}/seesaw/state")
-        return int(state["num_waiting"] + state["num_prefilling"] + state["num_decoding"])
+        async with aiohttp.ClientSession() as http:
+            return num_inside(await state_of(http, served.worker))
 
     async def ask() -> None:
         async with asked(served.router, max_tokens=1900, stream=stream) as response:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_worker.processes.shm import check_room
-from seesaw_worker.server import openai_server
+from seesaw_worker.server import worker_server
 from seesaw_worker.server.commandline import parse
 from seesaw_worker.server.serving import serve
 
@@ -42,8 +42,8 @@ def only_checked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.fail("the worker began to load")
 
     before = dict(os.environ)
-    monkeypatch.setattr(openai_server, "REGISTRY", CollectorRegistry())
-    monkeypatch.setattr(openai_server.WorkerServer, "_start", loading)
+    monkeypatch.setattr(worker_server, "REGISTRY", CollectorRegistry())
+    monkeypatch.setattr(worker_server.WorkerServer, "_start", loading)
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
+from seesaw_core.messages import ReshardingState
 from seesaw_worker.modes.static.reference import Sample
 from seesaw_worker.synthetic import (
     TINY,
@@ -29,6 +30,7 @@ from seesaw_worker.synthetic import (
     write_checkpoint,
 )
 from support.plain_vllm.reference import plain_tokens
+from support.worker_states import resharding
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -107,12 +109,11 @@ def reshard(
     engine: dict[str, Any],
     folder: Path,
     *flags: str,
-) -> tuple[list[list[int]], dict[str, Any]]:
+) -> tuple[list[list[int]], ReshardingState]:
     flags = (*worker_flags(*pair, engine), *flags)
     with LocalWorker(model, flags, log=folder / "worker.log") as worker:
         tokens = asyncio.run(ask_all(worker.url, worker.model, samples))
-        state: dict[str, Any] = worker.get("/seesaw/state")
-        return tokens, state
+        return tokens, resharding(worker.state())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -132,9 +133,10 @@ def test_fp32_tokens_equal_plain_vllms(
         if ours != theirs
     ]
     assert differing == []
-    assert state["paths"]["reshard_requests"] == sum(len(s.prompt) > 1 for s in samples)
-    assert state["transitions"] >= 4
-    assert state["buffer"]["blocks"]["free"] == state["buffer"]["blocks"]["capacity"]
+    assert state.paths.reshard_requests == sum(len(s.prompt) > 1 for s in samples)
+    assert state.transitions >= 4
+    assert state.buffer is not None
+    assert state.buffer.blocks.free == state.buffer.blocks.capacity
 
 
 @pytest.mark.parametrize("form", ["bf16", "int8"])
@@ -156,7 +158,7 @@ def test_rounded_forms_differ_no_more_than_plain_layouts_do(form: str, tmp_path:
     own = num_differing(plain["P2"], plain["T2"])
     ours = num_differing(tokens, plain["T2"])
     print(f"{form}: of {len(samples)} answers {ours} differ; of plain vLLM's in P2 and T2, {own}")
-    assert state["paths"]["reshard_requests"] > 40
+    assert state.paths.reshard_requests > 40
     assert own > 0, "nothing is rounded here, so this shows nothing"
     assert ours <= own
 
@@ -216,4 +218,4 @@ def test_fp32_tokens_equal_plain_vllms_in_every_variant(name: str, tmp_path: Pat
         if ours != theirs
     ]
     assert differing == []
-    assert state["paths"]["reshard_requests"] > 50
+    assert state.paths.reshard_requests > 50

@@ -236,10 +236,10 @@ async def _play(name: str, model: Path, setup: Setup) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     from seesaw_core.resharding.policy import PhasePolicy
+    from seesaw_worker.modes import preflight
     from seesaw_worker.modes.resharding import configs, sizes
     from seesaw_worker.modes.resharding.llm import start_llm
     from seesaw_worker.processes.shm import RunFolder
-    from seesaw_worker.server import preflight
     from seesaw_worker.settings.engine import WeightsMode
     from seesaw_worker.settings.worker import WorkerSettings
 

@@ -19,8 +19,10 @@ import psutil
 import pytest
 
 from seesaw_cli.serve.local import LocalWorker
+from seesaw_core.messages import WorkerState
 from seesaw_worker.processes.segments import mapped_segments
 from support.process_watch.machine import StartWorker
+from support.worker_states import is_idle, num_inside, resharding, state_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -132,19 +134,7 @@ def take(ask: Ask, answer: dict[str, Any]) -> None:
             ask.finished[choice["index"]] = choice["finish_reason"]
 
 
-async def state_of(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    async with http.get(f"{url}/seesaw/state") as response:
-        state: dict[str, Any] = await response.json()
-        return state
-
-
-def is_idle(state: dict[str, Any]) -> bool:
-    blocks = state["buffer"]["blocks"]
-    busy: int = state["num_waiting"] + state["num_prefilling"] + state["num_decoding"]
-    return busy == 0 and bool(blocks["free"] == blocks["capacity"])
-
-
-async def idle_state(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+async def idle_state(http: aiohttp.ClientSession, url: str) -> WorkerState:
     """Wait, but not long, until nothing is left of any request."""
     deadline = time.monotonic() + 15
     while not is_idle(state := await state_of(http, url)) and time.monotonic() < deadline:
@@ -161,7 +151,7 @@ async def traffic(
     async with asyncio.TaskGroup() as tasks:
         while time.monotonic() - began < AT_MOST_S / 2:
             state = await state_of(http, worker.url)
-            if state["transitions"] >= until and len(asks) >= MIN_REQUESTS // 2:
+            if resharding(state).transitions >= until and len(asks) >= MIN_REQUESTS // 2:
                 break
             for _ in range(rng.choice((1, 1, 1, 4))):
                 asks.append(draw(rng, worker.model))
@@ -188,7 +178,7 @@ def footprint(worker: LocalWorker) -> Footprint:
     )
 
 
-async def live(worker: LocalWorker) -> tuple[list[Ask], list[Footprint], list[dict[str, Any]]]:
+async def live(worker: LocalWorker) -> tuple[list[Ask], list[Footprint], list[WorkerState]]:
     """Two halves of traffic. Returns all requests, and how things stood after each half."""
     rng = random.Random(11)
     timeout = aiohttp.ClientTimeout(total=120)
@@ -221,10 +211,11 @@ def test_every_request_ends_properly_through_a_hundred_transitions(
     seconds = time.monotonic() - began
     start, middle, end = prints
     growth = {name: end.rss[name] - rss for name, rss in middle.rss.items()}
+    transitions = resharding(states[-1]).transitions
     print(
-        f"\n{len(asks)} requests in {seconds:.0f} s, {states[-1]['transitions']} transitions;",
+        f"\n{len(asks)} requests in {seconds:.0f} s, {transitions} transitions;",
         dict(Counter(f"{a.kind} {a.outcome[:20]}" for a in asks)),
-        f"\npaths {states[-1]['paths']}\nRSS in MiB, start -> middle -> end:",
+        f"\npaths {resharding(states[-1]).paths}\nRSS in MiB, start -> middle -> end:",
         *(
             f"\n  {name}: {start.rss[name] / 2**20:.1f} -> {rss / 2**20:.1f} -> "
             f"{end.rss[name] / 2**20:.1f}"
@@ -232,7 +223,7 @@ def test_every_request_ends_properly_through_a_hundred_transitions(
         ),
     )
     assert [p for a in asks if (p := a.problem())] == []
-    assert states[-1]["transitions"] >= MIN_TRANSITIONS
+    assert transitions >= MIN_TRANSITIONS
     assert len(asks) >= MIN_REQUESTS
     outcomes = Counter((a.kind, a.outcome) for a in asks)
     kinds = {a.kind for a in asks}
@@ -302,5 +293,5 @@ async def known_requests(http: aiohttp.ClientSession, url: str, asks: list[Ask])
     """How many requests the worker is busy with; None while some have not reached it."""
     ended = sum(a.outcome != "never sent" for a in asks)  # first, so that none counts twice
     state = await state_of(http, url)
-    running = sum(int(state[f"num_{n}"]) for n in ("waiting", "prefilling", "decoding"))
+    running = num_inside(state)
     return running if running + ended >= len(asks) else None

@@ -3,7 +3,6 @@
 One worker serves all tests of this module; after each, its books must be empty again.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -16,8 +15,11 @@ import pytest
 from openai import OpenAI
 
 from seesaw_cli.serve.local import LocalWorker
-from seesaw_core.messages import BufferState, PathTotals, TransitionEvent, WorkerState
-from seesaw_core.resharding.ledger import LedgerTotals
+from seesaw_core.event_stream import EventParser
+from seesaw_core.messages import VERSION, Stage, TransitionEvent, WorkerState
+from seesaw_core.reading import read_event
+from seesaw_core.resharding.policy import Phase
+from support.worker_states import is_idle, resharding
 
 pytestmark = pytest.mark.engine
 
@@ -67,21 +69,15 @@ def client(worker: LocalWorker) -> OpenAI:
 def nothing_is_left(worker: LocalWorker) -> Iterator[None]:
     yield
     deadline = time.monotonic() + 10
-    while not is_idle(state := worker.get("/seesaw/state")):
+    while not is_idle(state := worker.state()):
         assert time.monotonic() < deadline, state
         time.sleep(0.05)
 
 
-def is_idle(state: dict[str, Any]) -> bool:
-    blocks = state["buffer"]["blocks"]
-    busy = state["num_waiting"] + state["num_prefilling"] + state["num_decoding"]
-    return not busy and blocks["free"] == blocks["capacity"]
-
-
 def paths(worker: LocalWorker) -> tuple[int, int]:
     """Requests so far that were re-sharded, and that went in place."""
-    totals = worker.get("/seesaw/state")["paths"]
-    return totals["reshard_requests"], totals["in_place_requests"]
+    totals = resharding(worker.state()).paths
+    return totals.reshard_requests, totals.in_place_requests
 
 
 def complete(client: OpenAI, worker: LocalWorker, **more: Any) -> Any:
@@ -332,107 +328,26 @@ def test_metrics_are_vllms_and_ours(client: OpenAI, worker: LocalWorker) -> None
         assert family in metrics, family
 
 
-def test_the_state_is_a_worker_state(worker: LocalWorker) -> None:
-    state = worker.get("/seesaw/state")
-    assert_fields(state, WorkerState)
-    assert_fields(state["buffer"], BufferState)
-    assert_fields(state["buffer"]["blocks"], LedgerTotals)
-    assert_fields(state["paths"], PathTotals)
-    assert (state["stage"], state["reshard"]) == ("serving", "always")
-    assert (state["prefill_layout"], state["decode_layout"]) == ("P2", "T2")
+def test_the_state_is_that_of_a_worker_that_re_shards(worker: LocalWorker) -> None:
+    state = worker.state()
+    part = resharding(state)
+    assert (state.version, state.mode, state.stage) == (VERSION, "resharding", Stage.SERVING)
+    assert (part.reshard, part.prefill_layout, part.decode_layout) == ("always", "P2", "T2")
+    assert part.buffer is not None
 
 
 def test_events_tell_of_transitions_as_they_happen(client: OpenAI, worker: LocalWorker) -> None:
     with httpx.stream("GET", f"{worker.url}/seesaw/events", timeout=30) as response:
-        events = server_sent(response.iter_lines())
-        kind, state = next(events)
-        assert kind == "state"
-        assert_fields(state, WorkerState)
-        complete(client, worker, max_tokens=1)
-        transition = next(data for kind, data in events if kind == "transition")
-    assert_fields(transition, TransitionEvent)
-    assert transition["to"] == "prefill"
-    assert transition["weight_bytes"] > 0
-    parts = transition["pause_s"] + transition["weights_s"] + transition["resume_s"]
-    assert parts == pytest.approx(transition["total_s"])
-
-
-def assert_fields(data: dict[str, Any], kind: type[Any]) -> None:
-    assert sorted(data) == sorted(f.name for f in dataclasses.fields(kind))
-
-
-def server_sent(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    kind = ""
-    for line in lines:
-        name, _, value = line.partition(": ")
-        if name == "event":
-            kind = value
-        elif name == "data":
-            yield kind, json.loads(value)
-
-
-# ---- another KV dtype
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["fp8", "fp8_e5m2"])
-def test_eight_bit_kv_goes_through_the_buffer_unchanged(
-    dtype: str, tiny_model: Path, tmp_path: Path
-) -> None:
-    """The same layout in both phases, so that both paths must compute the very same bits."""
-    flags = [*FLAGS, "--prefill-tensor-parallel-size=2", f"--kv-cache-dtype={dtype}"]
-    with LocalWorker(tiny_model, flags, log=tmp_path / "worker.log") as worker:
-        client = OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0, timeout=60)
-        for length in (31, 32, 33, 500):
-            prompt = [(7 * i + length) % 900 for i in range(length)]
-            resharded, in_place = paths(worker)
-            carried = complete(client, worker, prompt=prompt, max_tokens=24)
-            placed = complete(
-                client, worker, prompt=prompt, max_tokens=24, extra_body={"prompt_logprobs": 0}
-            )
-            assert paths(worker) == (resharded + 1, in_place + 1)
-            assert carried.choices[0].text == placed.choices[0].text
-
-
-# ---- what ends one request and nothing else
-
-HUGE = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**256 - 1}}}
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "huge", "schema": HUGE}}
-MANY = {"type": "array", "minItems": 10**9}
-ENDLESS = {"type": "json_schema", "json_schema": {"name": "many", "schema": MANY}}
-
-
-@pytest.mark.parametrize(
-    "poison",
-    [
-        pytest.param({"prompt": PROMPT, "stop": ["\ud800"]}, id="half a character"),
-        pytest.param({"prompt": PROMPT, "response_format": SCHEMA}, id="256 bits in a schema"),
-        pytest.param({"prompt": PROMPT, "response_format": ENDLESS}, id="a billion items"),
-        pytest.param({"prompt": [7], "top_k": 2**70}, id="one token and more than 64 bits"),
-        pytest.param({"prompt": PROMPT, "top_k": 2**70, "n": 3}, id="several samples"),
-        pytest.param({"prompt": PROMPT, "request_id": "\ud800"}, id="half a name"),
-        pytest.param({"prompt": PROMPT, "vllm_xargs": {"a": "\ud800"}}, id="half an argument"),
-    ],
-)
-def test_a_request_that_cannot_be_sent_gets_an_error_and_all_others_are_served(
-    client: OpenAI, worker: LocalWorker, poison: dict[str, Any]
-) -> None:
-    stream = complete(client, worker, stream=True, max_tokens=40)
-    next(iter(stream))
-    body = json.dumps({"model": worker.model, "max_tokens": 4} | poison)
-    for _ in range(3):
-        answer = httpx.post(
-            f"{worker.url}/v1/completions",
-            content=body,
-            headers={"content-type": "application/json"},
-            timeout=60,
+        parser = EventParser()
+        events = (
+            read_event(*event)
+            for chunk in response.iter_bytes()
+            for event in parser.feed(chunk, time.monotonic())
         )
-        # vLLM itself finds some of them before they are sent, and which depends on its libraries.
-        assert answer.status_code in {400, 500}, answer.text
-    assert len(list(stream)) > 10
-    assert complete(client, worker).usage.completion_tokens == 12
-
-
-def test_a_request_may_be_named_at_length(client: OpenAI, worker: LocalWorker) -> None:
-    answer = complete(client, worker, extra_body={"request_id": "n" * 200_000})
-    assert answer.usage.completion_tokens == 12
+        assert isinstance(next(events), WorkerState)
+        complete(client, worker, max_tokens=1)
+        transition = next(event for event in events if isinstance(event, TransitionEvent))
+    assert transition.to is Phase.PREFILL
+    assert transition.weight_bytes > 0
+    parts = transition.pause_s + transition.weights_s + transition.resume_s
+    assert parts == pytest.approx(transition.total_s)

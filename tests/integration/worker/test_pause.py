@@ -5,13 +5,14 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 import pytest
 
 from seesaw_cli.serve.local import LocalWorker
+from seesaw_core.messages import WorkerState
 from support.process_watch.machine import StartWorker
+from support.worker_states import is_idle, num_inside, resharding, state_of
 
 pytestmark = [pytest.mark.engine]
 
@@ -61,10 +62,8 @@ class Client:
         async with self._http.post(f"{self._worker.url}{path}") as response:
             assert response.status == 200, await response.text()
 
-    async def state(self) -> dict[str, Any]:
-        async with self._http.get(f"{self._worker.url}/seesaw/state") as response:
-            state: dict[str, Any] = await response.json()
-            return state
+    async def state(self) -> WorkerState:
+        return await state_of(self._http, self._worker.url)
 
 
 def some_streams(seed: int) -> list[Stream]:
@@ -101,10 +100,10 @@ def whole(streams: list[Stream]) -> list[tuple[str, int]]:
     return [("length", s.max_tokens) for s in streams]
 
 
-def are_spread(state: dict[str, Any], count: int) -> bool:
+def are_spread(state: WorkerState, count: int) -> bool:
     """Whether all of ``count`` requests are there, waiting as well as decoding."""
-    places = [state[f"num_{place}"] for place in ("waiting", "prefilling", "decoding")]
-    return sum(places) >= count and bool(places[0] and places[2])
+    is_spread = state.num_waiting and resharding(state).num_decoding
+    return bool(is_spread) and num_inside(state) >= count
 
 
 async def keep(client: Client) -> None:
@@ -113,9 +112,9 @@ async def keep(client: Client) -> None:
         streams = await under_way(client, 1, tasks)
         await client.post("/pause?mode=keep")
         await asyncio.sleep(0.3)  # what was on its way to the client arrives
-        then = ([len(s.tokens) for s in streams], (await client.state())["transitions"])
+        then = ([len(s.tokens) for s in streams], resharding(await client.state()).transitions)
         await asyncio.sleep(1.0)  # longer than the flush timeout
-        now = ([len(s.tokens) for s in streams], (await client.state())["transitions"])
+        now = ([len(s.tokens) for s in streams], resharding(await client.state()).transitions)
         assert now == then
         assert not all(s.ended for s in streams), "all ended before the pause"
         await client.post("/resume")
@@ -185,11 +184,5 @@ def test_a_pause_reaches_every_request_and_a_resume_goes_on(
                         await asyncio.sleep(0.05)
 
     asyncio.run(in_turn())
-    assert worker.get("/seesaw/state")["transitions"] > 4
+    assert resharding(worker.state()).transitions > 4
     assert worker.stop() == 0
-
-
-def is_idle(state: dict[str, Any]) -> bool:
-    blocks = state["buffer"]["blocks"]
-    busy: int = state["num_waiting"] + state["num_prefilling"] + state["num_decoding"]
-    return busy == 0 and bool(blocks["free"] == blocks["capacity"])

@@ -3,12 +3,13 @@
 import json
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from seesaw_cli.serve.local import LocalWorker
+from seesaw_core.messages import FinishedTotals, StaticState
 from support.fake_device.catalogue import TOY
+from support.worker_states import resharding
 
 pytestmark = pytest.mark.engine
 
@@ -24,12 +25,6 @@ FLAGS = (
     "--kv-cache-memory-bytes=268435456",
     "--kv-buffer-gib=0.25",
 )
-
-
-def state(worker: LocalWorker) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{worker.url}/seesaw/state", timeout=10) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
 
 
 def complete(worker: LocalWorker) -> None:
@@ -59,21 +54,23 @@ def test_on_devices_with_slow_links_it_plans_a_pair_and_reshards(
     with LocalWorker(tiny_model, flags, log=log) as worker:
         for _ in range(3):
             complete(worker)
-        told = state(worker)
-    assert (told["prefill_layout"], told["decode_layout"]) == ("P2", "T2")
-    assert (told["plan"]["prefill"], told["plan"]["decode"]) == ("P2", "T2")
-    assert told["reshard"] == "auto"
-    assert told["transitions"] >= 2  # those of the warm-up
-    assert told["plan"]["gain_percent"] >= 3
-    assert told["finished"] == {"requests": 3, "prompt_tokens": 120, "output_tokens": 18}
+        told = worker.state()
+    part, plan = resharding(told), told.plan
+    assert (part.prefill_layout, part.decode_layout, part.reshard) == ("P2", "T2", "auto")
+    assert plan is not None
+    assert (plan.prefill, plan.decode) == ("P2", "T2")
+    assert part.transitions >= 2  # those of the warm-up
+    assert plan.gain_percent is not None
+    assert plan.gain_percent >= 3
+    assert told.finished == FinishedTotals(requests=3, prompt_tokens=120, output_tokens=18)
     assert "plan P2→T2 on Toy" in log.read_text()
 
 
 def test_on_the_cpu_it_serves_plain_vllm_and_says_why(tiny_model: Path, tmp_path: Path) -> None:
     with LocalWorker(tiny_model, FLAGS, log=tmp_path / "worker.log") as worker:
         complete(worker)
-        told = state(worker)
-    assert (told["prefill_layout"], told["decode_layout"]) == ("T2", "T2")
-    assert told["reshard"] == "never"
-    assert "on the CPU" in told["plan"]["reason"]
-    assert told["finished"]["requests"] == 1
+        told = worker.state()
+    assert (told.mode, told.static) == ("static", StaticState(layout="T2"))
+    assert told.plan is not None
+    assert "on the CPU" in told.plan.reason
+    assert told.finished.requests == 1

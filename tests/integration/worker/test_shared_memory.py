@@ -12,6 +12,7 @@ import pytest
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
 from seesaw_worker.modes.resharding.shared_memory import vllm_shared_bytes
+from support.worker_states import resharding
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -83,7 +84,7 @@ def test_a_serving_worker_goes_on_when_shared_memory_is_filled_and_freed(
         for is_full in (True, True, False):
             if not is_full:
                 (shm / "filler").unlink()
-            before = worker.get("/seesaw/state")["transitions"]
+            before = resharding(worker.state()).transitions
             assert asyncio.run(ask()) == [60] * 6
-            assert worker.get("/seesaw/state")["transitions"] > before
+            assert resharding(worker.state()).transitions > before
         assert worker.stop() == 0

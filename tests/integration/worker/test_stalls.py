@@ -79,15 +79,15 @@ def test_a_stopped_process_makes_the_worker_unhealthy_and_then_ends_it(
 
     victim.send_signal(signal.SIGSTOP)
     took_s = wait_for(lambda: not worker.is_healthy(), UNHEALTHY_S + LATE_S)
-    state = worker.get("/seesaw/state")
-    print(f"{role} {index}: unhealthy after {took_s:.1f} s: {state['detail']}")
+    state = worker.state()
+    print(f"{role} {index}: unhealthy after {took_s:.1f} s: {state.detail}")
     assert UNHEALTHY_S * 0.5 < took_s < UNHEALTHY_S + LATE_S
-    assert state["stage"] == "stalled"
-    assert "has been at one step for" in state["detail"]
+    assert state.stage == "stalled"
+    assert "has been at one step for" in state.detail
     assert step_age_s(worker) > UNHEALTHY_S
     victim.send_signal(signal.SIGCONT)
     assert wait_for(worker.is_healthy, LATE_S) < LATE_S
-    assert worker.get("/seesaw/state")["stage"] == "serving"
+    assert worker.state().stage == "serving"
     assert streams.go_on()
 
     victim.send_signal(signal.SIGSTOP)

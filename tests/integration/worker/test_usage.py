@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from seesaw_cli.serve.local import LocalWorker
+from support import worker_states
 from support.process_watch.machine import StartWorker
 
 pytestmark = pytest.mark.engine
@@ -24,7 +25,7 @@ COUNTERS = (
 def test_cached_tokens_are_those_that_plain_vllm_would_report(start_worker: StartWorker) -> None:
     resharding = start_worker("--kv-buffer-gib=0.25", "--enable-prompt-tokens-details")
     seen = figures(resharding)
-    assert resharding.get("/seesaw/state")["paths"]["reshard_requests"] == 14
+    assert worker_states.resharding(resharding.state()).paths.reshard_requests == 14
     resharding.stop()
     plain = start_worker("--reshard=never", "--enable-prompt-tokens-details")
     expected = figures(plain)

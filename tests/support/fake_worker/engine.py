@@ -6,7 +6,6 @@ Run it as a program; SIGTERM drains it as it drains a worker.
 
 import argparse
 import asyncio
-import dataclasses
 import hashlib
 import json
 import signal
@@ -15,9 +14,19 @@ from typing import Any
 
 from aiohttp import web
 
-from seesaw_core.messages import BufferState, PathTotals, PlanSummary, Stage, WorkerState
+from seesaw_core.messages import (
+    VERSION,
+    BufferState,
+    ModeName,
+    PathTotals,
+    PlanSummary,
+    ReshardingState,
+    Stage,
+    WorkerState,
+)
 from seesaw_core.resharding.ledger import LedgerTotals
 from seesaw_core.resharding.policy import Phase
+from seesaw_core.writing import as_json
 
 BLOCKS, BLOCK_SIZE, BLOCK_BYTES = 1024, 16, 65536
 VOCABULARY = 900
@@ -39,31 +48,35 @@ class Engine:
     def state(self) -> dict[str, Any]:
         free = BLOCKS - self.running if self.running < BLOCKS else 0
         state = WorkerState(
+            version=VERSION,
+            mode=ModeName.RESHARDING,
             stage=self.stage,
             detail="",
-            phase=Phase.DECODE,
-            phase_age_s=time.monotonic() - self.began_s,
-            reason="no prompt waits",
-            prefill_layout="P2",
-            decode_layout="T2",
-            reshard="auto",
             num_waiting=0,
             waiting_tokens=0,
-            num_prefilling=0,
-            num_decoding=self.running,
-            transitions=2 * self.requests,
-            seconds_by_phase={},
-            buffer=BufferState(
-                block_size=BLOCK_SIZE,
-                block_bytes=BLOCK_BYTES,
-                blocks=LedgerTotals(
-                    capacity=BLOCKS, free=free, reserved=0, stored=BLOCKS - free, loading=0
-                ),
-            ),
-            paths=PathTotals(),
             plan=self.plan,
+            resharding=ReshardingState(
+                phase=Phase.DECODE,
+                phase_age_s=time.monotonic() - self.began_s,
+                reason="no prompt waits",
+                prefill_layout="P2",
+                decode_layout="T2",
+                reshard="auto",
+                num_prefilling=0,
+                num_decoding=self.running,
+                transitions=2 * self.requests,
+                seconds_by_phase={},
+                buffer=BufferState(
+                    block_size=BLOCK_SIZE,
+                    block_bytes=BLOCK_BYTES,
+                    blocks=LedgerTotals(
+                        capacity=BLOCKS, free=free, reserved=0, stored=BLOCKS - free, loading=0
+                    ),
+                ),
+                paths=PathTotals(),
+            ),
         )
-        return dataclasses.asdict(state)
+        return as_json(state)
 
     def token(self, prompt: str, index: int) -> int:
         digest = hashlib.sha256(f"{prompt} {index}".encode()).digest()

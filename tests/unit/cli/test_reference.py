@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from seesaw_core.errors import InputError, LayoutError
+from seesaw_core.layouts import Layout
 from seesaw_generate import crd
 from seesaw_generate.chart.__main__ import FILES
 from seesaw_generate.flags import EXIT_CODES, ROUTES, reference
 from seesaw_operator.api.crd import document
+from seesaw_worker.modes.static.mode import StaticMode
 from seesaw_worker.server.flags import FLAGS, add_flags, settings_of
 from seesaw_worker.server.telemetry import Telemetry
 from seesaw_worker.settings.flag import Flag
@@ -160,7 +162,7 @@ def test_every_route_of_ours_is_listed() -> None:
 
     from seesaw_worker.server.http import routes
 
-    telemetry = Telemetry(settings_of(parsed()), CollectorRegistry())
+    telemetry = Telemetry(StaticMode(Namespace(), Layout()), CollectorRegistry())
     served = {getattr(route, "path", "") for route in routes(telemetry).routes}
     assert served <= {route.path for route in ROUTES}
 

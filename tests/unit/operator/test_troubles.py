@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from seesaw_operator.status.observed import Subject, lacking, last_warning, wanted_by
+from seesaw_operator.cluster.events import last_warning
+from seesaw_operator.status.observed import Subject, lacking, wanted_by
 from support.resource_status.seen import (
     SPEC,
     conditions,

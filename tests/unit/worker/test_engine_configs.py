@@ -14,9 +14,10 @@ from seesaw_core.layouts import Layout
 from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.resharding.weights import TensorInfo
 from seesaw_core.units import GIB
+from seesaw_worker.modes.preflight import checkpoint_tensors
 from seesaw_worker.modes.resharding import configs, sizes
+from seesaw_worker.modes.static.mode import plain_config
 from seesaw_worker.processes.forking import BIND_VARIABLE
-from seesaw_worker.server.preflight import checkpoint_tensors
 from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.worker import WorkerSettings
 from seesaw_worker.synthetic import TINY, write_checkpoint
@@ -80,7 +81,7 @@ def test_the_configuration_of_plain_vllm_leaves_the_flags_as_they_were(
 ) -> None:
     monkeypatch.setenv(BIND_VARIABLE, "nobind")
     args = AsyncEngineArgs(model=str(model), dtype="float32", max_model_len=1024)
-    made = configs.plain_config(args, settings_with(WeightsMode.SHARED))
+    made = plain_config(args, settings_with(WeightsMode.SHARED).decode)
     assert made.parallel_config.worker_cls.endswith("PlainCpuWorker")
     assert (args.worker_cls, args.tensor_parallel_size) == ("auto", 1)
 

@@ -10,12 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import InputError
 from seesaw_core.layouts import Layout
-from seesaw_core.resharding.policy import PhasePolicy
+from seesaw_worker.modes.static.mode import StaticMode
 from seesaw_worker.server.commandline import address, listen, parse
 from seesaw_worker.server.http import early_app
 from seesaw_worker.server.telemetry import Telemetry
-from seesaw_worker.settings.engine import WeightsMode
-from seesaw_worker.settings.worker import WorkerSettings
 
 
 @pytest.mark.parametrize(
@@ -58,16 +56,7 @@ def test_a_socket_that_an_ended_worker_left_is_no_obstacle_and_any_other_file_is
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/health", "/v1/chat/completions", "/metrics", "/docs", "/"])
 async def test_while_loading_every_route_asks_to_come_again(method: str, path: str) -> None:
-    settings = WorkerSettings(
-        prefill=Layout(),
-        decode=Layout(),
-        kv_buffer_gib=1,
-        shm_dir=Path("/dev/shm"),
-        policy=PhasePolicy(),
-        weights=WeightsMode.SHARED,
-        drain_timeout_s=1,
-    )
-    app = early_app(Telemetry(settings, CollectorRegistry()))
+    app = early_app(Telemetry(StaticMode(Namespace(), Layout()), CollectorRegistry()))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
         answer = await client.request(method, path)

@@ -28,6 +28,7 @@ from seesaw_worker.planning.config_files import with_quantization
 from seesaw_worker.planning.defaults import with_defaults
 from seesaw_worker.settings.planning import Planning
 from seesaw_worker.settings.worker import WorkerSettings
+from seesaw_worker.upstream import platform
 from seesaw_worker.upstream.refusals import refusals
 
 
@@ -72,13 +73,11 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
     Raises: InputError naming the flag, its value and what would be accepted; CapacityError if
     nothing fits.
     """
-    from vllm.platforms import current_platform
-
     planning = settings.planning
     model = _model(args)
     may_reshard = settings.reshard is not Reshard.NEVER
-    num_devices = planning.num_devices or _num_devices()
-    if planning.accelerator is None and current_platform.is_cpu():
+    num_devices = planning.num_devices or platform.num_devices()
+    if planning.accelerator is None and platform.is_cpu():
         reason = (
             "on the CPU nothing is predicted, and re-sharding does not pay: the static layout with "
             "the most tensor parallelism (--accelerator=NAME plans as if for that device)"
@@ -87,7 +86,7 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
         return Planned(pair=pair, summary=summary, question=None, may_reshard=may_reshard)
     question = Question(
         model=model,
-        device=find_accelerator(planning, _device_name()),
+        device=find_accelerator(planning, platform.device_name()),
         num_devices=num_devices,
         workload=_workload(planning, model, args.max_model_len),
         profile=_profile(planning, args.gpu_memory_utilization),
@@ -150,14 +149,10 @@ def _workload(planning: Planning, model: Model, max_model_len: int | None) -> Wo
 
 def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> Limits:
     """What vLLM will run with: the flags, or its own defaults for this platform."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
-
-    tokens, requests = AsyncEngineArgs.get_batch_defaults(num_devices)
-    context = UsageContext.OPENAI_API_SERVER
+    tokens, requests = platform.batch_defaults(num_devices)
     return Limits(
-        step_tokens=(args.max_num_batched_tokens or tokens.get(context) or 2048,),
-        max_requests=args.max_num_seqs or requests.get(context) or 256,
+        step_tokens=(args.max_num_batched_tokens or tokens,),
+        max_requests=args.max_num_seqs or requests,
         buffer_bytes=settings.kv_buffer_gib * GIB / num_devices,
         flush_timeout_s=settings.policy.flush_timeout_s,
     )
@@ -189,15 +184,3 @@ def _config(model: str, revision: str | None) -> dict[str, Any]:
             f"({error}); give a checkpoint's folder, or check the name and the network"
         ) from error
     return with_quantization(config, folder) if folder.is_dir() else dict(config)
-
-
-def _num_devices() -> int:
-    from vllm.platforms import current_platform
-
-    return 1 if current_platform.is_cpu() else max(1, int(current_platform.device_count()))
-
-
-def _device_name() -> str:
-    from vllm.platforms import current_platform
-
-    return "CPU" if current_platform.is_cpu() else str(current_platform.get_device_name())

@@ -1,38 +1,29 @@
 """Parses ``seesaw worker``'s command line with vLLM's own parser."""
 
 import contextlib
-import difflib
 import math
 import os
-import re
 import socket
 import ssl
 import stat
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
-
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-from vllm.entrypoints.launchers.launcher import setup_server
-from vllm.logger import configure_logging_from_args
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from seesaw_core.errors import InputError
-from seesaw_flags.parser import ExactValues
 from seesaw_worker.server.flags import FLAGS, GROUP, add_flags
 from seesaw_worker.settings.config_file import config_path, read_config, with_config_apart
 from seesaw_worker.upstream.flag_hints import name_the_flag, written
-from seesaw_worker.upstream.refusals import plain, refusals
+from seesaw_worker.upstream.refusals import refusals
+from seesaw_worker.upstream.serve_parser import (
+    DEFAULT_MODEL,
+    check_importable,
+    check_served,
+    open_listener,
+    serve_parser,
+)
 from seesaw_worker.upstream.vllm_flags import refuse_vllm_flags
 
-_NO_JSON = re.compile(
-    r"Value (.*) cannot be converted to <function loads at 0x[0-9a-f]+>\.?"
-    r"|invalid loads value: (.*)"
-)
-_FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")
 _LOGGING = ("enable_log_requests", "aggregate_engine_logging", "enable_logging_iteration_details")
 _LEAST = {
     "h11_max_incomplete_event_size": 1,
@@ -47,46 +38,10 @@ _LEAST = {
 _SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
 
-class _Parser(ExactValues, FlexibleArgumentParser):
-    """vLLM's parser, whose complaints are errors of ours."""
-
-    def error(self, message: str) -> NoReturn:
-        message = _NO_JSON.sub(lambda m: f"{m[1] or m[2]} is no valid JSON", message)
-        message = plain(_FUNCTION.sub(lambda m: m[1], message))
-        unknown, _, rest = message.partition("unrecognized arguments: ")
-        if rest and not unknown:
-            given = rest.split()[0].partition("=")[0]
-            near = difflib.get_close_matches(given, self._option_string_actions, n=1)
-            message += f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"{message} (`seesaw worker --help` lists the flags)")
-
-    def format_help(self) -> str:
-        """vLLM's overview of groups, and our own flags in full."""
-        text: str = super().format_help()
-        if self._search_keyword is not None:
-            return text
-        formatter = self._get_formatter()
-        for group in self._action_groups:
-            if group.title == GROUP:
-                formatter.start_section(group.title)
-                formatter.add_text(group.description)
-                formatter.add_arguments(group._group_actions)  # noqa: SLF001 - as vLLM's own does
-                formatter.end_section()
-        ours: str = formatter.format_help()
-        return f"{text}\n{ours}\nvLLM's flags: --help=all, --help=GROUP such as --help=Frontend.\n"
-
-
-def make_parser() -> FlexibleArgumentParser:
-    """vLLM's serve parser with our flags added."""
-    parser = _Parser(
-        prog="seesaw worker",
-        usage="seesaw worker MODEL [options]",
-        description="Serve MODEL over an OpenAI-compatible HTTP API. Flags of `vllm serve` "
-        "work, or are refused by name; those of the group Seesaw set the two layouts and when to "
-        "change between them.",
-    )
-    add_flags(parser)
-    return make_arg_parser(parser)
+def make_parser() -> ArgumentParser:
+    """Returns vLLM's serve parser with our flags added."""
+    parser: ArgumentParser = serve_parser(add_flags, GROUP)
+    return parser
 
 
 def parse(arguments: list[str]) -> Namespace:
@@ -97,7 +52,7 @@ def parse(arguments: list[str]) -> Namespace:
         args: Namespace = make_parser().parse_args(with_config_apart(arguments))
     if args.model_tag is not None:
         args.model = args.model_tag
-    elif args.model == AsyncEngineArgs.model:
+    elif args.model == DEFAULT_MODEL:
         raise InputError("no MODEL given: `seesaw worker MODEL` takes a folder or a hub name")
     refuse_vllm_flags(args, vllm_defaults(), reshards=False, shares_weights=False)
     if not 0 <= args.port <= 65535:
@@ -110,11 +65,9 @@ def parse(arguments: list[str]) -> Namespace:
         path = getattr(args, name)
         if path is not None and not Path(path).is_file():
             raise InputError(f"--{name.replace('_', '-')}={path}: no such file")
-    with refusals():
-        validate_parsed_serve_args(args)
-        if any(getattr(args, name) for name in _LOGGING) and not hasattr(args, "log_level"):
-            args.log_level = "INFO"  # vLLM tells it there, and a worker is quieter by default
-        configure_logging_from_args(args)
+    if any(getattr(args, name) for name in _LOGGING) and not hasattr(args, "log_level"):
+        args.log_level = "INFO"  # vLLM logs them there, and a worker is quieter by default
+    check_served(args)
     return args
 
 
@@ -129,10 +82,7 @@ def vllm_defaults() -> dict[str, object]:
 def listen(args: Namespace) -> socket.socket:
     """vLLM's own check of the server's flags, and its socket. Raises: InputError."""
     for name in args.middleware:
-        try:
-            resolve_obj_by_qualname(name)
-        except (AttributeError, ImportError, ValueError) as error:
-            raise InputError(f"--middleware={name} cannot be imported: {error}") from error
+        check_importable(name)
     if args.ssl_cert_reqs not in tuple(ssl.VerifyMode):
         raise InputError(f"--ssl-cert-reqs={args.ssl_cert_reqs}: must be 0, 1 or 2")
     listener: socket.socket = name_the_flag(args, vllm_defaults(), _listen)
@@ -140,18 +90,16 @@ def listen(args: Namespace) -> socket.socket:
 
 
 def _listen(args: Namespace) -> socket.socket:
-    listener: socket.socket
     if args.uds:
         _remove_left_behind(Path(args.uds))
     with refusals():
         try:
-            _, listener = setup_server(args, reuse_port=False)
+            return open_listener(args)
         except (OSError, OverflowError) as error:
             host = f"--host={args.host} " if args.host else ""
             place = f"--uds={args.uds}" if args.uds else f"{host}--port={args.port}"
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
-    return listener
 
 
 def _remove_left_behind(path: Path) -> None:

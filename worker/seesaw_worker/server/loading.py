@@ -1,4 +1,4 @@
-"""What can be told and noticed while the engines load."""
+"""Notices while the engines load that they can no longer come up."""
 
 import asyncio
 import contextlib
@@ -6,36 +6,12 @@ import time
 
 import psutil
 
-from seesaw_worker.processes.control_page import ControlPage, Role
 from seesaw_worker.processes.stalls import StallBounds
 from seesaw_worker.processes.stopped import StopWatch
 from seesaw_worker.processes.supervisor import descendants
-from seesaw_worker.settings.engine import EngineSettings
 
 _ENGINE_PROCESS = "VLLM::"  # how vLLM names its processes
 _POLL_S = 0.5
-
-
-class LoadingProgress:
-    """How far two engines have come, as the control page shows it."""
-
-    def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
-        self._page: ControlPage | None = None
-
-    def __str__(self) -> str:
-        if self._page is None:
-            with contextlib.suppress(OSError, ValueError):
-                self._page = ControlPage(self._settings.folder, self._settings.decode.num_devices)
-        if self._page is None:
-            return "making the KV buffer"
-        total = self._page.num_devices
-        counts = {role: self._page.num_loaded(role) for role in Role}
-        if not any(counts.values()):
-            return f"starting {2 * total} ranks and reading weights"
-        if all(count == total for count in counts.values()):
-            return "weights loaded; making KV pools and warming up"
-        return "weights: " + ", ".join(f"{r.title} {n} of {total} ranks" for r, n in counts.items())
 
 
 async def first_trouble(bounds: StallBounds) -> str:

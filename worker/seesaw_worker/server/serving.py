@@ -1,19 +1,15 @@
-"""From parsed flags to a running worker: settings, the plan, and what does not go together."""
+"""From parsed flags to a running worker: settings, the plan and the mode."""
 
-import os
 from argparse import Namespace
 from pathlib import Path
 
 from seesaw_core.errors import InputError
-from seesaw_core.resharding.policy import Reshard
+from seesaw_worker.modes.choose import mode_of
 from seesaw_worker.planning.start import make_start_plan
 from seesaw_worker.server.commandline import vllm_defaults
 from seesaw_worker.server.flags import settings_of
-from seesaw_worker.server.model_path import check_model_path
-from seesaw_worker.server.openai_server import WorkerServer
-from seesaw_worker.settings.engine import WeightsMode
-from seesaw_worker.upstream.vllm_environment import refuse_environment
-from seesaw_worker.upstream.vllm_flags import refuse_vllm_flags
+from seesaw_worker.server.worker_server import WorkerServer
+from seesaw_worker.settings.model_path import check_model_path
 
 
 def serve(args: Namespace) -> int:
@@ -27,16 +23,9 @@ def serve(args: Namespace) -> int:
     planned = make_start_plan(args, settings) if settings.is_planned else None
     if planned is not None:
         settings = planned.settings(settings)
-    refuse_vllm_flags(
-        args,
-        vllm_defaults(),
-        reshards=settings.reshard is not Reshard.NEVER,
-        shares_weights=settings.weights is WeightsMode.SHARED,
-    )
-    if settings.reshard is not Reshard.NEVER:
-        refuse_environment(os.environ)
+    mode = mode_of(args, settings, vllm_defaults())
 
     async def run() -> int:
-        return await WorkerServer(args, settings, planned).run()
+        return await WorkerServer(args, settings, mode, planned).run()
 
     return int(uvloop.run(run()))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 from pathlib import Path
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -30,19 +29,15 @@ from seesaw_worker.modes.resharding.sizes import (
     kv_item_bytes,
 )
 from seesaw_worker.modes.resharding.weights.loader import LOAD_FORMAT
+from seesaw_worker.modes.vllm_config import create_config, with_layout
 from seesaw_worker.processes.control_page import Role
-from seesaw_worker.processes.forking import BIND_VARIABLE, divide_cores
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.forking import divide_cores
 from seesaw_worker.settings.engine import EngineSettings, WeightsMode
 from seesaw_worker.settings.worker import WorkerSettings
-from seesaw_worker.upstream.flag_hints import name_the_flag
-from seesaw_worker.upstream.refusals import refusals
 
 _ARENA_SLACK = 1.02
 _ARENA_SLACK_BYTES = 8 << 20
-_GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _KV_SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
-_PLAIN_CPU_WORKER = "seesaw_worker.modes.static.cpu_worker.PlainCpuWorker"
 _RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 
 
@@ -54,20 +49,6 @@ class EngineConfigs:
     decode: VllmConfig
     settings: EngineSettings
     sizes: Sizes
-
-
-def plain_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfig:
-    """The configuration of plain vLLM in the decode layout, for ``--reshard never``."""
-    if current_platform.is_cpu():
-        os.environ[BIND_VARIABLE] = "|".join(divide_cores(settings.decode.num_devices))
-        if settings.decode.num_devices > 1 and args.worker_cls == "auto":
-            args = dataclasses.replace(args, worker_cls=_PLAIN_CPU_WORKER)
-    config = _create(_with_layout(args, settings.decode), UsageContext.OPENAI_API_SERVER)
-    traces = Traces.current()
-    for transfer in (config.kv_transfer_config, config.ec_transfer_config):
-        if traces is not None and transfer is not None and _GIVEN_AT_RANDOM(transfer.engine_id):
-            transfer.engine_id = f"{traces.mark}{transfer.engine_id}"  # it names shared memory
-    return config
 
 
 def choose_model_runner() -> None:
@@ -88,7 +69,7 @@ def probe(args: AsyncEngineArgs) -> VllmConfig:
     """
     refuse_quantization(args)
     choose_model_runner()
-    return _create(_with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
+    return create_config(with_layout(args, Layout()), UsageContext.OPENAI_API_SERVER)
 
 
 def engine_configs(
@@ -104,8 +85,8 @@ def engine_configs(
     Raises: LayoutError, UnsupportedError, CapacityError.
     """
     check_pair(settings.prefill, settings.decode, shape)
-    decode_args = _with_layout(args, settings.decode)
-    probe_config = _create(decode_args, UsageContext.OPENAI_API_SERVER)
+    decode_args = with_layout(args, settings.decode)
+    probe_config = create_config(decode_args, UsageContext.OPENAI_API_SERVER)
     os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
     refuse_models(probe_config)
     refuse_cache_settings(probe_config)
@@ -163,7 +144,7 @@ def engine_configs(
     decode_args = _seesaw_args(decode_args, common)
     _give_memory(decode_args, sizes.decode_pool_bytes, sizes.decode_share)
     prefill_args = _seesaw_args(
-        _with_layout(args, settings.prefill), dataclasses.replace(common, role=Role.PREFILL)
+        with_layout(args, settings.prefill), dataclasses.replace(common, role=Role.PREFILL)
     )
     _give_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
     prefill_args.max_model_len = prefill_len
@@ -172,8 +153,8 @@ def engine_configs(
     prefill_args.enable_lora = False
     prefill_args.num_gpu_blocks_override = None
     return EngineConfigs(
-        prefill=_create(prefill_args, UsageContext.ENGINE_CONTEXT),
-        decode=_create(decode_args, UsageContext.OPENAI_API_SERVER),
+        prefill=create_config(prefill_args, UsageContext.ENGINE_CONTEXT),
+        decode=create_config(decode_args, UsageContext.OPENAI_API_SERVER),
         settings=common,
         sizes=sizes,
     )
@@ -187,34 +168,6 @@ def _give_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) ->
     args.kv_cache_memory_bytes = pool_bytes
     if share is not None:
         args.gpu_memory_utilization = share
-
-
-def _create(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
-    def create(args: AsyncEngineArgs) -> VllmConfig:
-        with refusals():
-            return args.create_engine_config(usage_context=usage)
-
-    return name_the_flag(args, _defaults(), create)
-
-
-def _defaults() -> dict[str, object]:
-    """vLLM's defaults. Not those of an instance, which would look for its default model."""
-    found: dict[str, object] = {}
-    for field in dataclasses.fields(AsyncEngineArgs):
-        if field.default is not dataclasses.MISSING:
-            found[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            found[field.name] = field.default_factory()
-    return found
-
-
-def _with_layout(args: AsyncEngineArgs, layout: Layout) -> AsyncEngineArgs:
-    return dataclasses.replace(
-        args,
-        tensor_parallel_size=layout.tensor,
-        pipeline_parallel_size=layout.pipeline,
-        distributed_executor_backend="mp",
-    )
 
 
 def _seesaw_args(args: AsyncEngineArgs, settings: EngineSettings) -> AsyncEngineArgs:

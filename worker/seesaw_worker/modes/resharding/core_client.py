@@ -8,9 +8,9 @@ import asyncio
 from typing import Any
 
 from vllm.v1.engine.core_client import AsyncMPClient
-from vllm.v1.engine.exceptions import EngineDeadError
 
 from seesaw_core.errors import UnsupportedError
+from seesaw_worker.modes.client import end_with_error
 from seesaw_worker.modes.resharding.controller import Controller
 
 _UNSUPPORTED = {
@@ -29,12 +29,6 @@ _REWRITES = frozenset(
         "reload_weights",
     }
 )
-
-
-def fail(core: AsyncMPClient) -> None:
-    """Let every request that waits for an engine's outputs end with an error, now."""
-    core.resources.engine_dead = True
-    core.outputs_queue.put_nowait(EngineDeadError())
 
 
 class TwoEngineClient:
@@ -134,7 +128,7 @@ class TwoEngineClient:
     def fail(self) -> None:
         """Let every request that waits for outputs end with an error, now."""
         for core in (self.prefill, self.decode):
-            fail(core)
+            end_with_error(core)
 
     def shutdown(self, timeout: float | None = None) -> None:
         for core in (self.prefill, self.decode):

@@ -8,69 +8,28 @@ from typing import Any
 import psutil
 from vllm.config import VllmConfig
 from vllm.v1.engine import EngineCoreRequest
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
-from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 from seesaw_core.errors import EngineDiedError
 from seesaw_core.resharding.ledger import Ledger
 from seesaw_core.resharding.policy import Policy
+from seesaw_worker.modes.client import WatchedLLM
 from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE, register
 from seesaw_worker.modes.resharding.configs import EngineConfigs
 from seesaw_worker.modes.resharding.controller import Controller, Observer
-from seesaw_worker.modes.resharding.core_client import TwoEngineClient, fail
+from seesaw_worker.modes.resharding.core_client import TwoEngineClient
 from seesaw_worker.modes.resharding.handover import DecodeRoom, Engines
 from seesaw_worker.modes.resharding.kv.buffer import create_buffer
 from seesaw_worker.modes.resharding.kv.checksums import create_sums
 from seesaw_worker.modes.resharding.kv.transfer import parse_progress
 from seesaw_worker.processes.control_page import ControlPage
-from seesaw_worker.upstream.schemas import check_structure
 
 _WARM_UP_TOKENS = 512
 _QUEUED_STEPS = 2  # so that the step after this one is full as well
 _LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
 
 DeathCallback = Callable[[EngineDiedError], None]
-
-
-class WatchedLLM(AsyncLLM):
-    """vLLM's engine client, healthy only as long as its engines go on.
-
-    ``is_stalled`` is set by who watches them.
-    """
-
-    is_stalled = False
-
-    async def check_health(self) -> None:
-        """Raises: EngineDeadError, which answers 503."""
-        if self.is_stalled:
-            raise EngineDeadError
-        await super().check_health()
-
-    async def add_request(
-        self, request_id: str, prompt: Any, params: Any, *more: Any, **named: Any
-    ) -> Any:
-        """Raises: VLLMValidationError for a structure that would take all memory to compile."""
-        check_structure(getattr(params, "structured_outputs", None))
-        return await super().add_request(request_id, prompt, params, *more, **named)
-
-    def watched_cores(self) -> dict[str, AsyncMPClient]:
-        """The engines, by a name for messages."""
-        return {"the engine": self.engine_core}
-
-    def hand_over(self) -> int | None:
-        """The number of the hand-over between engines that runs now."""
-        return None
-
-    def expected_step_s(self) -> float:
-        """How long a step may take by what was measured at the start; 0 if nothing was."""
-        return 0.0
-
-    def fail(self) -> None:
-        """Let every request end with an error, now."""
-        for core in self.watched_cores().values():
-            fail(core)
 
 
 class SeesawLLM(WatchedLLM):

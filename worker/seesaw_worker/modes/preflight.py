@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from seesaw_core.errors import ModelError
 from seesaw_core.resharding.weights import TensorInfo
 from seesaw_worker.modes.resharding.weights.host import HostTensor, read_header
-from seesaw_worker.server.model_path import PATH_STARTS
+from seesaw_worker.settings.model_path import PATH_STARTS
 from seesaw_worker.upstream.refusals import one_line, refusals
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The worker's HTTP server: vLLM's own OpenAI server on our engine client.
+"""The worker's HTTP server: vLLM's own OpenAI server on a mode's engine client.
 
 Before the engines are loaded a small server on the same socket answers ``/health`` with 503 and
 ``/seesaw/state`` with the progress. SIGTERM drains: no new connections, running requests finish,
@@ -13,42 +13,34 @@ import socket
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NoReturn
 
 import psutil
 import uvicorn
 from prometheus_client import REGISTRY
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.app import build_app
 
 from seesaw_core.errors import EngineDiedError, InputError
 from seesaw_core.messages import Proposal, Stage
-from seesaw_core.resharding.policy import Reshard
-from seesaw_worker.modes.resharding import configs, sizes
-from seesaw_worker.modes.resharding.llm import WatchedLLM, start_llm
+from seesaw_worker.modes.mode import Hooks, Mode, ModeClient
 from seesaw_worker.planning.live import Replanner
 from seesaw_worker.planning.start import Planned
 from seesaw_worker.processes.liveness import Liveness
-from seesaw_worker.processes.run_folder import create_run_folder
-from seesaw_worker.processes.shm import IN_MEMORY, RunFolder, file_system
 from seesaw_worker.processes.stalls import Verdict, explain
 from seesaw_worker.processes.watchdog import ENDING
-from seesaw_worker.server import preflight
 from seesaw_worker.server.commandline import address, listen
-from seesaw_worker.server.http import (
-    QuietServer,
-    certificate_refresher,
-    early_app,
-    routes,
-    uvicorn_config,
-)
-from seesaw_worker.server.loading import LoadingProgress, first_trouble
+from seesaw_worker.server.http import early_app, routes
+from seesaw_worker.server.loading import first_trouble
 from seesaw_worker.server.shutdown import end_now, end_whatever_hangs, say
 from seesaw_worker.server.telemetry import Telemetry
-from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.worker import WorkerSettings
 from seesaw_worker.upstream.crash_reasons import keep_last_word, with_cause
+from seesaw_worker.upstream.openai_server import (
+    QuietServer,
+    certificate_refresher,
+    openai_app,
+    uvicorn_config,
+)
 
 _ERROR_GRACE_S = 2.0
 _FRONT_END_POLL_S = 0.5
@@ -63,14 +55,18 @@ class WorkerServer:
     """
 
     def __init__(
-        self, args: Namespace, settings: WorkerSettings, planned: Planned | None = None
+        self,
+        args: Namespace,
+        settings: WorkerSettings,
+        mode: Mode,
+        planned: Planned | None = None,
     ) -> None:
         self._args = args
         self._settings = settings
-        self._telemetry = Telemetry(settings, REGISTRY)
+        self._mode = mode
+        self._telemetry = Telemetry(mode, REGISTRY)
         self._server: uvicorn.Server | None = None
         self._stop = asyncio.Event()
-        self._folder: RunFolder | None = None
         self._breaking: asyncio.Task[None] | None = None
         self._exit_code = 0
         self._began_s = psutil.Process().create_time()
@@ -89,74 +85,42 @@ class WorkerServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         listener = listen(self._args)
+        hooks = Hooks(
+            report=partial(self._report, Stage.STARTING),
+            publish=self._telemetry.publish,
+            on_death=self._on_death,
+        )
         try:
             async with self._early_answers(listener):
-                engine_configs = None
-                if self._settings.reshard is not Reshard.NEVER:
-                    await self._fetch()
-                    self._folder, engine_configs = self._prepare()
-                client = await self._start(engine_configs)
+                await self._prepare(hooks)
+                client = await self._start(hooks)
             await self._serve(client, listener)
             if self._exit_code:
                 self._end_now(self._exit_code)
-            end_whatever_hangs(0, self._folder)
+            end_whatever_hangs(0, self._mode.close)
             await asyncio.to_thread(client.shutdown, 5.0)
         finally:
             with ENDING:
-                if self._folder is not None:
-                    self._folder.close()
+                self._mode.close()
         return self._exit_code
 
     def _end_now(self, code: int) -> NoReturn:
-        end_now(code, self._folder)
+        end_now(code, self._mode.close)
 
-    async def _fetch(self) -> None:
-        """Download what the checks look at, which may take long. Ends the process if told to."""
-        model = self._args.model
-        if self._settings.weights is not WeightsMode.SHARED or preflight.is_here(model):
-            return
-        self._report(Stage.STARTING, f"downloading {model}, if it is not here yet")
-        fetching = asyncio.create_task(asyncio.to_thread(preflight.checkpoint_tensors, model))
+    async def _prepare(self, hooks: Hooks) -> None:
+        """Make all checks, one of which may download a model. Ends the process if told to."""
+        preparing = asyncio.create_task(self._mode.prepare(hooks))
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if stopping.done():
+        await asyncio.wait((preparing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not preparing.done():
             self._report(Stage.DRAINING, "stopped while starting")
             self._end_now(0)
         stopping.cancel()
-        await fetching
+        await preparing
 
-    def _prepare(self) -> tuple[RunFolder, configs.EngineConfigs]:
-        """All checks, in the order of what they cost; nothing is loaded yet."""
-        engine_args = AsyncEngineArgs.from_cli_args(self._args)
-        self._report(Stage.STARTING, "checking model, layouts and memory")
-        tensors = (
-            preflight.checkpoint_tensors(self._args.model)
-            if self._settings.weights is WeightsMode.SHARED
-            else ()
-        )
-        probed = configs.probe(engine_args)
-        preflight.check_tokenizer(probed.model_config)
-        shape = sizes.shape_of(probed)
-        kind = file_system(self._settings.shm_dir)
-        if kind not in IN_MEMORY:
-            self._report(
-                Stage.STARTING,
-                f"warning: --shm-dir={self._settings.shm_dir} is on {kind or 'a disk'}, not in "
-                "memory: re-sharding will be slow; mount a tmpfs or memory-backed emptyDir there",
-            )
-        folder = create_run_folder(self._settings.shm_dir)
-        try:
-            made = configs.engine_configs(
-                engine_args, self._settings, folder=folder.path, shape=shape, tensors=tensors
-            )
-        except BaseException:
-            folder.close()
-            raise
-        return folder, made
-
-    async def _start(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
-        """Load the engines. Ends the process if a signal comes first or one cannot start."""
-        starting = asyncio.create_task(self._make_ready(engine_configs))
+    async def _start(self, hooks: Hooks) -> ModeClient:
+        """Load the model. Ends the process if a signal comes first or one cannot start."""
+        starting = asyncio.create_task(self._make_ready(hooks))
         stopping = asyncio.create_task(self._stop.wait())
         losing = asyncio.create_task(first_trouble(self._settings.stall))
         await asyncio.wait((starting, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
@@ -182,50 +146,20 @@ class WorkerServer:
             self._end_now(1)
         return starting.result()
 
-    async def _make_ready(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
-        client = await self._load(engine_configs)
+    async def _make_ready(self, hooks: Hooks) -> ModeClient:
+        self._report(Stage.LOADING, self._mode.summary)
+        ticker = asyncio.create_task(self._tick())
+        try:
+            client = await self._mode.start(hooks)
+        finally:
+            ticker.cancel()
         await client.get_supported_tasks()  # which it keeps: later an engine may stand still
         return client
 
-    async def _load(self, engine_configs: configs.EngineConfigs | None) -> WatchedLLM:
-        args, telemetry = self._args, self._telemetry
-        what = f"plain vLLM in layout {self._settings.decode}"
-        progress: LoadingProgress | None = None
-        if engine_configs is not None:
-            what = f"two engines, prefill {self._settings.prefill}, decode {self._settings.decode}"
-            progress = LoadingProgress(engine_configs.settings)
-        self._report(Stage.LOADING, what)
-        ticker = asyncio.create_task(self._tick(what, progress))
-        try:
-            if engine_configs is None:
-                config = configs.plain_config(AsyncEngineArgs.from_cli_args(args), self._settings)
-                plain: WatchedLLM = await asyncio.to_thread(
-                    WatchedLLM.from_vllm_config,
-                    config,
-                    enable_log_requests=args.enable_log_requests,
-                    disable_log_stats=args.disable_log_stats,
-                    aggregate_engine_logging=args.aggregate_engine_logging,
-                )
-                return plain
-            llm = await start_llm(
-                engine_configs,
-                policy=self._settings.policy,
-                observer=telemetry,
-                on_death=self._on_death,
-                log_requests=args.enable_log_requests,
-                log_stats=not args.disable_log_stats,
-            )
-            telemetry.attach(llm.controller, engine_configs.settings)
-            return llm
-        finally:
-            ticker.cancel()
-
-    async def _serve(self, client: WatchedLLM, listener: socket.socket) -> None:
+    async def _serve(self, client: ModeClient, listener: socket.socket) -> None:
         args = self._args
-        tasks = await client.get_supported_tasks()
-        app = build_app(args, tasks, client.model_config)
+        app = await openai_app(client, args)
         app.include_router(routes(self._telemetry))
-        await init_app_state(client, app.state, args, tasks)
         config = uvicorn_config(app, args)
         config.timeout_graceful_shutdown = max(1, round(self._settings.drain_timeout_s))
         config.load()
@@ -260,13 +194,13 @@ class WorkerServer:
         assert self._server is not None
         self._server.should_exit = True
 
-    async def _watch_front_end(self, client: WatchedLLM) -> None:
+    async def _watch_front_end(self, client: ModeClient) -> None:
         """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
         while not client.errored:
             await asyncio.sleep(_FRONT_END_POLL_S)
         self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
 
-    async def _watch_liveness(self, client: WatchedLLM) -> None:
+    async def _watch_liveness(self, client: ModeClient) -> None:
         """Notice engines that live but stand still: unhealthy at first, then the end."""
 
         def judged(verdict: Verdict, what: str) -> None:
@@ -323,16 +257,18 @@ class WorkerServer:
 
     async def _break(self) -> None:
         """Let clients hear of the error, then end, whatever may hang."""
-        end_whatever_hangs(1, self._folder)
+        end_whatever_hangs(1, self._mode.close)
         await asyncio.sleep(_ERROR_GRACE_S)
         if self._server is not None:
             self._server.force_exit = True
         self._stop.set()
 
-    async def _tick(self, what: str, progress: LoadingProgress | None) -> None:
+    async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self._report(Stage.LOADING, what if progress is None else f"{what}: {progress}")
+            progress = self._mode.progress
+            summary = self._mode.summary
+            self._report(Stage.LOADING, f"{summary}: {progress}" if progress else summary)
 
     def _report(self, stage: Stage, detail: str) -> None:
         self._telemetry.set_stage(stage, detail)
