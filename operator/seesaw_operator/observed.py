@@ -1,6 +1,7 @@
 """What there is in the cluster for one resource, as plain facts. Pure."""
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from seesaw_operator.store import Key, Ref, Store
 # Events after which what was wrong with a pod, or with making one, is over.
 _FURTHER = ("Pulling", "Pulled", "Created", "Started", "SuccessfulCreate")
 # Warnings that keep no pod from being made, or are told by its conditions.
+_MADE_POD = re.compile(r"create Pod (\S+) in StatefulSet ")
 _PASSED = ("FailedScheduling", "RecreatingFailedPod", "RecreatingTerminatedPod")
 
 
@@ -46,6 +48,7 @@ class Subject:
 class Observed:
     """One resource's objects, and what its workers report.
 
+    others: further objects that were made for it, such as Services.
     warnings: what Kubernetes recorded last about an object, by its uid, if that is a warning; only
     of objects that have been looked at because something is missing.
     """
@@ -55,6 +58,7 @@ class Observed:
     worker_pods: tuple[pods.Pod, ...]
     router_pods: tuple[pods.Pod, ...]
     measured: Measured | None
+    others: tuple[dict[str, Any], ...] = ()
     plan: Plan | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +70,15 @@ class Observed:
             routers=wanted.routers if routers is None else routers["spec"]["replicas"],
             is_paused=wanted.is_paused,
         )
+
+    @property
+    def all_pods(self) -> tuple[pods.Pod, ...]:
+        return *self.worker_pods, *self.router_pods
+
+    @property
+    def num_draining(self) -> int:
+        """Worker pods that end."""
+        return sum(map(pods.is_going, self.worker_pods))
 
     @property
     def num_workers(self) -> int:
@@ -139,23 +152,26 @@ def lacking(wanted: Wanted, seen: Observed, now: dt.datetime) -> list[Subject]:
     found = []
     if seen.stateful_set is not None and seen.num_workers < wanted.replicas:
         found.append(Subject(kind="StatefulSet", uid=seen.stateful_set["metadata"]["uid"]))
-    everyone = (*seen.worker_pods, *seen.router_pods)
-    slow = [p for p in everyone if pods.is_being_created(p, now)]
+    slow = [p for p in seen.all_pods if pods.is_being_created(p, now)]
     return found + [Subject(kind="Pod", uid=pod["metadata"]["uid"]) for pod in slow]
 
 
 def last_warning(events: Iterable[dict[str, Any]]) -> str | None:
     """What is wrong with an object now, by its events: the latest warning, if the object has not
     come further since. That a pod had no node is not told: its own conditions do."""
-    warning, further = "", ""
-    said = None
+    further: dict[str, str] = {}
+    warnings: list[tuple[str, str, str]] = []
     for event in events:
         time, reason = _last_seen(event), str(event.get("reason"))
+        text = str(event.get("message") or reason)
+        # A StatefulSet's events are about several pods: one that was made says nothing of another.
+        about = match[1] if (match := _MADE_POD.match(text)) else ""
         if reason in _FURTHER:
-            further = max(further, time)
-        elif event.get("type") == "Warning" and reason not in _PASSED and time >= warning:
-            warning, said = time, str(event.get("message") or reason)
-    return said if warning >= further else None
+            further[about] = max(further.get(about, ""), time)
+        elif event.get("type") == "Warning" and reason not in _PASSED:
+            warnings.append((time, text, about))
+    still = [each for each in warnings if each[0] >= further.get(each[2], "")]
+    return max(still, key=lambda each: each[0])[1] if still else None
 
 
 def moment(text: str | None) -> dt.datetime | None:
