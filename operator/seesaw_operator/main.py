@@ -7,7 +7,6 @@ import signal
 import time
 
 import aiohttp
-import kopf
 from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 from prometheus_client import CollectorRegistry
@@ -15,12 +14,14 @@ from prometheus_client import CollectorRegistry
 from seesaw_core.errors import InputError
 from seesaw_operator.cluster.client import Cluster
 from seesaw_operator.cluster.election import Lease
+from seesaw_operator.cluster.errors import RefusedError, UnavailableError
 from seesaw_operator.cluster.store import Key, Object, Store, owner_of
 from seesaw_operator.cluster.watching import follow, until_defined
 from seesaw_operator.health import Metrics, served
-from seesaw_operator.loop.handlers import register
+from seesaw_operator.loop.handlers import calm_log, follow_resources, key_of
 from seesaw_operator.loop.reconcile import Reconciler
 from seesaw_operator.loop.workqueue import WorkQueue
+from seesaw_operator.names import Owner
 from seesaw_operator.objects.profiles import Profiles, read_profiles
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.status.measure import Meter
@@ -28,6 +29,7 @@ from seesaw_operator.status.measure import Meter
 logger = logging.getLogger(__name__)
 
 _END_S = 2.5
+_WORKERS_AT_ONCE = 1024  # connections; some workers may hang
 
 
 async def run(settings: OperatorSettings) -> int:
@@ -53,7 +55,7 @@ async def run(settings: OperatorSettings) -> int:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     async with _connected() as api, served(registry, settings.port):
-        leading = asyncio.create_task(_lead_while_elected(settings, profiles, api, metrics, stop))
+        leading = asyncio.create_task(_lead_while_elected(settings, profiles, api, metrics))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -81,13 +83,13 @@ async def _lead_while_elected(
     profiles: Profiles,
     api: client.ApiClient,
     metrics: Metrics,
-    stop: asyncio.Event,
 ) -> None:
     """Wait for the Lease and lead. Returns once it is lost."""
-    async with Lease(api, settings.lease_namespace, settings.lease_name).held() as lost:
+    lease = Lease(api, settings.lease_namespace, settings.lease_name, settings.namespaces)
+    async with lease.held() as lost:
         logger.info("leading")
         metrics.leads.set(1)
-        leading = asyncio.create_task(_lead(settings, profiles, api, metrics, stop))
+        leading = asyncio.create_task(_lead(settings, profiles, api, metrics, lease))
         losing = asyncio.create_task(lost.wait())
         try:
             await asyncio.wait((leading, losing), return_when=asyncio.FIRST_COMPLETED)
@@ -111,13 +113,13 @@ async def _lead(
     profiles: Profiles,
     api: client.ApiClient,
     metrics: Metrics,
-    stop: asyncio.Event,
+    lease: Lease,
 ) -> None:
     """Follow, reconcile and measure for ever. Requires: this operator holds the Lease."""
     store = Store()
     is_listed = asyncio.Event()
     async with (
-        aiohttp.ClientSession() as http,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_WORKERS_AT_ONCE)) as http,
         DynamicClient(api) as dynamic,
         asyncio.TaskGroup() as tasks,
     ):
@@ -135,8 +137,8 @@ async def _lead(
                 metrics.reconciles.labels(result=result).observe(seconds)
 
         queue = WorkQueue(work)
-        cluster = Cluster(dynamic, metrics)
-        meter = Meter(store, http, on_change=queue.add)
+        cluster = Cluster(dynamic, metrics, may_write=lambda: lease.is_certain)
+        meter = Meter(store, http, on_change=queue.touch)
         reconciler = Reconciler(
             cluster=cluster,
             store=store,
@@ -148,14 +150,26 @@ async def _lead(
         def changed(body: Object) -> None:
             key = owner_of(body)
             if key is not None:
-                queue.add(key)
+                queue.touch(key)
 
-        registry = kopf.OperatorRegistry()
-        register(registry, store, queue)
+        def seen(kind: str | None, body: Object) -> None:
+            if kind == "DELETED":
+                store.drop_resource(key_of(body), body["metadata"]["uid"])
+            else:
+                store.put_resource(body)
+            queue.add(key_of(body))
+
+        async def look_for_all(namespace: str | None) -> None:
+            for key in store.resources():
+                if namespace in (None, key.namespace) and await _is_gone(cluster, store, key):
+                    queue.add(key)
+
+        calm_log()
+        await until_defined(api)
         tasks.create_task(
             follow(dynamic, store, changed, settings.namespaces, is_ready=is_listed.set)
         )
-        tasks.create_task(_follow_resources(api, registry, settings, stop))
+        tasks.create_task(follow_resources(settings.namespaces, seen, look_for_all))
         tasks.create_task(meter.run(settings.measure_every_s))
         tasks.create_task(_resync(store, queue, settings.resync_s))
         try:
@@ -164,26 +178,20 @@ async def _lead(
             await queue.close()
 
 
-async def _follow_resources(
-    api: client.ApiClient,
-    registry: kopf.OperatorRegistry,
-    settings: OperatorSettings,
-    stop: asyncio.Event,
-) -> None:
-    await until_defined(api)
-    kopf_settings = kopf.OperatorSettings()
-    kopf_settings.posting.enabled = False
-    kopf_settings.scanning.disabled = True
-    kopf_settings.networking.trust_env = True  # proxy variables, as the other client reads them
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings,
-        standalone=True,
-        identity="seesaw",  # type: ignore[arg-type] # else the user's name, and there may be none
-        clusterwide=not settings.namespaces,
-        namespaces=list(settings.namespaces),
-    )
-    stop.set()  # kopf takes the signals for itself, and returns when one comes
+async def _is_gone(cluster: Cluster, store: Store, key: Key) -> bool:
+    """Whether a resource is no more, as far as can be found out; then it is forgotten."""
+    resource = store.resource(key)
+    if resource is None:
+        return False
+    metadata = resource["metadata"]
+    owner = Owner(name=key.name, namespace=key.namespace, uid=metadata["uid"])
+    try:
+        if await cluster.is_wanted(owner):
+            return False
+    except (RefusedError, UnavailableError):
+        return False
+    store.drop_resource(key, owner.uid)
+    return True
 
 
 async def _resync(store: Store, queue: WorkQueue, every_s: float) -> None:

@@ -4,13 +4,13 @@ import contextlib
 import datetime as dt
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.dynamic import DynamicClient
-from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError
+from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError, UnprocessibleEntityError
 
 from seesaw_operator.api.crd import GROUP, KIND, VERSION
 from seesaw_operator.cluster.encoding import CONTENT_TYPE, apply_body
@@ -32,6 +32,8 @@ _LEVELS = {"Normal": logging.INFO, "Warning": logging.WARNING}
 _MOST_EVENTS = 200
 _MOST_NOTE_BYTES = 1024  # as the apiserver has it
 _LEASES = 2
+WATCHES = f"{GROUP}/watches"
+"""On a Lease: the namespaces that its holder watches, with commas; empty for all."""
 _TOO_MANY, _SERVER_ERROR = 429, 500
 # What the apiserver calls its own error, and is the object's: it would be refused for ever.
 _UNKNOWN_FIELD = "failed to create typed patch object"
@@ -46,9 +48,15 @@ _SMALLER = (
 class Cluster:
     """Writes objects and follows those that are ours. Requires: an async context around it."""
 
-    def __init__(self, dynamic: DynamicClient, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        dynamic: DynamicClient,
+        metrics: Metrics,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._dynamic = dynamic
         self._metrics = metrics
+        self._may_write = may_write
 
     async def apply(self, manifest: Object, *, is_there: bool) -> Object:
         """Create an object or make it as the manifest says, and return it. Idempotent.
@@ -59,7 +67,32 @@ class Cluster:
         """
         with _translated(manifest):
             resource = await self._resource(manifest)
-            return await self._send(resource, manifest, is_forced=is_there)
+            try:
+                return await self._send(resource, manifest, is_forced=is_there)
+            except UnprocessibleEntityError:
+                if not is_there:
+                    raise
+                await self._put_right(resource, manifest)
+                return await self._send(resource, manifest)
+
+    async def _put_right(self, resource: Any, manifest: Object) -> None:
+        """Replace what others have written by what the manifest says, wholly.
+
+        Applying only adds to lists that are keyed, such as a Service's ports, and removes nothing
+        that others own; what comes of it the apiserver may refuse for ever.
+        """
+        metadata = manifest["metadata"]
+        parts = manifest.keys() - {"apiVersion", "kind", "metadata"}
+        changes = [{"op": "add", "path": f"/{part}", "value": manifest[part]} for part in parts]
+        await self._dynamic.request(
+            "patch",
+            resource.path(name=metadata["name"], namespace=metadata["namespace"]),
+            body=changes,
+            content_type="application/json-patch+json",
+            field_manager=MANAGER,
+        )
+        logger.warning("%s was changed by others and is put back", _title(manifest))
+        self._metrics.writes.labels(kind=manifest["kind"]).inc()
 
     async def is_wanted(self, owner: Owner) -> bool:
         """Whether that very resource is there, and not being deleted.
@@ -122,6 +155,10 @@ class Cluster:
         body = apply_body(manifest)
         if len(body) > _MOST_BYTES:
             raise RefusedError(f"{_title(manifest)}: {len(body)} bytes: {_SMALLER}")
+        if not self._may_write():
+            raise UnavailableError(
+                f"{_title(manifest)}: the Lease may be another operator's by now"
+            )
         metadata = manifest["metadata"]
         path = resource.path(name=metadata["name"], namespace=metadata["namespace"])
         applied = await self._dynamic.request(
@@ -157,20 +194,23 @@ class Cluster:
                 return False
         return True
 
-    async def is_operator_alive(self, operator: str) -> bool:
-        """Whether the Lease ``NAMESPACE/NAME`` is held. Yes, if that cannot be found out."""
-        namespace, _, name = operator.partition("/")
+    async def is_operator_alive(self, operator: str, namespace: str) -> bool:
+        """Whether the Lease ``NAMESPACE/NAME`` is held by one that watches a namespace.
+
+        Yes, if that cannot be found out.
+        """
+        home, _, name = operator.partition("/")
         try:
             leases = await self._dynamic.resources.get(
                 api_version="coordination.k8s.io/v1", kind="Lease"
             )
-            found = (await leases.get(namespace=namespace, name=name)).to_dict()
+            found = (await leases.get(namespace=home, name=name)).to_dict()
         except NotFoundError:
             return False
         except FAILURES as error:
             logger.warning("the Lease %s cannot be read: %s", operator, error)
             return True
-        return _is_held(found.get("spec") or {}, dt.datetime.now(dt.UTC))
+        return looks_after(found, namespace, dt.datetime.now(dt.UTC))
 
     async def warning(self, namespace: str, kind: str, uid: str) -> str | None:
         """What was recorded last about an object, if it is a warning and can be had."""
@@ -242,12 +282,21 @@ def _may_pass(error: client.exceptions.ApiException) -> bool:
     return not status or status == _TOO_MANY or status >= _SERVER_ERROR
 
 
-def _is_held(lease: Object, now: dt.datetime) -> bool:
-    renewed, lasts_s = lease.get("renewTime"), lease.get("leaseDurationSeconds")
-    if not lease.get("holderIdentity") or renewed is None or lasts_s is None:
+def looks_after(lease: Object, namespace: str, now: dt.datetime) -> bool:
+    """Whether a Lease is held, by an operator that watches a namespace. Pure.
+
+    One of an earlier version, which does not say what it watches, may watch any.
+    """
+    watched = (lease["metadata"].get("annotations") or {}).get(WATCHES, "")
+    if watched and namespace not in watched.split(","):
+        return False
+    spec = lease.get("spec") or {}
+    renewed, lasts_s = spec.get("renewTime"), spec.get("leaseDurationSeconds")
+    if not spec.get("holderIdentity") or renewed is None or lasts_s is None:
         return False
     age = now - dt.datetime.fromisoformat(renewed)
-    return age.total_seconds() < _LEASES * float(lasts_s)  # clocks differ, operators restart
+    # Clocks differ either way, and operators restart; one that is far ahead was set back since.
+    return abs(age.total_seconds()) < _LEASES * float(lasts_s)
 
 
 def _title(manifest: Object) -> str:

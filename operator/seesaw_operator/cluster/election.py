@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from kubernetes.aio import client
@@ -14,7 +14,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from seesaw_operator.cluster.client import FAILURES, UNREACHABLE
+from seesaw_operator.cluster.client import FAILURES, UNREACHABLE, WATCHES
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,11 @@ class _Lock(LeaseLock):
 
     ends_s = 0.0
 
-    def __init__(self, name: str, namespace: str, identity: str, api: client.ApiClient) -> None:
+    def __init__(
+        self, name: str, namespace: str, identity: str, api: client.ApiClient, watches: str
+    ) -> None:
         super().__init__(name, namespace, identity, api)
+        self._annotations = {WATCHES: watches}
         self._taken = asyncio.Event()
 
     async def get(self, name: str, namespace: str) -> Any:
@@ -50,7 +53,8 @@ class _Lock(LeaseLock):
         # The library's own passes a value that the library's own client refuses.
         asked_s = time.monotonic()
         body = client.V1Lease(
-            metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record)
+            metadata=client.V1ObjectMeta(name=name, annotations=self._annotations),
+            spec=self.update_lease(election_record),
         )
         try:
             async with asyncio.timeout(_CALL_S):
@@ -63,6 +67,8 @@ class _Lock(LeaseLock):
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         asked_s = time.monotonic()
+        metadata = self.lease_reference.metadata
+        metadata.annotations = (metadata.annotations or {}) | self._annotations
         try:
             async with asyncio.timeout(_CALL_S):
                 if not await super().update(name, namespace, updated_record):
@@ -82,9 +88,18 @@ class _Lock(LeaseLock):
 class Lease:
     """The Lease ``NAMESPACE/NAME``, as seen by this process."""
 
-    def __init__(self, api: client.ApiClient, namespace: str, name: str) -> None:
+    def __init__(
+        self, api: client.ApiClient, namespace: str, name: str, watches: Iterable[str] = ()
+    ) -> None:
         self._api, self._namespace, self._name = api, namespace, name
+        self._watches = ",".join(watches)
+        self._lock: _Lock | None = None
         self._identity = f"{socket.gethostname()}-{os.getpid()}"
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is certainly ours now. A process that was stopped for long cannot know."""
+        return self._lock is not None and time.monotonic() < self._lock.ends_s
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[asyncio.Event]:
@@ -95,7 +110,9 @@ class Lease:
             won.set()
             await lost.wait()
 
-        lock = _Lock(self._name, self._namespace, self._identity, self._api)
+        lock = self._lock = _Lock(
+            self._name, self._namespace, self._identity, self._api, self._watches
+        )
         election = LeaderElection(
             Config(
                 lock,
@@ -123,7 +140,7 @@ class Lease:
             electing.cancel()
             if expiring is not None:
                 expiring.cancel()
-            if won.is_set() and not lost.is_set():
+            if won.is_set():  # whether it is ours still, the apiserver knows
                 await self._give_back()
 
     async def _give_back(self) -> None:

@@ -51,9 +51,24 @@ class Applier:
             applied = self._applied.setdefault(Key(owner.namespace, owner.name), {})
             if _is_left(there, applied) and not await self._cluster.is_wanted(owner):
                 return False
-            for each, found in pairs:
-                await self._ensure(each, found, applied)
+            await self._ensure_all(pairs, applied)
         return True
+
+    async def _ensure_all(
+        self, pairs: list[tuple[Manifest, Object | None]], applied: dict[Ref, str]
+    ) -> None:
+        """Apply them in order. After one is refused nothing new is made, and what is there is put
+        right all the same. Raises: RefusedError, the first; UnavailableError."""
+        refused: RefusedError | None = None
+        for each, found in pairs:
+            if refused is not None and found is None:
+                continue
+            try:
+                await self._ensure(each, found, applied)
+            except RefusedError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     @contextlib.contextmanager
     def _reserved(self, refs: list[Ref], owner: Owner) -> Iterator[set[Ref]]:
@@ -92,7 +107,7 @@ class Applier:
             return
         body = await self._cluster.apply(manifest, is_there=there is not None)
         applied[ref] = _version(body)
-        if self._store.child(ref) in (None, there):  # or the watch has reported a later one
+        if _is_later(body, self._store.child(ref)):
             self._store.put_child(body)
 
 
@@ -103,6 +118,18 @@ def _version(body: Object) -> str:
         rest = [metadata.get(part) for part in ("labels", "annotations", "ownerReferences")]
         return f"{metadata['uid']} {metadata['generation']} {rest}"
     return f"{metadata['uid']} {metadata['resourceVersion']}"
+
+
+def _is_later(body: Object, known: Object | None) -> bool:
+    """Whether what an apply returned is newer than what the watch has reported meanwhile.
+
+    Resource versions of one object are ordered numbers (KEP-5504); those that are none decide
+    nothing, and the watch will bring the object.
+    """
+    if known is None or known["metadata"]["uid"] != body["metadata"]["uid"]:
+        return True
+    versions = [str(each["metadata"]["resourceVersion"]) for each in (body, known)]
+    return all(v.isdecimal() for v in versions) and int(versions[0]) > int(versions[1])
 
 
 def _of_others(refs: list[Ref]) -> str:

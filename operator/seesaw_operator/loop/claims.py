@@ -14,7 +14,7 @@ class Claiming(Protocol):
     """What claiming takes of a cluster."""
 
     async def claim(self, resource: Object, operator: str) -> bool: ...
-    async def is_operator_alive(self, operator: str) -> bool: ...
+    async def is_operator_alive(self, operator: str, namespace: str) -> bool: ...
     async def record(self, resource: Object, kind: str, reason: str, message: str) -> None: ...
 
 
@@ -31,10 +31,11 @@ class Claims:
         metadata = resource["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
         holder = (resource.get("status") or {}).get("managedBy")
+        holder = holder if isinstance(holder, str) else None
         if holder == self._operator:
             self._told.pop(key, None)
             return True
-        if holder is not None and await self._cluster.is_operator_alive(holder):
+        if holder is not None and await self._cluster.is_operator_alive(holder, key.namespace):
             await self._tell(key, resource, holder)
             return False
         return await self._cluster.claim(resource, self._operator)

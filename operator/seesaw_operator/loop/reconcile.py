@@ -10,7 +10,7 @@ import datetime as dt
 from typing import Protocol
 
 from seesaw_core.errors import InputError
-from seesaw_operator.api.status import Measured, Plan, read_status
+from seesaw_operator.api.status import ConditionType, Measured, Plan, read_status
 from seesaw_operator.cluster.errors import RefusedError, UnavailableError
 from seesaw_operator.cluster.store import Key, Object, Ref, Store
 from seesaw_operator.loop import applying, claims, telling
@@ -32,6 +32,7 @@ from seesaw_operator.status.conditions import (
 )
 from seesaw_operator.status.observed import (
     Observed,
+    Subject,
     Wanted,
     lacking,
     moment,
@@ -42,7 +43,10 @@ from seesaw_operator.status.observed import (
 from seesaw_operator.status.outlooks import is_at_rest, is_settled
 
 _LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not watched
+_LOOK_SOON_S = 2.5  # while it is not known yet why something is missing
 _WAITED_S = 5.0
+_WAITED_FOR_PODS_S = 2.0  # a StatefulSet makes pods at once, or says why it cannot
+_OTHERS = ("Service", "ServiceAccount", "PodDisruptionBudget", "Role", "RoleBinding")
 _CLAIM_AGAIN_S = 60.0
 _BLIP_S = 7.0  # what the apiserver is over with by then is told to nobody
 _MOST_LOOKED_AT = 4
@@ -177,7 +181,15 @@ class Reconciler:
         before = dataclasses.replace(this.before, progress_deadline_s=timing.progress_s)
         status = status_of(spec, owner, seen, before)
         await self._teller.tell(this.resource, old, status)
-        return None if is_at_rest(wanted, seen) else _LOOK_AGAIN_S
+        return self._again_s(this, wanted, seen)
+
+    def _again_s(self, this: _Round, wanted: Wanted, seen: Observed) -> float | None:
+        """When to look again. Events are not watched, so why pods are missing is asked."""
+        if is_at_rest(wanted, seen):
+            return None
+        about = lacking(wanted, seen, this.before.now)
+        is_soon = any(self._is_too_soon(this, each) for each in about)
+        return _LOOK_SOON_S if is_soon else _LOOK_AGAIN_S
 
     async def _refuse(self, this: _Round, wanted: Wanted, refusal: Obstacle) -> float | None:
         """Tell of a refusal, and of what is seen all the same."""
@@ -211,15 +223,25 @@ class Reconciler:
         """What there is, and why it has not come further if it has not since a while: what was
         made a moment ago takes one."""
         seen = self._observed(this.key, this.owner)
-        now, moved = this.before.now, moment(this.before.status.last_progress_time)
-        if moved is None or (now - moved).total_seconds() <= _WAITED_S:
-            return seen
         found = {}
-        for about in lacking(wanted, seen, now)[:_MOST_LOOKED_AT]:
+        for about in lacking(wanted, seen, this.before.now)[:_MOST_LOOKED_AT]:
+            if self._is_too_soon(this, about):
+                continue
             said = await self._cluster.warning(this.key.namespace, about.kind, about.uid)
             if said is not None:
                 found[about.uid] = said
         return dataclasses.replace(seen, warnings=found)
+
+    def _is_too_soon(self, this: _Round, about: Subject) -> bool:
+        """Whether what is missing may still come by itself; not if it was in trouble before."""
+        if any(
+            c.type is ConditionType.DEGRADED and c.status == "True"
+            for c in this.before.status.conditions
+        ):
+            return False
+        moved = moment(this.before.status.last_progress_time)
+        waits_s = _WAITED_FOR_PODS_S if about.kind == "StatefulSet" else _WAITED_S
+        return moved is None or (this.before.now - moved).total_seconds() <= waits_s
 
     def _observed(self, key: Key, owner: Owner) -> Observed:
         return Observed(
@@ -227,5 +249,6 @@ class Reconciler:
             router=self._store.child(Ref("Deployment", key.namespace, owner.router)),
             worker_pods=tuple(worker_pods(self._store, key)),
             router_pods=tuple(router_pods(self._store, key, owner.router)),
+            others=tuple(body for kind in _OTHERS for body in self._store.children(key, kind)),
             measured=self._measurements.of(key),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from seesaw_core.errors import SeesawError
@@ -12,7 +13,9 @@ logger = logging.getLogger(__name__)
 
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 60.0
-_AT_ONCE = 16
+_AT_ONCE = 64
+_AT_ONCE_OF_NAMESPACE = 16  # whose calls may all hang, at a webhook for one
+_CALM_S = 5.0  # after a failure, whatever happens to what belongs to a resource
 
 
 class WorkQueue:
@@ -26,8 +29,27 @@ class WorkQueue:
         self._wanted: set[Key] = set()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots_of: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(_AT_ONCE_OF_NAMESPACE)
+        )
         self._failures: dict[Key, int] = {}
+        self._calm_until_s: dict[Key, float] = {}
         self._later: dict[Key, asyncio.TimerHandle] = {}
+
+    def touch(self, key: Key) -> None:
+        """Look at it soon, since something that belongs to it has changed.
+
+        Not within seconds of a failure: pods change often, and who is asked too much is asked more.
+        """
+        now_s = asyncio.get_running_loop().time()
+        left_s = self._calm_until_s.get(key, 0.0) - now_s
+        if left_s <= 0:
+            self.add(key)
+            return
+        later = self._later.get(key)
+        if later is not None and later.when() > now_s + left_s:
+            self._later.pop(key).cancel()
+        self.add_later(key, left_s)
 
     def add(self, key: Key) -> None:
         """Look at it as soon as may be."""
@@ -57,7 +79,7 @@ class WorkQueue:
         ABOUT.set(str(key))
         try:
             while key in self._wanted:
-                async with self._slots:
+                async with self._slots_of[key.namespace], self._slots:
                     self._wanted.discard(key)
                     await self._look(key)
         finally:
@@ -67,6 +89,7 @@ class WorkQueue:
         try:
             await self._work(key)
             self._failures.pop(key, None)
+            self._calm_until_s.pop(key, None)
         except Exception as error:  # the next attempt may succeed; nothing else may stop
             count = self._failures[key] = self._failures.get(key, 0) + 1
             delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
@@ -76,4 +99,6 @@ class WorkQueue:
                 delay_s,
                 exc_info=not isinstance(error, SeesawError),
             )
+            loop = asyncio.get_running_loop()
+            self._calm_until_s[key] = loop.time() + min(delay_s, _CALM_S)
             self.add_later(key, delay_s)

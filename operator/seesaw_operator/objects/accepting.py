@@ -17,12 +17,19 @@ from seesaw_operator.objects.profiles import Profile, Profiles
 _Component = TypeVar("_Component", Engine, Router)
 _MOST_SHOWN = 200  # characters of names
 _MOST_TOLD = 8  # mistakes
+_SHOWN_LEVELS = 4
+_DEEPEST = 64  # levels; a pod's own fields have fewer than twenty
 
 
 def understood(written: Any, profiles: Profiles) -> Spec:
     """A spec as its models read it, its profile applied. Raises: InputError, naming the field."""
+    if deep := _too_deep(written):
+        raise InputError(
+            f"{deep} is nested more than {_DEEPEST} levels deep, which no field of a pod is. "
+            "Correct the field."
+        )
     try:
-        spec = Spec.model_validate(written)
+        spec = Spec.model_validate(written, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InputError(f"spec.{first_mistake(error)}. Correct the field.") from error
     name = spec.profile
@@ -66,6 +73,21 @@ def _over(own: _Component, shared: EnginePodTemplate | RouterPodTemplate | None)
         return own
     both = composed(as_given(shared), as_given(own.pod_template))
     return own.model_copy(update={"pod_template": type(shared).model_validate(both)})
+
+
+def _too_deep(written: Any) -> str:
+    """The first field of a spec below which it is too deep, or nothing. Takes any depth."""
+    level: list[tuple[str, Any]] = [("spec", written)]
+    for depth in range(_DEEPEST):
+        below: list[tuple[str, Any]] = []
+        for path, value in level:
+            if isinstance(value, dict):
+                is_shown = depth < _SHOWN_LEVELS
+                below += ((f"{path}.{k}" if is_shown else path, v) for k, v in value.items())
+            elif isinstance(value, list):
+                below += ((path, each) for each in value)
+        level = below
+    return level[0][0][:_MOST_SHOWN] if level else ""
 
 
 def _checked(refused: list[str], spec: Spec) -> Spec:

@@ -15,6 +15,7 @@ from seesaw_operator.api.status import (
 from seesaw_operator.names import Owner
 from seesaw_operator.objects.layouts import layouts_of
 from seesaw_operator.objects.worker import COMPONENT as WORKER
+from seesaw_operator.status import pods
 from seesaw_operator.status.observed import Observed, Wanted, moment, time_text, wanted_by
 from seesaw_operator.status.outlooks import Outlook, Truth, outlooks
 from seesaw_operator.wording import quoted
@@ -122,6 +123,8 @@ def _seen(wanted: Wanted, owner: Owner, seen: Observed, before: Before) -> tuple
     )
     moved = None if has_moved else moment(old.last_progress_time)
     since = now if moved is None else min(moved, now)
+    # A pod that ends has the whole of its grace period for it, which nothing can shorten.
+    moved_last = max([since, *(t for p in seen.all_pods if (t := moment(pods.drains_until(p))))])
     status = old.model_copy(
         update={
             "observed_generation": before.generation,
@@ -133,7 +136,7 @@ def _seen(wanted: Wanted, owner: Owner, seen: Observed, before: Before) -> tuple
             "measured": seen.measured,
         }
     )
-    return status, (now - since).total_seconds() > before.progress_deadline_s
+    return status, (now - moved_last).total_seconds() > before.progress_deadline_s
 
 
 def _instead(

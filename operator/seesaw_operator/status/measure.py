@@ -29,6 +29,7 @@ _MOST = 2.0**63
 _TOKENS = "vllm:generation_tokens_total"
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
+_MOST_SAMPLES = 1024
 _MAX_ANSWER_BYTES = 256 << 10
 _UNREADABLE = (aiohttp.ClientError, MessageError, TimeoutError, ValueError)
 
@@ -178,8 +179,14 @@ class Meter:
 
 def _reading(state: WorkerState, metrics: str) -> Reading:
     """What a worker says of itself. Raises: ValueError if its metrics cannot be."""
+    ours = (_TOKENS, _WAITING, _RUNNING)
+    wanted = "".join(f"{line}\n" for line in metrics.split("\n") if line.startswith(ours))
+    if not wanted:
+        raise ValueError("it has no metric of those that are measured")
+    if wanted.count("\n") > _MOST_SAMPLES:  # parsing them takes long, and others wait
+        raise ValueError(f"it has more than {_MOST_SAMPLES} samples of what is measured")
     try:
-        families = list(text_string_to_metric_families(metrics))
+        families = list(text_string_to_metric_families(wanted))
     except Exception as error:  # IndexError, for one
         raise ValueError(f"its metrics cannot be read: {error!r}") from error
     samples = [sample for family in families for sample in family.samples]

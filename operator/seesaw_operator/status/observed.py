@@ -41,6 +41,7 @@ class Subject:
 class Observed:
     """One resource's objects, and what its workers report.
 
+    others: further objects that were made for it, such as Services.
     warnings: what Kubernetes recorded last about an object, by its uid, if that is a warning; only
     of objects that have been looked at because something is missing.
     """
@@ -50,6 +51,7 @@ class Observed:
     worker_pods: tuple[pods.Pod, ...]
     router_pods: tuple[pods.Pod, ...]
     measured: Measured | None
+    others: tuple[dict[str, Any], ...] = ()
     plan: Plan | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,6 +63,15 @@ class Observed:
             routers=wanted.routers if routers is None else routers["spec"]["replicas"],
             is_paused=wanted.is_paused,
         )
+
+    @property
+    def all_pods(self) -> tuple[pods.Pod, ...]:
+        return *self.worker_pods, *self.router_pods
+
+    @property
+    def num_draining(self) -> int:
+        """Worker pods that end."""
+        return sum(map(pods.is_going, self.worker_pods))
 
     @property
     def num_workers(self) -> int:
@@ -134,8 +145,7 @@ def lacking(wanted: Wanted, seen: Observed, now: dt.datetime) -> list[Subject]:
     found = []
     if seen.stateful_set is not None and seen.num_workers < wanted.replicas:
         found.append(Subject(kind="StatefulSet", uid=seen.stateful_set["metadata"]["uid"]))
-    everyone = (*seen.worker_pods, *seen.router_pods)
-    slow = [p for p in everyone if pods.is_being_created(p, now)]
+    slow = [p for p in seen.all_pods if pods.is_being_created(p, now)]
     return found + [Subject(kind="Pod", uid=pod["metadata"]["uid"]) for pod in slow]
 
 

@@ -166,7 +166,7 @@ def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
         reason, message = "Deleting", going
     elif not seen.is_counted or seen.num_workers != wanted.replicas:
         reason = "Scaling"
-        message = f"{seen.num_workers} of {wanted.replicas} worker pods exist."
+        message = f"{seen.num_workers} of {wanted.replicas} worker pods exist{_draining(seen)}."
     elif is_behind and not wanted.is_paused:
         reason = "RollingOut"
         message = f"{matching}; one at a time goes."
@@ -183,9 +183,13 @@ def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
     return Outlook(type=ConditionType.RECONCILING, status=status, reason=reason, message=message)
 
 
+def _draining(seen: Observed) -> str:
+    return f", {_counted(seen.num_draining, 'drains', 'drain')}" if seen.num_draining else ""
+
+
 def _going(seen: Observed) -> str:
     """Which of ours is being deleted, and so cannot be made as it should be."""
-    for body in (seen.stateful_set, seen.router):
+    for body in (seen.stateful_set, seen.router, *seen.others):
         if body is None or "deletionTimestamp" not in body["metadata"]:
             continue
         metadata = body["metadata"]

@@ -36,6 +36,8 @@ _NEXT = {
     "ContainerCreating": "Look at the pod's events: kubectl describe pod {pod}",
     "Evicted": "Give the pods what their node ran out of: engine.resources, or more disk.",
     "Failed": "Look at the pod: kubectl describe pod {pod}",
+    "ContainerWaiting": "Look at the pod's events: kubectl describe pod {pod}",
+    "NodeLost": "Look at the node: kubectl describe node {node}",
     "OutOfMemory": "Raise engine.resources.memory, or lower kvBuffer.size.",
     "InvalidInput": "Change what the message names.",
     "Crashing": "Look at the log: kubectl logs {pod} --previous",
@@ -59,6 +61,8 @@ _FIELDS = {
     "--flush-timeout-s": "waves.maxWait",
     "--model": "model.uri",
 }
+_STARTING = ("ContainerCreating", "PodInitializing")
+_BACK_OFF = "CrashLoopBackOff"
 _BAD_INPUT_EXIT = 2
 _OUR_ERROR = re.compile(r"^seesaw (?:worker|router): (.+)$", re.MULTILINE)
 _CREATING_S = 20  # a pod that takes longer may be waiting for something that never comes
@@ -94,6 +98,12 @@ def is_going(pod: Pod) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
+def drains_until(pod: Pod) -> str | None:
+    """When a pod that is going must have ended, as Kubernetes writes times; None if it stays."""
+    until: str | None = pod["metadata"].get("deletionTimestamp")
+    return until
+
+
 def has_failed(pod: Pod) -> bool:
     """Whether it will not run again; its controller makes another one."""
     return bool(pod.get("status", {}).get("phase") == "Failed")
@@ -127,12 +137,23 @@ def trouble(pod: Pod, warnings: Mapping[str, str]) -> Trouble | None:
     if scheduled.get("status") == "False":
         message = scheduled.get("message", "")
         return _trouble(pod, "Unschedulable", message, next_step=_to_schedule(pod, message))
+    if _is_cut_off(pod):
+        return _trouble(pod, "NodeLost", "its containers ran, and its node does not report it now")
     for status in _containers(pod):
         found = _container_trouble(pod, status)
         if found is not None:
             return found
     warning = warnings.get(pod["metadata"].get("uid", ""))
     return None if warning is None else _trouble(pod, "ContainerCreating", warning)
+
+
+def _is_cut_off(pod: Pod) -> bool:
+    """Whether a pod counts as not ready though its containers are: its node is gone or silent."""
+    kinds = ("Ready", "ContainersReady")
+    ready, containers = (_condition(pod, kind).get("status") for kind in kinds)
+    if ready == "Unknown":
+        return True
+    return (ready, containers) == ("False", "True") and not pod["spec"].get("readinessGates")
 
 
 def _failed(pod: Pod) -> Trouble | None:
@@ -152,7 +173,7 @@ def _containers(pod: Pod) -> list[dict[str, Any]]:
 
 
 def _is_creating(waiting: dict[str, Any]) -> bool:
-    return waiting.get("reason") in ("ContainerCreating", "PodInitializing")
+    return waiting.get("reason") in _STARTING
 
 
 def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
@@ -170,14 +191,18 @@ def _container_trouble(pod: Pod, status: dict[str, Any]) -> Trouble | None:
 def _wrong(status: dict[str, Any], *, is_ours: bool) -> tuple[str, str] | None:
     """Reason and message of what keeps a container from running."""
     waiting = status.get("state", {}).get("waiting", {})
-    reason = _WAITING.get(waiting.get("reason", ""))
-    if reason is not None:
-        return reason, waiting.get("message", waiting["reason"])
+    why = waiting.get("reason") or ""
+    if why in _WAITING or why not in ("", _BACK_OFF, *_STARTING):
+        said = waiting.get("message") or why
+        return _WAITING.get(why, "ContainerWaiting"), said if why in said else f"{why}: {said}"
     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get(
         "terminated"
     )
-    if ended is None or (ended.get("exitCode") == 0 and ended.get("reason") != "OOMKilled"):
+    if ended is None:
         return None
+    if ended.get("exitCode") == 0 and ended.get("reason") != "OOMKilled":
+        again = "it ends by itself, with exit code 0, and is started again and again"
+        return ("Crashing", again) if why == _BACK_OFF else None
     if ended.get("reason") == "OOMKilled":
         return "OutOfMemory", "a process needed more memory than its container has"
     said = ended.get("message", "").strip()
@@ -214,7 +239,8 @@ def _trouble(
 ) -> Trouble:
     name = pod["metadata"]["name"]
     text = quoted(message).rstrip(".")
-    then = _NEXT[next_step or reason].format(pod=name, container=container)
+    node = pod.get("spec", {}).get("nodeName", "")
+    then = _NEXT[next_step or reason].format(pod=name, container=container, node=node)
     return Trouble(reason=reason, message=f"Pod {name}: {text}. {then}")
 
 

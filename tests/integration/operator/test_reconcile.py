@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.control_plane.apiserver import ApiServer
+from support.control_plane.apiserver import ApiServer, Json
 from support.control_plane.operators import Operator
 from support.control_plane.processes import until
 from support.control_plane.proxy import Proxy
@@ -139,6 +139,66 @@ async def test_what_somebody_changes_or_deletes_is_put_back(
             )
 
         await until(is_back, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+
+
+ODD_DRIFT: dict[str, tuple[tuple[str, str], Json]] = {
+    "a Service's port": (
+        ("services", "llama"),
+        {"spec": {"ports": [{"name": "http", "port": 81, "targetPort": "http"}]}},
+    ),
+    "the workers' Service's port": (
+        ("services", "llama-worker"),
+        {"spec": {"ports": [{"name": "engine-0", "port": 9000}]}},
+    ),
+    "the other bound of a budget": (
+        ("poddisruptionbudgets", "llama-worker"),
+        {"spec": {"maxUnavailable": None, "minAvailable": 1}},
+    ),
+    "a container's port": (
+        ("deployments", "llama-router"),
+        {
+            "spec": {
+                "template": {
+                    "spec": {
+                        "containers": [
+                            {
+                                "name": "router",
+                                "image": "x",
+                                "ports": [{"name": "http", "containerPort": 9999}],
+                            }
+                        ]
+                    }
+                }
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ODD_DRIFT)
+async def test_a_change_beside_which_ours_cannot_stand_is_put_back_and_keeps_nothing_else_back(
+    apiserver: ApiServer, tmp_path: Path, what: str
+) -> None:
+    (plural, name), change = ODD_DRIFT[what]
+    namespace = f"odd-{list(ODD_DRIFT).index(what)}"
+    await make_namespace(apiserver, namespace)
+    async with operated(apiserver, namespace, tmp_path) as (_, operator):
+        await deploy(apiserver, namespace, SPEC)
+        before = await converged(apiserver, namespace, operator)
+        await apiserver.patch(path(namespace, plural, name), change)
+        await apiserver.patch(
+            path(namespace, "statefulsets", "llama-worker"), {"spec": {"replicas": 7}}
+        )
+
+        async def is_back() -> bool:
+            now = await objects(apiserver, namespace)
+            return set(now) == OBJECTS and all(
+                as_asked_for(now[n], namespace) == as_asked_for(before[n], namespace)
+                for n in OBJECTS
+            )
+
+        await until(is_back, CONVERGE_S, lambda: operator.log.read_text()[-3000:])
+        await compared(operator, times=2)
 
 
 async def test_a_new_spec_is_rolled_into_the_objects(apiserver: ApiServer, tmp_path: Path) -> None:

@@ -215,6 +215,28 @@ def test_what_is_being_deleted_is_named_with_what_it_waits_for() -> None:
         assert word in found["Reconciling"].message
 
 
+def test_a_service_that_is_being_deleted_is_named_too() -> None:
+    metadata = {"name": "llama", "deletionTimestamp": NOW, "finalizers": ["cloud/lb"]}
+    seen = dataclasses.replace(
+        observed(ready("a"), ready("b")), others=({"kind": "Service", "metadata": metadata},)
+    )
+    found = conditions(seen)
+    assert (found["Ready"].status, found["Ready"].reason) == ("False", "Deleting")
+    assert "Service llama" in found["Reconciling"].message
+
+
+def test_pods_that_drain_do_not_stand_still_until_their_grace_is_over() -> None:
+    none = SPEC.model_copy(update={"replicas": 0})
+    draining = ready("a")
+    draining["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    seen = observed(draining)
+    first = told(seen, none)
+    within = told(seen, none, first, now="2026-01-01T01:09:00Z")
+    assert truth(within, "Stalled") == "False"
+    assert "1 drains" in next(c.message for c in within.conditions if c.type == "Reconciling")
+    assert truth(told(seen, none, first, now="2026-01-01T01:11:00Z"), "Stalled") == "True"
+
+
 def test_scaled_to_zero_is_healthy_and_says_so() -> None:
     spec = SPEC.model_copy(update={"replicas": 0})
     none = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}

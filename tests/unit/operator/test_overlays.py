@@ -139,7 +139,7 @@ def test_a_template_without_end_is_refused_and_ends_nothing() -> None:
     deep: Json = {}
     for _ in range(1_000):
         deep = {"preference": deep}
-    with pytest.raises(InputError, match="nested too deeply"):
+    with pytest.raises(InputError, match="nested more than 64 levels deep"):
         understood(
             {
                 "model": {"uri": "org/m"},

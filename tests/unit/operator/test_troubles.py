@@ -50,6 +50,11 @@ def test_an_evicted_pod_says_what_its_node_ran_out_of() -> None:
     assert conditions(replaced)["Degraded"].status == "False"
 
 
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    why = {"reason": reason, "message": message}
+    return pod("a", containerStatuses=[{"name": "engine-0", "state": {"waiting": why}}])
+
+
 @pytest.mark.parametrize(("age_s", "is_looked_at"), [(10, False), (40, True)])
 def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
     age_s: int, is_looked_at: bool
@@ -155,6 +160,37 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
             id="a KV buffer larger than the memory",
         ),
         pytest.param(
+            crashed("a", 0, reason="Completed"),
+            "Crashing",
+            ["exit code 0", "again and again"],
+            id="an engine that ends by itself",
+        ),
+        pytest.param(
+            waiting("SignatureValidationFailed"),
+            "ContainerWaiting",
+            ["SignatureValidationFailed", "kubectl describe pod a"],
+            id="a reason that nobody here has heard of",
+        ),
+        pytest.param(
+            waiting("RegistryUnavailable", "registry.example.com: timeout"),
+            "ContainerWaiting",
+            ["RegistryUnavailable: registry.example.com: timeout"],
+            id="a registry that is away",
+        ),
+        pytest.param(
+            pod(
+                "a",
+                conditions=[
+                    {"type": "Ready", "status": "False"},
+                    {"type": "ContainersReady", "status": "True"},
+                ],
+            )
+            | {"spec": {"nodeName": "node-7"}},
+            "NodeLost",
+            ["kubectl describe node node-7"],
+            id="a node that is silent",
+        ),
+        pytest.param(
             crashed("a", 1, "one\nRuntimeError: boom"),
             "Crashing",
             ["RuntimeError: boom", "kubectl logs a --previous"],
@@ -183,6 +219,8 @@ def event(kind: str, reason: str, time: str, message: str = "said") -> dict[str,
     return {"type": kind, "reason": reason, "message": message, "lastTimestamp": time}
 
 
+NO_POD = "create Pod {} in StatefulSet w failed error: quota"
+A_POD = "create Pod {} in StatefulSet w successful"
 NO_NODE = event("Warning", "FailedScheduling", "2026-01-01T00:00:09Z")
 NO_VOLUME = event("Warning", "FailedMount", "2026-01-01T00:00:05Z", "no volume")
 
@@ -204,6 +242,22 @@ NO_VOLUME = event("Warning", "FailedMount", "2026-01-01T00:00:05Z", "no volume")
         ),
         pytest.param(
             [NO_VOLUME, event("Normal", "Pulling", "2026-01-01T00:00:06Z")], None, id="it is over"
+        ),
+        pytest.param(
+            [
+                event("Warning", "FailedCreate", "2026-01-01T00:00:05Z", NO_POD.format("w-1")),
+                event("Normal", "SuccessfulCreate", "2026-01-01T00:00:09Z", A_POD.format("w-0")),
+            ],
+            NO_POD.format("w-1"),
+            id="another pod was made",
+        ),
+        pytest.param(
+            [
+                event("Warning", "FailedCreate", "2026-01-01T00:00:05Z", NO_POD.format("w-1")),
+                event("Normal", "SuccessfulCreate", "2026-01-01T00:00:09Z", A_POD.format("w-1")),
+            ],
+            None,
+            id="the same pod was made",
         ),
         pytest.param(
             [event("Normal", "Pulling", "2026-01-01T00:00:05Z"), NO_VOLUME],

@@ -45,10 +45,52 @@ async def test_of_many_only_a_few_are_looked_at_at_once_and_none_is_forgotten() 
 
     queue = WorkQueue(look)
     for number in range(1000):
-        queue.add(Key("team", str(number)))
+        queue.add(Key(f"team {number % 10}", str(number)))
     while done < 1000:
         await asyncio.sleep(0)
     assert most == workqueue._AT_ONCE
+    await queue.close()
+
+
+async def test_a_namespace_whose_calls_hang_leaves_room_for_the_others() -> None:
+    looked: list[Key] = []
+
+    async def look(key: Key) -> None:
+        if key.namespace == "hangs":
+            await asyncio.Event().wait()
+        looked.append(key)
+
+    queue = WorkQueue(look)
+    for number in range(500):
+        queue.add(Key("hangs", str(number)))
+    queue.add(A)
+    async with asyncio.timeout(5):
+        while not looked:
+            await asyncio.sleep(0)
+    assert looked == [A]
+    await queue.close()
+
+
+async def test_after_a_failure_what_changes_below_a_resource_does_not_hurry_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workqueue, "_FIRST_DELAY_S", 0.2)
+    looked = 0
+
+    async def look(_: Key) -> None:
+        nonlocal looked
+        looked += 1
+        raise RuntimeError("again and again")
+
+    queue = WorkQueue(look)
+    queue.add(A)
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+        queue.touch(A)
+    assert looked == 1
+    queue.add(A)  # somebody has changed the resource itself
+    await asyncio.sleep(0.01)
+    assert looked == 2
     await queue.close()
 
 
