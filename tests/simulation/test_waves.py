@@ -18,7 +18,7 @@ from seesaw_core.resharding.policy import (
     Switch,
     View,
 )
-from seesaw_core.routing.waves import Hold, Queue, Release, Replica, WavePolicy
+from seesaw_core.routing.waves import Hold, Intake, Prompt, Queue, Release, Replica, WavePolicy
 
 STEP_S = 0.02
 RUN_S = 240.0
@@ -57,9 +57,9 @@ class Engine:
         began = self.window_began_s
         return Replica(
             name=self.name,
-            phase=self.phase,
             num_running=len(self.waiting) + len(self.prefilling) + self.stored + len(self.decoding),
-            free_tokens=self.free_tokens - PROMPT_TOKENS * len(self.waiting),
+            accepts=Intake.OPEN if self.phase is Phase.PREFILL else Intake.WAVES,
+            room_tokens=max(0, self.free_tokens - PROMPT_TOKENS * len(self.waiting)),
             capacity_tokens=CAPACITY_TOKENS,
             window_age_s=None if began is None else now_s - began,
             cycle_s=mean(self.cycles[-4:]) if self.cycles else None,
@@ -108,7 +108,7 @@ class Engine:
         )
         match self.policy.next_step(view):
             case Admit(count=count):
-                self.waits += [now_s - came_s for came_s in self.waiting[:count]]
+                self.waits += [now_s - enqueued_s for enqueued_s in self.waiting[:count]]
                 del self.waiting[:count]
                 self.prefilling += [float(PROMPT_TOKENS)] * count
                 return True
@@ -142,16 +142,18 @@ def mean_wait_s(num_replicas: int, *, stagger: bool) -> float:
             engine.advance(now_s)
         while True:
             oldest_wait_s = now_s - queue[0] if queue else 0.0
-            tokens = (PROMPT_TOKENS,) * len(queue)
+            prompts = tuple(Prompt(id=i, tokens=PROMPT_TOKENS) for i in range(len(queue)))
             step = policy.next_step(
-                Queue(tokens=tokens, oldest_wait_s=oldest_wait_s),
+                Queue(prompts=prompts, oldest_wait_s=oldest_wait_s),
                 [e.replica(now_s) for e in engines.values()],
             )
             if isinstance(step, Hold):
                 break
             assert isinstance(step, Release)
-            engines[step.replica].waiting += queue[: step.count]
-            del queue[: step.count]
+            count = len(step.requests)
+            assert step.requests == tuple(range(count))
+            engines[step.replica].waiting += queue[:count]
+            del queue[:count]
         if now_s < WARM_UP_S:
             skipped = {name: len(e.waits) for name, e in engines.items()}
         now_s += STEP_S

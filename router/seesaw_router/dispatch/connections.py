@@ -67,8 +67,8 @@ async def open_connections() -> AsyncIterator[Connections]:
         yield Connections(requests=requests, fresh=fresh, control=control)
 
 
-def said(error: Exception) -> str:
-    """What an error says, as part of one line: a peer's words may stand in it."""
+def error_text(error: Exception) -> str:
+    """Returns an error's message as part of one line: a peer's words may stand in it."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     line = " ".join((text or repr(error)).split())[:_SHOWN_CHARACTERS]
     return "".join(c if c.isprintable() else "?" for c in line)
@@ -137,9 +137,9 @@ def _socket(address: AddrInfoType) -> socket.socket:
     if (current := sending.get()) is not None:
         current.is_reused = False
     family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
-        made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection

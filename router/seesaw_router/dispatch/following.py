@@ -15,7 +15,7 @@ from seesaw_core.event_stream import EventParser
 from seesaw_core.messages import WaveEvent
 from seesaw_core.reading import read_event
 from seesaw_router.dispatch.backend import Backend
-from seesaw_router.dispatch.connections import said
+from seesaw_router.dispatch.connections import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ class Follower:
             try:
                 trouble = await self._follow()
             except MessageError as error:
-                trouble = f"what it says cannot be read: {said(error)}"
+                trouble = f"what it says cannot be read: {error_text(error)}"
                 wait_s = self._wait_unread_s(began_s)
             except TimeoutError:
                 trouble = "it says nothing, neither state nor transition"
             except (aiohttp.ClientError, OSError) as error:
-                trouble = f"it cannot be reached: {said(error)}"
+                trouble = f"it cannot be reached: {error_text(error)}"
             except Exception:  # the task must not end: this worker would be followed no more
                 logger.exception("following worker %s failed", name)
                 trouble, wait_s = "following it failed", self._pace.retry_unread_s
@@ -94,7 +94,7 @@ class Follower:
             self._backend.lose(trouble)
             if self._backend.num_running and self._backend.silent_s >= self._pace.dead_s:
                 logger.warning("worker %s is gone: breaking off its requests", name)
-                self._backend.break_off()
+                self._backend.cancel_all()
             await asyncio.sleep(wait_s)
 
     def doubt(self) -> None:
@@ -112,7 +112,7 @@ class Follower:
         except TimeoutError:
             problem = "/health does not answer"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = f"/health: {said(error)}"
+            problem = f"/health: {error_text(error)}"
         if problem:
             self._backend.lose(f"a connection failed, and {problem}")
             if self._listening is not None:

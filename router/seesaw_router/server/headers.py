@@ -51,12 +51,12 @@ def to_worker(
         raise HeaderError("a request with a body cannot ask for an Upgrade; send it without")
     named = _named(aside.get(b"connection", ()))
     try:
-        told = [(n.decode(), v.decode()) for n, v in kept if n not in named]
-        told += _forwarded(aside, client, scheme)
+        decoded = [(n.decode(), v.decode()) for n, v in kept if n not in named]
+        decoded += _forwarded(aside, client, scheme)
     except UnicodeDecodeError as error:
         name = next((n for n, v in headers if v == error.object), b"")
         raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
-    return CIMultiDict(told)
+    return CIMultiDict(decoded)
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
@@ -87,19 +87,19 @@ def _forwarded(
 ) -> list[tuple[str, str]]:
     """Who asks, and what the client says of it."""
 
-    def told(name: bytes) -> list[str]:
+    def given(name: bytes) -> list[str]:
         return [value.decode() for value in aside.get(name, ())]
 
     address = client[0] if client else "unknown"
     forwarded = [
-        ("x-forwarded-for", ", ".join([*told(b"x-forwarded-for"), address])),
-        ("x-forwarded-proto", ", ".join(told(b"x-forwarded-proto")) or scheme),
+        ("x-forwarded-for", ", ".join([*given(b"x-forwarded-for"), address])),
+        ("x-forwarded-proto", ", ".join(given(b"x-forwarded-proto")) or scheme),
     ]
-    hosts = ", ".join(told(b"x-forwarded-host") or told(b"host"))
+    hosts = ", ".join(given(b"x-forwarded-host") or given(b"host"))
     if hosts:
         forwarded.append(("x-forwarded-host", hosts))
     if b"forwarded" in aside:
         node = f'"[{address}]"' if ":" in address else address
-        nodes = [*told(b"forwarded"), f"for={node};proto={scheme}"]
+        nodes = [*given(b"forwarded"), f"for={node};proto={scheme}"]
         forwarded.append(("forwarded", ", ".join(nodes)))
     return forwarded

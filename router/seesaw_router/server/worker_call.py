@@ -14,8 +14,9 @@ import aiohttp
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
-from seesaw_router.dispatch.backend import Asked, Backend
-from seesaw_router.dispatch.connections import Sending, said, sending
+from seesaw_router.dispatch.backend import Backend
+from seesaw_router.dispatch.connections import Sending, error_text, sending
+from seesaw_router.dispatch.in_flight import Call
 from seesaw_router.server.exchange import Exchange, Send
 
 _STALE_WITHIN_S = 1.0
@@ -58,7 +59,7 @@ class WorkerError(Exception):
         )
 
 
-class Asking(Asked):
+class WorkerCall(Call):
     """One request to one worker. Inside this context the head of its answer has come.
 
     Call order: inside, :meth:`whole` once, or :meth:`part` and :meth:`pass_on`. All, and the
@@ -66,7 +67,8 @@ class Asking(Asked):
     """
 
     def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
-        super().__init__(backend)
+        super().__init__(backend.calls)
+        self._backend = backend
         self._exchange = exchange
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
@@ -107,7 +109,7 @@ class Asking(Asked):
         return self._response
 
     async def whole(self) -> bytes:
-        """A short body."""
+        """Returns a short body as a whole."""
         self._waits_since_s = self._loop.time()
         try:
             return await self.response.read()
@@ -115,7 +117,7 @@ class Asking(Asked):
             raise self._typed(error) from error
 
     async def part(self) -> bytes:
-        """The first part of a body; empty if there is none."""
+        """Returns the first part of a body; an empty one if there is none."""
         self._waits_since_s = self._loop.time()
         try:
             part = await self.response.content.readany()
@@ -125,7 +127,7 @@ class Asking(Asked):
         return part
 
     async def pass_on(self, part: bytes, send: Send) -> None:
-        """This part of a body and what follows, each once the client has taken the one before."""
+        """Pass on this part of a body and the rest, each as the client has taken the one before."""
         read, now = self.response.content.readany, self._loop.time
         while part:
             await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -138,9 +140,9 @@ class Asking(Asked):
         await send({"type": "http.response.body", "body": b""})
 
     async def _send(self) -> aiohttp.ClientResponse:
-        """Send it. A kept connection that the worker closes just then has carried nothing.
+        """Send the request. A kept connection that closes just then has carried nothing.
 
-        If so it is sent once more, to the same worker; one that is gone by then was lost.
+        If so the request is sent once more, to the same worker; one that is gone by then was lost.
         """
         connections, used = self._backend.connections, Sending()
         began_s = self._waits_since_s = self._loop.time()
@@ -149,7 +151,7 @@ class Asking(Asked):
             return await self._request(connections.requests)
         except WorkerError as error:
             is_at_once = used.is_reused and self._loop.time() - began_s < _STALE_WITHIN_S
-            if error.failure is not Failure.LOST or not is_at_once or _has_said(error):
+            if error.failure is not Failure.LOST or not is_at_once or _has_begun_answer(error):
                 raise
         try:
             return await self._request(connections.fresh)
@@ -172,7 +174,7 @@ class Asking(Asked):
             raise self._typed(error) from error
 
     def _typed(self, error: Exception) -> WorkerError:
-        """Whatever is raised while a worker is asked, as one of our errors."""
+        """Returns one of our errors for whatever is raised during a call."""
         if isinstance(error, _UNREACHED):
             return self._error(Failure.UNREACHED, "cannot be reached", error)
         if isinstance(error, TimeoutError):
@@ -188,10 +190,10 @@ class Asking(Asked):
         return self._error(Failure.MALFORMED, "sent a malformed answer", error)
 
     def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
-        return WorkerError(self._backend, failure, f"{what}: {said(error)}")
+        return WorkerError(self._backend, failure, f"{what}: {error_text(error)}")
 
-    def look(self) -> None:
-        """See to it that nobody waits too long, or for a body whose connection is gone.
+    def check(self) -> None:
+        """End the call if it has waited too long, or waits for a body whose connection is gone.
 
         aiohttp closes the connection at a chunk that is none, without telling the body's reader.
         """
@@ -200,7 +202,7 @@ class Asking(Asked):
         if response is None:
             if is_late:
                 self._is_silent = True
-                self.end()
+                self.cancel()
             return
         body, connection = response.content, response.connection
         if body.is_eof() or body.exception() is not None:
@@ -220,7 +222,7 @@ class Asking(Asked):
             raise WorkerError(self._backend, Failure.MALFORMED, problem)
 
 
-def _has_said(error: WorkerError) -> bool:
+def _has_begun_answer(error: WorkerError) -> bool:
     """Whether part of an answer's head had come."""
     cause = error.__cause__
     return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
