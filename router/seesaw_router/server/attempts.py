@@ -21,10 +21,11 @@ from seesaw_router.dispatch.dispatcher import Dispatcher
 from seesaw_router.dispatch.tickets import NoWorkerError, Placed, QueueFullError
 from seesaw_router.metrics import Metrics
 from seesaw_router.server.exchange import Exchange, refuse
+from seesaw_router.server.failures import Failure, WorkerError
 from seesaw_router.server.headers import to_client
 from seesaw_router.server.routes import RESPONSES
 from seesaw_router.server.stored_responses import StoredResponses
-from seesaw_router.server.worker_call import Failure, WorkerCall, WorkerError
+from seesaw_router.server.worker_call import WorkerCall
 from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)

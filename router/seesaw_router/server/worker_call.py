@@ -1,12 +1,7 @@
-"""One request to one worker: sent, and its answer read, with everything that may go wrong typed.
-
-What matters to whoever tries again is what the worker may have done with the request: nothing
-(it was never sent), anything (the worker was lost while it had it), or it said no itself.
-"""
+"""One request to one worker: sent, and its answer read, with everything that may go wrong typed."""
 
 import asyncio
 import re
-from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
@@ -18,45 +13,11 @@ from seesaw_router.dispatch.backend import Backend
 from seesaw_router.dispatch.connections import Sending, error_text, sending
 from seesaw_router.dispatch.in_flight import Call
 from seesaw_router.server.exchange import Exchange, Send
+from seesaw_router.server.failures import Failure, WorkerError
 
 _STALE_WITHIN_S = 1.0
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-
-
-class Failure(StrEnum):
-    """Why a worker has not answered a request."""
-
-    UNREACHED = "unreached"  # nothing of the request was sent
-    LOST = "lost"
-    SILENT = "silent"
-    MALFORMED = "malformed"
-    UNAVAILABLE = "unavailable"  # it said so: 502, 503 or 504
-    ERROR = "error"  # it said so, and was only being tried
-
-    @property
-    def held_it(self) -> bool:
-        """Whether the worker had the request, and may have come to harm by it."""
-        return self in (Failure.LOST, Failure.SILENT, Failure.MALFORMED)
-
-
-class WorkerError(Exception):
-    """A worker has failed a request."""
-
-    def __init__(self, backend: Backend, failure: Failure, problem: str) -> None:
-        super().__init__(f"worker {backend.target.name} {problem}")
-        self.backend = backend
-        self.failure = failure
-
-    def last_of(self, num_workers: int) -> "WorkerError":
-        """It, where the request is given up since it may be what ends workers."""
-        problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
-        return WorkerError(
-            self.backend,
-            self.failure,
-            f"{problem}; {num_workers} attempts ended so while a worker had this request, and "
-            "it is not tried again",
-        )
 
 
 class WorkerCall(Call):

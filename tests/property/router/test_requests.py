@@ -27,11 +27,14 @@ JSON = st.builds(
     st.booleans(),
     st.sampled_from([None, 2]),
 )
-ENCODED = st.builds(
-    lambda text, encoding: text.encode(encoding, "surrogatepass"),
-    JSON,
-    st.sampled_from(["utf-8", "utf-16", "utf-32-be"]),
-)
+ENCODINGS = st.sampled_from(["utf-8", "utf-16", "utf-32-be"])
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    return text.encode(encoding, "surrogatepass")
+
+
+ENCODED: st.SearchStrategy[bytes] = st.builds(encoded, JSON, ENCODINGS)
 
 
 @st.composite
