@@ -55,7 +55,7 @@ _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
 
 
 def parser() -> CommandParser:
-    """The parser of ``seesaw router``."""
+    """Builds the parser of ``seesaw router``."""
     command = CommandParser(
         prog="seesaw router",
         allow_abbrev=False,
@@ -182,12 +182,12 @@ def _add_clients(command: argparse.ArgumentParser) -> None:
 
 
 def settings_of(arguments: Sequence[str]) -> RouterSettings:
-    """Settings from a command line. Raises: InputError."""
+    """Returns the settings that a command line gives. Raises: InputError."""
     return settings_from(parser().parse_args(arguments))
 
 
 def settings_from(args: argparse.Namespace) -> RouterSettings:
-    """Settings from parsed flags. Raises: InputError."""
+    """Returns the settings that parsed flags give. Raises: InputError."""
     return RouterSettings(
         policy=WavePolicy(
             max_wait_s=args.max_wait_s,

@@ -76,7 +76,7 @@ class RouterSettings:
 
 
 def _check_worker(url: str) -> None:
-    """Raises: InputError, which shows nothing that may be a secret."""
+    """Check a URL. Raises: InputError, which shows nothing that may be a secret."""
     match = _WORKER_URL.fullmatch(url)
     if match is not None and 0 < int(match[2] or 1) < 65536:
         return

@@ -66,7 +66,7 @@ class Backend:
 
     @property
     def why_not_serving(self) -> str:
-        """The reason why it takes no requests; empty if it takes them."""
+        """Why the worker takes no requests; an empty string if it takes them."""
         if self.target.is_draining:
             return "it is going"
         if self._trouble or self.state is None:
@@ -77,7 +77,7 @@ class Backend:
 
     @property
     def silent_s(self) -> float:
-        """The time for which nothing at all has come from it."""
+        """Seconds for which nothing at all has come from the worker."""
         return self._now() - self._heard_s
 
     def sent(self, number: int, tokens: int) -> None:
@@ -156,7 +156,7 @@ class Backend:
         return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
 
     def _resharding_replica(self, state: WorkerState, buffer: BufferState) -> Replica:
-        """Its room is that of the buffer, less what waits for it there or on the way there."""
+        """Counts as room what the buffer has free, less what waits for it or is on its way."""
         free_tokens = buffer.blocks.free * buffer.block_size
         taken_tokens = state.waiting_tokens + sum(self._pending.values())
         return Replica(

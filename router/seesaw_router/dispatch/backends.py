@@ -131,7 +131,7 @@ class Backends:
         self._ejector.try_begins(backend.target.name)
 
     def trial_ends(self, backend: Backend) -> None:
-        """Requires: what came of it has been observed, if anything did."""
+        """Note that the trial has ended. Requires: its outcome, if any, has been observed."""
         self._ejector.try_ends(backend.target.name)
 
     def why_none_serves(self) -> str:

@@ -1,4 +1,4 @@
-"""Connections to workers: one pool for requests, one for what the router itself asks.
+"""Connections to workers: one pool carries requests, another what the router itself asks.
 
 They are apart so that a worker with as many requests as it may have can still be followed.
 """
@@ -58,7 +58,7 @@ sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
 
 @asynccontextmanager
 async def open_connections() -> AsyncIterator[Connections]:
-    """The pools, until the context ends."""
+    """Opens the pools, until the context ends."""
     async with (
         _session(keeps=True) as requests,
         _session(keeps=False) as fresh,
@@ -110,7 +110,7 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Answers(ResponseHandler):
-    """A connection's answers. One is malformed that does not come to more than interim ones."""
+    """Reads a connection's answers. Interim ones without end are a malformed answer."""
 
     _num_interim = 0
 

@@ -1,4 +1,4 @@
-"""Which workers there are: the EndpointSlices of their headless Service, watched."""
+"""Finds the workers: watches the EndpointSlices of their headless Service."""
 
 import asyncio
 import ipaddress
@@ -158,7 +158,7 @@ def _target(endpoint: dict[str, Any], port: dict[str, Any]) -> Target:
 
 
 def _host(address: str) -> str:
-    """As it stands in a URL. Raises: MessageError."""
+    """Returns an address as a URL has it. Raises: MessageError."""
     try:
         number = ipaddress.ip_address(address)
     except ValueError:

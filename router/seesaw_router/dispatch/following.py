@@ -25,13 +25,13 @@ _MARGIN_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often a worker is asked, and how long it may be silent. Units: seconds.
+    """Bounds how often a worker is asked, and how long it may be silent. Units: seconds.
 
     retry_s: between two attempts to reach it.
     retry_unread_s: the longest between two attempts where it answers what cannot be read.
     poll_s: between two looks at ``/health`` of a worker without events.
     ask_again_s: how often such a worker is asked for events again; it may have been upgraded.
-    silence_s: without state or transition for so long it takes nothing new; it tells one each
+    silence_s: without state or transition for so long it takes nothing new; it reports one each
         second.
     dead_s: silent for so long, its requests are broken off.
     """
@@ -98,7 +98,7 @@ class Follower:
             await asyncio.sleep(wait_s)
 
     def doubt(self) -> None:
-        """A connection to it failed: look now whether it is there."""
+        """Look now whether the worker is there, since a connection to it has failed."""
         if self._doubting is None or self._doubting.done():
             self._doubting = asyncio.create_task(self._look())
 
@@ -172,14 +172,14 @@ class Follower:
             return response.status
 
     def _patience_s(self) -> float:
-        """How long it may take to answer; not beyond the time when its requests are broken off."""
+        """Returns how long it may take to answer: at most until its requests are broken off."""
         left_s = self._pace.dead_s - self._backend.silent_s
         if not self._backend.num_running or left_s <= 0:
             return self._pace.silence_s
         return min(self._pace.silence_s, left_s + _MARGIN_S)
 
     def _wait_unread_s(self, began_s: float) -> float:
-        """Twice as long each time, until it could be read for a while."""
+        """Returns how long to pause: twice as long each time, until it was readable for a while."""
         if asyncio.get_running_loop().time() - began_s > self._pace.retry_unread_s:
             self._num_unread = 0
         self._num_unread = min(self._num_unread + 1, 16)

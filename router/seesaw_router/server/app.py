@@ -50,7 +50,7 @@ class Router:
         )
 
     def app(self) -> App:
-        """The ASGI application. Once."""
+        """Builds the ASGI application. Call it once."""
         own = FastAPI(
             title="Seesaw router",
             lifespan=self._lifespan,
@@ -76,7 +76,7 @@ class Router:
 
         @own.get("/load")
         async def load() -> dict[str, float]:
-            """As vLLM's, of all workers together."""
+            """Reports what vLLM's route does, for all workers together."""
             return {"server_load": sum(b.num_running for b in self._backends().all())}
 
         @own.get("/seesaw/state")

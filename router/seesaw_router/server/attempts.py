@@ -77,7 +77,7 @@ class Attempts:
             logger.warning("an answer is broken off: %s", error)
 
     async def _carry(self, exchange: Exchange) -> None:
-        """Raises: QueueFullError, NoWorkerError; WorkerError if it is given up."""
+        """Try workers in turn. Raises: QueueFullError, NoWorkerError, or WorkerError in the end."""
         avoid: frozenset[str] = frozenset()
         num_held = 0
         for attempt in range(1, self._settings.max_attempts + 1):
@@ -157,7 +157,7 @@ class Attempts:
             self._backends().observe(backend, outcome, took_s)
 
     async def _judge(self, placed: Placed, status: int) -> None:
-        """Return if an error is the request's answer. Raises: WorkerError if it is the worker's."""
+        """Decide whose fault an error is. Raises: WorkerError if it is the worker's."""
         backend = placed.backend
         if status in _UNAVAILABLE:
             raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")

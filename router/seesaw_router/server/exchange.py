@@ -19,7 +19,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Leaving:
-    """Whether a connection's client has left, and who wants to know. In a scope as an extension."""
+    """Knows whether a connection's client has left. A scope holds it as an extension."""
 
     EXTENSION = "seesaw.leaving"
 
@@ -34,7 +34,7 @@ class Leaving:
             callback()
 
     def leave(self) -> None:
-        """The client has left."""
+        """Note that the client has left, and call whoever waits to know."""
         if not self.has_left:
             self.has_left = True
             self.tell(self._tell)

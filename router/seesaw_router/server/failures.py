@@ -34,7 +34,7 @@ class WorkerError(Exception):
         self.failure = failure
 
     def last_of(self, num_workers: int) -> "WorkerError":
-        """It, where the request is given up since it may be what ends workers."""
+        """Returns the error for a request that is given up since it may be what ends workers."""
         problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
         return WorkerError(
             self.backend,

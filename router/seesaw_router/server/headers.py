@@ -29,7 +29,7 @@ class HeaderError(Exception):
 def to_worker(
     headers: Headers, http_version: str, client: tuple[str, int] | None, scheme: str
 ) -> CIMultiDict[str]:
-    """A client's headers as its worker gets them.
+    """Returns a client's headers as its worker gets them.
 
     headers: as they came, with names in lower case. Raises: HeaderError, also where it is not
     clear what the request says.
@@ -60,7 +60,7 @@ def to_worker(
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
-    """A worker's headers as the client gets them. ``length``: of the body, where it has one."""
+    """Returns a worker's headers as the client gets them. ``length``: of the body, if any."""
     kept: Headers = []
     connection: list[bytes] = []
     for as_sent, value in headers:
@@ -78,14 +78,14 @@ def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Hea
 
 
 def _named(connection: Iterable[bytes]) -> frozenset[bytes]:
-    """Headers that ``Connection`` declares to be of this connection alone."""
+    """Returns the headers that ``Connection`` declares to be of this connection alone."""
     return frozenset(token.strip().lower() for value in connection for token in value.split(b","))
 
 
 def _forwarded(
     aside: dict[bytes, list[bytes]], client: tuple[str, int] | None, scheme: str
 ) -> list[tuple[str, str]]:
-    """Who asks, and what the client says of it."""
+    """Returns the headers that say who asks, and what the client says of it."""
 
     def given(name: bytes) -> list[str]:
         return [value.decode() for value in aside.get(name, ())]

@@ -120,7 +120,7 @@ class Proxy:
 
 
 def _dated(send: Send) -> Send:
-    """For the router's own answers; those of workers have their own date."""
+    """Adds a date to the router's own answers; those of workers have one."""
 
     async def dated(message: Message) -> None:
         if message["type"] == "http.response.start":

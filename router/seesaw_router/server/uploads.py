@@ -24,7 +24,7 @@ class Upload:
         self._held = 0
 
     async def read(self, receive: Receive, declared: bytes | None) -> bytes:
-        """The whole body. ``declared``: its Content-Length. Raises: UploadError."""
+        """Returns the whole body. ``declared``: its Content-Length. Raises: UploadError."""
         if declared is not None and int(declared) > self._max_bytes:
             raise self._too_large()
         parts: list[bytes] = []

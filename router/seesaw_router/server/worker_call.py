@@ -184,6 +184,6 @@ class WorkerCall(Call):
 
 
 def _has_begun_answer(error: WorkerError) -> bool:
-    """Whether part of an answer's head had come."""
+    """Returns whether part of an answer's head had come."""
     cause = error.__cause__
     return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
