@@ -19,6 +19,7 @@ from seesaw_core.resharding.policy import (
     View,
 )
 from seesaw_core.routing.waves import Hold, Intake, Prompt, Queue, Release, Replica, WavePolicy
+from seesaw_core.routing.windows import PrefillWindows
 
 STEP_S = 0.02
 RUN_S = 240.0
@@ -41,8 +42,7 @@ class Engine:
     phase: Phase = Phase.DECODE
     phase_began_s: float = 0.0
     busy_until_s: float = 0.0
-    window_began_s: float | None = None
-    cycles: list[float] = field(default_factory=list)
+    windows: PrefillWindows = field(default_factory=PrefillWindows)
     waiting: list[float] = field(default_factory=list)  # when each came to the router
     prefilling: list[float] = field(default_factory=list)  # tokens left
     stored: int = 0
@@ -54,15 +54,14 @@ class Engine:
         return CAPACITY_TOKENS - PROMPT_TOKENS * (self.stored + len(self.prefilling))
 
     def replica(self, now_s: float) -> Replica:
-        began = self.window_began_s
         return Replica(
             name=self.name,
             num_running=len(self.waiting) + len(self.prefilling) + self.stored + len(self.decoding),
             accepts=Intake.OPEN if self.phase is Phase.PREFILL else Intake.WAVES,
             room_tokens=max(0, self.free_tokens - PROMPT_TOKENS * len(self.waiting)),
             capacity_tokens=CAPACITY_TOKENS,
-            window_age_s=None if began is None else now_s - began,
-            cycle_s=mean(self.cycles[-4:]) if self.cycles else None,
+            window_age_s=self.windows.age_s(now_s),
+            cycle_s=self.windows.cycle_s,
         )
 
     def advance(self, now_s: float) -> None:
@@ -116,9 +115,7 @@ class Engine:
                 self.phase, self.busy_until_s = to, now_s + TRANSITION_S
                 self.phase_began_s = self.busy_until_s
                 if to is Phase.PREFILL:
-                    if self.window_began_s is not None:
-                        self.cycles.append(now_s - self.window_began_s)
-                    self.window_began_s = now_s
+                    self.windows.opened(now_s)
                 return False
             case InPlace():
                 raise AssertionError("nothing goes in place here")
