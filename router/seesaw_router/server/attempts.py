@@ -20,9 +20,9 @@ from seesaw_router.dispatch.backends import Backends
 from seesaw_router.dispatch.dispatcher import Dispatcher
 from seesaw_router.dispatch.tickets import NoWorkerError, Placed, QueueFullError
 from seesaw_router.metrics import Metrics
+from seesaw_router.server.answers import pass_back
 from seesaw_router.server.exchange import Exchange, refuse
 from seesaw_router.server.failures import Failure, WorkerError
-from seesaw_router.server.headers import to_client
 from seesaw_router.server.routes import RESPONSES
 from seesaw_router.server.stored_responses import StoredResponses
 from seesaw_router.server.worker_call import WorkerCall
@@ -32,9 +32,7 @@ logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
 _MAY_BE_TRIED = frozenset({Outcome.FAILED, Outcome.DECLINED})  # elsewhere, that is
-_BODILESS = {204, 304}
 _MAX_HELD = 2
-_WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
 _HEALTH_TIMEOUT_S = 2.0
 _RETRY_AFTER_S = 5
 
@@ -144,7 +142,7 @@ class Attempts:
                 learn = None
                 if exchange.route.template == RESPONSES:
                     learn = partial(self._stored.learn, worker=backend.target.name)
-                await _pass_back(exchange, call, learn)
+                await pass_back(exchange, call, learn)
         except WorkerError as error:
             self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
             if not placed.is_pinned:
@@ -176,39 +174,6 @@ async def _is_healthy(backend: Backend) -> bool:
         ) as response:
             return response.status == 200
     return False
-
-
-async def _pass_back(
-    exchange: Exchange, call: WorkerCall, learn: Callable[[bytes], None] | None
-) -> None:
-    """Pass the answer back as it comes.
-
-    A short one is begun only when it is there as a whole, and any other when its first part
-    is, so that it can still be had elsewhere.
-    """
-    response = call.response
-    length = response.content_length
-    if exchange.method == "HEAD" or response.status in _BODILESS:
-        await call.whole()
-        exchange.drop_body()
-        declared = length if exchange.method == "HEAD" and response.status != 204 else None
-        await exchange.begin(response.status, to_client(response.raw_headers, declared))
-        await exchange.send({"type": "http.response.body", "body": b""})
-        return
-    if length is not None and length <= _WHOLE_BYTES:
-        body = await call.whole()
-        if learn is not None:
-            learn(body)
-        exchange.drop_body()
-        await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
-        await exchange.send({"type": "http.response.body", "body": body})
-        return
-    part = await call.part()
-    if learn is not None:
-        learn(part)
-    exchange.drop_body()
-    await exchange.begin(response.status, to_client(response.raw_headers, length))
-    await call.pass_on(part, exchange.send)
 
 
 async def _refuse(
