@@ -202,5 +202,5 @@ def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
 
 def _release(queue: Queue, count: int, replica: Replica, reason: str) -> Release:
     """Names the first ``count`` prompts: today's order is that of their arrival."""
-    requests = tuple(prompt.id for prompt in queue.prompts[:count])
+    requests = tuple([prompt.id for prompt in queue.prompts[:count]])  # a list is faster
     return Release(replica=replica.name, requests=requests, reason=reason)

@@ -8,7 +8,8 @@ own words.
 import re
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from seesaw_router.dispatch.parsed_request import ParsedRequest
 from seesaw_router.server.routes import RESPONSES, Kind, Match
@@ -24,15 +25,16 @@ _PRIORITIES = range(-(2**63), 2**63)
 _PREVIOUS = re.compile(rb'"previous_response_id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255})"')
 
 
-class _Body(BaseModel):
+class _Fields(TypedDict, total=False):
     """The fields that are read of a body, whatever their values are; the others are skipped."""
 
-    model: Any = None
-    priority: Any = 0
-    stream: Any = False
+    model: Any
+    priority: Any
+    stream: Any
 
 
-_UNREAD = _Body()
+_READER = TypeAdapter(_Fields).validator
+_UNREAD = _Fields()
 
 
 def parse(route: Match, body: bytes) -> ParsedRequest:
@@ -40,21 +42,22 @@ def parse(route: Match, body: bytes) -> ParsedRequest:
     fields = _read(body) if route.kind is Kind.PROMPT else _UNREAD
     return ParsedRequest(
         tokens=max(1, len(body) // _BYTES_PER_TOKEN),
-        model=_name(fields.model),
-        priority=_priority(fields.priority),
-        stream=fields.stream is True,
+        model=_name(fields.get("model")),
+        priority=_priority(fields.get("priority")),
+        stream=fields.get("stream") is True,
         previous_response_id=_previous(body) if route.template == RESPONSES else None,
     )
 
 
-def _read(body: bytes) -> _Body:
-    """Returns the fields of a body that is a JSON object; defaults for any other."""
+def _read(body: bytes) -> _Fields:
+    """Returns the fields of a body that is a JSON object; none of any other."""
     if len(body) > MAX_READ_BYTES:
         return _UNREAD
     try:
-        return _Body.model_validate_json(body)
+        fields: _Fields = _READER.validate_json(body)
     except ValueError:  # no JSON object, no UTF-8, nested too deeply, or a number too large
         return _UNREAD
+    return fields
 
 
 def _name(value: Any) -> str | None:
