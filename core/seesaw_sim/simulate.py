@@ -166,7 +166,7 @@ class _System:
                 self._seesaw(number, waves)
                 for number in range(scenario.num_replicas * scenario.decode.data)
             ]
-            waves.become(servers)
+            waves.set_servers(servers)
             self.router = waves if len(servers) > 1 else servers[0]
 
     def _each(self, make: Callable[[int], Server], data: int) -> list[Server]:

@@ -55,8 +55,8 @@ _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
 
 
 def parser() -> CommandParser:
-    """The parser of ``seesaw router``."""
-    made = CommandParser(
+    """Builds the parser of ``seesaw router``."""
+    command = CommandParser(
         prog="seesaw router",
         allow_abbrev=False,
         keeps_lines=False,
@@ -66,70 +66,72 @@ def parser() -> CommandParser:
         epilog="Example: seesaw router --worker http://127.0.0.1:8001 --worker "
         "http://127.0.0.1:8002",
     )
-    made.add_argument(
+    command.add_argument(
         "--worker",
         action="append",
         default=[],
         metavar="URL",
         help="A worker's base URL; give it once a worker.",
     )
-    made.add_argument(
+    command.add_argument(
         "--service",
         type=_SERVICE,
         metavar="NAMESPACE/NAME",
         help="Instead of --worker, inside Kubernetes: the headless Service of the workers, whose "
         "EndpointSlices are watched.",
     )
-    made.add_argument("--host", default=_DEFAULT["host"], help="Default: %(default)s.")
-    made.add_argument("--port", type=PORT, default=_DEFAULT["port"], help="Default: %(default)s.")
-    _add_policy(made)
-    made.add_argument(
+    command.add_argument("--host", default=_DEFAULT["host"], help="Default: %(default)s.")
+    command.add_argument(
+        "--port", type=PORT, default=_DEFAULT["port"], help="Default: %(default)s."
+    )
+    _add_policy(command)
+    command.add_argument(
         "--max-queued",
         type=Whole(),
         default=_DEFAULT["max_queued"],
         help="How many requests may wait; more are refused with 429 and Retry-After. "
         "Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--max-body-bytes",
         type=_BYTES,
         default=_DEFAULT["max_body_bytes"],
         help="The largest request. Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--max-attempts",
         type=Whole(),
         default=_DEFAULT["max_attempts"],
         help="How many workers a request is tried on while they are lost before they answer. "
         "Default: %(default)s.",
     )
-    _add_workers(made)
-    _add_clients(made)
-    made.add_argument(
+    _add_workers(command)
+    _add_clients(command)
+    command.add_argument(
         "--drain-timeout-s",
         type=NOT_NEGATIVE,
         default=_DEFAULT["drain_timeout_s"],
         help="How long SIGTERM waits for running requests. Default: %(default)s.",
     )
-    add_log_flags(made)
-    return made
+    add_log_flags(command)
+    return command
 
 
-def _add_policy(made: argparse.ArgumentParser) -> None:
+def _add_policy(command: argparse.ArgumentParser) -> None:
     default = WavePolicy()
-    made.add_argument(
+    command.add_argument(
         "--max-wait-s",
         type=NOT_NEGATIVE,
         default=default.max_wait_s,
         help="The longest, in seconds, that a prompt gathers for a wave. Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--light-requests",
         type=Whole(least=0),
         default=default.light_requests,
         help="A worker with fewer running requests gets prompts at once. Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--stagger",
         action=argparse.BooleanOptionalAction,
         default=default.stagger,
@@ -137,29 +139,29 @@ def _add_policy(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_workers(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--max-unserved-s",
         type=POSITIVE,
         default=_DEFAULT["max_unserved_s"],
         help="How long, in seconds, a prompt waits while no worker serves; then it is refused "
         "with 503 and Retry-After. Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--max-worker-silence-s",
         type=POSITIVE,
         default=_DEFAULT["max_worker_silence_s"],
         help="How long, in seconds, nothing at all may come from a worker, its events or health "
         "included, before its requests are broken off. Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--max-answer-silence-s",
         type=POSITIVE,
         default=_DEFAULT["max_answer_silence_s"],
         help="How long, in seconds, nothing may come of one answer although its worker is there. "
         "It must exceed the longest queue and answer that is not streamed. Default: %(default)s.",
     )
-    made.add_argument(
+    command.add_argument(
         "--max-ejected-percent",
         type=Number(most=100),
         default=100 * EjectionPolicy().max_share,
@@ -168,10 +170,10 @@ def _add_workers(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_clients(made: argparse.ArgumentParser) -> None:
+def _add_clients(command: argparse.ArgumentParser) -> None:
     default = Limits()
     for field, kind, text in _CLIENT_LIMITS:
-        made.add_argument(
+        command.add_argument(
             "--max-client-" + field.replace("_", "-"),
             type=kind,
             default=getattr(default, field),
@@ -180,12 +182,12 @@ def _add_clients(made: argparse.ArgumentParser) -> None:
 
 
 def settings_of(arguments: Sequence[str]) -> RouterSettings:
-    """Settings from a command line. Raises: InputError."""
+    """Returns the settings that a command line gives. Raises: InputError."""
     return settings_from(parser().parse_args(arguments))
 
 
 def settings_from(args: argparse.Namespace) -> RouterSettings:
-    """Settings from parsed flags. Raises: InputError."""
+    """Returns the settings that parsed flags give. Raises: InputError."""
     return RouterSettings(
         policy=WavePolicy(
             max_wait_s=args.max_wait_s,

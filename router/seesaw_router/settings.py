@@ -18,7 +18,7 @@ _HARMLESS = re.compile(r"[A-Za-z0-9.:/_-]{1,200}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings:
-    """All that a router is told.
+    """All settings of a router.
 
     workers: base URLs of workers.
     service: instead of them, ``NAMESPACE/NAME`` of the headless Service whose pods they are.
@@ -76,9 +76,9 @@ class RouterSettings:
 
 
 def _check_worker(url: str) -> None:
-    """Raises: InputError, which shows nothing that may be a secret."""
-    found = _WORKER_URL.fullmatch(url)
-    if found is not None and 0 < int(found[2] or 1) < 65536:
+    """Check a URL. Raises: InputError, which shows nothing that may be a secret."""
+    match = _WORKER_URL.fullmatch(url)
+    if match is not None and 0 < int(match[2] or 1) < 65536:
         return
     shown = url if _HARMLESS.fullmatch(url) else "..."
     raise InputError(

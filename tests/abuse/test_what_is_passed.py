@@ -49,6 +49,32 @@ async def test_an_upload_that_is_cut_short_reaches_no_worker() -> None:
         assert [a.path for a in asked] == ["/v1/models"]
 
 
+ODD_BODIES = [
+    b"",
+    b"no JSON",
+    b"\xff\xfe{\x00}\x00",  # UTF-16
+    b'\xef\xbb\xbf{"model": "m"}',
+    b'{"model": "\xff", "prompt": "\x00"}',
+    b'{"model": "\\ud800"}',
+    b'{"model": ["m"], "stream": "yes", "priority": {"a": NaN}}',
+    b'{"model": "a", "model": "b", "priority": 1e999} and more',
+    b'{"priority": ' + b"9" * 10_000 + b"}",
+    b"[" * 100_000,
+    b'{"prompt": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
+    b'{"prompt": "' + b"x" * (1 << 20) + b'", "previous_response_id": 7}',
+    b"\x00" * (1 << 20),
+]
+
+
+async def test_a_body_passes_byte_by_byte_whatever_it_is() -> None:
+    async with noting() as (router, asked):
+        for path in ("/v1/completions", "/v1/responses"):
+            for body in ODD_BODIES:
+                got = await ask(router.url, request(path, body))
+                assert status_of(got) == 200, body[:80]
+        assert [a.body for a in asked] == [*ODD_BODIES, *ODD_BODIES]
+
+
 UNCLEAR = [
     HEAD + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\n{}",
     HEAD + b"Upgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",

@@ -20,6 +20,7 @@ from seesaw_core.routing.waves import WavePolicy
 from seesaw_router.dispatch.backend import Backend, Target
 from seesaw_router.dispatch.backends import Backends
 from seesaw_router.dispatch.dispatcher import Dispatcher
+from seesaw_router.dispatch.parsed_request import ParsedRequest
 from seesaw_router.metrics import Metrics
 
 BREAKS_OFF = 0  # 200, and then no end of its body
@@ -77,7 +78,7 @@ class Fleet:
             ejection=EjectionPolicy(),
             clock=self.now,
         )
-        self.backends.become([Target(name=n, url=f"http://{n}") for n in self.status])
+        self.backends.set_targets([Target(name=n, url=f"http://{n}") for n in self.status])
 
     async def _follow(self, backend: Backend) -> None:
         while True:
@@ -86,7 +87,7 @@ class Fleet:
 
     async def _request(self, *, is_retry: bool = False) -> None:
         avoid = frozenset({"-"}) if is_retry else frozenset()
-        with await self.dispatcher.place(100, avoid) as placed:
+        with await self.dispatcher.place(ParsedRequest(tokens=100), avoid) as placed:
             name = placed.backend.target.name
             status = self.status[name]
             is_good = status == 200

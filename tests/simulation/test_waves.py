@@ -18,7 +18,8 @@ from seesaw_core.resharding.policy import (
     Switch,
     View,
 )
-from seesaw_core.routing.waves import Hold, Queue, Release, Replica, WavePolicy
+from seesaw_core.routing.waves import Hold, Intake, Prompt, Queue, Release, Replica, WavePolicy
+from seesaw_core.routing.windows import PrefillWindows
 
 STEP_S = 0.02
 RUN_S = 240.0
@@ -41,8 +42,7 @@ class Engine:
     phase: Phase = Phase.DECODE
     phase_began_s: float = 0.0
     busy_until_s: float = 0.0
-    window_began_s: float | None = None
-    cycles: list[float] = field(default_factory=list)
+    windows: PrefillWindows = field(default_factory=PrefillWindows)
     waiting: list[float] = field(default_factory=list)  # when each came to the router
     prefilling: list[float] = field(default_factory=list)  # tokens left
     stored: int = 0
@@ -54,15 +54,14 @@ class Engine:
         return CAPACITY_TOKENS - PROMPT_TOKENS * (self.stored + len(self.prefilling))
 
     def replica(self, now_s: float) -> Replica:
-        began = self.window_began_s
         return Replica(
             name=self.name,
-            phase=self.phase,
             num_running=len(self.waiting) + len(self.prefilling) + self.stored + len(self.decoding),
-            free_tokens=self.free_tokens - PROMPT_TOKENS * len(self.waiting),
+            accepts=Intake.OPEN if self.phase is Phase.PREFILL else Intake.WAVES,
+            room_tokens=max(0, self.free_tokens - PROMPT_TOKENS * len(self.waiting)),
             capacity_tokens=CAPACITY_TOKENS,
-            window_age_s=None if began is None else now_s - began,
-            cycle_s=mean(self.cycles[-4:]) if self.cycles else None,
+            window_age_s=self.windows.age_s(now_s),
+            cycle_s=self.windows.cycle_s,
         )
 
     def advance(self, now_s: float) -> None:
@@ -108,7 +107,7 @@ class Engine:
         )
         match self.policy.next_step(view):
             case Admit(count=count):
-                self.waits += [now_s - came_s for came_s in self.waiting[:count]]
+                self.waits += [now_s - enqueued_s for enqueued_s in self.waiting[:count]]
                 del self.waiting[:count]
                 self.prefilling += [float(PROMPT_TOKENS)] * count
                 return True
@@ -116,9 +115,7 @@ class Engine:
                 self.phase, self.busy_until_s = to, now_s + TRANSITION_S
                 self.phase_began_s = self.busy_until_s
                 if to is Phase.PREFILL:
-                    if self.window_began_s is not None:
-                        self.cycles.append(now_s - self.window_began_s)
-                    self.window_began_s = now_s
+                    self.windows.opened(now_s)
                 return False
             case InPlace():
                 raise AssertionError("nothing goes in place here")
@@ -142,16 +139,18 @@ def mean_wait_s(num_replicas: int, *, stagger: bool) -> float:
             engine.advance(now_s)
         while True:
             oldest_wait_s = now_s - queue[0] if queue else 0.0
-            tokens = (PROMPT_TOKENS,) * len(queue)
+            prompts = tuple(Prompt(id=i, tokens=PROMPT_TOKENS) for i in range(len(queue)))
             step = policy.next_step(
-                Queue(tokens=tokens, oldest_wait_s=oldest_wait_s),
+                Queue(prompts=prompts, oldest_wait_s=oldest_wait_s),
                 [e.replica(now_s) for e in engines.values()],
             )
             if isinstance(step, Hold):
                 break
             assert isinstance(step, Release)
-            engines[step.replica].waiting += queue[: step.count]
-            del queue[: step.count]
+            count = len(step.requests)
+            assert step.requests == tuple(range(count))
+            engines[step.replica].waiting += queue[:count]
+            del queue[:count]
         if now_s < WARM_UP_S:
             skipped = {name: len(e.waits) for name, e in engines.items()}
         now_s += STEP_S

@@ -5,8 +5,8 @@ the next one opens, so that a window is worth its two transitions; and the repli
 so that windows are spread evenly over time and the next one is never far off. Light traffic is
 left alone: a replica that has little to do gets prompts at once.
 
-Like the phase policy, it looks at a view and returns one step with its reason; it holds no
-state and reads no clock.
+The policy looks at a view and returns one step with its reason; it holds no state and reads no
+clock. It knows replicas by what they accept, and nothing of how they serve.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), section 4.2, for waves within a replica.
 Deviation: taking turns among replicas is ours; the paper's system has one.
@@ -14,42 +14,44 @@ Deviation: taking turns among replicas is ours; the paper's system has one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from math import inf
 
 from seesaw_core.errors import InputError
-from seesaw_core.resharding.policy import Phase
 
 _INSTANT_S = 1e-6
 _PACE = 0.8
 _HUNGRY = 0.25  # of the mean; those that take turns have half of it left when theirs comes
 
 
+class Intake(StrEnum):
+    """When a replica accepts prompts."""
+
+    ALWAYS = "always"  # one by one, as plain vLLM does
+    OPEN = "open"  # now: its prefill window is open
+    WAVES = "waves"  # gathered ones, since they make it open a window
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One replica as the router knows it.
+    """One replica as the router knows it: what it accepts, and how much. Units: tokens, seconds.
 
-    ``num_running`` counts all that was sent there and has not ended, ``pending_tokens`` the
-    prompt tokens of those that its state does not show yet. ``window_age_s`` is the time since
-    its last prefill window began, None before the first; ``cycle_s`` the mean time from one
-    window to the next. Units: tokens, seconds.
+    num_running: all that was sent there and has not ended.
+    room_tokens: prompt tokens that it can take now, less those that are on their way.
+    capacity_tokens: the most that it ever has room for at once.
+    window_age_s: the time since its last prefill window began; None before the first.
+    cycle_s: the mean time from one window to the next.
 
-    ``has_windows``: whether it prefills in windows, from a buffer. One that does not, such as
-    plain vLLM, takes prompts at any time, and its phase and tokens say nothing.
+    Room and windows say nothing of a replica that always accepts prompts.
     """
 
     name: str
-    phase: Phase
     num_running: int
-    free_tokens: int
-    capacity_tokens: int
-    pending_tokens: int = 0
+    accepts: Intake
+    room_tokens: int = 0
+    capacity_tokens: int = 0
     window_age_s: float | None = None
     cycle_s: float | None = None
-    has_windows: bool = True
-
-    @property
-    def room_tokens(self) -> int:
-        return max(0, self.free_tokens - self.pending_tokens)
 
     @property
     def buffer_is_low(self) -> bool:
@@ -57,26 +59,34 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
-    """Prompts that gather, oldest first. Units: tokens, seconds.
+class Prompt:
+    """A request that waits for a replica. ``id`` names it in a :class:`Release`."""
 
-    ``num_behind`` counts those left out of ``tokens``, which no replica could take at once.
+    id: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Prompts that gather, oldest first. Units: seconds.
+
+    ``num_behind`` counts those left out of ``prompts``, which no replica could take at once.
     """
 
-    tokens: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
     oldest_wait_s: float
     num_behind: int = 0
 
     def __len__(self) -> int:
-        return len(self.tokens) + self.num_behind
+        return len(self.prompts) + self.num_behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Send the first ``count`` prompts to a replica."""
+    """Send these requests to a replica, in this order."""
 
     replica: str
-    count: int
+    requests: tuple[int, ...]
     reason: str
 
 
@@ -115,23 +125,24 @@ class WavePolicy:
         Of replicas that are alike the first one is taken, so their order is the caller's to choose.
         """
         serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
-        if not queue.tokens:
+        if not queue.prompts:
             return Hold(at_most_s=None, reason="no prompt waits")
         if not serving:
             return Hold(at_most_s=None, reason="no replica serves")
+        least_busy = serving[0]
         if not self.stagger:
-            return Release(replica=serving[0].name, count=1, reason="the least busy replica")
-        if serving[0].num_running < self.light_requests:
-            return Release(replica=serving[0].name, count=1, reason="a replica has little to do")
-        if not serving[0].has_windows:
+            return _release(queue, 1, least_busy, "the least busy replica")
+        if least_busy.num_running < self.light_requests:
+            return _release(queue, 1, least_busy, "a replica has little to do")
+        if least_busy.accepts is Intake.ALWAYS:
             reason = "the least busy replica takes prompts at any time"
-            return Release(replica=serving[0].name, count=1, reason=reason)
+            return _release(queue, 1, least_busy, reason)
         most = _most_in_a_wave(queue, serving)
-        serving = [r for r in serving if r.has_windows]
+        serving = [r for r in serving if r.accepts is not Intake.ALWAYS]
         for replica in serving:
-            fitting = min(most, _num_fitting(queue.tokens, replica.room_tokens))
-            if replica.phase is Phase.PREFILL and fitting:
-                return Release(replica=replica.name, count=fitting, reason="a window is open")
+            fitting = min(most, _num_fitting(queue.prompts, replica.room_tokens))
+            if replica.accepts is Intake.OPEN and fitting:
+                return _release(queue, fitting, replica, "a window is open")
         return self._next_wave(queue, serving, most)
 
     def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
@@ -148,8 +159,8 @@ class WavePolicy:
             if turn_in > _INSTANT_S:
                 at_most_s = min(turn_in, flush_in)
                 return Hold(at_most_s=at_most_s, reason="another replica's window has just begun")
-        count = max(1, min(most, _num_fitting(queue.tokens, turn.room_tokens)))
-        return Release(replica=turn.name, count=count, reason=reason)
+        count = max(1, min(most, _num_fitting(queue.prompts, turn.room_tokens)))
+        return _release(queue, count, turn, reason)
 
     def _turn_in_s(self, serving: list[Replica]) -> float:
         """How long until the next replica's turn: a cycle's share after the last window began.
@@ -179,11 +190,17 @@ def _longest_without(replicas: list[Replica]) -> Replica:
     return max(replicas, key=lambda r: inf if r.window_age_s is None else r.window_age_s)
 
 
-def _num_fitting(tokens: tuple[int, ...], room_tokens: int) -> int:
+def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
     """How many of the first prompts fit together into ``room_tokens``."""
     left = room_tokens
-    for count, wanted in enumerate(tokens):
-        left -= wanted
+    for count, prompt in enumerate(prompts):
+        left -= prompt.tokens
         if left < 0:
             return count
-    return len(tokens)
+    return len(prompts)
+
+
+def _release(queue: Queue, count: int, replica: Replica, reason: str) -> Release:
+    """Names the first ``count`` prompts: today's order is that of their arrival."""
+    requests = tuple([prompt.id for prompt in queue.prompts[:count]])  # a list is faster
+    return Release(replica=replica.name, requests=requests, reason=reason)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from seesaw_core.errors import CapacityError
-from seesaw_core.rates import Mean
 from seesaw_core.resharding.blocks import num_blocks_for
 from seesaw_core.resharding.policy import (
     Admit,
@@ -22,7 +21,8 @@ from seesaw_core.resharding.policy import (
     View,
     Wait,
 )
-from seesaw_core.routing.waves import Replica
+from seesaw_core.routing.waves import Intake, Replica
+from seesaw_core.routing.windows import PrefillWindows
 from seesaw_sim.clock import Clock, Timer
 from seesaw_sim.engine import Engine, Outcome
 from seesaw_sim.replicas import Journal, Runner, note_outcome
@@ -79,8 +79,7 @@ class SeesawServer:
         self._phase_began_s = 0.0
         self._is_switching = False
         self._alarm: Timer | None = None
-        self._window_began_s: float | None = None
-        self._cycle = Mean()
+        self._windows = PrefillWindows()
         self._num_running = 0
 
     def take(self, sequence: Sequence) -> None:
@@ -105,17 +104,16 @@ class SeesawServer:
         self._clock.settle(self._drive)
 
     def replica(self) -> Replica:
-        """It as the router's wave policy sees it."""
-        began = self._window_began_s
+        """Snapshot of this server for the router's wave policy."""
         waiting = sum(self._head_of_waiting())
         return Replica(
             name=f"{self.number:04d}",
-            phase=self._phase,
             num_running=self._num_running,
-            free_tokens=max(0, self._capacity - self._held_tokens - waiting),
+            accepts=Intake.OPEN if self._phase is Phase.PREFILL else Intake.WAVES,
+            room_tokens=max(0, self._capacity - self._held_tokens - waiting),
             capacity_tokens=self._capacity,
-            window_age_s=None if began is None else self._clock.now_s - began,
-            cycle_s=self._cycle.seconds,
+            window_age_s=self._windows.age_s(self._clock.now_s),
+            cycle_s=self._windows.cycle_s,
         )
 
     # ---- steps of the policy ----
@@ -203,9 +201,7 @@ class SeesawServer:
         self._journal.note(self.number, "transition", began_s, ends_s)
         self._phase = to
         if to is Phase.PREFILL:
-            if self._window_began_s is not None:
-                self._cycle.observe(began_s - self._window_began_s)
-            self._window_began_s = began_s
+            self._windows.opened(began_s)
         self._on_change()
         self._clock.at(ends_s, lambda: self._own(new))
 

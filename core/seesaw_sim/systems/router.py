@@ -4,11 +4,12 @@ The one for servers that re-shard asks the wave policy in :mod:`seesaw_core.rout
 router's own; the other sends each request to the server with the least left to do.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence as Listed
+from dataclasses import dataclass
 from typing import Protocol
 
-from seesaw_core.routing.waves import Hold, Queue, WavePolicy
+from seesaw_core.routing.waves import Hold, Prompt, Queue, WavePolicy
 from seesaw_sim.clock import Clock, Timer
 from seesaw_sim.replicas import Server
 from seesaw_sim.sequences import Sequence
@@ -32,21 +33,33 @@ class LeastLoaded:
         self._servers[index].take(sequence)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gathered:
+    """A sequence that waits, and what the wave policy sees of it."""
+
+    prompt: Prompt
+    sequence: Sequence
+
+
 class Waves:
-    """Gathers prompts into waves, and lets the servers take turns."""
+    """Gathers prompts into waves, and lets the servers take turns.
+
+    Call order: :meth:`set_servers` once, then the rest.
+    """
 
     def __init__(self, clock: Clock, policy: WavePolicy) -> None:
         self._clock = clock
         self._policy = policy
         self._servers: dict[str, SeesawServer] = {}
-        self._queue: deque[Sequence] = deque()
+        self._queue: OrderedDict[int, _Gathered] = OrderedDict()
         self._alarm: Timer | None = None
 
-    def become(self, servers: Listed[SeesawServer]) -> None:
+    def set_servers(self, servers: Listed[SeesawServer]) -> None:
         self._servers = {s.replica().name: s for s in servers}
 
     def take(self, sequence: Sequence) -> None:
-        self._queue.append(sequence)
+        prompt = Prompt(id=sequence.number, tokens=sequence.prompt_tokens)
+        self._queue[prompt.id] = _Gathered(prompt=prompt, sequence=sequence)
         self.changed()
 
     def changed(self) -> None:
@@ -61,10 +74,12 @@ class Waves:
         while self._queue:
             replicas = [s.replica() for s in self._servers.values()]
             room = max(r.room_tokens for r in replicas)
-            wait_s = self._clock.now_s - self._queue[0].arrival_s
+            oldest = next(iter(self._queue.values())).sequence
             head = self._head(room)
             queue = Queue(
-                tokens=head, oldest_wait_s=wait_s, num_behind=len(self._queue) - len(head)
+                prompts=head,
+                oldest_wait_s=self._clock.now_s - oldest.arrival_s,
+                num_behind=len(self._queue) - len(head),
             )
             step = self._policy.next_step(queue, replicas)
             if isinstance(step, Hold):
@@ -72,19 +87,19 @@ class Waves:
                     ends_s = self._clock.now_s + step.at_most_s
                     self._alarm = self._clock.at(ends_s, self._wake)
                 return
-            for _ in range(step.count):
-                self._servers[step.replica].take(self._queue.popleft())
+            for request in step.requests:
+                self._servers[step.replica].take(self._queue.pop(request).sequence)
 
     def _wake(self) -> None:
         self._alarm = None
         self.changed()
 
-    def _head(self, room_tokens: int) -> tuple[int, ...]:
+    def _head(self, room_tokens: int) -> tuple[Prompt, ...]:
         """The prompts that the roomiest server might take, and one more."""
         head, total = [], 0
-        for sequence in self._queue:
-            head.append(sequence.prompt_tokens)
-            total += sequence.prompt_tokens
+        for gathered in self._queue.values():
+            head.append(gathered.prompt)
+            total += gathered.prompt.tokens
             if total > room_tokens:
                 break
         return tuple(head)

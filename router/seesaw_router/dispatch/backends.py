@@ -17,8 +17,8 @@ _MOST_SHOWN = 8
 class Backends:
     """All workers that are known, and which of them are trusted with requests.
 
-    Call order: :meth:`become` whenever they change; :meth:`close` at the end.
-    follow: keeps a worker's state up to date for ever.
+    Call order: :meth:`set_targets` whenever they change; :meth:`close` at the end.
+    follow: starts a task that keeps a worker's state up to date for ever.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Backends:
         self._known: dict[str, Backend] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def become(self, targets: Iterable[Target]) -> None:
+    def set_targets(self, targets: Iterable[Target]) -> None:
         """Follow these workers and no others."""
         wanted = {t.name: t for t in targets}
         for name in self._known.keys() - wanted.keys():
@@ -65,7 +65,7 @@ class Backends:
         return [b for b in self._known.values() if b.is_serving]
 
     def trusted(self) -> list[Backend]:
-        """Those that get requests: all that serve, but for the ejected ones.
+        """Returns those that get requests: all that serve, but for the ejected ones.
 
         If more are ejected than may be, since others have gone since, all that serve are. The
         one whose last request is longest ago comes first.
@@ -88,7 +88,7 @@ class Backends:
         return trusted
 
     def to_try(self) -> Backend | None:
-        """An ejected one whose time has come for one request."""
+        """Returns an ejected worker whose time has come for one request, if there is one."""
         if not self._ejector.is_any_ejected:
             return None
         for backend in self.serving():
@@ -100,7 +100,7 @@ class Backends:
         return self._ejector.standing(backend.target.name, self._now())
 
     def ejection(self, backend: Backend) -> Ejection | None:
-        """Why it has less than its full share; None if it has it."""
+        """Returns why it has less than its full share; None if it has it."""
         if self.standing(backend) is Standing.FULL:
             return None
         return self._ejector.ejection(backend.target.name)
@@ -108,7 +108,7 @@ class Backends:
     def observe(
         self, backend: Backend, outcome: Outcome, took_s: float | None = None
     ) -> Ejection | None:
-        """What a request there has come to, and how long it took from its worker's choice.
+        """Note what a request there has come to, and how long it took from its worker's choice.
 
         Returns the ejection that it leads to.
         """
@@ -131,11 +131,11 @@ class Backends:
         self._ejector.try_begins(backend.target.name)
 
     def trial_ends(self, backend: Backend) -> None:
-        """Requires: what came of it has been observed, if anything did."""
+        """Note that the trial has ended. Requires: its outcome, if any, has been observed."""
         self._ejector.try_ends(backend.target.name)
 
     def why_none_serves(self) -> str:
-        """Each worker with its reason, for people."""
+        """Returns each worker with its reason, for people."""
         shown = [f"{b.target.name}: {b.why_not_serving}" for b in self.all()[:_MOST_SHOWN]]
         more = len(self._known) - len(shown)
         if not shown:
@@ -150,5 +150,5 @@ class Backends:
 
     def _forget(self, name: str) -> None:
         self._tasks.pop(name).cancel()
-        self._known.pop(name).break_off()
+        self._known.pop(name).cancel_all()
         self._ejector.forget(name)

@@ -1,4 +1,4 @@
-"""Connections to workers: one pool for requests, one for what the router itself asks.
+"""Connections to workers: one pool carries requests, another what the router itself asks.
 
 They are apart so that a worker with as many requests as it may have can still be followed.
 """
@@ -58,7 +58,7 @@ sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
 
 @asynccontextmanager
 async def open_connections() -> AsyncIterator[Connections]:
-    """The pools, until the context ends."""
+    """Opens the pools, until the context ends."""
     async with (
         _session(keeps=True) as requests,
         _session(keeps=False) as fresh,
@@ -67,8 +67,8 @@ async def open_connections() -> AsyncIterator[Connections]:
         yield Connections(requests=requests, fresh=fresh, control=control)
 
 
-def said(error: Exception) -> str:
-    """What an error says, as part of one line: a peer's words may stand in it."""
+def error_text(error: Exception) -> str:
+    """Returns an error's message as part of one line: a peer's words may stand in it."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     line = " ".join((text or repr(error)).split())[:_SHOWN_CHARACTERS]
     return "".join(c if c.isprintable() else "?" for c in line)
@@ -110,7 +110,7 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Answers(ResponseHandler):
-    """A connection's answers. One is malformed that does not come to more than interim ones."""
+    """Reads a connection's answers. Interim ones without end are a malformed answer."""
 
     _num_interim = 0
 
@@ -137,9 +137,9 @@ def _socket(address: AddrInfoType) -> socket.socket:
     if (current := sending.get()) is not None:
         current.is_reused = False
     family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
-        made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection

@@ -1,4 +1,4 @@
-"""Which workers there are: the EndpointSlices of their headless Service, watched."""
+"""Finds the workers: watches the EndpointSlices of their headless Service."""
 
 import asyncio
 import ipaddress
@@ -42,8 +42,8 @@ async def configure() -> None:
             ) from error
 
 
-async def follow_service(service: str, become: Callable[[Iterable[Target]], None]) -> None:
-    """Tell of the workers behind ``NAMESPACE/NAME`` for ever, whenever they change.
+async def follow_service(service: str, set_targets: Callable[[Iterable[Target]], None]) -> None:
+    """Report the workers behind ``NAMESPACE/NAME`` for ever, whenever they change.
 
     A failure of the API changes nothing: the workers known last are kept, and are asked
     themselves whether they serve. Requires: :func:`configure`.
@@ -52,11 +52,11 @@ async def follow_service(service: str, become: Callable[[Iterable[Target]], None
 
     namespace, _, name = service.partition("/")
     where = {"namespace": namespace, "label_selector": f"{_SERVICE_LABEL}={name}"}
-    tell = _Teller(become)
+    reporter = _Reporter(set_targets)
     async with client.ApiClient() as api:
         while True:
             try:
-                await _watch(api, where, tell)
+                await _watch(api, where, reporter)
             except (
                 client.exceptions.ApiException,
                 aiohttp.ClientError,
@@ -70,33 +70,33 @@ async def follow_service(service: str, become: Callable[[Iterable[Target]], None
                 await asyncio.sleep(_RETRY_S)
 
 
-class _Teller:
-    """Tells of the workers in all slices; what cannot be read of them is logged once."""
+class _Reporter:
+    """Reports the workers in all slices, and logs once what cannot be read of them."""
 
-    def __init__(self, become: Callable[[Iterable[Target]], None]) -> None:
-        self._become = become
+    def __init__(self, set_targets: Callable[[Iterable[Target]], None]) -> None:
+        self._set_targets = set_targets
         self._problems: tuple[str, ...] = ()
 
-    def tell(self, slices: Iterable[Slice]) -> None:
-        found, problems = targets(slices)
+    def report(self, slices: Iterable[Slice]) -> None:
+        workers, problems = targets(slices)
         if problems != self._problems:
             for problem in problems:
                 logger.warning("part of an EndpointSlice is left out: %s", problem)
             self._problems = problems
-        self._become(found)
+        self._set_targets(workers)
 
 
-async def _watch(api: Any, where: dict[str, str], teller: _Teller) -> None:
+async def _watch(api: Any, where: dict[str, str], reporter: _Reporter) -> None:
     """List the slices, then follow their changes until the watch ends."""
     from kubernetes.aio import client, watch
 
     discovery = client.DiscoveryV1Api(api)
-    found = await discovery.list_namespaced_endpoint_slice(**where)
-    slices = {s.metadata.name: api.sanitize_for_serialization(s) for s in found.items}
-    teller.tell(slices.values())
+    listed = await discovery.list_namespaced_endpoint_slice(**where)
+    slices = {s.metadata.name: api.sanitize_for_serialization(s) for s in listed.items}
+    reporter.report(slices.values())
     events = watch.Watch().stream(
         discovery.list_namespaced_endpoint_slice,
-        resource_version=found.metadata.resource_version,
+        resource_version=listed.metadata.resource_version,
         **where,
     )
     async for event in events:
@@ -107,16 +107,16 @@ async def _watch(api: Any, where: dict[str, str], teller: _Teller) -> None:
             slices.pop(body["metadata"]["name"], None)
         elif event["type"] in ("ADDED", "MODIFIED"):
             slices[body["metadata"]["name"]] = body
-        teller.tell(slices.values())
+        reporter.report(slices.values())
 
 
 def targets(slices: Iterable[Slice]) -> tuple[list[Target], tuple[str, ...]]:
-    """The workers in some EndpointSlices, each port of each pod, and what could not be read.
+    """Returns the workers in some EndpointSlices, each port of each pod, and what is unreadable.
 
     A pod that is still loading is among them, since its own events say when it serves. A pod
-    that several slices name is one worker: the one that stays before the one that is going.
+    that several slices name is one worker: the one that stays before the one that is draining.
     """
-    found: dict[str, Target] = {}
+    by_name: dict[str, Target] = {}
     problems: list[str] = []
     for each in slices:
         try:
@@ -132,12 +132,12 @@ def targets(slices: Iterable[Slice]) -> tuple[list[Target], tuple[str, ...]]:
                 except MessageError as error:
                     problems.append(f"{_name_of(each)}: endpoints[{index}]: {error}")
                     continue
-                known = found.get(target.name)
-                if known is None or (known.is_going and not target.is_going):
-                    found[target.name] = target
-    if len(found) > _MOST_WORKERS:
-        problems.append(f"{len(found)} workers: only the first {_MOST_WORKERS} are taken")
-    return list(found.values())[:_MOST_WORKERS], tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS]
+                known = by_name.get(target.name)
+                if known is None or (known.is_draining and not target.is_draining):
+                    by_name[target.name] = target
+    if len(by_name) > _MOST_WORKERS:
+        problems.append(f"{len(by_name)} workers: only the first {_MOST_WORKERS} are taken")
+    return list(by_name.values())[:_MOST_WORKERS], tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS]
 
 
 def _target(endpoint: dict[str, Any], port: dict[str, Any]) -> Target:
@@ -153,12 +153,12 @@ def _target(endpoint: dict[str, Any], port: dict[str, Any]) -> Target:
     pod = reference.get("name") if isinstance(reference, dict) else None
     if not isinstance(pod, str) or not pod:
         pod = addresses[0]
-    is_going = isinstance(conditions, dict) and conditions.get("terminating") is True
-    return Target(name=f"{pod}:{number}", url=f"http://{host}:{number}", is_going=is_going)
+    is_draining = isinstance(conditions, dict) and conditions.get("terminating") is True
+    return Target(name=f"{pod}:{number}", url=f"http://{host}:{number}", is_draining=is_draining)
 
 
 def _host(address: str) -> str:
-    """As it stands in a URL. Raises: MessageError."""
+    """Returns an address as a URL has it. Raises: MessageError."""
     try:
         number = ipaddress.ip_address(address)
     except ValueError:

@@ -7,68 +7,18 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Self
 
-from seesaw_core.errors import RetryError
-from seesaw_core.routing.waves import Hold, Queue, Release, WavePolicy
+from seesaw_core.routing.waves import Hold, Prompt, Queue, Release, WavePolicy
 from seesaw_router.dispatch.backend import Backend
 from seesaw_router.dispatch.backends import Backends
+from seesaw_router.dispatch.parsed_request import ParsedRequest
+from seesaw_router.dispatch.tickets import NoWorkerError, Placed, QueueFullError, Ticket
 from seesaw_router.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 _AFTER_FAILURE_S = 1.0
-
-
-class QueueFullError(RetryError):
-    """Too many requests wait; the client shall come back after ``retry_after_s`` seconds."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("too many requests wait")
-        self.retry_after_s = retry_after_s
-
-
-class NoWorkerError(RetryError):
-    """No worker serves, or none has for too long; the client may come back later."""
-
-    def __init__(self, why: str, waited_s: float = 0.0) -> None:
-        since = f"has served for {waited_s:.0f} s" if round(waited_s) else "serves"
-        super().__init__(f"no worker {since}: {why}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A request's worker, where it counts as running until this context is left.
-
-    ``is_trial``: it tries one that was ejected. ``is_pinned``: no other worker could have had the
-    request, so that how it ends says nothing of the worker beside others.
-    """
-
-    backend: Backend
-    end: Callable[[], None]
-    is_trial: bool = False
-    is_pinned: bool = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-
-@dataclass(slots=True, kw_only=True)
-class Ticket:
-    """One request in the queue. ``avoid``: workers that have failed it already."""
-
-    number: int
-    tokens: int
-    came_s: float
-    avoid: frozenset[str]
-    granted: "asyncio.Future[Placed]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
 
 
 class Dispatcher:
@@ -104,23 +54,24 @@ class Dispatcher:
         return len(self._queue)
 
     def kick(self) -> None:
-        """Something has changed: look at the queue again."""
+        """Look at the queue again, since something has changed."""
         self._kick.set()
 
-    async def place(self, tokens: int, avoid: frozenset[str]) -> Placed:
-        """A worker for a request, once its turn has come.
+    async def place(self, request: ParsedRequest, avoid: frozenset[str]) -> Placed:
+        """Returns a worker for a request, once its turn has come.
 
         Raises: QueueFullError, NoWorkerError.
         """
         if len(self._queue) >= self._max_queued:
             raise QueueFullError(self._retry_after_s())
-        ticket = Ticket(number=next(self._numbers), tokens=tokens, came_s=self._now(), avoid=avoid)
-        self._queue[ticket.number] = ticket
+        prompt = Prompt(id=next(self._numbers), tokens=request.tokens)
+        ticket = Ticket(prompt=prompt, enqueued_s=self._now(), avoid=avoid)
+        self._queue[prompt.id] = ticket
         self._kick.set()
         try:
             return await ticket.granted
         except asyncio.CancelledError:
-            self._queue.pop(ticket.number, None)
+            self._queue.pop(prompt.id, None)
             granted = ticket.granted
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 granted.result().end()
@@ -149,8 +100,8 @@ class Dispatcher:
             self._try_ejected()
             step = self._policy.next_step(self._view(), [b.replica() for b in self._trusted()])
             match step:
-                case Release(replica=name, count=count, reason=reason):
-                    self._release(name, count, reason)
+                case Release():
+                    self._release(step)
                 case Hold(at_most_s=at_most_s, reason=reason):
                     self.last_reason = reason
                     unserved_s = self._give_up_unserved()
@@ -162,11 +113,11 @@ class Dispatcher:
 
     def _view(self) -> Queue:
         tickets = [t for t in self._queue.values() if not t.avoid]
-        oldest = self._now() - tickets[0].came_s if tickets else 0.0
-        return Queue(tokens=tuple(t.tokens for t in tickets), oldest_wait_s=oldest)
+        oldest_wait_s = self._now() - tickets[0].enqueued_s if tickets else 0.0
+        return Queue(prompts=tuple(t.prompt for t in tickets), oldest_wait_s=oldest_wait_s)
 
     def _retry_elsewhere(self) -> None:
-        """Requests that a worker has failed go to another at once; they have waited enough."""
+        """Send requests that a worker has failed to another at once; they have waited enough."""
         for ticket in [t for t in self._queue.values() if t.avoid]:
             trusted = self._trusted()
             others = [b for b in trusted if b.target.name not in ticket.avoid] or trusted
@@ -174,7 +125,7 @@ class Dispatcher:
                 self._grant(ticket, min(others, key=lambda b: b.num_busy))
 
     def _try_ejected(self) -> None:
-        """An ejected worker whose time has come gets one request; it may be sent elsewhere then."""
+        """Send one request to an ejected worker whose time has come, to try it."""
         backend = self._backends().to_try()
         ticket = next((t for t in self._queue.values() if not t.avoid), None)
         if backend is not None and ticket is not None:
@@ -193,31 +144,30 @@ class Dispatcher:
             logger.warning("%d requests wait, and no worker serves: %s", len(self._queue), why)
             self._has_warned = True
         for ticket in list(self._queue.values()):
-            waited_s = now - max(ticket.came_s, self._unserved_since_s)
+            waited_s = now - max(ticket.enqueued_s, self._unserved_since_s)
             if waited_s < self._max_unserved_s:
                 return self._max_unserved_s - waited_s
-            del self._queue[ticket.number]
+            del self._queue[ticket.prompt.id]
             if not ticket.granted.done():
                 ticket.granted.set_exception(NoWorkerError(why, waited_s))
         return None
 
-    def _release(self, name: str, count: int, reason: str) -> None:
-        backend = self._backends().named(name)
-        self.last_reason = reason
-        self._metrics.count_released(count, reason)
-        fresh = (t for t in list(self._queue.values()) if not t.avoid)
-        for ticket in itertools.islice(fresh, count):
-            self._grant(ticket, backend)
+    def _release(self, step: Release) -> None:
+        backend = self._backends().named(step.replica)
+        self.last_reason = step.reason
+        self._metrics.count_released(len(step.requests), step.reason)
+        for request in step.requests:
+            self._grant(self._queue[request], backend)
 
     def _grant(self, ticket: Ticket, backend: Backend, *, is_trial: bool = False) -> None:
-        del self._queue[ticket.number]
+        del self._queue[ticket.prompt.id]
         if ticket.granted.done():
             return  # its client has gone, and its task has not run since
-        self._metrics.queue_seconds.observe(self._now() - ticket.came_s)
-        backend.sent(ticket.number, ticket.tokens)
+        self._metrics.queue_seconds.observe(self._now() - ticket.enqueued_s)
+        backend.sent(ticket.prompt.id, ticket.prompt.tokens)
         if is_trial:
             self._backends().trial_begins(backend)
-        end = partial(self._end, ticket.number, backend, is_trial=is_trial)
+        end = partial(self._end, ticket.prompt.id, backend, is_trial=is_trial)
         ticket.granted.set_result(Placed(backend=backend, end=end, is_trial=is_trial))
 
     def _end(self, number: int, backend: Backend, *, is_trial: bool) -> None:
@@ -227,6 +177,6 @@ class Dispatcher:
         self._kick.set()
 
     def _retry_after_s(self) -> int:
-        """As long as the oldest has waited by now: so fast does the queue move."""
+        """Returns how long the oldest has waited by now: so fast does the queue move."""
         oldest = next(iter(self._queue.values()))
-        return max(1, round(self._now() - oldest.came_s))
+        return max(1, round(self._now() - oldest.enqueued_s))

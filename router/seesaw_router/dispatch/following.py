@@ -15,7 +15,7 @@ from seesaw_core.event_stream import EventParser
 from seesaw_core.messages import WaveEvent
 from seesaw_core.reading import read_event
 from seesaw_router.dispatch.backend import Backend
-from seesaw_router.dispatch.connections import said
+from seesaw_router.dispatch.connections import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ _MARGIN_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often a worker is asked, and how long it may be silent. Units: seconds.
+    """Bounds how often a worker is asked, and how long it may be silent. Units: seconds.
 
     retry_s: between two attempts to reach it.
     retry_unread_s: the longest between two attempts where it answers what cannot be read.
     poll_s: between two looks at ``/health`` of a worker without events.
     ask_again_s: how often such a worker is asked for events again; it may have been upgraded.
-    silence_s: without state or transition for so long it takes nothing new; it tells one each
+    silence_s: without state or transition for so long it takes nothing new; it reports one each
         second.
     dead_s: silent for so long, its requests are broken off.
     """
@@ -80,12 +80,12 @@ class Follower:
             try:
                 trouble = await self._follow()
             except MessageError as error:
-                trouble = f"what it says cannot be read: {said(error)}"
+                trouble = f"what it says cannot be read: {error_text(error)}"
                 wait_s = self._wait_unread_s(began_s)
             except TimeoutError:
                 trouble = "it says nothing, neither state nor transition"
             except (aiohttp.ClientError, OSError) as error:
-                trouble = f"it cannot be reached: {said(error)}"
+                trouble = f"it cannot be reached: {error_text(error)}"
             except Exception:  # the task must not end: this worker would be followed no more
                 logger.exception("following worker %s failed", name)
                 trouble, wait_s = "following it failed", self._pace.retry_unread_s
@@ -94,11 +94,11 @@ class Follower:
             self._backend.lose(trouble)
             if self._backend.num_running and self._backend.silent_s >= self._pace.dead_s:
                 logger.warning("worker %s is gone: breaking off its requests", name)
-                self._backend.break_off()
+                self._backend.cancel_all()
             await asyncio.sleep(wait_s)
 
     def doubt(self) -> None:
-        """A connection to it failed: look now whether it is there."""
+        """Look now whether the worker is there, since a connection to it has failed."""
         if self._doubting is None or self._doubting.done():
             self._doubting = asyncio.create_task(self._look())
 
@@ -112,7 +112,7 @@ class Follower:
         except TimeoutError:
             problem = "/health does not answer"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = f"/health: {said(error)}"
+            problem = f"/health: {error_text(error)}"
         if problem:
             self._backend.lose(f"a connection failed, and {problem}")
             if self._listening is not None:
@@ -172,14 +172,14 @@ class Follower:
             return response.status
 
     def _patience_s(self) -> float:
-        """How long it may take to answer; not beyond the time when its requests are broken off."""
+        """Returns how long it may take to answer: at most until its requests are broken off."""
         left_s = self._pace.dead_s - self._backend.silent_s
         if not self._backend.num_running or left_s <= 0:
             return self._pace.silence_s
         return min(self._pace.silence_s, left_s + _MARGIN_S)
 
     def _wait_unread_s(self, began_s: float) -> float:
-        """Twice as long each time, until it could be read for a while."""
+        """Returns how long to pause: twice as long each time, until it was readable for a while."""
         if asyncio.get_running_loop().time() - began_s > self._pace.retry_unread_s:
             self._num_unread = 0
         self._num_unread = min(self._num_unread + 1, 16)

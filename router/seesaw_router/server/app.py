@@ -50,7 +50,7 @@ class Router:
         )
 
     def app(self) -> App:
-        """The ASGI application. Once."""
+        """Builds the ASGI application. Call it once."""
         own = FastAPI(
             title="Seesaw router",
             lifespan=self._lifespan,
@@ -76,7 +76,7 @@ class Router:
 
         @own.get("/load")
         async def load() -> dict[str, float]:
-            """As vLLM's, of all workers together."""
+            """Reports what vLLM's route does, for all workers together."""
             return {"server_load": sum(b.num_running for b in self._backends().all())}
 
         @own.get("/seesaw/state")
@@ -107,12 +107,12 @@ class Router:
                 asyncio.create_task(self.clients.watch()),
             ]
             if self._settings.service is None:
-                backends.become(Target(name=url, url=url) for url in self._settings.workers)
+                backends.set_targets(Target(name=url, url=url) for url in self._settings.workers)
             else:
-                found = follow_service(self._settings.service, backends.become)
-                self._helpers.append(asyncio.create_task(found))
+                watching = follow_service(self._settings.service, backends.set_targets)
+                self._helpers.append(asyncio.create_task(watching))
             for helper in self._helpers:
-                helper.add_done_callback(_tell_end)
+                helper.add_done_callback(_log_end)
             try:
                 yield
             finally:
@@ -151,7 +151,7 @@ class Router:
             "kind": "static" if backend.is_static else "seesaw",
             "serving": backend.is_serving,
             "reason": backend.why_not_serving,
-            "going": backend.target.is_going,
+            "going": backend.target.is_draining,
             "standing": self._backends().standing(backend),
             "ejected": None if ejection is None else str(ejection),
             "running": backend.num_running,
@@ -160,7 +160,7 @@ class Router:
         }
 
 
-def _tell_end(helper: "asyncio.Task[None]") -> None:
-    """None of them ends by itself: ``/health`` tells, and whoever probes it starts a new router."""
+def _log_end(helper: "asyncio.Task[None]") -> None:
+    """Log that a helper has ended, which none should. ``/health`` reports it to the probe."""
     if not helper.cancelled():
         logger.error("a part of the router has ended", exc_info=helper.exception())

@@ -17,22 +17,22 @@ import aiohttp
 from seesaw_core.routing.ejection import Outcome, outcome_of
 from seesaw_router.dispatch.backend import Backend
 from seesaw_router.dispatch.backends import Backends
-from seesaw_router.dispatch.dispatcher import Dispatcher, NoWorkerError, Placed, QueueFullError
+from seesaw_router.dispatch.dispatcher import Dispatcher
+from seesaw_router.dispatch.tickets import NoWorkerError, Placed, QueueFullError
 from seesaw_router.metrics import Metrics
-from seesaw_router.server.asking import Asking, Failure, WorkerError
+from seesaw_router.server.answers import pass_back
 from seesaw_router.server.exchange import Exchange, refuse
-from seesaw_router.server.headers import to_client
-from seesaw_router.server.stored_responses import StoredResponses, previous_of
+from seesaw_router.server.failures import Failure, WorkerError
+from seesaw_router.server.routes import RESPONSES
+from seesaw_router.server.stored_responses import StoredResponses
+from seesaw_router.server.worker_call import WorkerCall
 from seesaw_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
 _MAY_BE_TRIED = frozenset({Outcome.FAILED, Outcome.DECLINED})  # elsewhere, that is
-_RESPONSES = "/v1/responses"
-_BODILESS = {204, 304}
 _MAX_HELD = 2
-_WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
 _HEALTH_TIMEOUT_S = 2.0
 _RETRY_AFTER_S = 5
 
@@ -75,7 +75,7 @@ class Attempts:
             logger.warning("an answer is broken off: %s", error)
 
     async def _carry(self, exchange: Exchange) -> None:
-        """Raises: QueueFullError, NoWorkerError; WorkerError if it is given up."""
+        """Try workers in turn. Raises: QueueFullError, NoWorkerError, or WorkerError in the end."""
         avoid: frozenset[str] = frozenset()
         num_held = 0
         for attempt in range(1, self._settings.max_attempts + 1):
@@ -83,7 +83,7 @@ class Attempts:
             try:
                 with await self._place(exchange, avoid) as placed:
                     avoid |= {placed.backend.target.name}
-                    await self._ask(exchange, placed, avoid, is_last=is_last)
+                    await self._try(exchange, placed, avoid, is_last=is_last)
                     return
             except WorkerError as error:
                 num_held += error.failure.held_it
@@ -95,12 +95,12 @@ class Attempts:
                 logger.info("request is tried again (%d): %s", attempt, error)
 
     async def _place(self, exchange: Exchange, avoid: frozenset[str]) -> Placed:
-        """A worker: by its turn, or at once for what costs a worker next to nothing."""
+        """Returns a worker: by its turn, or at once for what costs a worker next to nothing."""
         owner = await self._owner(exchange, avoid)
         if owner is not None:
-            return self._at(owner, exchange.tokens, is_pinned=True)
+            return self._at(owner, exchange.request.tokens, is_pinned=True)
         if exchange.generates:
-            return await self._dispatcher.place(exchange.tokens, avoid)
+            return await self._dispatcher.place(exchange.request, avoid)
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
@@ -108,16 +108,14 @@ class Attempts:
         return self._at(min(others, key=lambda b: b.num_busy), 0)
 
     def _at(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
-        """At a worker at once, without its turn."""
+        """Place a request at a worker at once, without its turn."""
         number = -next(self._numbers)
         backend.sent(number, tokens)
         return Placed(backend=backend, end=partial(backend.ended, number), is_pinned=is_pinned)
 
     async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
-        """The worker that alone can answer, since it keeps the response that is asked for."""
-        name = exchange.route.id
-        if exchange.route.template == _RESPONSES:
-            name = previous_of(exchange.body)
+        """Returns the worker that alone can answer, since it keeps the response that is meant."""
+        name = exchange.route.id or exchange.request.previous_response_id
         if not name:
             return None
         trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
@@ -128,23 +126,23 @@ class Attempts:
     def _is_another(self, avoid: frozenset[str]) -> bool:
         return any(b.target.name not in avoid for b in self._backends().trusted())
 
-    async def _ask(
+    async def _try(
         self, exchange: Exchange, placed: Placed, tried: frozenset[str], *, is_last: bool
     ) -> None:
-        """One attempt, of which all is counted. Raises: WorkerError."""
+        """Make one attempt, and count all that comes of it. Raises: WorkerError."""
         backend, began_s = placed.backend, time.monotonic()
         try:
-            async with Asking(exchange, backend, self._settings.max_answer_silence_s) as asking:
-                status = asking.response.status
+            async with WorkerCall(exchange, backend, self._settings.max_answer_silence_s) as call:
+                status = call.response.status
                 outcome = outcome_of(status)
                 if outcome in _MAY_BE_TRIED and not is_last and self._is_another(tried):
                     await self._judge(placed, status)
                 if not placed.is_pinned and outcome is not Outcome.ANSWERED:
                     self._backends().observe(backend, outcome)
                 learn = None
-                if exchange.route.template == _RESPONSES:
+                if exchange.route.template == RESPONSES:
                     learn = partial(self._stored.learn, worker=backend.target.name)
-                await _pass_back(exchange, asking, learn)
+                await pass_back(exchange, call, learn)
         except WorkerError as error:
             self._metrics.failures.labels(worker=backend.target.name, reason=error.failure).inc()
             if not placed.is_pinned:
@@ -157,7 +155,7 @@ class Attempts:
             self._backends().observe(backend, outcome, took_s)
 
     async def _judge(self, placed: Placed, status: int) -> None:
-        """Whether an error is the request's answer, or the worker's. Raises: WorkerError."""
+        """Decide whose fault an error is. Raises: WorkerError if it is the worker's."""
         backend = placed.backend
         if status in _UNAVAILABLE:
             raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")
@@ -168,7 +166,7 @@ class Attempts:
 
 
 async def _is_healthy(backend: Backend) -> bool:
-    """Whether an error is the request's own, or the worker's end."""
+    """Returns whether an error is the request's own, not the worker's end."""
     timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
     with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with backend.connections.control.get(
@@ -176,39 +174,6 @@ async def _is_healthy(backend: Backend) -> bool:
         ) as response:
             return response.status == 200
     return False
-
-
-async def _pass_back(
-    exchange: Exchange, asking: Asking, learn: Callable[[bytes], None] | None
-) -> None:
-    """The answer as it comes.
-
-    A short one is begun only when it is there as a whole, and any other when its first part
-    is, so that it can still be had elsewhere.
-    """
-    response = asking.response
-    length = response.content_length
-    if exchange.method == "HEAD" or response.status in _BODILESS:
-        await asking.whole()
-        exchange.let_body_go()
-        declared = length if exchange.method == "HEAD" and response.status != 204 else None
-        await exchange.begin(response.status, to_client(response.raw_headers, declared))
-        await exchange.send({"type": "http.response.body", "body": b""})
-        return
-    if length is not None and length <= _WHOLE_BYTES:
-        body = await asking.whole()
-        if learn is not None:
-            learn(body)
-        exchange.let_body_go()
-        await exchange.begin(response.status, to_client(response.raw_headers, len(body)))
-        await exchange.send({"type": "http.response.body", "body": body})
-        return
-    part = await asking.part()
-    if learn is not None:
-        learn(part)
-    exchange.let_body_go()
-    await exchange.begin(response.status, to_client(response.raw_headers, length))
-    await asking.pass_on(part, exchange.send)
 
 
 async def _refuse(

@@ -56,7 +56,7 @@ class Clients:
         self._ending_s: float | None = None
 
     def admit(self, client: "ClientProtocol") -> bool:
-        """Whether there is room.
+        """Returns whether there is room for a connection.
 
         To make some, the connection idle for longest is closed; if none is idle, the one whose
         request's head has been coming for longest.
@@ -82,7 +82,7 @@ class Clients:
         self.catches_up(client)
 
     def falls_behind(self, client: "ClientProtocol") -> None:
-        """Its answer waits for it. Of too many, the one that has taken nothing for longest goes."""
+        """Note that its answer waits. Of too many, the one longest without taking any is closed."""
         self._behind[client] = None
         if len(self._behind) > max(_FEW_BEHIND, self.limits.held_bytes // _BYTES_BEHIND):
             first = next(iter(self._behind))
@@ -91,7 +91,7 @@ class Clients:
             self._given_up()
 
     def catches_up(self, client: "ClientProtocol") -> None:
-        """It has taken what there was, or has gone."""
+        """Note that a client has taken what there was, or has gone."""
         self._behind.pop(client, None)
 
     async def watch(self) -> None:
@@ -107,7 +107,7 @@ class Clients:
 
     @staticmethod
     def is_reset(transport: asyncio.Transport) -> bool:
-        """Whether a client that had finished sending has gone since."""
+        """Returns whether a client that had finished sending has gone since."""
         try:
             info = transport.get_extra_info("socket").getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, 1

@@ -7,6 +7,8 @@ from typing import Any
 
 from multidict import CIMultiDict
 
+from seesaw_router.dispatch.parsed_request import ParsedRequest
+from seesaw_router.server.requests import parse
 from seesaw_router.server.routes import Kind, Match
 
 Scope = MutableMapping[str, Any]
@@ -15,11 +17,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_BYTES_PER_TOKEN = 4  # of a request's body: text in JSON, or token ids with their commas
-
 
 class Leaving:
-    """Whether a connection's client has left, and who wants to know. In a scope as an extension."""
+    """Knows whether a connection's client has left. A scope holds it as an extension."""
 
     EXTENSION = "seesaw.leaving"
 
@@ -34,7 +34,7 @@ class Leaving:
             callback()
 
     def leave(self) -> None:
-        """The client has left."""
+        """Note that the client has left, and call whoever waits to know."""
         if not self.has_left:
             self.has_left = True
             self.tell(self._tell)
@@ -43,7 +43,7 @@ class Leaving:
 class Exchange:
     """One request and its answer.
 
-    headers: as a worker gets them. release: called once the body has been let go.
+    headers: as a worker gets them. release: called once the body has been dropped.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Exchange:
         self.route = route
         self.headers = headers
         self.body = body
-        self.num_body_bytes = len(body)
+        self.request: ParsedRequest = parse(route, body)
         self.send = send
         self._release = release
         self.has_begun = False
@@ -70,19 +70,14 @@ class Exchange:
 
     @property
     def generates(self) -> bool:
-        """Whether it queues as a prompt."""
+        """Whether the request queues as a prompt."""
         return self.route.kind is Kind.PROMPT
 
-    def let_body_go(self) -> None:
+    def drop_body(self) -> None:
         """Drop the body: it cannot be sent again."""
         self.body = b""
         release, self._release = self._release, lambda: None
         release()
-
-    @property
-    def tokens(self) -> int:
-        """About how many tokens the prompt has. Exactly is for the worker to know."""
-        return max(1, self.num_body_bytes // _BYTES_PER_TOKEN)
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun, self.status = True, status
@@ -92,7 +87,7 @@ class Exchange:
 async def refuse(
     send: Send, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    """An error in OpenAI's form."""
+    """Answer with an error in OpenAI's form."""
     body = error_body(status, message)
     start = [
         (b"date", formatdate(usegmt=True).encode()),
@@ -105,7 +100,7 @@ async def refuse(
 
 
 def error_body(status: int, message: str) -> bytes:
-    """An error as OpenAI's clients read it."""
+    """Returns an error as OpenAI's clients read it."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"

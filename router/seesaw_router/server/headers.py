@@ -29,7 +29,7 @@ class HeaderError(Exception):
 def to_worker(
     headers: Headers, http_version: str, client: tuple[str, int] | None, scheme: str
 ) -> CIMultiDict[str]:
-    """A client's headers as its worker gets them.
+    """Returns a client's headers as its worker gets them.
 
     headers: as they came, with names in lower case. Raises: HeaderError, also where it is not
     clear what the request says.
@@ -51,16 +51,16 @@ def to_worker(
         raise HeaderError("a request with a body cannot ask for an Upgrade; send it without")
     named = _named(aside.get(b"connection", ()))
     try:
-        told = [(n.decode(), v.decode()) for n, v in kept if n not in named]
-        told += _forwarded(aside, client, scheme)
+        decoded = [(n.decode(), v.decode()) for n, v in kept if n not in named]
+        decoded += _forwarded(aside, client, scheme)
     except UnicodeDecodeError as error:
         name = next((n for n, v in headers if v == error.object), b"")
         raise HeaderError(f"the header {name.decode()!r} must be UTF-8") from None
-    return CIMultiDict(told)
+    return CIMultiDict(decoded)
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
-    """A worker's headers as the client gets them. ``length``: of the body, where it has one."""
+    """Returns a worker's headers as the client gets them. ``length``: of the body, if any."""
     kept: Headers = []
     connection: list[bytes] = []
     for as_sent, value in headers:
@@ -78,28 +78,28 @@ def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Hea
 
 
 def _named(connection: Iterable[bytes]) -> frozenset[bytes]:
-    """Headers that ``Connection`` declares to be of this connection alone."""
+    """Returns the headers that ``Connection`` declares to be of this connection alone."""
     return frozenset(token.strip().lower() for value in connection for token in value.split(b","))
 
 
 def _forwarded(
     aside: dict[bytes, list[bytes]], client: tuple[str, int] | None, scheme: str
 ) -> list[tuple[str, str]]:
-    """Who asks, and what the client says of it."""
+    """Returns the headers that say who asks, and what the client says of it."""
 
-    def told(name: bytes) -> list[str]:
+    def given(name: bytes) -> list[str]:
         return [value.decode() for value in aside.get(name, ())]
 
     address = client[0] if client else "unknown"
     forwarded = [
-        ("x-forwarded-for", ", ".join([*told(b"x-forwarded-for"), address])),
-        ("x-forwarded-proto", ", ".join(told(b"x-forwarded-proto")) or scheme),
+        ("x-forwarded-for", ", ".join([*given(b"x-forwarded-for"), address])),
+        ("x-forwarded-proto", ", ".join(given(b"x-forwarded-proto")) or scheme),
     ]
-    hosts = ", ".join(told(b"x-forwarded-host") or told(b"host"))
+    hosts = ", ".join(given(b"x-forwarded-host") or given(b"host"))
     if hosts:
         forwarded.append(("x-forwarded-host", hosts))
     if b"forwarded" in aside:
         node = f'"[{address}]"' if ":" in address else address
-        nodes = [*told(b"forwarded"), f"for={node};proto={scheme}"]
+        nodes = [*given(b"forwarded"), f"for={node};proto={scheme}"]
         forwarded.append(("forwarded", ", ".join(nodes)))
     return forwarded

@@ -30,10 +30,10 @@ _NEW_OBJECTS = 10_000  # between two garbage collections, which took a tenth of 
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that ends with exit code 0 where it was told to end."""
+    """A server that ends with exit code 0 when it was asked to end."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, which uvloop would not tell if it failed. Raises: OSError."""
+        """Begin to listen; uvloop would not report a failure. Raises: OSError."""
         for each in sockets or ():
             each.listen(_BACKLOG)
         await super().startup(sockets)
@@ -46,7 +46,7 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     def _end(self) -> None:
-        """Drain; told so again, wait for nothing more."""
+        """Drain at the first signal; wait for nothing more at the second."""
         logger.info("ending now" if self.should_exit else "draining; again to stop now")
         if self.should_exit:
             for task in self.server_state.tasks:
@@ -55,7 +55,7 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
 
     def _abort(self) -> None:
-        """Close on whoever has not taken what they were told."""
+        """Close the connections of clients that have not taken their answers."""
         for connection in list(self.server_state.connections):
             cast("ClientProtocol", connection).abort()
 

@@ -129,7 +129,7 @@ class ClientProtocol(HttpToolsProtocol):
         self._bound_raw_bytes()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client has finished sending, or is gone. Returns whether to keep it open.
+        """Note that the client has finished sending, or is gone. Returns whether to keep it open.
 
         Both look the same until something is written to it: see :meth:`probe`.
         """
@@ -269,7 +269,7 @@ class ClientProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """An answer is sent. One that came before the body's end ends the connection."""
+        """Note that an answer is sent. One before the body's end ends the connection."""
         self.server_state.total_requests += 1
         self.num_requests += 1
         self._running = None
@@ -294,7 +294,7 @@ class ClientProtocol(HttpToolsProtocol):
     # ---- bounds
 
     def enter(self, stage: Stage) -> None:
-        """It waits for something else now."""
+        """Note that the connection waits for something else now."""
         self.stage = stage
         self.since_s = self.loop.time()
 
@@ -313,7 +313,7 @@ class ClientProtocol(HttpToolsProtocol):
             self._running = None
 
     def _bound_raw_bytes(self) -> None:
-        """What the parser has taken without giving anything back."""
+        """Bound what the parser takes without giving anything back."""
         bound = self.clients.limits.header_bytes
         if not self._is_in_head:
             is_thin = self._raw_bytes > bound + _OVERHEAD_PER_BODY_BYTE * self.body_bytes
@@ -323,6 +323,6 @@ class ClientProtocol(HttpToolsProtocol):
             self.refuse(431, f"the headers are larger than {bound} bytes")
 
     def _stop(self, status: int, message: str) -> None:
-        """From within the parser: refuse what comes."""
+        """Refuse what comes, from within the parser."""
         self._wrong = (status, message)
         raise ValueError(message)

@@ -83,7 +83,7 @@ class Proxy:
                 headers = (_CLOSE, _RETRY_AFTER) if status == 503 else (_CLOSE,)
                 await refuse(send, status, str(error), headers=headers)
         finally:
-            upload.let_go()
+            upload.release()
             self._metrics.running.dec()
             self._metrics.count_status(status)
 
@@ -98,8 +98,8 @@ class Proxy:
         assert task is not None, "runs in a task"
         try:
             body = await upload.read(receive, declared)
-            exchange = Exchange(scope, route, headers, body, send, release=upload.let_go)
-            del body  # the exchange lets go of it
+            exchange = Exchange(scope, route, headers, body, send, release=upload.release)
+            del body  # the exchange drops it as early as it can
         except asyncio.CancelledError:
             task.uncancel()
             raise UploadError(503, _GOING) from None
@@ -120,7 +120,7 @@ class Proxy:
 
 
 def _dated(send: Send) -> Send:
-    """For the router's own answers; those of workers have their own date."""
+    """Adds a date to the router's own answers; those of workers have one."""
 
     async def dated(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_PATH_BYTES = 512
+RESPONSES = "/v1/responses"
 _SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255}")
 
 
@@ -31,7 +32,7 @@ class Route:
 
     @property
     def methods(self) -> frozenset[str]:
-        """What is passed: HEAD as GET, and OPTIONS, which browsers ask first."""
+        """The methods that are passed: HEAD like GET, and OPTIONS, which browsers ask first."""
         more = {"HEAD"} if self.method == "GET" else set()
         return frozenset({self.method, "OPTIONS"} | more)
 
@@ -110,7 +111,7 @@ WITHHELD = {
 
 
 def match(method: str, path: str) -> Match:
-    """The route of a request, by its path as it came. Raises: UnroutableError."""
+    """Returns the route of a request, by its path as it came. Raises: UnroutableError."""
     if len(path) > MAX_PATH_BYTES:
         raise UnroutableError(414, f"the path is longer than {MAX_PATH_BYTES} bytes")
     template, name = _template(path)
@@ -131,7 +132,7 @@ def match(method: str, path: str) -> Match:
 
 
 def _template(path: str) -> tuple[str, str]:
-    """Which template a path fits, and the id in it."""
+    """Returns the template that a path fits, and the id in it."""
     prefix = "/v1/responses/"
     if path in _BY_TEMPLATE or not path.startswith(prefix):
         return path, ""

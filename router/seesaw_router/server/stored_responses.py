@@ -16,34 +16,30 @@ _MOST_KNOWN = 65_536
 _LOOK_TIMEOUT_S = 2.0
 _SEARCHED_BYTES = 4096
 _ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255})"')
-_PREVIOUS = re.compile(rb'"previous_response_id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255})"')
-
-
-def previous_of(body: bytes) -> str:
-    """The stored response that a request goes on from; empty if there is none."""
-    found = _PREVIOUS.search(body)
-    return found[1].decode() if found else ""
 
 
 class StoredResponses:
-    """Names of workers by ids of responses, as far as answers have told; the oldest are forgotten.
+    """Names of workers by ids of responses, learned from answers; the oldest are forgotten.
 
-    What is not known here, since the router is new or one of several, is asked of the workers.
+    For an id that is not known here, since the router is new or one of several, workers are asked.
     """
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, str] = OrderedDict()
 
     def learn(self, first_part: bytes, worker: str) -> None:
-        """The beginning of an answer to ``/v1/responses``, streamed or not."""
-        found = _ID.search(first_part[:_SEARCHED_BYTES])
-        if found:
-            self._note(found[1].decode(), worker)
+        """Learn from the beginning of an answer to ``/v1/responses``, streamed or not."""
+        match = _ID.search(first_part[:_SEARCHED_BYTES])
+        if match:
+            self._note(match[1].decode(), worker)
 
     async def owner(
         self, name: str, workers: Sequence[Backend], headers: CIMultiDict[str]
     ) -> Backend | None:
-        """The worker that keeps a response, if one of these does. ``headers``: the client's."""
+        """Returns the worker that keeps a response, if one of these does.
+
+        ``headers``: the client's.
+        """
         known = self._owners.get(name)
         for worker in workers:
             if worker.target.name == known:

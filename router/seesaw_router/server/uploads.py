@@ -16,7 +16,7 @@ class UploadError(Exception):
 
 
 class Upload:
-    """One request's body, which counts against the budget until it is let go."""
+    """One request's body, which counts against the budget until :meth:`release`."""
 
     def __init__(self, budget: BodyBudget, max_bytes: int) -> None:
         self._budget = budget
@@ -24,7 +24,7 @@ class Upload:
         self._held = 0
 
     async def read(self, receive: Receive, declared: bytes | None) -> bytes:
-        """The whole body. ``declared``: its Content-Length. Raises: UploadError."""
+        """Returns the whole body. ``declared``: its Content-Length. Raises: UploadError."""
         if declared is not None and int(declared) > self._max_bytes:
             raise self._too_large()
         parts: list[bytes] = []
@@ -38,8 +38,8 @@ class Upload:
             if not message.get("more_body", False):
                 return b"".join(parts) if len(parts) > 1 else parts[0]
 
-    def let_go(self) -> None:
-        """It is held no more."""
+    def release(self) -> None:
+        """Give the bytes back to the budget: the body is held no more."""
         self._budget.give(self._held)
         self._held = 0
 

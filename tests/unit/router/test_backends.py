@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from aiohttp.test_utils import TestServer
 
-from seesaw_router.dispatch.backend import Asked, Backend, Target
+from seesaw_router.dispatch.backend import Backend, Target
 from seesaw_router.dispatch.backends import Backends
 from seesaw_router.dispatch.connections import Connections, open_connections
 from seesaw_router.dispatch.following import Pace, follow
@@ -16,7 +16,7 @@ from support.fake_worker.engine import Engine, application
 
 def known(url: str, connections: Connections, pace: Pace) -> Backends:
     backends = Backends(connections, follow=partial(follow, pace=pace), on_change=lambda: None)
-    backends.become([Target(name="a", url=url.rstrip("/"))])
+    backends.set_targets([Target(name="a", url=url.rstrip("/"))])
     return backends
 
 
@@ -30,7 +30,7 @@ async def until_serving(backends: Backends) -> Backend:
 async def stream(backend: Backend, begun: asyncio.Event) -> None:
     body = {"prompt": "x", "max_tokens": 5000, "stream": True}
     url = f"{backend.target.url}/v1/completions"
-    async with Asked(backend), backend.connections.requests.post(url, json=body) as response:
+    async with backend.in_flight(), backend.connections.requests.post(url, json=body) as response:
         async for _ in response.content:
             begun.set()
 
@@ -43,14 +43,14 @@ async def test_a_worker_that_is_known_no_more_ends_what_it_was_asked() -> None:
         begun = asyncio.Event()
         asking = asyncio.create_task(stream(backend, begun))
         await begun.wait()
-        backends.become([])
+        backends.set_targets([])
         with pytest.raises(ConnectionError):
             async with asyncio.timeout(2):
                 await asking
         await backends.close()
 
 
-async def test_a_worker_that_is_going_takes_nothing_new_and_ends_what_it_has() -> None:
+async def test_a_worker_that_drains_takes_nothing_new_and_ends_what_it_has() -> None:
     engine = Engine("m", 0.0001)
     async with TestServer(application(engine)) as server, open_connections() as connections:
         backends = known(str(server.make_url("")), connections, Pace())
@@ -58,7 +58,7 @@ async def test_a_worker_that_is_going_takes_nothing_new_and_ends_what_it_has() -
         begun = asyncio.Event()
         asking = asyncio.create_task(stream(backend, begun))
         await begun.wait()
-        backends.become([Target(name="a", url=backend.target.url, is_going=True)])
+        backends.set_targets([Target(name="a", url=backend.target.url, is_draining=True)])
         assert not backends.serving()
         async with asyncio.timeout(30):
             await asking

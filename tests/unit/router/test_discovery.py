@@ -29,7 +29,7 @@ def test_a_terminating_pod_takes_nothing_new_and_gives_way_to_its_successor() ->
     old = endpoint("a-0", "10.0.0.1", terminating=True)
     alone = {"ports": [{"port": 8000}], "endpoints": [old]}
     assert targets([alone])[0] == [
-        Target(name="a-0:8000", url="http://10.0.0.1:8000", is_going=True)
+        Target(name="a-0:8000", url="http://10.0.0.1:8000", is_draining=True)
     ]
     both = {"ports": [{"port": 8000}], "endpoints": [endpoint("a-0", "10.0.0.2"), old]}
     assert targets([both])[0] == [Target(name="a-0:8000", url="http://10.0.0.2:8000")]

@@ -5,9 +5,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from seesaw_core.resharding.policy import Phase
-from seesaw_core.routing.waves import Replica, WavePolicy
+from seesaw_core.routing.waves import Intake, Replica, WavePolicy
 from seesaw_router.dispatch.dispatcher import Dispatcher
+from seesaw_router.dispatch.parsed_request import ParsedRequest
 from seesaw_router.metrics import Metrics
 
 
@@ -36,9 +36,9 @@ class Worker:
     def replica(self) -> Replica:
         return Replica(
             name="a",
-            phase=Phase.DECODE,
             num_running=len(self.running),
-            free_tokens=100,
+            accepts=Intake.WAVES,
+            room_tokens=100,
             capacity_tokens=100,
         )
 
@@ -60,7 +60,7 @@ async def test_a_client_that_goes_just_as_its_turn_comes_harms_nobody() -> None:
     )
 
     async def ask() -> None:
-        with await dispatcher.place(10, frozenset()):
+        with await dispatcher.place(ParsedRequest(tokens=10), frozenset()):
             await asyncio.sleep(0)
 
     running = asyncio.create_task(dispatcher.run())
@@ -101,7 +101,7 @@ async def test_a_step_that_fails_does_not_end_the_dispatcher() -> None:
     )
     running = asyncio.create_task(dispatcher.run())
     async with asyncio.timeout(5):
-        with await dispatcher.place(10, frozenset()) as placed:
+        with await dispatcher.place(ParsedRequest(tokens=10), frozenset()) as placed:
             assert placed.backend is worker
     assert not running.done()
     running.cancel()

@@ -10,9 +10,9 @@ from multidict import CIMultiDict
 
 from seesaw_router.dispatch.backend import Backend, Target
 from seesaw_router.dispatch.connections import open_connections
-from seesaw_router.server.asking import Asking
 from seesaw_router.server.exchange import Exchange, Message
 from seesaw_router.server.routes import match
+from seesaw_router.server.worker_call import WorkerCall
 from support.fake_worker.engine import Engine, application
 
 
@@ -33,10 +33,10 @@ async def test_a_request_that_has_ended_leaves_nothing_for_the_garbage_collector
         gc.disable()
         try:
             exchange = Exchange(scope, match("POST", path), headers, body, send)
-            async with Asking(exchange, backend, 10.0) as asking:
-                assert json.loads(await asking.whole())["usage"]["completion_tokens"] == 2
-            left = [weakref.ref(each) for each in (exchange, asking, asking.response)]
-            del exchange, asking
+            async with WorkerCall(exchange, backend, 10.0) as call:
+                assert json.loads(await call.whole())["usage"]["completion_tokens"] == 2
+            left = [weakref.ref(each) for each in (exchange, call, call.response)]
+            del exchange, call
             assert [ref() for ref in left] == [None, None, None]
         finally:
             gc.enable()

@@ -1,12 +1,7 @@
-"""One request to one worker: sent, and its answer read, with everything that may go wrong typed.
-
-What matters to whoever tries again is what the worker may have done with the request: nothing
-(it was never sent), anything (the worker was lost while it had it), or it said no itself.
-"""
+"""One request to one worker: sent, and its answer read, with everything that may go wrong typed."""
 
 import asyncio
 import re
-from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
@@ -14,51 +9,18 @@ import aiohttp
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
-from seesaw_router.dispatch.backend import Asked, Backend
-from seesaw_router.dispatch.connections import Sending, said, sending
+from seesaw_router.dispatch.backend import Backend
+from seesaw_router.dispatch.connections import Sending, error_text, sending
+from seesaw_router.dispatch.in_flight import Call
 from seesaw_router.server.exchange import Exchange, Send
+from seesaw_router.server.failures import Failure, WorkerError
 
 _STALE_WITHIN_S = 1.0
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
-class Failure(StrEnum):
-    """Why a worker has not answered a request."""
-
-    UNREACHED = "unreached"  # nothing of the request was sent
-    LOST = "lost"
-    SILENT = "silent"
-    MALFORMED = "malformed"
-    UNAVAILABLE = "unavailable"  # it said so: 502, 503 or 504
-    ERROR = "error"  # it said so, and was only being tried
-
-    @property
-    def held_it(self) -> bool:
-        """Whether the worker had the request, and may have come to harm by it."""
-        return self in (Failure.LOST, Failure.SILENT, Failure.MALFORMED)
-
-
-class WorkerError(Exception):
-    """A worker has failed a request."""
-
-    def __init__(self, backend: Backend, failure: Failure, problem: str) -> None:
-        super().__init__(f"worker {backend.target.name} {problem}")
-        self.backend = backend
-        self.failure = failure
-
-    def last_of(self, num_workers: int) -> "WorkerError":
-        """It, where the request is given up since it may be what ends workers."""
-        problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
-        return WorkerError(
-            self.backend,
-            self.failure,
-            f"{problem}; {num_workers} attempts ended so while a worker had this request, and "
-            "it is not tried again",
-        )
-
-
-class Asking(Asked):
+class WorkerCall(Call):
     """One request to one worker. Inside this context the head of its answer has come.
 
     Call order: inside, :meth:`whole` once, or :meth:`part` and :meth:`pass_on`. All, and the
@@ -66,7 +28,8 @@ class Asking(Asked):
     """
 
     def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
-        super().__init__(backend)
+        super().__init__(backend.calls)
+        self._backend = backend
         self._exchange = exchange
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
@@ -107,7 +70,7 @@ class Asking(Asked):
         return self._response
 
     async def whole(self) -> bytes:
-        """A short body."""
+        """Returns a short body as a whole."""
         self._waits_since_s = self._loop.time()
         try:
             return await self.response.read()
@@ -115,7 +78,7 @@ class Asking(Asked):
             raise self._typed(error) from error
 
     async def part(self) -> bytes:
-        """The first part of a body; empty if there is none."""
+        """Returns the first part of a body; an empty one if there is none."""
         self._waits_since_s = self._loop.time()
         try:
             part = await self.response.content.readany()
@@ -125,7 +88,7 @@ class Asking(Asked):
         return part
 
     async def pass_on(self, part: bytes, send: Send) -> None:
-        """This part of a body and what follows, each once the client has taken the one before."""
+        """Pass on this part of a body and the rest, each as the client has taken the one before."""
         read, now = self.response.content.readany, self._loop.time
         while part:
             await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -138,9 +101,9 @@ class Asking(Asked):
         await send({"type": "http.response.body", "body": b""})
 
     async def _send(self) -> aiohttp.ClientResponse:
-        """Send it. A kept connection that the worker closes just then has carried nothing.
+        """Send the request. A kept connection that closes just then has carried nothing.
 
-        If so it is sent once more, to the same worker; one that is gone by then was lost.
+        If so the request is sent once more, to the same worker; one that is gone by then was lost.
         """
         connections, used = self._backend.connections, Sending()
         began_s = self._waits_since_s = self._loop.time()
@@ -149,7 +112,7 @@ class Asking(Asked):
             return await self._request(connections.requests)
         except WorkerError as error:
             is_at_once = used.is_reused and self._loop.time() - began_s < _STALE_WITHIN_S
-            if error.failure is not Failure.LOST or not is_at_once or _has_said(error):
+            if error.failure is not Failure.LOST or not is_at_once or _has_begun_answer(error):
                 raise
         try:
             return await self._request(connections.fresh)
@@ -172,7 +135,7 @@ class Asking(Asked):
             raise self._typed(error) from error
 
     def _typed(self, error: Exception) -> WorkerError:
-        """Whatever is raised while a worker is asked, as one of our errors."""
+        """Returns one of our errors for whatever is raised during a call."""
         if isinstance(error, _UNREACHED):
             return self._error(Failure.UNREACHED, "cannot be reached", error)
         if isinstance(error, TimeoutError):
@@ -188,10 +151,10 @@ class Asking(Asked):
         return self._error(Failure.MALFORMED, "sent a malformed answer", error)
 
     def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
-        return WorkerError(self._backend, failure, f"{what}: {said(error)}")
+        return WorkerError(self._backend, failure, f"{what}: {error_text(error)}")
 
-    def look(self) -> None:
-        """See to it that nobody waits too long, or for a body whose connection is gone.
+    def check(self) -> None:
+        """End the call if it has waited too long, or waits for a body whose connection is gone.
 
         aiohttp closes the connection at a chunk that is none, without telling the body's reader.
         """
@@ -200,7 +163,7 @@ class Asking(Asked):
         if response is None:
             if is_late:
                 self._is_silent = True
-                self.end()
+                self.cancel()
             return
         body, connection = response.content, response.connection
         if body.is_eof() or body.exception() is not None:
@@ -220,7 +183,7 @@ class Asking(Asked):
             raise WorkerError(self._backend, Failure.MALFORMED, problem)
 
 
-def _has_said(error: WorkerError) -> bool:
-    """Whether part of an answer's head had come."""
+def _has_begun_answer(error: WorkerError) -> bool:
+    """Returns whether part of an answer's head had come."""
     cause = error.__cause__
     return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)

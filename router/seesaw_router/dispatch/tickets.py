@@ -1,0 +1,61 @@
+"""A request's place in the queue, what it gets there, and why it may get nothing."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+from seesaw_core.errors import RetryError
+from seesaw_core.routing.waves import Prompt
+from seesaw_router.dispatch.backend import Backend
+
+
+class QueueFullError(RetryError):
+    """Too many requests wait; the client shall come back after ``retry_after_s`` seconds."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("too many requests wait")
+        self.retry_after_s = retry_after_s
+
+
+class NoWorkerError(RetryError):
+    """No worker serves, or none has for too long; the client may come back later."""
+
+    def __init__(self, why: str, waited_s: float = 0.0) -> None:
+        since = f"has served for {waited_s:.0f} s" if round(waited_s) else "serves"
+        super().__init__(f"no worker {since}: {why}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A request's worker, where it counts as running until this context is left.
+
+    ``is_trial``: it tries one that was ejected. ``is_pinned``: no other worker could have had the
+    request, so that how it ends says nothing of the worker beside others.
+    """
+
+    backend: Backend
+    end: Callable[[], None]
+    is_trial: bool = False
+    is_pinned: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+@dataclass(slots=True, kw_only=True)
+class Ticket:
+    """One request in the queue, named by ``prompt.id``.
+
+    ``prompt`` is what the wave policy sees of it. ``avoid``: workers that have failed it already.
+    """
+
+    prompt: Prompt
+    enqueued_s: float
+    avoid: frozenset[str]
+    granted: "asyncio.Future[Placed]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )

@@ -1,0 +1,128 @@
+"""A worker as the wave policy sees it: each mode's state becomes what the worker accepts."""
+
+from dataclasses import replace
+from typing import Any
+
+from seesaw_core.messages import (
+    VERSION,
+    BufferState,
+    ModeName,
+    PathTotals,
+    ReshardingState,
+    Stage,
+    TransitionEvent,
+    WorkerState,
+)
+from seesaw_core.resharding.ledger import LedgerTotals
+from seesaw_core.resharding.policy import Phase
+from seesaw_core.routing.waves import Intake, Replica
+from seesaw_router.dispatch.backend import Backend, Target
+
+BUFFER = BufferState(
+    block_size=10,
+    block_bytes=1,
+    blocks=LedgerTotals(capacity=100, free=60, reserved=0, stored=40, loading=0),
+)
+PART = ReshardingState(
+    phase=Phase.DECODE,
+    phase_age_s=0.0,
+    reason="",
+    prefill_layout="P2",
+    decode_layout="T2",
+    reshard="auto",
+    num_prefilling=0,
+    num_decoding=0,
+    transitions=0,
+    seconds_by_phase={},
+    buffer=BUFFER,
+    paths=PathTotals(),
+)
+STATE = WorkerState(
+    version=VERSION,
+    mode=ModeName.RESHARDING,
+    stage=Stage.SERVING,
+    detail="",
+    num_waiting=1,
+    waiting_tokens=50,
+    resharding=PART,
+)
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def backend(clock: Clock | None = None) -> Backend:
+    unused: Any = None
+    target = Target(name="a", url="http://a:1")
+    return Backend(target, unused, on_change=lambda: None, clock=clock or Clock())
+
+
+def to(phase: Phase) -> TransitionEvent:
+    return TransitionEvent(
+        number=1,
+        to=phase,
+        reason="",
+        pause_s=0.0,
+        weights_s=0.0,
+        resume_s=0.0,
+        total_s=0.0,
+        weight_bytes=0,
+    )
+
+
+def test_a_static_worker_accepts_prompts_at_any_time() -> None:
+    worker = backend()
+    worker.be_static()
+    worker.sent(1, 500)
+    assert worker.replica() == Replica(name="a", num_running=1, accepts=Intake.ALWAYS)
+
+
+def test_a_worker_of_ours_without_a_buffer_has_no_windows_either() -> None:
+    worker = backend()
+    worker.take(replace(STATE, resharding=replace(PART, buffer=None)))
+    assert worker.replica() == Replica(name="a", num_running=0, accepts=Intake.ALWAYS)
+
+
+def test_a_worker_that_decodes_accepts_waves_and_one_that_prefills_any_prompt_that_fits() -> None:
+    worker = backend()
+    worker.take(STATE)
+    decoding = Replica(
+        name="a", num_running=0, accepts=Intake.WAVES, room_tokens=550, capacity_tokens=1000
+    )
+    assert worker.replica() == decoding
+    worker.take(to(Phase.PREFILL))
+    assert worker.replica() == replace(decoding, accepts=Intake.OPEN, window_age_s=0.0)
+    worker.take(to(Phase.DECODE))
+    assert worker.replica() == replace(decoding, window_age_s=0.0)
+
+
+def test_prompts_on_their_way_take_room_until_a_state_counts_them() -> None:
+    worker = backend()
+    worker.take(STATE)
+    worker.sent(1, 200)
+    worker.sent(2, 300)
+    assert worker.replica().room_tokens == 50
+    worker.ended(2)
+    assert worker.replica().room_tokens == 350
+    worker.sent(3, 5000)
+    assert worker.replica().room_tokens == 0
+    worker.take(STATE)
+    assert worker.replica().room_tokens == 550
+
+
+def test_windows_are_remembered_while_a_worker_is_lost() -> None:
+    clock = Clock()
+    worker = backend(clock)
+    worker.take(STATE)
+    worker.take(to(Phase.PREFILL))
+    clock.now_s += 8
+    worker.take(to(Phase.PREFILL))
+    worker.lose("it cannot be reached")
+    clock.now_s += 3
+    worker.take(STATE)
+    replica = worker.replica()
+    assert (replica.window_age_s, replica.cycle_s) == (3.0, 8.0)
