@@ -148,22 +148,22 @@ class Telemetry:
             buffer = BufferState(
                 block_size=engine.block_size,
                 block_bytes=engine.block_bytes,
-                blocks=controller.ledger.totals(),
+                blocks=controller.driver.ledger.totals(),
             )
-        waiting = controller.waiting_tokens if controller else ()
+        driver = controller.driver if controller else None
         return WorkerState(
             stage=self.stage,
             detail=self.detail,
-            phase=controller.phase if controller else Phase.DECODE,
+            phase=driver.phase if driver else Phase.DECODE,
             phase_age_s=controller.phase_age_s if controller else 0.0,
-            reason=controller.last_reason if controller else "",
+            reason=driver.last_step.reason if driver else "",
             prefill_layout=str(self._settings.prefill),
             decode_layout=str(self._settings.decode),
             reshard=self._settings.reshard,
-            num_waiting=len(waiting),
-            waiting_tokens=sum(waiting),
-            num_prefilling=controller.num_prefilling if controller else 0,
-            num_decoding=controller.num_decoding if controller else 0,
+            num_waiting=len(driver.waiting) if driver else 0,
+            waiting_tokens=driver.waiting.num_tokens if driver else 0,
+            num_prefilling=len(driver.prefilling) if driver else 0,
+            num_decoding=len(driver.decoding) if driver else 0,
             transitions=controller.num_transitions if controller else 0,
             seconds_by_phase=self._seconds_by_phase(),
             buffer=buffer,
@@ -224,8 +224,8 @@ class Telemetry:
         controller = self._controller
         if controller is None:
             return {}
-        seconds = {str(phase): s for phase, s in controller.seconds_by_phase.items()}
-        seconds[controller.phase] += controller.phase_age_s
+        seconds = {str(phase): s for phase, s in controller.driver.seconds_by_phase.items()}
+        seconds[controller.driver.phase] += controller.phase_age_s
         return seconds
 
     def _publish(self, kind: EventKind, data: dict[str, Any]) -> None:
