@@ -5,11 +5,11 @@ Each mode has a view and steps of its own; :mod:`seesaw_core.resharding.policy` 
 
 from typing import Protocol, TypeVar
 
-ViewT = TypeVar("ViewT", contravariant=True)
-StepT = TypeVar("StepT", covariant=True)
+ViewT_contra = TypeVar("ViewT_contra", contravariant=True)
+StepT_co = TypeVar("StepT_co", covariant=True)
 
 
-class Policy(Protocol[ViewT, StepT]):
+class Policy(Protocol[ViewT_contra, StepT_co]):
     """Chooses what to do next. It holds no state and reads no clock."""
 
-    def next_step(self, view: ViewT) -> StepT: ...
+    def next_step(self, view: ViewT_contra) -> StepT_co: ...

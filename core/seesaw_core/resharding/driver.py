@@ -125,24 +125,6 @@ class Driver:
         of a request's then reports that the request has failed.
         """
         match event:
-            case events.TransitionBegan():
-                return self._begin_transition(event.to, now_s)
-            case events.TransitionEnded():
-                self._end_transition(event, now_s)
-            case events.Held():
-                self._num_holds += 1
-            case events.LetGo():
-                self._num_holds = max(0, self._num_holds - 1)
-            case events.WarmedUp():
-                self.meter.prefill.observe(event.num_tokens, event.prefill_s)
-                self.meter.in_place.rate.observe(event.num_tokens, event.in_place_s)
-                self.meter.transition_s = Mean()
-            case _:
-                return self._observe_request(event, now_s)
-        return ()
-
-    def _observe_request(self, event: events.RequestEvent, now_s: float) -> tuple[Effect, ...]:
-        match event:
             case events.Arrived():
                 self._queue(event, now_s)
             case events.Admitted():
@@ -161,6 +143,18 @@ class Driver:
                 may_begin = self.phase is Phase.DECODE and not self.is_switching
                 measured_from_s = now_s if may_begin else None
                 self.decoding.expect_in_place(event.request_id, event.num_tokens, measured_from_s)
+            case events.Aborted():
+                return self._abort(event.request_id)
+            case events.Failed():
+                return self._fail(event.request_id)
+            case events.Loading() | events.Released() | events.Begun() | events.Ended():
+                self._follow_decode(event, now_s)
+            case _:
+                return self._observe_engines(event, now_s)
+        return ()
+
+    def _follow_decode(self, event: events.DecodeEvent, now_s: float) -> None:
+        match event:
             case events.Loading():
                 self.decoding.load(event.request_id)
             case events.Released():
@@ -169,10 +163,23 @@ class Driver:
                 self.decoding.begin(event.request_id, now_s)
             case events.Ended():
                 self.decoding.end(event.request_id, event.ending, now_s)
-            case events.Aborted():
-                return self._abort(event.request_id)
-            case events.Failed():
-                return self._fail(event.request_id)
+            case _:
+                assert_never(event)
+
+    def _observe_engines(self, event: events.EngineEvent, now_s: float) -> tuple[Effect, ...]:
+        match event:
+            case events.TransitionBegan():
+                return self._begin_transition(event.to, now_s)
+            case events.TransitionEnded():
+                self._end_transition(event, now_s)
+            case events.Held():
+                self._num_holds += 1
+            case events.LetGo():
+                self._num_holds = max(0, self._num_holds - 1)
+            case events.WarmedUp():
+                self.meter.prefill.observe(event.num_tokens, event.prefill_s)
+                self.meter.in_place.rate.observe(event.num_tokens, event.in_place_s)
+                self.meter.transition_s = Mean()
             case _:
                 assert_never(event)
         return ()

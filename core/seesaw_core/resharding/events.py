@@ -149,18 +149,8 @@ class WarmedUp:
 
 
 RequestEvent = (
-    Arrived
-    | Admitted
-    | PrefillEnded
-    | Stored
-    | SentToLoad
-    | SentInPlace
-    | Loading
-    | Released
-    | Begun
-    | Ended
-    | Aborted
-    | Failed
+    Arrived | Admitted | PrefillEnded | Stored | SentToLoad | SentInPlace | Aborted | Failed
 )
+DecodeEvent = Loading | Released | Begun | Ended
 EngineEvent = TransitionBegan | TransitionEnded | Held | LetGo | WarmedUp
-Event = RequestEvent | EngineEvent
+Event = RequestEvent | DecodeEvent | EngineEvent

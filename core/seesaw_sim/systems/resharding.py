@@ -43,7 +43,10 @@ class Pair:
 
 
 class SeesawServer:
-    """Call order: :meth:`take` at any time. ``on_change`` hears of every change that counts."""
+    """Call order: :meth:`take` at any time. ``on_change`` hears of every change that counts.
+
+    Deviation: the router hears of a phase as its transition begins, the worker's when it has ended.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class SeesawServer:
         self._stored: deque[Sequence] = deque()
         self._link_free_s = 0.0
         self._alarm: Timer | None = None
+        self._owner = Phase.DECODE
         self._window_began_s: float | None = None
         self._cycle = Mean()
 
@@ -96,7 +100,7 @@ class SeesawServer:
         driver, began_s = self._driver, self._window_began_s
         return Replica(
             name=f"{self.number:04d}",
-            phase=driver.phase,
+            phase=self._owner,
             num_running=driver.num_entries,
             free_tokens=max(0, driver.ledger.free_tokens - driver.waiting.num_tokens),
             capacity_tokens=driver.ledger.capacity_tokens,
@@ -157,18 +161,19 @@ class SeesawServer:
         began_s, lasts_s = self._clock.now_s, new.engine.costs.transition_s()
         self._journal.num_transitions += 1
         self._journal.note(self.number, "transition", began_s, began_s + lasts_s)
+        self._owner = to
+        if to is Phase.PREFILL:
+            if self._window_began_s is not None:
+                self._cycle.observe(began_s - self._window_began_s)
+            self._window_began_s = began_s
+        self._on_change()
         self._clock.at(began_s + lasts_s, lambda: self._own(new, to, lasts_s))
 
     def _own(self, new: Runner, to: Phase, standstill_s: float) -> None:
         self._observe(events.TransitionEnded(to=to, standstill_s=standstill_s))
-        if to is Phase.PREFILL:
-            now_s = self._clock.now_s
-            if self._window_began_s is not None:
-                self._cycle.observe(now_s - self._window_began_s)
-            self._window_began_s = now_s
         self._load()
         new.resume()
-        self._changed()
+        self._clock.settle(self._drive)
 
     # ---- what the engines tell ----
 
@@ -214,9 +219,7 @@ class SeesawServer:
     def _note_buffer(self) -> None:
         ledger = self._driver.ledger
         held_tokens = ledger.capacity_tokens - ledger.free_tokens
-        self._journal.note_buffer(
-            self.number, self._clock.now_s, held_tokens, ledger.stored_tokens
-        )
+        self._journal.note_buffer(self.number, self._clock.now_s, held_tokens, ledger.stored_tokens)
 
     def _changed(self) -> None:
         self._clock.settle(self._drive)

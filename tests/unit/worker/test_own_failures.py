@@ -36,7 +36,6 @@ ON_ITS_WAY: list[tuple[Any, str]] = [
     (requests, "ending"),
     (Driver, "observe"),
     (WaitingPrompts, "add"),
-    (WaitingPrompts, "find"),
     (WaitingPrompts, "remove"),
     (InPrefill, "enter"),
     (InPrefill, "end"),
