@@ -36,10 +36,11 @@ class Pair:
     rules: Rules
     buffer_tokens: int
 
-    def driver(self) -> Driver:
-        """A driver with empty books."""
-        num_blocks = self.buffer_tokens // _BLOCK_TOKENS
-        return Driver(self.rules, Ledger(num_blocks=num_blocks, block_size=_BLOCK_TOKENS))
+
+def driver_of(rules: Rules, buffer_tokens: int) -> Driver:
+    """A driver with empty books over a buffer of so many tokens, less what fills no block."""
+    num_blocks = buffer_tokens // _BLOCK_TOKENS
+    return Driver(rules, Ledger(num_blocks=num_blocks, block_size=_BLOCK_TOKENS))
 
 
 class SeesawServer:
@@ -59,7 +60,7 @@ class SeesawServer:
     ) -> None:
         self.number = number
         self._clock = clock
-        self._driver = pair.driver()
+        self._driver = driver_of(pair.rules, pair.buffer_tokens)
         self._journal = journal
         self._on_change = on_change
         self._prefill = Runner(clock, pair.prefill, self._prefilled, self._noting("prefill"))

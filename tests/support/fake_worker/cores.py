@@ -7,7 +7,8 @@ releases each buffer entry exactly once a request.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,7 +223,7 @@ async def running_worker(
     rejects: float = 0.0,
     raises: float = 0.0,
     by_priority: bool = False,
-    make_driver: Callable[[Rules, Ledger], Driver] = Driver,
+    driver_type: type[Driver] = Driver,
 ) -> AsyncIterator[Worker]:
     """A worker of stand-ins that serves; it ends with the context."""
     devices = Devices()
@@ -232,7 +233,9 @@ async def running_worker(
     )
     devices.owner = decode
     controller = Controller(
-        driver=make_driver(rules(reshard, by_priority=by_priority), buffer()),
+        driver=driver_type(
+            rules(reshard, by_priority=by_priority), buffer(), now_s=time.monotonic()
+        ),
         engines=Engines(prefill=prefill, decode=decode),
         observer=Deaf(),
     )
