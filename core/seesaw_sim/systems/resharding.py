@@ -85,7 +85,7 @@ class SeesawServer:
                 f"a request of {wanted:,} tokens does not fit into the decode pool of "
                 f"{self._decode.engine.admissible_tokens:,}"
             )
-        if sequence.prompt_tokens > self._driver.ledger.capacity_tokens:
+        if not self._driver.may_wait(sequence.prompt_tokens):
             self._send_in_place(sequence)
             return
         self._waiting[sequence.name] = sequence

@@ -39,7 +39,6 @@ ON_ITS_WAY: list[tuple[Any, str]] = [
     (WaitingPrompts, "remove"),
     (InPrefill, "enter"),
     (InPrefill, "end"),
-    (InPrefill, "hand_on"),
     (InDecode, "expect_loading"),
     (InDecode, "expect_in_place"),
     (InDecode, "end"),

@@ -56,7 +56,7 @@ class Paths:
         try:
             tokens = requests.carried_tokens(request)
             requests.check_transport(request)
-            if tokens is None or not 0 < tokens <= self._driver.ledger.capacity_tokens:
+            if tokens is None or not self._driver.may_wait(tokens):
                 await self._send_in_place(request)
             else:
                 self._requests[request.request_id] = request
