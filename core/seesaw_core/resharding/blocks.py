@@ -69,6 +69,10 @@ class BlockAllocator:
 
     def give_back(self, blocks: Sequence[int]) -> None:
         """Return blocks. Raises: IntegrityError if one is free already or was never ours."""
+        first = blocks[0] if blocks else 0
+        if blocks and tuple(blocks) == tuple(range(first, first + len(blocks))):
+            self._insert(first, first + len(blocks))  # the usual case, without a loop
+            return
         for run in pair_runs(blocks, blocks):
             self._insert(run.source, run.source + run.length)
 

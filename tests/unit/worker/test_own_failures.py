@@ -43,7 +43,6 @@ ON_ITS_WAY: list[tuple[Any, str]] = [
     (InDecode, "expect_in_place"),
     (InDecode, "end"),
     (InDecode, "load"),
-    (InDecode, "release"),
     (InPlaceMeter, "sent"),
     (InPlaceMeter, "first_output"),
     (Wave, "add"),
