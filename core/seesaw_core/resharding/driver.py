@@ -92,7 +92,7 @@ class Driver:
         return self._rules.costs or self.meter.costs
 
     def may_wait(self, num_tokens: int) -> bool:
-        """Whether the buffer could ever carry a prompt. One that it cannot goes in place at once."""
+        """Whether the buffer could ever carry a prompt; others go in place at once."""
         return 0 < num_tokens <= self.ledger.capacity_tokens
 
     def phase_age_s(self, now_s: float) -> float:
