@@ -21,6 +21,7 @@ class Sequence:
         "first_token_s",
         "group",
         "is_running",
+        "name",
         "number",
         "on_finished",
         "output_left",
@@ -31,6 +32,7 @@ class Sequence:
 
     def __init__(self, number: int, request: Request) -> None:
         self.number = number
+        self.name = str(number)
         self.request = request
         self.arrival_s = request.arrival_s
         self.first_token_s: float | None = None

@@ -14,6 +14,8 @@ from seesaw_core.planner.memory import Limits, Memory, no_room, pair_memory, sta
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
+from seesaw_core.resharding.decode_requests import DecodeRoom
+from seesaw_core.resharding.driver import Rules
 from seesaw_core.resharding.policy import Costs, PhasePolicy, Reshard
 from seesaw_core.routing.waves import WavePolicy
 from seesaw_core.units import GIB
@@ -192,8 +194,13 @@ class _System:
             Pair(
                 prefill=prefill,
                 decode=decode,
-                policy=scenario.policy,
-                costs=_known_costs(scenario, costs, decode_costs),
+                rules=Rules(
+                    policy=scenario.policy,
+                    decode_room=DecodeRoom.of(
+                        num_requests=scenario.max_requests, step_tokens=scenario.step_tokens
+                    ),
+                    costs=_known_costs(scenario, costs, decode_costs),
+                ),
                 buffer_tokens=self.buffer_tokens,
             ),
             number=number,

@@ -1,8 +1,8 @@
 """Whole runs of the phase policy on two small model engines, in virtual time.
 
-The model does what the controller does: it asks the policy, keeps the real ledger, sleeps until
-something would wake it, and measures costs. An engine works in steps, and a switch waits for
-the end of the step under way. Lengths in tokens, times in virtual seconds.
+The model does what the controller does: it asks the driver, reports what happens to it, and sleeps
+until something would wake it. An engine works in steps, and a switch waits for the end of the step
+under way. Lengths in tokens, times in virtual seconds.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesaw_core.rates import Mean, Rate
+from seesaw_core.resharding import events
+from seesaw_core.resharding.decode_requests import DecodeRoom
+from seesaw_core.resharding.driver import Abort, Driver, Effect, Rules
 from seesaw_core.resharding.ledger import EntryState, Ledger
 from seesaw_core.resharding.policy import (
     Admit,
-    Costs,
     InPlace,
     Phase,
     PhasePolicy,
     Reshard,
     Switch,
-    View,
     Wait,
 )
 
@@ -60,7 +60,6 @@ class Request:
     aborts_s: float = inf
     computed: int = 0
     produced: int = 0
-    in_place: bool = False
     is_over: bool = False
 
 
@@ -97,24 +96,24 @@ class Report:
 
 
 class Run:
-    """Folds a policy over one list of requests."""
+    """Folds a driver over one list of requests."""
 
     def __init__(self, policy: PhasePolicy, machine: Machine, requests: list[Request]) -> None:
-        self.policy, self.machine, self.requests = policy, machine, requests
+        self.machine, self.requests = machine, requests
         self.ledger = Ledger(num_blocks=machine.num_blocks, block_size=16)
+        room = DecodeRoom.of(num_requests=machine.slots, step_tokens=machine.chunk_tokens)
+        self.driver = Driver(Rules(policy=policy, decode_room=room), self.ledger)
         self.report = Report()
-        self.now_s = self.phase_began_s = 0.0
-        self.phase = Phase.DECODE
+        self.now_s = 0.0
         self.coming = sorted(requests, key=lambda r: r.arrives_s)
-        self.waiting: list[Request] = []
-        self.prefilling: list[Request] = []
-        self.decoding: list[Request] = []
-        self.orphans: set[str] = set()
+        self.waiting: dict[str, Request] = {}
+        self.prefilling: dict[str, Request] = {}
+        self.decoding: dict[str, Request] = {}
         self.step: tuple[float, Callable[[], bool]] | None = None
-        self.transition, self.prefill_rate, self.in_place_rate = Mean(), Rate(), Rate()
-        self.transition.observe(machine.transition_s)  # as the controller does before it serves
-        self.measured: dict[str, float] = {}
         self.did_something, self.idle_phases = True, 0
+        for to in (Phase.PREFILL, Phase.DECODE):  # as the controller does before it serves
+            self._observe(events.TransitionBegan(to=to))
+            self._observe(events.TransitionEnded(to=to, standstill_s=machine.transition_s))
 
     def to_end(self) -> Report:
         """Run until nothing is left to do."""
@@ -131,66 +130,47 @@ class Run:
         self.report.ended_s = self.now_s
         return self.report
 
-    def view(self) -> View:
-        return View(
-            phase=self.phase,
-            phase_age_s=self.now_s - self.phase_began_s,
-            waiting_tokens=tuple(r.tokens for r in self.waiting),
-            oldest_wait_s=self.now_s - self.waiting[0].arrives_s if self.waiting else 0.0,
-            num_prefilling=len(self.prefilling),
-            num_decoding=len(self.decoding),
-            decode_has_room=len(self.decoding) < self.machine.slots,
-            free_tokens=self.ledger.free_tokens,
-            stored_tokens=self.ledger.stored_tokens,
-            capacity_tokens=self.ledger.capacity_tokens,
-            block_size=self.ledger.block_size,
-            costs=Costs(
-                transition_s=self.transition.seconds,
-                prefill_tokens_per_s=self.prefill_rate.per_s,
-                in_place_tokens_per_s=self.in_place_rate.per_s,
-            ),
-        )
+    def _observe(self, event: events.Event) -> tuple[Effect, ...]:
+        return self.driver.observe(event, self.now_s)
 
     def _is_done(self) -> bool:
-        nobody = not (self.coming or self.waiting or self.prefilling or self.decoding)
-        return nobody and self.phase is Phase.DECODE and self.step is None
+        nobody = not (self.coming or self.driver.num_entries)
+        return nobody and self.driver.phase is Phase.DECODE and self.step is None
 
     def _check(self) -> None:
         """What must hold at every decision."""
-        totals = self.ledger.totals()
+        view, totals = self.driver.view(self.now_s), self.ledger.totals()
         assert totals.free + totals.reserved + totals.stored + totals.loading == totals.capacity
-        decoding = self.phase is Phase.DECODE
+        assert (view.num_prefilling, view.num_decoding) == (
+            len(self.prefilling), len(self.decoding)
+        )  # fmt: skip
+        decoding = view.phase is Phase.DECODE
         self.report.standstill.note(bool(not decoding and self.decoding), self.now_s)
-        fits = bool(self.waiting) and self.ledger.fits(self.waiting[0].tokens)
+        fits = bool(view.waiting) and self.ledger.fits(view.waiting[0].num_tokens)
         self.report.overdue.note(decoding and (fits or bool(self.prefilling)), self.now_s)
 
     def _carry_out(self) -> None:
-        match self.policy.next_step(self.view()):
+        phase = self.driver.phase
+        match self.driver.next_step(self.now_s):
             case Wait(at_most_s=at_most_s):
                 self._wait(at_most_s)
             case Switch(to=to):
-                assert to is not self.phase
+                assert to is not phase
                 self._switch(to)
-            case Admit(count=count):
-                assert self.phase is Phase.PREFILL
-                assert count > 0
-                self.report.waves[-1] += count
-                for request in self._take(count):
-                    self.ledger.reserve(request.name, request.tokens, readers=1)
-                    self.ledger.hold(request.name)
-                    self.prefilling.append(request)
-            case InPlace(count=count):
-                assert self.phase is Phase.DECODE
-                assert count > 0
-                self.report.in_place += count
-                for request in self._take(count):
-                    request.in_place = True
-                    self.decoding.append(request)
-                    self.measured[request.name] = self.now_s
-
-    def _take(self, count: int) -> list[Request]:
-        taken, self.waiting = self.waiting[:count], self.waiting[count:]
-        return taken
+            case Admit(prompts=names):
+                assert phase is Phase.PREFILL
+                assert names
+                self.report.waves[-1] += len(names)
+                for name in names:
+                    self._observe(events.Admitted(key=name))
+                    self.prefilling[name] = self.waiting.pop(name)
+            case InPlace(prompts=names):
+                assert phase is Phase.DECODE
+                assert names
+                self.report.in_place += len(names)
+                for name in names:
+                    request = self.decoding[name] = self.waiting.pop(name)
+                    self._observe(events.SentInPlace(request_id=name, num_tokens=request.tokens))
 
     def _wait(self, at_most_s: float | None) -> None:
         """Sleep until something would wake the controller."""
@@ -200,7 +180,7 @@ class Run:
             self.step = self.step or self._next_engine_step()
             step_ends_s = self.step[0] if self.step else inf
             next_s = min(until_s, step_ends_s, self._next_external_s())
-            assert next_s < inf, f"everybody sleeps for ever: {self.view()}"
+            assert next_s < inf, f"everybody sleeps for ever: {self.driver.view(self.now_s)}"
             self.now_s = max(self.now_s, next_s)
             if self.now_s >= step_ends_s:
                 woken = self._end_engine_step()
@@ -210,11 +190,12 @@ class Run:
     def _switch(self, to: Phase) -> None:
         if self.step is None:  # an engine begins its next step without asking anybody
             self.step = self._next_engine_step()
-        age_s = self.now_s - self.phase_began_s
+        age_s = self.driver.phase_age_s(self.now_s)
         if to is Phase.PREFILL:
             self.report.waves.append(0)
             if self.decoding:
                 self.report.busy_decode_phases_s.append(age_s)
+        self._observe(events.TransitionBegan(to=to))
         if self.step is not None:
             self.now_s = max(self.now_s, self.step[0])
             self._end_engine_step()
@@ -222,16 +203,10 @@ class Run:
         self.idle_phases = 0 if self.did_something else self.idle_phases + 1
         assert self.idle_phases < 2, "a switch there and back with nothing done"
         self.did_something = False
-        self.measured.clear()
-        if to is Phase.DECODE:
-            for name in self.orphans:
-                self.ledger.let_go(name)
-            self.orphans.clear()
         self._check()
         self.now_s += self.machine.transition_s
-        self.phase, self.phase_began_s = to, self.now_s
         self.report.transitions_s.append(self.machine.transition_s)
-        self.transition.observe(self.machine.transition_s)
+        self._observe(events.TransitionEnded(to=to, standstill_s=self.machine.transition_s))
         self.report.standstill.since_s = self.report.overdue.since_s = None
 
     # ---- the world
@@ -244,7 +219,10 @@ class Run:
     def _externals(self) -> bool:
         woken = False
         while self.coming and self.coming[0].arrives_s <= self.now_s:
-            self.waiting.append(self.coming.pop(0))
+            request = self.coming.pop(0)
+            name = request.name
+            self.waiting[name] = request
+            self._observe(events.Arrived(request_id=name, key=name, num_tokens=request.tokens))
             woken = True
         for request in self.requests:
             if (
@@ -258,25 +236,18 @@ class Run:
 
     def _abort(self, request: Request) -> None:
         request.is_over = True
-        self.measured.pop(request.name, None)
-        if request in self.waiting:
-            self.waiting.remove(request)
-        elif request in self.prefilling:
-            self.prefilling.remove(request)
-            self.ledger.release(request.name)
-            self.orphans.add(request.name)
-            if self.phase is Phase.DECODE:
-                self.orphans.remove(request.name)
-                self.ledger.let_go(request.name)
-        else:
-            self.decoding.remove(request)
-            if request.name in self.ledger:
-                self.ledger.release(request.name)
+        for effect in self._observe(events.Aborted(request_id=request.name)):
+            assert isinstance(effect, Abort)
+            assert effect.name == request.name
+        self.waiting.pop(request.name, None)
+        self.prefilling.pop(request.name, None)
+        if self.decoding.pop(request.name, None):
+            self._observe(events.Released(request_id=request.name))
 
     # ---- the engines
 
     def _next_engine_step(self) -> tuple[float, Callable[[], bool]] | None:
-        if self.phase is Phase.PREFILL:
+        if self.driver.phase is Phase.PREFILL:
             return self._prefill_step() if self.prefilling else None
         return self._decode_step() if self.decoding else None
 
@@ -287,7 +258,7 @@ class Run:
         return end()
 
     def _prefill_step(self) -> tuple[float, Callable[[], bool]]:
-        request = self.prefilling[0]
+        request = next(iter(self.prefilling.values()))
         chunk = min(self.machine.chunk_tokens, request.tokens - request.computed)
         seconds = chunk / self.machine.prefill_tokens_per_s
 
@@ -295,24 +266,24 @@ class Run:
             if request.is_over:
                 return False
             request.computed += chunk
-            self.prefill_rate.observe(chunk, seconds)
             if request.computed < request.tokens:
                 return False
-            self.prefilling.remove(request)
-            self.ledger.let_go(request.name)
-            self.ledger.store(request.name)
-            self.decoding.append(request)
+            name = request.name
+            self.decoding[name] = self.prefilling.pop(name)
+            self._observe(events.PrefillEnded(key=name))
+            self._observe(events.Stored(key=name))
+            self._observe(events.SentToLoad(request_id=name, key=name))
             return True
 
         return self.now_s + seconds, end
 
     def _decode_step(self) -> tuple[float, Callable[[], bool]]:
-        running = self.decoding[: self.machine.pool]
+        running = list(self.decoding.values())[: self.machine.pool]
         for request in running:
             if request.name in self.ledger:
                 assert self.ledger.entry(request.name).state is EntryState.STORED
-                self.ledger.load(request.name)
-                self.ledger.release(request.name)
+                self._observe(events.Loading(request_id=request.name))
+                self._observe(events.Released(request_id=request.name))
         behind = next((r for r in running if r.computed < r.tokens), None)
         chunk = min(self.machine.chunk_tokens, behind.tokens - behind.computed) if behind else 0
         generating = [r for r in running if r.computed == r.tokens]
@@ -327,13 +298,13 @@ class Run:
             for request in generating:
                 if request.is_over:
                     continue
-                sent_s = self.measured.pop(request.name, None)
-                if sent_s is not None:
-                    self.in_place_rate.observe(request.tokens, self.now_s - sent_s)
                 request.produced += 1
+                self._observe(events.Begun(request_id=request.name))
                 if request.produced >= request.outputs:
                     request.is_over = True
-                    self.decoding.remove(request)
+                    ended = events.Ended(request_id=request.name, ending=events.Ending.FINISHED)
+                    self._observe(ended)
+                    del self.decoding[request.name]
             return bool(generating)
 
         return self.now_s + seconds, end

@@ -1,23 +1,20 @@
 """Several replicas behind one router, in virtual time: the wait for a prefill window.
 
-Each replica folds the real phase policy, the router the real wave policy. Time goes in small
-steps. Lengths in tokens, times in virtual seconds.
+Each replica folds the real driver, the router the real wave policy. Time goes in small steps.
+Lengths in tokens, times in virtual seconds.
 """
 
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import mean
 
-from seesaw_core.resharding.policy import (
-    Admit,
-    Costs,
-    InPlace,
-    Phase,
-    PhasePolicy,
-    Reshard,
-    Switch,
-    View,
-)
+from seesaw_core.resharding import events
+from seesaw_core.resharding.decode_requests import DecodeRoom
+from seesaw_core.resharding.driver import Driver, Rules
+from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.policy import Admit, Costs, InPlace, Phase, PhasePolicy, Reshard, Switch
 from seesaw_core.routing.waves import Hold, Intake, Prompt, Queue, Release, Replica, WavePolicy
 from seesaw_core.routing.windows import PrefillWindows
 
@@ -30,7 +27,20 @@ OUTPUTS_S = 3.0
 PREFILL_TOKENS_PER_S = 10_000.0
 TRANSITION_S = 0.5
 CAPACITY_TOKENS = 40_000
+BLOCK_TOKENS = 20
 SLOTS = 64
+
+
+RULES = Rules(
+    policy=PhasePolicy(reshard=Reshard.ALWAYS),
+    decode_room=DecodeRoom.of(num_requests=SLOTS, step_tokens=PROMPT_TOKENS),
+    costs=Costs(transition_s=TRANSITION_S),
+)
+
+
+def driver() -> Driver:
+    ledger = Ledger(num_blocks=CAPACITY_TOKENS // BLOCK_TOKENS, block_size=BLOCK_TOKENS)
+    return Driver(RULES, ledger)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,82 +48,89 @@ class Engine:
     """One replica: what the controller would do, with engines that are a rate each."""
 
     name: str
-    policy: PhasePolicy
-    phase: Phase = Phase.DECODE
-    phase_began_s: float = 0.0
+    driver: Driver = field(default_factory=driver)
+    switches_to: Phase | None = None
     busy_until_s: float = 0.0
     windows: PrefillWindows = field(default_factory=PrefillWindows)
-    waiting: list[float] = field(default_factory=list)  # when each came to the router
-    prefilling: list[float] = field(default_factory=list)  # tokens left
-    stored: int = 0
-    decoding: list[float] = field(default_factory=list)  # seconds left
+    enqueued_s: dict[str, float] = field(default_factory=dict)  # at the router, of those that wait
+    prefilling: dict[str, float] = field(default_factory=dict)  # tokens left
+    stored: list[str] = field(default_factory=list)
+    decoding: dict[str, float] = field(default_factory=dict)  # seconds left
     waits: list[float] = field(default_factory=list)
-
-    @property
-    def free_tokens(self) -> int:
-        return CAPACITY_TOKENS - PROMPT_TOKENS * (self.stored + len(self.prefilling))
+    names: Iterator[str] = field(default_factory=lambda: map(str, itertools.count()))
 
     def replica(self, now_s: float) -> Replica:
+        driver = self.driver
+        phase = self.switches_to or driver.phase
         return Replica(
             name=self.name,
-            num_running=len(self.waiting) + len(self.prefilling) + self.stored + len(self.decoding),
-            accepts=Intake.OPEN if self.phase is Phase.PREFILL else Intake.WAVES,
-            room_tokens=max(0, self.free_tokens - PROMPT_TOKENS * len(self.waiting)),
+            num_running=driver.num_entries,
+            accepts=Intake.OPEN if phase is Phase.PREFILL else Intake.WAVES,
+            room_tokens=max(0, driver.ledger.free_tokens - driver.waiting.num_tokens),
             capacity_tokens=CAPACITY_TOKENS,
             window_age_s=self.windows.age_s(now_s),
             cycle_s=self.windows.cycle_s,
         )
 
+    def take(self, enqueued_s: float, now_s: float) -> None:
+        name = next(self.names)
+        self.enqueued_s[name] = enqueued_s
+        arrived = events.Arrived(request_id=name, key=name, num_tokens=PROMPT_TOKENS)
+        self.driver.observe(arrived, now_s)
+
     def advance(self, now_s: float) -> None:
         if now_s < self.busy_until_s:
             return
-        if self.phase is Phase.PREFILL:
-            self._prefill()
+        if self.switches_to is not None:
+            self._own(self.switches_to, now_s)
+        if self.driver.phase is Phase.PREFILL:
+            self._prefill(now_s)
         else:
-            self._decode()
+            self._decode(now_s)
         while self._carry_out(now_s):
             pass
 
-    def _prefill(self) -> None:
-        left = PREFILL_TOKENS_PER_S * STEP_S
-        while self.prefilling and left > 0:
-            done = min(left, self.prefilling[0])
-            left -= done
-            self.prefilling[0] -= done
-            if self.prefilling[0] <= 0:
-                self.prefilling.pop(0)
-                self.stored += 1
+    def _own(self, to: Phase, now_s: float) -> None:
+        self.driver.observe(events.TransitionEnded(to=to, standstill_s=TRANSITION_S), now_s)
+        self.switches_to = None
 
-    def _decode(self) -> None:
+    def _prefill(self, now_s: float) -> None:
+        left = PREFILL_TOKENS_PER_S * STEP_S
+        for name, tokens in list(self.prefilling.items()):
+            done = min(left, tokens)
+            left -= done
+            self.prefilling[name] -= done
+            if done == tokens:
+                del self.prefilling[name]
+                self.stored.append(name)
+                self.driver.observe(events.PrefillEnded(key=name), now_s)
+                self.driver.observe(events.Stored(key=name), now_s)
+                self.driver.observe(events.SentToLoad(request_id=name, key=name), now_s)
+
+    def _decode(self, now_s: float) -> None:
         while self.stored and len(self.decoding) < SLOTS:
-            self.stored -= 1
-            self.decoding.append(OUTPUTS_S)
-        self.decoding = [s - STEP_S for s in self.decoding if s > STEP_S]
+            name = self.stored.pop(0)
+            self.decoding[name] = OUTPUTS_S
+            self.driver.observe(events.Loading(request_id=name), now_s)
+            self.driver.observe(events.Released(request_id=name), now_s)
+        for name, seconds in list(self.decoding.items()):
+            self.decoding[name] = seconds - STEP_S
+            if seconds <= STEP_S:
+                del self.decoding[name]
+                ended = events.Ended(request_id=name, ending=events.Ending.FINISHED)
+                self.driver.observe(ended, now_s)
 
     def _carry_out(self, now_s: float) -> bool:
-        view = View(
-            phase=self.phase,
-            phase_age_s=now_s - self.phase_began_s,
-            waiting_tokens=(PROMPT_TOKENS,) * len(self.waiting),
-            oldest_wait_s=now_s - self.waiting[0] if self.waiting else 0.0,
-            num_prefilling=len(self.prefilling),
-            num_decoding=self.stored + len(self.decoding),
-            decode_has_room=len(self.decoding) < SLOTS,
-            free_tokens=self.free_tokens,
-            stored_tokens=PROMPT_TOKENS * self.stored,
-            capacity_tokens=CAPACITY_TOKENS,
-            block_size=20,
-            costs=Costs(transition_s=TRANSITION_S),
-        )
-        match self.policy.next_step(view):
-            case Admit(count=count):
-                self.waits += [now_s - enqueued_s for enqueued_s in self.waiting[:count]]
-                del self.waiting[:count]
-                self.prefilling += [float(PROMPT_TOKENS)] * count
+        match self.driver.next_step(now_s):
+            case Admit(prompts=names):
+                for name in names:
+                    self.driver.observe(events.Admitted(key=name), now_s)
+                    self.prefilling[name] = float(PROMPT_TOKENS)
+                    self.waits.append(now_s - self.enqueued_s.pop(name))
                 return True
             case Switch(to=to):
-                self.phase, self.busy_until_s = to, now_s + TRANSITION_S
-                self.phase_began_s = self.busy_until_s
+                self.switches_to, self.busy_until_s = to, now_s + TRANSITION_S
+                self.driver.observe(events.TransitionBegan(to=to), now_s)
                 if to is Phase.PREFILL:
                     self.windows.opened(now_s)
                 return False
@@ -125,8 +142,7 @@ class Engine:
 def mean_wait_s(num_replicas: int, *, stagger: bool) -> float:
     """How long prompts wait for a window, on average, after a while."""
     rng = random.Random(num_replicas)
-    phases = PhasePolicy(reshard=Reshard.ALWAYS)
-    engines = {f"r{i}": Engine(name=f"r{i}", policy=phases) for i in range(num_replicas)}
+    engines = {f"r{i}": Engine(name=f"r{i}") for i in range(num_replicas)}
     policy = WavePolicy(stagger=stagger)
     queue: list[float] = []
     due_s = now_s = 0.0
@@ -149,7 +165,8 @@ def mean_wait_s(num_replicas: int, *, stagger: bool) -> float:
             assert isinstance(step, Release)
             count = len(step.requests)
             assert step.requests == tuple(range(count))
-            engines[step.replica].waiting += queue[:count]
+            for enqueued_s in queue[:count]:
+                engines[step.replica].take(enqueued_s, now_s)
             del queue[:count]
         if now_s < WARM_UP_S:
             skipped = {name: len(e.waits) for name, e in engines.items()}

@@ -26,7 +26,7 @@ class Mode(Enum):
 
 @dataclass(slots=True)
 class ToldPolicy:
-    """Implements :class:`seesaw_core.resharding.policy.Policy`; RESHARD is the worker's own."""
+    """Implements ``Policy[View, Step]``; RESHARD is the worker's own."""
 
     mode: Mode = Mode.IN_PLACE
     _own: PhasePolicy = field(
@@ -41,6 +41,7 @@ class ToldPolicy:
         wanted = Phase.PREFILL if self.mode is Mode.PREFILL else Phase.DECODE
         if view.phase is not wanted:
             return Switch(to=wanted, reason="the benchmark wants it")
-        if self.mode is Mode.IN_PLACE and view.waiting_tokens:
-            return InPlace(count=len(view.waiting_tokens), reason="the benchmark wants it")
+        if self.mode is Mode.IN_PLACE and view.waiting:
+            prompts = tuple(prompt.key for prompt in view.waiting)
+            return InPlace(prompts=prompts, reason="the benchmark wants it")
         return Wait(at_most_s=None, reason="the benchmark holds")

@@ -51,7 +51,7 @@ class SeesawCommands:
     async def switch(self, to: str) -> None:
         """Give the devices to one engine and keep them there."""
         self._tell(Mode.PREFILL if to == "prefill" else Mode.IN_PLACE)
-        await self._until(lambda: self._llm.controller.phase == to)
+        await self._until(lambda: self._llm.controller.driver.phase == to)
 
     async def memcpy(self, role: str) -> list[list[float]]:
         """Bytes and seconds of a plain copy on every rank at once. ``role`` owns the devices."""
@@ -76,7 +76,7 @@ class SeesawCommands:
         seen = len(self._events.transitions)
         fresh = Batch(llm=self._llm, prompts=self._prompts(waiting, waiting_prompt), max_tokens=2)
         fresh.start()
-        await self._until(lambda: len(self._llm.controller.waiting_tokens) == waiting)
+        await self._until(lambda: len(self._llm.controller.driver.waiting) == waiting)
         self._tell(Mode.RESHARD)
         await fresh.join()
         self._tell(Mode.HOLD)
@@ -110,13 +110,13 @@ class SeesawCommands:
         seconds = time.perf_counter() - began
         saving = await self._kv_seconds("prefill", "save") - before
         for key in keys if leaving else ():
-            self._llm.controller.ledger.release(key)
+            self._llm.controller.driver.ledger.release(key)
         return {"tokens_per_s": prompts * tokens / seconds, "copying_s": saving}
 
     async def store(self, entries: int, tokens: int) -> None:
         """Leave prompts' KV in the buffer for good. Requires: prefill owns."""
         keys = [self._next_key("entry") for _ in range(entries)]
-        ledger = self._llm.controller.ledger
+        ledger = self._llm.controller.driver.ledger
         await self._run_prefill([self._prefill_request(key, tokens, leaving=True) for key in keys])
         for key in keys:
             ledger.store(key)
@@ -191,7 +191,7 @@ class SeesawCommands:
 
         blocks: tuple[int, ...] = ()
         if leaving:
-            blocks = self._llm.controller.ledger.reserve(key, tokens, readers=1).blocks
+            blocks = self._llm.controller.driver.ledger.reserve(key, tokens, readers=1).blocks
         ticket = BufferTicket(key=key, num_tokens=tokens, blocks=blocks)
         request = requests.for_prefill(self._bare_request(key, tokens), ticket)
         if not leaving:
@@ -221,7 +221,7 @@ class SeesawCommands:
         key = self._next_key("extra")
         ticket = None
         if load:
-            entry = self._llm.controller.ledger.entry(
+            entry = self._llm.controller.driver.ledger.entry(
                 self._entries[self._count % len(self._entries)]
             )
             ticket = BufferTicket(key=entry.key, num_tokens=entry.num_tokens, blocks=entry.blocks)
@@ -230,11 +230,11 @@ class SeesawCommands:
         await self._llm.cores.decode.add_request_async(requests.for_decode(request, ticket))
 
     def _num_loaded(self) -> int:
-        ledger = self._llm.controller.ledger
+        ledger = self._llm.controller.driver.ledger
         return sum(_MANY_READERS - ledger.entry(key).readers for key in self._entries)
 
     def _entry_tokens(self) -> int:
-        return self._llm.controller.ledger.entry(self._entries[0]).num_tokens
+        return self._llm.controller.driver.ledger.entry(self._entries[0]).num_tokens
 
     async def _kv_seconds(self, engine: str, direction: str) -> float:
         """Seconds that the slowest rank has spent copying KV."""

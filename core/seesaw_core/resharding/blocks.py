@@ -1,6 +1,6 @@
 """Blocks of the KV buffer: who has which, in as few runs as possible."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,16 +41,14 @@ def num_blocks_for(num_tokens: int, block_size: int) -> int:
 class BlockAllocator:
     """Hands out blocks ``0..num_blocks-1``, neighbours together where it can.
 
-    Invariant: every block is either free or handed out once.
+    Invariant: every block is either free or handed out once. Free blocks are kept as gaps, each
+    from its first block to before its end, so that what a call costs goes by gaps, not by blocks.
     """
 
     def __init__(self, num_blocks: int) -> None:
-        self.num_blocks = num_blocks
-        self._free = list(range(num_blocks))
-
-    @property
-    def num_free(self) -> int:
-        return len(self._free)
+        self.num_blocks = self.num_free = num_blocks
+        self._starts = [0] if num_blocks else []
+        self._ends = [num_blocks] if num_blocks else []
 
     def take(self, count: int) -> tuple[int, ...]:
         """Take ``count`` blocks: the first gap that holds them all, else the lowest ones.
@@ -58,24 +56,43 @@ class BlockAllocator:
         Raises: BufferFullError if fewer are free.
         """
         assert count >= 0, f"{count} blocks asked for"
-        if count > len(self._free):
-            raise BufferFullError(f"{count} KV-buffer blocks wanted, {len(self._free)} free")
-        start = self._first_gap(count)
-        taken = tuple(self._free[start : start + count])
-        del self._free[start : start + count]
+        if count > self.num_free:
+            raise BufferFullError(f"{count} KV-buffer blocks wanted, {self.num_free} free")
+        self.num_free -= count
+        for index, (start, end) in enumerate(zip(self._starts, self._ends, strict=True)):
+            if end - start >= count:
+                return self._take_from(index, count)
+        taken: tuple[int, ...] = ()
+        while len(taken) < count:
+            taken += self._take_from(0, min(count - len(taken), self._ends[0] - self._starts[0]))
         return taken
 
     def give_back(self, blocks: Sequence[int]) -> None:
         """Return blocks. Raises: IntegrityError if one is free already or was never ours."""
-        for block in blocks:
-            at = bisect_left(self._free, block)
-            known = 0 <= block < self.num_blocks
-            if not known or (at < len(self._free) and self._free[at] == block):
-                raise IntegrityError(f"KV-buffer block {block} was freed twice or never taken")
-            self._free.insert(at, block)
+        first = blocks[0] if blocks else 0
+        if blocks and tuple(blocks) == tuple(range(first, first + len(blocks))):
+            self._insert(first, first + len(blocks))  # the usual case, without a loop
+            return
+        for run in pair_runs(blocks, blocks):
+            self._insert(run.source, run.source + run.length)
 
-    def _first_gap(self, count: int) -> int:
-        for start in range(len(self._free) - count + 1):
-            if count and self._free[start + count - 1] - self._free[start] == count - 1:
-                return start
-        return 0
+    def _take_from(self, index: int, count: int) -> tuple[int, ...]:
+        start = self._starts[index]
+        self._starts[index] += count
+        if self._starts[index] == self._ends[index]:
+            del self._starts[index], self._ends[index]
+        return tuple(range(start, start + count))
+
+    def _insert(self, start: int, end: int) -> None:
+        at = bisect_right(self._starts, start)
+        before = self._ends[at - 1] if at else 0
+        after = self._starts[at] if at < len(self._starts) else self.num_blocks
+        if not 0 <= before <= start < end <= after:
+            names = f"{start}" if end - start == 1 else f"of {start} to {end - 1}"
+            raise IntegrityError(f"a KV-buffer block {names} was freed twice or never taken")
+        self._starts.insert(at, start)
+        self._ends.insert(at, end)
+        self.num_free += end - start
+        for left in (at, at - 1):  # join with the gap after, then with the one before
+            if 0 <= left < len(self._starts) - 1 and self._ends[left] == self._starts[left + 1]:
+                del self._ends[left], self._starts[left + 1]

@@ -1,8 +1,7 @@
 """The phase policy: when to prefill, when to decode, when to do neither apart.
 
 The policy looks at a :class:`View` and returns one :class:`Step` with its reason. It holds no
-state and reads no clock, so that router, worker and simulator can fold the same code; an
-elastic sequence-parallel policy (LoongServe) is another class with the same ``next_step``.
+state and reads no clock; :mod:`seesaw_core.resharding.driver` keeps the books behind the view.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), section 4.2, transition-minimising scheduling.
 Deviation: the flush timeout, the dwell time and prefilling in place are ours; the paper's
@@ -11,7 +10,6 @@ policy serves offline work only.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from seesaw_core.errors import InputError
 from seesaw_core.resharding.blocks import num_blocks_for
@@ -38,18 +36,26 @@ class Reshard(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admit:
-    """Give the first ``count`` waiting prompts to the prefill engine."""
+class Candidate:
+    """A prompt that waits for a wave. ``num_tokens`` of it go through the buffer."""
 
-    count: int
+    key: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit:
+    """Give the prompts with these keys to the prefill engine, in this order."""
+
+    prompts: tuple[str, ...]
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InPlace:
-    """Give the first ``count`` waiting prompts to the decode engine, prompt and all."""
+    """Let the decode engine prefill the prompts with these keys itself, in this order."""
 
-    count: int
+    prompts: tuple[str, ...]
     reason: str
 
 
@@ -89,7 +95,8 @@ class Costs:
 class View:
     """All that the policy may know.
 
-    ``waiting_tokens`` holds the prompts that wait for a wave, in the order in which they go.
+    ``waiting`` holds the prompts that wait for a wave, in the order in which they go: as many as
+    an empty buffer could take at once, and one more if more wait.
     ``stored_tokens`` of the buffer hold KV that the decode engine is yet to take, ``free_tokens``
     nothing; the rest is kept for prompts inside the prefill engine.
     ``num_prefilling`` counts prompts inside the prefill engine, ``num_decoding`` requests inside
@@ -98,7 +105,7 @@ class View:
 
     phase: Phase
     phase_age_s: float
-    waiting_tokens: tuple[int, ...]
+    waiting: tuple[Candidate, ...]
     oldest_wait_s: float
     num_prefilling: int
     num_decoding: int
@@ -108,12 +115,6 @@ class View:
     capacity_tokens: int
     block_size: int
     costs: Costs
-
-
-class Policy(Protocol):
-    """Anything that turns a view into the next step."""
-
-    def next_step(self, view: View) -> Step: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ class PhasePolicy:
     def next_step(self, view: View) -> Step:
         """Choose the next step, changing phase as rarely as possible.
 
-        Requires: no prompt in ``waiting_tokens`` is larger than the whole buffer.
+        Requires: no prompt in ``waiting`` is larger than the whole buffer.
         """
         if view.phase is Phase.PREFILL:
             return self._while_prefilling(view)
@@ -162,25 +163,25 @@ class PhasePolicy:
         if view.num_decoding and flush_in <= _INSTANT_S:
             return Switch(to=Phase.DECODE, reason="running requests stood still too long")
         is_off = self.reshard is Reshard.NEVER
-        fitting = 0 if is_off else _num_fitting(view, view.free_tokens)
+        fitting = () if is_off else _fitting(view, view.free_tokens)
         if fitting:
-            return Admit(count=fitting, reason="the buffer has room")
+            return Admit(prompts=_keys(fitting), reason="the buffer has room")
         if view.num_prefilling:
             left = flush_in if view.num_decoding else None
             return Wait(at_most_s=left, reason="prompts are being prefilled")
         if is_off:
             return Switch(to=Phase.DECODE, reason="re-sharding is off")
-        if view.waiting_tokens:
+        if view.waiting:
             return Switch(to=Phase.DECODE, reason="the buffer cannot take the next prompt")
         return Switch(to=Phase.DECODE, reason="no prompt waits")
 
     def _while_decoding(self, view: View) -> Step:
         if view.num_prefilling:
             return self._resume_prefill(view)
-        if not view.waiting_tokens:
+        if not view.waiting:
             return Wait(at_most_s=None, reason="no prompt waits")
         if self.reshard is Reshard.NEVER:
-            return InPlace(count=len(view.waiting_tokens), reason="re-sharding is off")
+            return InPlace(prompts=_keys(view.waiting), reason="re-sharding is off")
         if self.reshard is Reshard.AUTO and not self._pays(view):
             return self._prefill_in_place(view)
         return self._start_prefill(view)
@@ -197,10 +198,10 @@ class PhasePolicy:
             learn_in = self.flush_timeout_s - view.oldest_wait_s
             if learn_in > _INSTANT_S:
                 return Wait(at_most_s=learn_in, reason="a first prompt shows what in place costs")
-        return InPlace(count=1, reason="a transition would not pay")
+        return InPlace(prompts=_keys(view.waiting[:1]), reason="a transition would not pay")
 
     def _start_prefill(self, view: View) -> Step:
-        if not _num_fitting(view, view.free_tokens):
+        if not _fitting(view, view.free_tokens):
             return Wait(at_most_s=None, reason="the buffer has no room for the next prompt")
         if not view.num_decoding:
             return Switch(to=Phase.PREFILL, reason="nothing is decoding and prompts wait")
@@ -247,7 +248,7 @@ class PhasePolicy:
         costs = view.costs
         if costs.in_place_tokens_per_s is None:
             return False
-        wave = sum(view.waiting_tokens[: _num_fitting(view, view.capacity_tokens)])
+        wave = sum(prompt.num_tokens for prompt in _fitting(view, view.capacity_tokens))
         transitions_s = 2 * (costs.transition_s or 0.0)
         in_place_s = wave / costs.in_place_tokens_per_s
         if costs.prefill_tokens_per_s is None:
@@ -256,11 +257,15 @@ class PhasePolicy:
         return in_place_s > self.min_gain * wave_s
 
 
-def _num_fitting(view: View, room_tokens: int) -> int:
-    """How many of the next prompts fit together into ``room_tokens``, in whole blocks."""
+def _fitting(view: View, room_tokens: int) -> tuple[Candidate, ...]:
+    """Return the next prompts that fit together into ``room_tokens``, in whole blocks."""
     left = room_tokens
-    for count, tokens in enumerate(view.waiting_tokens):
-        left -= num_blocks_for(tokens, view.block_size) * view.block_size
+    for count, prompt in enumerate(view.waiting):
+        left -= num_blocks_for(prompt.num_tokens, view.block_size) * view.block_size
         if left < 0:
-            return count
-    return len(view.waiting_tokens)
+            return view.waiting[:count]
+    return view.waiting
+
+
+def _keys(prompts: tuple[Candidate, ...]) -> tuple[str, ...]:
+    return tuple(prompt.key for prompt in prompts)

@@ -59,7 +59,7 @@ ENGINE = {
 
 
 class Told:
-    """A policy that does what the test says, once each."""
+    """A policy that does what the test says, once each. It admits the first prompt that waits."""
 
     def __init__(self) -> None:
         from seesaw_core.resharding.policy import Step
@@ -71,8 +71,11 @@ class Told:
 
         if self.steps:
             step = self.steps[0]
-            if not isinstance(step, Admit) or len(view.waiting_tokens) >= step.count:
-                return self.steps.pop(0)
+            if isinstance(step, Admit) and view.waiting:
+                step = Admit(prompts=(view.waiting[0].key,), reason=step.reason)
+            if not isinstance(step, Admit) or step.prompts:
+                del self.steps[0]
+                return step
         return Wait(at_most_s=0.02, reason="nothing told")
 
 
@@ -169,7 +172,7 @@ class Run:
         from seesaw_core.resharding.policy import Switch
 
         self.told.steps.append(Switch(to=phase, reason="told"))
-        while self.told.steps or self.llm.controller.phase is not phase:
+        while self.told.steps or self.llm.controller.driver.phase is not phase:
             assert not self.died.is_set(), "an engine has died"
             await asyncio.sleep(0.01)
 
@@ -213,10 +216,10 @@ class Run:
 
         self.told.steps += [
             Switch(to=Phase.PREFILL, reason="told"),
-            Admit(count=1, reason="told"),
+            Admit(prompts=(), reason="told"),
         ]
         asking = asyncio.create_task(generate())
-        ledger = self.llm.controller.ledger
+        ledger = self.llm.controller.driver.ledger
         async with asyncio.timeout(30):
             while not any(e.state == "stored" for e in ledger):
                 await asyncio.sleep(0.01)

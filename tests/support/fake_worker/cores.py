@@ -7,6 +7,7 @@ releases each buffer entry exactly once a request.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from typing import Any
 from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
 
+from seesaw_core.resharding.decode_requests import DecodeRoom
+from seesaw_core.resharding.driver import Driver, Rules
 from seesaw_core.resharding.ledger import Ledger
-from seesaw_core.resharding.policy import PhasePolicy, Policy, Reshard
+from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_worker.modes.resharding.controller import Controller
 from seesaw_worker.modes.resharding.core_client import TwoEngineClient
-from seesaw_worker.modes.resharding.handover import DecodeRoom, Engines
+from seesaw_worker.modes.resharding.handover import Engines
 from seesaw_worker.modes.resharding.kv.transfer import BufferTicket, Progress
 
 BLOCK = 16
@@ -188,14 +191,28 @@ class Worker:
         """Wait until every request and every block has been given back."""
         async with asyncio.timeout(20):
             await self.controller.drained()
-            while len(self.controller.ledger):
+            while len(self.controller.driver.ledger):
                 await asyncio.sleep(0.001)
-        controller, totals = self.controller, self.controller.ledger.totals()
+        driver = self.controller.driver
+        totals, view = driver.ledger.totals(), driver.view(0.0)
         assert totals.free == totals.capacity
-        assert (controller.num_decoding, controller.num_prefilling) == (0, 0)
-        assert controller.waiting_tokens == ()
-        view = controller.view()
-        assert (view.oldest_wait_s, view.decode_has_room) == (0.0, True)
+        assert (view.num_decoding, view.num_prefilling, view.waiting) == (0, 0, ())
+        assert (view.oldest_wait_s, view.decode_has_room, driver.num_entries) == (0.0, True, 0)
+        assert not self.controller._paths._requests, "a request is kept that nobody knows"
+
+
+def rules(reshard: Reshard, *, by_priority: bool = False) -> Rules:
+    """Rules of a worker whose phases are as short as the stand-ins' steps."""
+    return Rules(
+        policy=PhasePolicy(reshard=reshard, flush_timeout_s=0.02, dwell_transitions=1),
+        decode_room=DecodeRoom(num_requests=4, num_queued_tokens=200),
+        by_priority=by_priority,
+    )
+
+
+def buffer() -> Ledger:
+    """A KV buffer as small as the stand-ins are."""
+    return Ledger(num_blocks=12, block_size=BLOCK)
 
 
 @asynccontextmanager
@@ -203,10 +220,10 @@ async def running_worker(
     rng: random.Random,
     *,
     reshard: Reshard = Reshard.ALWAYS,
-    policy: Policy | None = None,
     rejects: float = 0.0,
     raises: float = 0.0,
     by_priority: bool = False,
+    driver_type: type[Driver] = Driver,
 ) -> AsyncIterator[Worker]:
     """A worker of stand-ins that serves; it ends with the context."""
     devices = Devices()
@@ -216,14 +233,10 @@ async def running_worker(
     )
     devices.owner = decode
     controller = Controller(
-        policy=policy or PhasePolicy(reshard=reshard, flush_timeout_s=0.02, dwell_transitions=1),
-        ledger=Ledger(num_blocks=12, block_size=BLOCK),
-        engines=Engines(
-            prefill=prefill,
-            decode=decode,
-            decode_room=DecodeRoom(num_requests=4, num_queued_tokens=200),
-            by_priority=by_priority,
+        driver=driver_type(
+            rules(reshard, by_priority=by_priority), buffer(), now_s=time.monotonic()
         ),
+        engines=Engines(prefill=prefill, decode=decode),
         observer=Deaf(),
     )
     prefill.controller = decode.controller = controller

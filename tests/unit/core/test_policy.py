@@ -7,6 +7,7 @@ import pytest
 from seesaw_core.errors import InputError
 from seesaw_core.resharding.policy import (
     Admit,
+    Candidate,
     Costs,
     InPlace,
     Phase,
@@ -25,7 +26,7 @@ NEVER = PhasePolicy(reshard=Reshard.NEVER)
 IDLE = View(
     phase=Phase.DECODE,
     phase_age_s=100.0,
-    waiting_tokens=(),
+    waiting=(),
     oldest_wait_s=0.0,
     num_prefilling=0,
     num_decoding=0,
@@ -41,13 +42,18 @@ PREFILLING = replace(IDLE, phase=Phase.PREFILL, phase_age_s=1.0)
 UNKNOWN = Costs(transition_s=1.0)
 
 
+def prompts(*num_tokens: int) -> tuple[Candidate, ...]:
+    """Prompts that wait, named 1, 2, 3 in the order in which they go."""
+    return tuple(Candidate(key=str(i), num_tokens=n) for i, n in enumerate(num_tokens, start=1))
+
+
 def shown(step: Step) -> str:
     """A step without its reason."""
     match step:
-        case Admit(count=count):
-            return f"admit {count}"
-        case InPlace(count=count):
-            return f"in place {count}"
+        case Admit(prompts=keys):
+            return f"admit {' '.join(keys)}"
+        case InPlace(prompts=keys):
+            return f"in place {' '.join(keys)}"
         case Switch(to=to):
             return f"switch to {to}"
         case Wait(at_most_s=at_most_s):
@@ -59,24 +65,24 @@ def shown(step: Step) -> str:
     [
         pytest.param(IDLE, "wait", id="waits for a prompt when idle"),
         pytest.param(
-            replace(IDLE, phase_age_s=0.0, waiting_tokens=(100,)),
+            replace(IDLE, phase_age_s=0.0, waiting=prompts(100)),
             "switch to prefill",
             id="switches at once while nothing decodes",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(100,), phase_age_s=2.0),
+            replace(BUSY, waiting=prompts(100), phase_age_s=2.0),
             "wait 1 s",
             id="dwells three transition times",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(100,), free_tokens=1280, stored_tokens=320),
+            replace(BUSY, waiting=prompts(100), free_tokens=1280, stored_tokens=320),
             "switch to prefill",
             id="switches once the buffer is nearly empty",
         ),
         pytest.param(
             replace(
                 BUSY,
-                waiting_tokens=(100,),
+                waiting=prompts(100),
                 free_tokens=1264,
                 stored_tokens=336,
                 oldest_wait_s=4.0,
@@ -87,7 +93,7 @@ def shown(step: Step) -> str:
         pytest.param(
             replace(
                 BUSY,
-                waiting_tokens=(100,),
+                waiting=prompts(100),
                 free_tokens=112,
                 stored_tokens=1488,
                 oldest_wait_s=10.0,
@@ -98,7 +104,7 @@ def shown(step: Step) -> str:
         pytest.param(
             replace(
                 BUSY,
-                waiting_tokens=(100,),
+                waiting=prompts(100),
                 free_tokens=112,
                 stored_tokens=1488,
                 oldest_wait_s=60.0,
@@ -108,7 +114,7 @@ def shown(step: Step) -> str:
             id="a backlog older than the timeout does not end a phase that has just begun",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(97,), free_tokens=96, oldest_wait_s=60.0),
+            replace(BUSY, waiting=prompts(97), free_tokens=96, oldest_wait_s=60.0),
             "wait",
             id="a full buffer cannot be flushed into",
         ),
@@ -138,12 +144,12 @@ def shown(step: Step) -> str:
             id="resumes half-prefilled prompts at once while nothing decodes",
         ),
         pytest.param(
-            replace(PREFILLING, waiting_tokens=(97, 16, 1), free_tokens=128),
-            "admit 2",
+            replace(PREFILLING, waiting=prompts(97, 16, 1), free_tokens=128),
+            "admit 1 2",
             id="admits whole blocks, oldest first",
         ),
         pytest.param(
-            replace(PREFILLING, waiting_tokens=(200, 16), free_tokens=128, num_prefilling=1),
+            replace(PREFILLING, waiting=prompts(200, 16), free_tokens=128, num_prefilling=1),
             "wait",
             id="does not overtake a prompt that must wait for room",
         ),
@@ -153,7 +159,7 @@ def shown(step: Step) -> str:
             id="lets requests stand still no longer than the flush timeout",
         ),
         pytest.param(
-            replace(PREFILLING, waiting_tokens=(16,), num_decoding=1, phase_age_s=10.0),
+            replace(PREFILLING, waiting=prompts(16), num_decoding=1, phase_age_s=10.0),
             "switch to decode",
             id="flushes before it admits more",
         ),
@@ -174,7 +180,7 @@ def shown(step: Step) -> str:
             id="has no need to flush while nothing stands still",
         ),
         pytest.param(
-            replace(PREFILLING, waiting_tokens=(200,), free_tokens=128),
+            replace(PREFILLING, waiting=prompts(200), free_tokens=128),
             "switch to decode",
             id="decodes once the buffer is full",
         ),
@@ -195,34 +201,34 @@ def test_a_policy_that_always_reshards(view: View, expected: str) -> None:
     [
         # 1,000 tokens: 10 s in place, 2 + 1.25 s as a wave.
         pytest.param(
-            replace(IDLE, waiting_tokens=(1000,)), "switch to prefill", id="re-shards where it pays"
+            replace(IDLE, waiting=prompts(1000)), "switch to prefill", id="re-shards where it pays"
         ),
         # 250 tokens: 2.5 s in place, 2 + 0.31 s as a wave: faster, but not by a tenth.
         pytest.param(
-            replace(IDLE, waiting_tokens=(200, 50)), "in place 1", id="asks for a minimum gain"
+            replace(IDLE, waiting=prompts(200, 50)), "in place 1", id="asks for a minimum gain"
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(100,), decode_has_room=False),
+            replace(BUSY, waiting=prompts(100), decode_has_room=False),
             "wait",
             id="lets prompts gather while the decode engine is full",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(1000,) * 5, free_tokens=0),
+            replace(BUSY, waiting=prompts(*[1000] * 5), free_tokens=0),
             "wait",
             id="does not give up waves because the last one still fills the buffer",
         ),
         pytest.param(
-            replace(IDLE, waiting_tokens=(1000,) * 5, costs=UNKNOWN),
+            replace(IDLE, waiting=prompts(*[1000] * 5), costs=UNKNOWN),
             "in place 1",
             id="one prompt goes ahead to measure",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(1000,) * 4, oldest_wait_s=4.0, costs=UNKNOWN),
+            replace(BUSY, waiting=prompts(*[1000] * 4), oldest_wait_s=4.0, costs=UNKNOWN),
             "wait 6 s",
             id="the others wait for the measurement",
         ),
         pytest.param(
-            replace(BUSY, waiting_tokens=(1000,) * 4, oldest_wait_s=10.0, costs=UNKNOWN),
+            replace(BUSY, waiting=prompts(*[1000] * 4), oldest_wait_s=10.0, costs=UNKNOWN),
             "in place 1",
             id="but not for ever",
         ),
@@ -230,7 +236,7 @@ def test_a_policy_that_always_reshards(view: View, expected: str) -> None:
         pytest.param(
             replace(
                 IDLE,
-                waiting_tokens=(401,),
+                waiting=prompts(401),
                 costs=replace(IDLE.costs, prefill_tokens_per_s=None),
             ),
             "switch to prefill",
@@ -239,7 +245,7 @@ def test_a_policy_that_always_reshards(view: View, expected: str) -> None:
         pytest.param(
             replace(
                 IDLE,
-                waiting_tokens=(399,),
+                waiting=prompts(399),
                 costs=replace(IDLE.costs, prefill_tokens_per_s=None),
             ),
             "in place 1",
@@ -255,13 +261,13 @@ def test_a_policy_that_weighs_costs(view: View, expected: str) -> None:
     ("view", "expected"),
     [
         pytest.param(
-            replace(BUSY, waiting_tokens=(9, 9), decode_has_room=False),
-            "in place 2",
+            replace(BUSY, waiting=prompts(9, 9), decode_has_room=False),
+            "in place 1 2",
             id="gives every prompt to the decode engine",
         ),
         pytest.param(PREFILLING, "switch to decode", id="leaves a prefill phase"),
         pytest.param(
-            replace(PREFILLING, waiting_tokens=(9,), num_prefilling=1),
+            replace(PREFILLING, waiting=prompts(9), num_prefilling=1),
             "wait",
             id="finishes half-prefilled prompts instead of switching for ever",
         ),

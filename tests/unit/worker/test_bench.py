@@ -14,7 +14,7 @@ from seesaw_bench.worker.spread import Spread
 from seesaw_bench.worker.targets import Target
 from seesaw_bench.worker.workload import ModelFacts, Workload
 from seesaw_core.errors import InputError, ModelError
-from seesaw_core.resharding.policy import Costs, InPlace, Phase, Step, Switch, View, Wait
+from seesaw_core.resharding.policy import Candidate, Costs, InPlace, Phase, Step, Switch, View, Wait
 from seesaw_worker.synthetic import TINY, weights_bytes, write_checkpoint
 
 _SMAPS = """\
@@ -45,7 +45,7 @@ def _view(phase: Phase, *waiting: int) -> View:
     return View(
         phase=phase,
         phase_age_s=0.0,
-        waiting_tokens=waiting,
+        waiting=tuple(Candidate(key=str(n), num_tokens=n) for n in waiting),
         oldest_wait_s=0.0,
         num_prefilling=0,
         num_decoding=1,

@@ -3,22 +3,26 @@
 import asyncio
 import itertools
 import random
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 from vllm.v1.engine import EngineCoreOutput
 
-from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.decode_requests import DecodeRoom
+from seesaw_core.resharding.driver import Driver
 from seesaw_core.resharding.policy import Phase, Reshard, Step, Switch, View, Wait
 from seesaw_worker.modes.resharding.controller import Controller
-from seesaw_worker.modes.resharding.handover import DecodeRoom, Engines
+from seesaw_worker.modes.resharding.handover import Engines
 from support.fake_worker.cores import (
     BLOCK,
     Deaf,
     Devices,
     StandInCore,
     Worker,
+    buffer,
     request_of,
+    rules,
     running_worker,
 )
 
@@ -50,7 +54,8 @@ async def storm(seed: int, reshard: Reshard) -> Worker:
             if index % 20 == 10:  # as a user's pause does
                 await controller.hold_in_decode()
                 await controller.pass_on_all()
-                assert (controller.waiting_tokens, controller.num_prefilling) == ((), 0)
+                assert not controller.driver.waiting
+                assert not controller.driver.prefilling
                 controller.let_go()
         await asyncio.gather(*aborts)
         await worker.nothing_left()
@@ -96,15 +101,15 @@ def test_the_decode_engine_has_room_for_requests_and_for_two_steps_of_prompts(
 def test_prompts_gather_while_the_decode_engine_has_not_begun_what_it_has() -> None:
     async def run() -> None:
         controller = (await storm(2, Reshard.AUTO)).controller
-        assert controller.view().decode_has_room
+        assert controller.driver.view(0.0).decode_has_room
         for index in range(2):  # longer than the buffer, so in place at once
             await controller.submit(request_of(f"long {index}", [index] * 500))
-        assert controller.num_decoding < 4
-        assert not controller.view().decode_has_room
+        assert len(controller.driver.decoding) < 4
+        assert not controller.driver.view(0.0).decode_has_room
         controller.observe_outputs(
             [EngineCoreOutput("long 0", [1]), EngineCoreOutput("long 1", [1])]
         )
-        assert controller.view().decode_has_room
+        assert controller.driver.view(0.0).decode_has_room
 
     asyncio.run(run())
 
@@ -126,13 +131,8 @@ def test_a_transition_costs_what_it_copies_and_not_the_step_that_ends_before_it(
         )
         devices.owner = decode
         controller = Controller(
-            policy=Once(),
-            ledger=Ledger(num_blocks=4, block_size=BLOCK),
-            engines=Engines(
-                prefill=prefill,
-                decode=decode,
-                decode_room=DecodeRoom(num_requests=4, num_queued_tokens=200),
-            ),
+            driver=Driver(replace(rules(Reshard.ALWAYS), policy=Once()), buffer()),
+            engines=Engines(prefill=prefill, decode=decode),
             observer=Deaf(),
             clock=lambda: now + next(instants),
         )
@@ -141,11 +141,11 @@ def test_a_transition_costs_what_it_copies_and_not_the_step_that_ends_before_it(
         await asyncio.sleep(0.01)
         now = 8.0  # seconds of a long step
         decode._step_done.set()
-        while controller.last_reason != "all is done":
+        while controller.driver.last_step.reason != "all is done":
             await asyncio.sleep(0.001)
         assert controller.num_transitions == 1
-        assert controller.costs.transition_s is not None
-        assert controller.costs.transition_s < 1.0
+        assert controller.driver.costs.transition_s is not None
+        assert controller.driver.costs.transition_s < 1.0
         running.cancel()
 
     asyncio.run(run())
@@ -159,7 +159,7 @@ def test_a_request_that_is_aborted_at_birth_leaves_nothing() -> None:
         request = request_of("born dead", [0])
         request.abort_immediately = True
         await controller.submit(request)
-        assert (decode.seen, controller.num_decoding) == ([], 0)
+        assert (decode.seen, controller.driver.num_entries) == ([], 0)
 
     asyncio.run(run())
 

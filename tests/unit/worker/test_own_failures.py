@@ -11,13 +11,14 @@ from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreRequest, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from seesaw_core.resharding.decode_requests import InDecode
+from seesaw_core.resharding.driver import Driver
 from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding.meters import InPlaceMeter, Wave
 from seesaw_core.resharding.policy import Reshard
+from seesaw_core.resharding.prefill_requests import InPrefill
+from seesaw_core.resharding.waiting import WaitingPrompts
 from seesaw_worker.modes.resharding import requests
-from seesaw_worker.modes.resharding.decode_requests import InDecode
-from seesaw_worker.modes.resharding.meters import InPlaceMeter, Wave
-from seesaw_worker.modes.resharding.prefill_requests import InPrefill
-from seesaw_worker.modes.resharding.waiting import WaitingPrompts
 from support.fake_worker.cores import Worker, request_of, running_worker
 
 POISON = [7] * 41
@@ -32,17 +33,16 @@ ON_ITS_WAY: list[tuple[Any, str]] = [
     (requests, "num_cached_tokens"),
     (requests, "for_decode"),
     (requests, "num_prompt_tokens"),
-    (requests, "is_rejected"),
-    (requests, "is_cut_short"),
+    (requests, "ending"),
+    (Driver, "observe"),
     (WaitingPrompts, "add"),
     (WaitingPrompts, "remove"),
     (InPrefill, "enter"),
     (InPrefill, "end"),
-    (InPrefill, "store"),
     (InDecode, "expect_loading"),
     (InDecode, "expect_in_place"),
-    (InDecode, "observe_output"),
-    (InDecode, "observe_progress"),
+    (InDecode, "end"),
+    (InDecode, "load"),
     (InPlaceMeter, "sent"),
     (InPlaceMeter, "first_output"),
     (Wave, "add"),
@@ -56,7 +56,7 @@ ON_ITS_WAY: list[tuple[Any, str]] = [
     ("prefill", "add_request_async"),
     ("decode", "add_request_async"),
 ]
-AT_THE_END = ("is_rejected", "is_cut_short", "observe_output")  # its last output has come
+AT_THE_END = ("ending", "end")  # its last output has come
 AS_IT_GOES: list[tuple[Any, str]] = [
     (WaitingPrompts, "leave"),
     (InPrefill, "leave"),
@@ -211,7 +211,7 @@ def test_what_cannot_be_sent_to_an_engine_is_refused_at_once(
                 setattr(request.sampling_params, name, value)
             await worker.submit(request)
             assert isinstance(worker.ended["poison"], Exception)
-            assert (worker.controller.num_decoding, worker.controller.waiting_tokens) == (0, ())
+            assert not worker.controller.driver.num_entries
             await worker.nothing_left()
 
     asyncio.run(run())

@@ -2,7 +2,7 @@
 
 It sits between vLLM's front end and the two engine cores, at the level of engine-core requests:
 everything that vLLM does with a request before and after the engine stays vLLM's own. It asks
-the policy for the next step and carries it out: transitions by itself, all else by the paths.
+the driver for the next step and carries it out: transitions by itself, all else by the paths.
 """
 
 import asyncio
@@ -11,23 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from seesaw_core.messages import PathTotals, TransitionEvent, WaveEvent
-from seesaw_core.rates import Mean
-from seesaw_core.resharding.ledger import Ledger
-from seesaw_core.resharding.policy import (
-    Admit,
-    Costs,
-    InPlace,
-    Phase,
-    Policy,
-    Step,
-    Switch,
-    View,
-    Wait,
-)
+from seesaw_core.resharding import events
+from seesaw_core.resharding.driver import Driver
+from seesaw_core.resharding.policy import Admit, InPlace, Phase, Switch, Wait
 from seesaw_worker.modes.resharding import requests
 from seesaw_worker.modes.resharding.handover import EngineCore, Engines, Handover
 from seesaw_worker.modes.resharding.kv.transfer import Progress
-from seesaw_worker.modes.resharding.meters import CostMeter
 from seesaw_worker.modes.resharding.paths import Paths
 
 
@@ -39,38 +28,31 @@ class Observer(Protocol):
 
 
 class Controller:
-    """Carries out the policy's steps on two engine cores.
+    """Carries out the driver's steps on two engine cores.
 
     Call order: :meth:`prepare`, then :meth:`run` as a task, each once; everything else from the
-    same event loop while it runs. Requires: both engines exist.
+    same event loop while it runs. Requires: both engines exist, and nobody else reports to
+    ``driver``.
     """
 
     def __init__(
         self,
         *,
-        policy: Policy,
-        ledger: Ledger,
+        driver: Driver,
         engines: Engines,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.policy = policy
-        self.ledger = ledger
-        self.phase = Phase.DECODE
-        self.seconds_by_phase = dict.fromkeys(Phase, 0.0)
+        self.driver = driver
         self._prefill, self._decode = engines.prefill, engines.decode
         self._handover = Handover(engines, clock)
         self._observer = observer
         self._now = clock
-        self._phase_began_s = self._now()
         self._kick = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._held = 0
         self._settled = asyncio.Event()
-        self._meter = CostMeter()
-        self._paths = Paths(ledger, engines, self._meter, clock)
-        self._last_step: Step = Wait(at_most_s=None, reason="no prompt waits")
+        self._paths = Paths(driver, engines, clock)
 
     # ---- what the front end calls
 
@@ -94,7 +76,7 @@ class Controller:
 
     async def hold_in_decode(self) -> None:
         """Stay in the decode phase until :meth:`let_go`; returns once there."""
-        self._held += 1
+        self._paths.observe(events.Held())
         self._settled.clear()
         self._kick.set()
         try:
@@ -104,7 +86,7 @@ class Controller:
             raise
 
     def let_go(self) -> None:
-        self._held = max(0, self._held - 1)
+        self._paths.observe(events.LetGo())
         self._kick.set()
 
     async def pass_on_all(self) -> None:
@@ -112,14 +94,14 @@ class Controller:
 
         Requires: held in decode, so that the prefill engine stands still.
         """
-        await self._paths.take_in_place(len(self._paths.waiting))
-        for prompt in self._paths.prefilling:
+        await self._paths.take_in_place([prompt.key for prompt in self.driver.waiting])
+        for prompt in self.driver.prefilling:
             await self._paths.pass_on(prompt)
         self._note_progress()
 
     def expect_loading(self, request_id: str, key: str) -> None:
         """Follow a request to the decode engine that another sends, to load entry ``key``."""
-        self._paths.decoding.expect_loading(request_id, key)
+        self._paths.observe(events.SentToLoad(request_id=request_id, key=key))
 
     async def drained(self) -> None:
         """Wait until no request is left."""
@@ -154,46 +136,8 @@ class Controller:
         return self._handover.under_way
 
     @property
-    def num_decoding(self) -> int:
-        return len(self._paths.decoding)
-
-    @property
-    def num_prefilling(self) -> int:
-        return len(self._paths.prefilling)
-
-    @property
-    def waiting_tokens(self) -> tuple[int, ...]:
-        return self._paths.waiting.tokens
-
-    @property
     def phase_age_s(self) -> float:
-        return self._now() - self._phase_began_s
-
-    @property
-    def last_reason(self) -> str:
-        """Why the last step was taken, or why none is."""
-        return self._last_step.reason
-
-    @property
-    def costs(self) -> Costs:
-        return self._meter.costs
-
-    def view(self) -> View:
-        """All that the policy may know, as of now."""
-        return View(
-            phase=self.phase,
-            phase_age_s=self.phase_age_s,
-            waiting_tokens=self.waiting_tokens,
-            oldest_wait_s=self._paths.waiting.oldest_wait_s(self._now()),
-            num_prefilling=len(self._paths.prefilling),
-            num_decoding=len(self._paths.decoding),
-            decode_has_room=self._paths.decoding.has_room,
-            free_tokens=self.ledger.free_tokens,
-            stored_tokens=self.ledger.stored_tokens,
-            capacity_tokens=self.ledger.capacity_tokens,
-            block_size=self.ledger.block_size,
-            costs=self.costs,
-        )
+        return self.driver.phase_age_s(self._now())
 
     # ---- the loop
 
@@ -207,15 +151,15 @@ class Controller:
         await self._decode.collective_rpc_async("seesaw_acquire")
         await self._time_prompt(self._decode, warm_up_tokens)
         in_place_s = await self._time_prompt(self._decode, warm_up_tokens)
-        self._meter.in_place.rate.observe(warm_up_tokens, in_place_s)
         await self._switch(Phase.PREFILL, "warming up")
         await self._time_prompt(self._prefill, warm_up_tokens)
         prefill_s = await self._time_prompt(self._prefill, warm_up_tokens)
-        self._meter.prefill.observe(warm_up_tokens, prefill_s)
         await self._switch(Phase.DECODE, "warming up")
         for core in (self._prefill, self._decode):
             await core.reset_prefix_cache_async(False, False)
-        self._meter.transition_s = Mean()
+        self._paths.observe(
+            events.WarmedUp(num_tokens=warm_up_tokens, prefill_s=prefill_s, in_place_s=in_place_s)
+        )
         for to in (Phase.PREFILL, Phase.DECODE):
             await self._switch(to, "measuring what a transition costs")
 
@@ -237,23 +181,17 @@ class Controller:
     async def _carry_out_steps(self) -> None:
         while True:
             self._kick.clear()
-            step = self._held_step() if self._held else self.policy.next_step(self.view())
-            self._last_step = step
-            match step:
+            if self.driver.is_held:
+                self._settled.set()
+            match self.driver.next_step(self._now()):
                 case Switch(to=to, reason=reason):
                     await self._switch(to, reason)
-                case Admit(count=count):
-                    await self._paths.admit(count)
-                case InPlace(count=count):
-                    await self._paths.take_in_place(count)
+                case Admit(prompts=prompts):
+                    await self._paths.admit(prompts)
+                case InPlace(prompts=prompts):
+                    await self._paths.take_in_place(prompts)
                 case Wait(at_most_s=at_most_s):
                     await self._wait(at_most_s)
-
-    def _held_step(self) -> Switch | Wait:
-        if self.phase is Phase.PREFILL:
-            return Switch(to=Phase.DECODE, reason="held in decode")
-        self._settled.set()
-        return Wait(at_most_s=None, reason="held in decode")
 
     async def _wait(self, at_most_s: float | None) -> None:
         try:
@@ -263,27 +201,14 @@ class Controller:
             pass
 
     async def _switch(self, to: Phase, reason: str) -> None:
-        began = self._now()
-        if self.phase is Phase.PREFILL:
-            wave = self._meter.end_wave(began)
-            if wave is not None:
-                self._observer.wave_done(wave)
-        self._meter.in_place.interrupt()
-        self._paths.prefilling.begin()
-        self._paths.decode_runs = False
-        if to is Phase.PREFILL:  # it may step before the handover has returned
-            self._meter.wave.began_s = began
-        event = await self._handover.run(to, reason)
-        self.seconds_by_phase[self.phase] += began - self._phase_began_s
-        self.phase, self._phase_began_s = to, self._now()
-        if to is Phase.PREFILL:
-            self._meter.wave.began_s = self._phase_began_s
-        else:
-            self._paths.decode_runs = True
-            self._paths.prefilling.stop()
+        for effect in self._paths.observe(events.TransitionBegan(to=to)):
+            if isinstance(effect, WaveEvent):
+                self._observer.wave_done(effect)
+        done = await self._handover.run(to, reason)
         # The pause is the old engine's last step: work done, whatever comes after it.
-        self._meter.transition_s.observe(event.weights_s + event.resume_s)
-        self._observer.transition_done(event)
+        standstill_s = done.weights_s + done.resume_s
+        self._paths.observe(events.TransitionEnded(to=to, standstill_s=standstill_s))
+        self._observer.transition_done(done)
 
     async def _read_prefill_outputs(self) -> None:
         while True:
@@ -294,6 +219,6 @@ class Controller:
             self._note_progress()
 
     def _note_progress(self) -> None:
-        if self._paths.is_empty:
+        if not self.driver.num_entries:
             self._idle.set()
         self._kick.set()

@@ -33,28 +33,11 @@ class EngineCore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeRoom:
-    """What the decode engine takes at a time: requests, and prompt tokens that wait inside it.
-
-    Prompts that it has not begun, for want of steps or of room in its KV pool, could still have
-    made a wave; it needs only enough of them to fill its next steps.
-    """
-
-    num_requests: int
-    num_queued_tokens: int
-
-    def is_left(self, num_running: int, queued_tokens: int) -> bool:
-        return num_running < self.num_requests and queued_tokens < self.num_queued_tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """The two engine cores, and whether their schedulers go by priority."""
+    """The two engine cores."""
 
     prefill: EngineCore
     decode: EngineCore
-    decode_room: DecodeRoom
-    by_priority: bool = False
 
     def of(self, phase: Phase) -> EngineCore:
         return self.prefill if phase is Phase.PREFILL else self.decode

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,21 +13,23 @@ from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
 from vllm.v1.executor import Executor
 
 from seesaw_core.errors import EngineDiedError
+from seesaw_core.policies import Policy
+from seesaw_core.resharding.decode_requests import DecodeRoom
+from seesaw_core.resharding.driver import Driver, Rules
 from seesaw_core.resharding.ledger import Ledger
-from seesaw_core.resharding.policy import Policy
+from seesaw_core.resharding.policy import Step, View
 from seesaw_worker.modes.client import WatchedLLM
 from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE, register
 from seesaw_worker.modes.resharding.configs import EngineConfigs
 from seesaw_worker.modes.resharding.controller import Controller, Observer
 from seesaw_worker.modes.resharding.core_client import TwoEngineClient
-from seesaw_worker.modes.resharding.handover import DecodeRoom, Engines
+from seesaw_worker.modes.resharding.handover import Engines
 from seesaw_worker.modes.resharding.kv.buffer import create_buffer
 from seesaw_worker.modes.resharding.kv.checksums import create_sums
 from seesaw_worker.modes.resharding.kv.transfer import parse_progress
 from seesaw_worker.processes.control_page import ControlPage
 
 _WARM_UP_TOKENS = 512
-_QUEUED_STEPS = 2  # so that the step after this one is full as well
 _LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
 
 DeathCallback = Callable[[EngineDiedError], None]
@@ -77,7 +80,7 @@ class SeesawLLM(WatchedLLM):
         return self.controller.transition_under_way
 
     def expected_step_s(self) -> float:
-        costs = self.controller.costs
+        costs = self.controller.driver.costs
         rates = (costs.prefill_tokens_per_s, costs.in_place_tokens_per_s)
         tokens: int = self.configs.decode.scheduler_config.max_num_batched_tokens
         return max((tokens / rate for rate in rates if rate), default=0.0)
@@ -117,7 +120,7 @@ class SeesawLLM(WatchedLLM):
 async def start_llm(
     configs: EngineConfigs,
     *,
-    policy: Policy,
+    policy: Policy[View, Step],
     observer: Observer,
     on_death: DeathCallback,
     log_requests: bool = False,
@@ -136,7 +139,6 @@ async def start_llm(
         pages = settings.shape.num_layers * settings.shape.num_kv_heads
         create_sums(settings.sums_path, settings.num_buffer_blocks * pages)
     control = ControlPage.create(settings.folder, settings.decode.num_devices)
-    ledger = Ledger(num_blocks=settings.num_buffer_blocks, block_size=settings.block_size)
     controllers: asyncio.Future[Controller] = asyncio.get_running_loop().create_future()
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_unix_server(
@@ -151,14 +153,8 @@ async def start_llm(
     llm.configs, llm.control = configs, control
     llm.engine_core = llm.cores
     llm.controller = Controller(
-        policy=policy,
-        ledger=ledger,
-        engines=Engines(
-            prefill=prefill,
-            decode=decode,
-            decode_room=_decode_room(configs.decode),
-            by_priority=configs.decode.scheduler_config.policy == "priority",
-        ),
+        driver=_driver(configs, policy),
+        engines=Engines(prefill=prefill, decode=decode),
         observer=observer,
     )
     llm.cores.controller = llm.controller
@@ -194,12 +190,17 @@ async def _start_engines(
     return prefill, decode
 
 
-def _decode_room(config: VllmConfig) -> DecodeRoom:
-    scheduler = config.scheduler_config
-    return DecodeRoom(
-        num_requests=scheduler.max_num_seqs,
-        num_queued_tokens=_QUEUED_STEPS * scheduler.max_num_batched_tokens,
+def _driver(configs: EngineConfigs, policy: Policy[View, Step]) -> Driver:
+    settings, scheduler = configs.settings, configs.decode.scheduler_config
+    rules = Rules(
+        policy=policy,
+        decode_room=DecodeRoom.of(
+            num_requests=scheduler.max_num_seqs, step_tokens=scheduler.max_num_batched_tokens
+        ),
+        by_priority=scheduler.policy == "priority",
     )
+    ledger = Ledger(num_blocks=settings.num_buffer_blocks, block_size=settings.block_size)
+    return Driver(rules, ledger, now_s=time.monotonic())
 
 
 def _warm_up_tokens(configs: EngineConfigs) -> int:

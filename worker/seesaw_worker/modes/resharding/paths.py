@@ -6,7 +6,7 @@
 Whatever a request makes raise on its path, ends that request and nothing else: as it is submitted,
 its caller gets the error, as from plain vLLM; later, its stream ends in an error, as if its engine
 had said so. Either way all that it holds goes back. Only the death of an engine ends more.
-Knows no phases: the controller says when what moves.
+The driver keeps the books; here is what it does not know: the requests themselves, and the engines.
 """
 
 import asyncio
@@ -20,42 +20,34 @@ from typing import Any
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from seesaw_core.messages import PathTotals
-from seesaw_core.resharding.ledger import Ledger
+from seesaw_core.resharding import events
+from seesaw_core.resharding.driver import Abort, Driver, Effect
+from seesaw_core.resharding.policy import Phase
+from seesaw_core.resharding.waiting import Prompt
 from seesaw_worker.modes.resharding import requests
-from seesaw_worker.modes.resharding.decode_requests import InDecode
 from seesaw_worker.modes.resharding.handover import EngineCore, Engines
 from seesaw_worker.modes.resharding.kv.transfer import BufferTicket, Progress
-from seesaw_worker.modes.resharding.meters import CostMeter
-from seesaw_worker.modes.resharding.prefill_requests import InPrefill
-from seesaw_worker.modes.resharding.waiting import Prompt, WaitingPrompts
 
 logger = logging.getLogger("vllm.seesaw.paths")
 
 
 class Paths:
-    """Moves requests along and keeps the books. Requires: one event loop for all calls."""
+    """Moves requests along and reports it. Requires: one event loop for all calls."""
 
-    def __init__(
-        self, ledger: Ledger, engines: Engines, meter: CostMeter, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, driver: Driver, engines: Engines, clock: Callable[[], float]) -> None:
         self.totals = PathTotals()
-        self.decode_runs = True
-        self.waiting = WaitingPrompts(by_priority=engines.by_priority)
-        self.prefilling = InPrefill(ledger)
-        self.decoding = InDecode(ledger, engines.decode_room, meter.in_place, clock)
-        self._capacity_tokens, self._block_size = ledger.capacity_tokens, ledger.block_size
-        self._prefill, self._decode = engines.prefill, engines.decode
-        self._meter, self._now = meter, clock
+        self._driver, self._engines, self._now = driver, engines, clock
         self._keys = itertools.count()
+        self._requests: dict[str, Any] = {}  # those that have not come to the decode engine
         self._aborting: set[asyncio.Task[None]] = set()
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.waiting or self.prefilling or self.decoding)
 
     def next_key(self) -> str:
         """A name that no other prompt has."""
         return f"seesaw-{next(self._keys)}"
+
+    def observe(self, event: events.Event) -> tuple[Effect, ...]:
+        """Report to the driver what happens now."""
+        return self._driver.observe(event, self._now())
 
     # ---- along the path
 
@@ -64,18 +56,28 @@ class Paths:
         try:
             tokens = requests.carried_tokens(request)
             requests.check_transport(request)
-            if tokens is None or not 0 < tokens <= self._capacity_tokens:
+            if tokens is None or not self._driver.may_wait(tokens):
                 await self._send_in_place(request)
             else:
-                self.waiting.add(self.next_key(), request, tokens, self._now())
+                self._requests[request.request_id] = request
+                self.observe(
+                    events.Arrived(
+                        request_id=request.request_id,
+                        key=self.next_key(),
+                        num_tokens=tokens,
+                        identity=requests.prompt_identity(request),
+                        priority=request.priority,
+                    )
+                )
         except BaseException:  # one that is cancelled is aborted by nobody else
             self._give_all_back(request.request_id)
             raise
 
-    async def admit(self, count: int) -> None:
-        """Give the first waiting prompts to the prefill engine."""
-        for prompt in self.waiting.first(count):
-            if prompt.key not in self.waiting:
+    async def admit(self, keys: Iterable[str]) -> None:
+        """Give waiting prompts to the prefill engine."""
+        for key in keys:
+            prompt = self._driver.waiting.find(key)
+            if prompt is None:
                 continue  # aborted while an earlier one was sent
             sent = False
             with self._ends_alone(*itertools.islice(prompt.readers, 1)):
@@ -84,101 +86,111 @@ class Paths:
             if not sent:
                 await self.pass_on(prompt)
 
-    async def take_in_place(self, count: int) -> None:
-        """Give the first waiting prompts to the decode engine, prompt and all."""
-        for prompt in self.waiting.first(count):
-            await self._move_in_place(prompt)
+    async def take_in_place(self, keys: Iterable[str]) -> None:
+        """Give waiting prompts to the decode engine, to prefill them itself."""
+        for key in keys:
+            prompt = self._driver.waiting.find(key)
+            if prompt is not None:
+                await self._move_in_place(prompt)
 
     async def prefilled(self, output: Any) -> None:
         """Pass a prompt on to the decode engine, with its KV or, if that failed, without."""
-        prompt = self.prefilling.find(output.request_id)
+        prompt = self._driver.prefilling.find(output.request_id)
         if prompt is None:
             return  # aborted
         ticket = None
         with self._ends_alone(*itertools.islice(prompt.readers, 1)):
-            self.prefilling.end(prompt)
+            self.observe(events.PrefillEnded(key=prompt.key))
             if requests.is_prefilled(output):
-                self._meter.wave.add(prompt.num_tokens, self._now())
-                ticket = self.prefilling.store(prompt, requests.num_cached_tokens(output))
+                num_cached_tokens = requests.num_cached_tokens(output)
+                self.observe(events.Stored(key=prompt.key))
+                ticket = self._ticket(prompt, num_cached_tokens)
         if ticket is None:
             await self._move_in_place(prompt)
             return
-        for request in list(prompt.readers.values()):
-            if request.request_id in prompt.readers:  # and not aborted while an earlier was sent
-                with self._ends_alone(request.request_id):
-                    self.decoding.expect_loading(request.request_id, prompt.key)
-                    self.prefilling.hand_on(request.request_id)
+        for request_id in list(prompt.readers):
+            request = self._requests.pop(request_id, None)
+            if request is not None:  # and not aborted while an earlier one was sent
+                with self._ends_alone(request_id):
+                    self.observe(events.SentToLoad(request_id=request_id, key=prompt.key))
                     await self._send_to_load(request, ticket)
                     ticket = self._shared(ticket)
 
     async def pass_on(self, prompt: Prompt) -> None:
         """Let the decode engine do in place what the prefill engine has or might have begun."""
         await self._move_in_place(prompt)
-        await self._abort_in(self._prefill, [prompt.key])
+        await self._abort_in(self._engines.prefill, [prompt.key])
 
     async def abort(self, request_ids: Iterable[str]) -> None:
         """Forget requests wherever they are. Unknown ones are ignored."""
-        in_decode, in_prefill = [], []
+        effects: list[Effect] = []
         for request_id in dict.fromkeys(request_ids):
             with self._ends_alone(request_id):
-                prompt = self._leave(request_id)
-                if prompt is None and self.decoding.forget(request_id):
-                    in_decode.append(request_id)
-                elif prompt is not None and not prompt.readers:
-                    in_prefill.append(prompt.key)
-        await self._abort_in(self._decode, in_decode)
-        await self._abort_in(self._prefill, in_prefill)
+                self._requests.pop(request_id, None)
+                effects += self.observe(events.Aborted(request_id=request_id))
+        await self._tell(effects)
 
     def observe_outputs(self, outputs: Iterable[Any]) -> None:
         for output in outputs:
             with self._ends_alone(output.request_id):
-                self.decoding.observe_output(output)
+                request_id = output.request_id
+                if output.finish_reason is not None:
+                    ending = requests.ending(output)
+                    self.observe(events.Ended(request_id=request_id, ending=ending))
+                elif output.new_token_ids and self._driver.decoding.awaits_output(request_id):
+                    self.observe(events.Begun(request_id=request_id))
 
     def observe_progress(self, progress: Progress, request_id: str) -> None:
+        is_loading = progress is Progress.LOADING
         with self._ends_alone(request_id):
-            self.decoding.observe_progress(progress, request_id)
+            happened = events.Loading if is_loading else events.Released
+            self.observe(happened(request_id=request_id))
 
     # ---- one step of it
 
     async def _send_to_prefill(self, prompt: Prompt) -> None:
-        first = next(iter(prompt.readers.values()))
-        ticket = self.prefilling.enter(prompt)
-        self.waiting.remove(prompt.key)
-        request = requests.for_prefill(first, ticket, prompt.priority)
-        await self._prefill.add_request_async(request)
+        first = self._requests[next(iter(prompt.readers))]
+        self.observe(events.Admitted(key=prompt.key))
+        request = requests.for_prefill(first, self._ticket(prompt, 0), prompt.priority)
+        await self._engines.prefill.add_request_async(request)
 
     async def _move_in_place(self, prompt: Prompt) -> None:
-        for request in list(prompt.readers.values()):
-            with self._ends_alone(request.request_id):
-                if self._leave(request.request_id) is not None:
+        for request_id in list(prompt.readers):
+            request = self._requests.pop(request_id, None)
+            if request is not None:
+                with self._ends_alone(request_id):
                     await self._send_in_place(request)
 
     async def _send_in_place(self, request: Any) -> None:
-        self.decoding.expect_in_place(request, measured=self.decode_runs)
-        await self._decode.add_request_async(requests.for_decode(request, None))
+        tokens = requests.num_prompt_tokens(request)
+        self.observe(events.SentInPlace(request_id=request.request_id, num_tokens=tokens))
+        await self._engines.decode.add_request_async(requests.for_decode(request, None))
         self.totals = replace(
             self.totals,
             in_place_requests=self.totals.in_place_requests + 1,
-            in_place_tokens=self.totals.in_place_tokens + requests.num_prompt_tokens(request),
+            in_place_tokens=self.totals.in_place_tokens + tokens,
         )
 
     async def _send_to_load(self, request: Any, ticket: BufferTicket) -> None:
-        await self._decode.add_request_async(requests.for_decode(request, ticket))
+        await self._engines.decode.add_request_async(requests.for_decode(request, ticket))
         self.totals = replace(
             self.totals,
             reshard_requests=self.totals.reshard_requests + 1,
             reshard_tokens=self.totals.reshard_tokens + requests.num_prompt_tokens(request),
         )
 
+    def _ticket(self, prompt: Prompt, num_cached_tokens: int) -> BufferTicket:
+        return BufferTicket(
+            key=prompt.key,
+            num_tokens=prompt.num_tokens,
+            blocks=self._driver.ledger.entry(prompt.key).blocks,
+            num_cached_tokens=num_cached_tokens,
+        )
+
     def _shared(self, ticket: BufferTicket) -> BufferTicket:
         """For one more reader: nothing was computed for it that a prefix cache would have had."""
-        whole_blocks = ticket.num_tokens // self._block_size
-        return replace(ticket, num_cached_tokens=whole_blocks * self._block_size)
-
-    def _leave(self, request_id: str) -> Prompt | None:
-        """Take a request out that has not come to the decode engine; None if it has."""
-        waiting = self.waiting.leave(request_id)
-        return self.prefilling.leave(request_id) or waiting
+        block_size = self._driver.ledger.block_size
+        return replace(ticket, num_cached_tokens=ticket.num_tokens // block_size * block_size)
 
     # ---- where failures end
 
@@ -192,23 +204,32 @@ class Paths:
         except Exception:
             for request_id in request_ids:
                 self._give_all_back(request_id)
-            self._decode.outputs_queue.put_nowait(requests.failed(request_ids))
+            self._engines.decode.outputs_queue.put_nowait(requests.failed(request_ids))
             logger.exception("requests %.500r failed on their way", request_ids)
 
     def _give_all_back(self, request_id: str) -> None:
-        """Take a failed request out of all the books, even if one of them fails as well."""
-        for leave in (self.waiting.leave, self.prefilling.leave, self.decoding.give_up):
-            try:
-                if leave(request_id) is True:
-                    self._abort_later(request_id)
-            except Exception:
-                logger.exception("%r failed for request %.200r", leave, request_id)
+        """Take a failed request out of the books, even if that fails as well."""
+        self._requests.pop(request_id, None)
+        try:
+            effects = self.observe(events.Failed(request_id=request_id))
+        except Exception:
+            logger.exception("the books do not give back request %.200r", request_id)
+        else:
+            if effects:
+                self._tell_later(effects)
 
-    def _abort_later(self, request_id: str) -> None:
-        """Tell the decode engine, which may have the request, without waiting for it."""
-        task = asyncio.get_running_loop().create_task(self._abort_in(self._decode, [request_id]))
+    def _tell_later(self, effects: Iterable[Effect]) -> None:
+        """Tell the engines, which may have the request, without waiting for them."""
+        task = asyncio.get_running_loop().create_task(self._tell(effects))
         self._aborting.add(task)
         task.add_done_callback(self._aborting.discard)
+
+    async def _tell(self, effects: Iterable[Effect]) -> None:
+        """Let the engines drop what the driver wants them to."""
+        aborts = [effect for effect in effects if isinstance(effect, Abort)]
+        for phase in (Phase.DECODE, Phase.PREFILL):
+            names = [abort.name for abort in aborts if abort.engine is phase]
+            await self._abort_in(self._engines.of(phase), names)
 
     async def _abort_in(self, core: EngineCore, ids: list[str]) -> None:
         """Abort in one engine core; ids that cannot be sent keep no other from being sent."""

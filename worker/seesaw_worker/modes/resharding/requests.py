@@ -11,11 +11,13 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
+from seesaw_core.resharding.events import Ending
 from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
 
 _TRANSFER = "kv_transfer_params"
 _ENCODER = MsgpackEncoder()
 _DECODER = MsgpackDecoder(EngineCoreRequest)
+_ENDINGS = {FinishReason.ABORT: Ending.ABORTED, FinishReason.ERROR: Ending.REJECTED}
 
 Identity = tuple[bytes, str | None]
 """The token ids of a prompt, and its cache salt: quick to hash, and to compare."""
@@ -141,14 +143,9 @@ def failed(request_ids: Iterable[str]) -> EngineCoreOutputs:
     )
 
 
-def is_rejected(output: EngineCoreOutput) -> bool:
-    """Whether a request ended in an error of its own."""
-    return output.finish_reason is FinishReason.ERROR
-
-
-def is_cut_short(output: EngineCoreOutput) -> bool:
-    """Whether a request ended before the engine was done with it."""
-    return output.finish_reason in (FinishReason.ABORT, FinishReason.ERROR)
+def ending(output: EngineCoreOutput) -> Ending:
+    """How a request's last output ends it. Requires: it is the last."""
+    return _ENDINGS.get(output.finish_reason, Ending.FINISHED)
 
 
 def is_prefilled(output: EngineCoreOutput) -> bool:

@@ -118,36 +118,41 @@ class Telemetry:
     def state(self) -> ModeState:
         """The mode as of now."""
         controller = self._controller
-        waiting = controller.waiting_tokens if controller else ()
+        driver = controller.driver if controller else None
         part = ReshardingState(
-            phase=controller.phase if controller else Phase.DECODE,
+            phase=driver.phase if driver else Phase.DECODE,
             phase_age_s=controller.phase_age_s if controller else 0.0,
-            reason=controller.last_reason if controller else "",
+            reason=driver.last_step.reason if driver else "",
             prefill_layout=str(self._settings.prefill),
             decode_layout=str(self._settings.decode),
             reshard=self._settings.reshard,
-            num_prefilling=controller.num_prefilling if controller else 0,
-            num_decoding=controller.num_decoding if controller else 0,
+            num_prefilling=len(driver.prefilling) if driver else 0,
+            num_decoding=len(driver.decoding) if driver else 0,
             transitions=controller.num_transitions if controller else 0,
             seconds_by_phase=self._seconds_by_phase(),
             buffer=self._buffer(),
             paths=controller.paths if controller else PathTotals(),
         )
-        return ModeState(num_waiting=len(waiting), waiting_tokens=sum(waiting), part=part)
+        return ModeState(
+            num_waiting=len(driver.waiting) if driver else 0,
+            waiting_tokens=driver.waiting.num_tokens if driver else 0,
+            part=part,
+        )
 
     def refresh(self) -> None:
         """Bring gauges and counters up to date; called before each scrape."""
         controller = self._controller
+        driver = controller.driver if controller else None
         seconds = self._seconds_by_phase()
         for phase in Phase:
-            is_now = (controller.phase if controller else Phase.DECODE) == phase
+            is_now = (driver.phase if driver else Phase.DECODE) == phase
             self._metrics.phase.labels(phase=phase).set(is_now)
             now_s = seconds.get(phase, 0.0)
             self._metrics.phase_seconds.labels(phase=phase).inc(
                 max(0.0, now_s - self._seen_seconds[phase])
             )
             self._seen_seconds[phase] = max(now_s, self._seen_seconds[phase])
-        self._metrics.waiting.set(len(controller.waiting_tokens) if controller else 0)
+        self._metrics.waiting.set(len(driver.waiting) if driver else 0)
         if (buffer := self._buffer()) is not None:
             for name in ("free", "reserved", "stored", "loading", "capacity"):
                 blocks = getattr(buffer.blocks, name)
@@ -170,13 +175,13 @@ class Telemetry:
         return BufferState(
             block_size=self._engine.block_size,
             block_bytes=self._engine.block_bytes,
-            blocks=self._controller.ledger.totals(),
+            blocks=self._controller.driver.ledger.totals(),
         )
 
     def _seconds_by_phase(self) -> dict[str, float]:
         controller = self._controller
         if controller is None:
             return {}
-        seconds = {str(phase): s for phase, s in controller.seconds_by_phase.items()}
-        seconds[controller.phase] += controller.phase_age_s
+        seconds = {str(phase): s for phase, s in controller.driver.seconds_by_phase.items()}
+        seconds[controller.driver.phase] += controller.phase_age_s
         return seconds

@@ -1,14 +1,13 @@
 """The prefill engine's share of the books: which prompts are in it, and their room in the buffer.
 
 A prompt is here from when it is admitted until each of its readers has been passed on or has
-gone. Its blocks are freed only once the prefill engine can no longer write them. Knows no engine.
+gone. Its blocks are freed only once the prefill engine can no longer write them.
 """
 
 from collections.abc import Iterator
 
 from seesaw_core.resharding.ledger import Ledger
-from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
-from seesaw_worker.modes.resharding.waiting import Prompt
+from seesaw_core.resharding.waiting import Prompt
 
 
 class InPrefill:
@@ -30,22 +29,16 @@ class InPrefill:
     def find(self, key: str) -> Prompt | None:
         return self._prompts.get(key)
 
-    def enter(self, prompt: Prompt) -> BufferTicket:
+    def enter(self, prompt: Prompt) -> None:
         """Take room in the buffer for a prompt. Raises: BufferFullError, with the prompt here."""
         self._prompts[prompt.key] = prompt
         self._by_reader.update(dict.fromkeys(prompt.readers, prompt))
         self._ledger.reserve(prompt.key, prompt.num_tokens, readers=len(prompt.readers))
         self._ledger.hold(prompt.key)
-        return self._ticket(prompt, 0)
 
-    def end(self, prompt: Prompt) -> None:
+    def end(self, key: str) -> None:
         """The engine is done with a prompt, and writes its blocks no more."""
-        self._ledger.let_go(prompt.key)
-
-    def store(self, prompt: Prompt, num_cached_tokens: int) -> BufferTicket:
-        """All of a prompt's KV is in the buffer. Requires: the engine is done with it."""
-        self._ledger.store(prompt.key)
-        return self._ticket(prompt, num_cached_tokens)
+        self._ledger.let_go(key)
 
     def leave(self, request_id: str) -> Prompt | None:
         """Give a reader's share of the buffer back, the prompt's with the last one's."""
@@ -59,7 +52,9 @@ class InPrefill:
 
     def hand_on(self, request_id: str) -> None:
         """Take a reader out whose share of the buffer is another's to give back."""
-        prompt = self._by_reader.pop(request_id)
+        prompt = self._by_reader.pop(request_id, None)
+        if prompt is None:
+            return
         prompt.leave(request_id)
         if not prompt.readers:
             self._prompts.pop(prompt.key, None)
@@ -81,11 +76,3 @@ class InPrefill:
         for key in orphans:
             if key in self._ledger:
                 self._ledger.let_go(key)
-
-    def _ticket(self, prompt: Prompt, num_cached_tokens: int) -> BufferTicket:
-        return BufferTicket(
-            key=prompt.key,
-            num_tokens=prompt.num_tokens,
-            blocks=self._ledger.entry(prompt.key).blocks,
-            num_cached_tokens=num_cached_tokens,
-        )

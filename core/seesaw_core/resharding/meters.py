@@ -1,4 +1,4 @@
-"""What the controller measures as it goes, for the policy's costs."""
+"""What the driver measures as it goes, for the policy's costs."""
 
 from dataclasses import dataclass
 

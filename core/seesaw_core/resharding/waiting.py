@@ -2,28 +2,31 @@
 
 Requests with the very same prompt that wait together share one way to the buffer. First come,
 first served, unless the engines schedule by priority: then so does the queue. How long it takes to
-find a request or an equal prompt does not depend on how many wait. Knows no engine.
+find a request or an equal prompt does not depend on how many wait.
 """
 
 import bisect
 import itertools
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from seesaw_worker.modes.resharding import requests
+from seesaw_core.resharding.blocks import num_blocks_for
+from seesaw_core.resharding.policy import Candidate
 
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """One prompt and all requests that wait for it. Units: seconds of the clock."""
+    """One prompt and the requests that wait for it, each with its priority.
+
+    Units: ``arrived_s`` in seconds of the driver's clock.
+    """
 
     key: str
-    identity: requests.Identity
+    identity: Hashable
     num_tokens: int
     arrived_s: float
-    readers: dict[str, Any] = field(default_factory=dict)
+    readers: dict[str, int] = field(default_factory=dict)
     priorities: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -31,77 +34,84 @@ class Prompt:
         """That of the most urgent reader: the lower, the sooner, as in vLLM."""
         return min(self.priorities, default=0)
 
-    def join(self, request: Any) -> None:
-        self.readers[request.request_id] = request
-        self.priorities[request.priority] += 1
+    def join(self, request_id: str, priority: int) -> None:
+        self.readers[request_id] = priority
+        self.priorities[priority] += 1
 
     def leave(self, request_id: str) -> None:
         """Take a reader out. One that is not there is ignored."""
-        request = self.readers.pop(request_id, None)
-        if request is not None:
-            self.priorities[request.priority] -= 1
-            if not self.priorities[request.priority]:
-                del self.priorities[request.priority]
+        priority = self.readers.pop(request_id, None)
+        if priority is not None:
+            self.priorities[priority] -= 1
+            if not self.priorities[priority]:
+                del self.priorities[priority]
 
 
 _Place = tuple[int, int]  # priority, then the order of arrival
 
 
 class WaitingPrompts:
-    """The queue before the prefill engine."""
+    """The queue before the prefill engine. Units: ``num_tokens``, all that waits, in tokens.
 
-    def __init__(self, *, by_priority: bool = False) -> None:
+    Its head is as many prompts as an empty buffer of ``head_blocks`` could take, and one more.
+    """
+
+    def __init__(self, *, block_size: int, head_blocks: int, by_priority: bool = False) -> None:
+        self.num_tokens = 0
+        self._block_size, self._head_blocks = block_size, head_blocks
         self._by_priority = by_priority
         self._numbers = itertools.count()
         self._prompts: OrderedDict[str, Prompt] = OrderedDict()
-        self._by_identity: dict[requests.Identity, Prompt] = {}
+        self._by_identity: dict[Hashable, Prompt] = {}
         self._by_reader: dict[str, Prompt] = {}
         self._number_of: dict[str, int] = {}
         # In step with each other, in the order in which prompts go:
         self._places: list[_Place] = []
-        self._keys: list[str] = []
-        self._tokens: list[int] = []
+        self._candidates: list[Candidate] = []
+        self._head: tuple[Candidate, ...] | None = ()
 
     def __len__(self) -> int:
         return len(self._prompts)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._prompts
-
     def __iter__(self) -> Iterator[Prompt]:
         """In the order in which they go."""
-        return iter(self.first(len(self._keys)))
+        return iter([self._prompts[candidate.key] for candidate in self._candidates])
 
     @property
-    def tokens(self) -> tuple[int, ...]:
-        """Tokens of each prompt that the buffer would carry, in the order in which they go."""
-        return tuple(self._tokens)
+    def head(self) -> tuple[Candidate, ...]:
+        if self._head is None:
+            left = self._head_blocks
+            for count, candidate in enumerate(self._candidates, start=1):
+                left -= num_blocks_for(candidate.num_tokens, self._block_size)
+                if left < 0:
+                    self._head = tuple(self._candidates[:count])
+                    break
+            else:
+                self._head = tuple(self._candidates)
+        return self._head
 
     def oldest_wait_s(self, now_s: float) -> float:
         """How long the first that came has waited; 0 if none waits."""
         first = next(iter(self._prompts.values()), None)
         return 0.0 if first is None else now_s - first.arrived_s
 
-    def add(self, key: str, request: Any, num_tokens: int, now_s: float) -> Prompt:
-        """Queue a request: with the equal prompt that waits, or as a new one under ``key``."""
-        identity = requests.prompt_identity(request)
-        prompt = self._by_identity.get(identity)
-        if prompt is None:
-            prompt = Prompt(key=key, identity=identity, num_tokens=num_tokens, arrived_s=now_s)
-            prompt.join(request)
-            self._prompts[key] = self._by_identity[identity] = prompt
-            self._number_of[key] = next(self._numbers)
+    def find(self, key: str) -> Prompt | None:
+        return self._prompts.get(key)
+
+    def add(self, prompt: Prompt, request_id: str, priority: int) -> Prompt:
+        """Queue a request: with the equal prompt that waits, or with this new one."""
+        equal = self._by_identity.get(prompt.identity)
+        if equal is None:
+            prompt.join(request_id, priority)
+            self._prompts[prompt.key] = self._by_identity[prompt.identity] = prompt
+            self._number_of[prompt.key] = next(self._numbers)
             self._insert(prompt)
         else:
-            before = self._place(prompt)
-            prompt.join(request)
+            prompt, before = equal, self._place(equal)
+            prompt.join(request_id, priority)
             self._move(prompt, before)
-        self._by_reader[request.request_id] = prompt
+        self._by_reader[request_id] = prompt
         return prompt
-
-    def first(self, count: int) -> list[Prompt]:
-        """The next ``count`` prompts; they stay queued."""
-        return [self._prompts[key] for key in self._keys[:count]]
 
     def leave(self, request_id: str) -> Prompt | None:
         """Take one request out, and its prompt with the last; None if it waits no more."""
@@ -141,11 +151,20 @@ class WaitingPrompts:
     def _insert(self, prompt: Prompt) -> None:
         place = self._place(prompt)
         index = bisect.bisect(self._places, place)
+        self._note_change(index)
         self._places.insert(index, place)
-        self._keys.insert(index, prompt.key)
-        self._tokens.insert(index, prompt.num_tokens)
+        self._candidates.insert(index, Candidate(key=prompt.key, num_tokens=prompt.num_tokens))
+        self.num_tokens += prompt.num_tokens
 
     def _cut(self, place: _Place) -> None:
         index = bisect.bisect_left(self._places, place)
-        for column in (self._places, self._keys, self._tokens):
-            del column[index]
+        self._note_change(index)
+        del self._places[index]
+        self.num_tokens -= self._candidates.pop(index).num_tokens
+
+    def _note_change(self, index: int) -> None:
+        """Forget the head if what changes at ``index`` may belong to it."""
+        if self._head is not None and (
+            index < len(self._head) or len(self._head) == len(self._candidates)
+        ):
+            self._head = None
