@@ -15,9 +15,7 @@ PAGES = sorted(
 FOLDERS = ("core", "operator", "router", "worker", "cli", "bench")
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)")
-_TOPS = "|".join(
-    (*FOLDERS, "tests", "docs", "charts", "manifests", "images", r"\.ci", r"\.github")
-)
+_TOPS = "|".join((*FOLDERS, "tests", "docs", "charts", "manifests", "images", r"\.ci", r"\.github"))
 _PATH = re.compile(rf"(?<![\w./~$-])((?:{_TOPS})/[\w./-]*\w/?)")
 _NAME = re.compile(r"(?<![\w./-])(seesaw_[a-z_]+(?:\.\w+)+)")
 
