@@ -1,4 +1,4 @@
-"""Whether this commit can be released: ``make release-check`` runs it, docs/releasing.md explains it.
+"""Whether this commit can be released: ``make release-check``, which docs/releasing.md explains.
 
 Every check runs, and every fault is printed. Builds the wheel and installs it into an environment
 of its own, where there is nothing else.

@@ -1,4 +1,4 @@
-"""A re-shard delivers every page of KV once, proven of the copies that the ranks themselves make."""
+"""A re-shard delivers every page of KV once, proven of the copies that ranks themselves make."""
 
 import os
 from collections.abc import Sequence
