@@ -26,6 +26,7 @@ FIELDS = {
 # File, why, and the names.
 EXPECTED: dict[tuple[str, str], str] = {
     ("tests/*", "pytest looks for these names"): "pytestmark pytest_* Test*",
+    ("cli/seesaw_generate/site.py", "MkDocs calls hooks by their names"): "on_*",
     ("core/seesaw_flags/parser.py", "argparse reads it"): "_negative_number_matcher",
     ("operator/seesaw_operator/main.py", "settings of kopf, aiohttp and the Kubernetes client"): (
         "connection_pool_maxsize trust_env"
