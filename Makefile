@@ -15,6 +15,7 @@ UV = $(shell command -v uv || echo $(BIN)/uv)
 PYTEST := $(BIN)/python -m pytest
 # `make test COVERAGE=` does not measure it, which saves half a minute under Python 3.11.
 COVERAGE ?= --cov --cov-report=
+# Not with --quiet, which hides warnings from strict mode too.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 CLUSTER := tests/cluster
@@ -93,7 +94,7 @@ lint: setup ## Check style, formatting, types, import contracts, dead code and t
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@PYTHONPATH=tests $(BIN)/python -m dead_code
-	@site=$$(mktemp -d); trap 'rm -rf "$$site"' EXIT; $(MKDOCS) build --quiet --site-dir "$$site"
+	@site=$$(mktemp -d); trap 'rm -rf "$$site"' EXIT; $(MKDOCS) build --site-dir "$$site" 2>&1 | sed '/^INFO/d'
 
 hooks: setup ## Let git run the fast checks of `make lint` before each commit.
 	@$(BIN)/pre-commit install
@@ -121,7 +122,7 @@ docs: setup ## Regenerate the documentation that is made from code, and build th
 	@if test -x "$(HELM)"; then $(HELM) template seesaw charts/seesaw --namespace=seesaw-system \
 		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
 	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi
-	@$(MKDOCS) build --quiet
+	@$(MKDOCS) build 2>&1 | sed '/^INFO/d'
 	@echo "docs: site/index.html"
 
 release-check: setup ## Check that this commit can be released (ARGS=--unreleased before the changelog is closed).
