@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from seesaw_core.errors import LayoutError
@@ -116,6 +116,11 @@ def name(layer: int) -> str:
     return f"model.layers.{layer}.self_attn.attn"
 
 
+# Two ranks hold the one KV head, and only the first of them may write it.
+REPLICATED = ModelShape(num_layers=2, num_heads=2, num_kv_heads=1, head_dim=8)
+
+
+@example(shape=REPLICATED, pair=((2, 1), (1, 2)), saved=(0, 1), via=(2, 3), loaded=(3, 1))
 @settings(deadline=None)
 @given(SHAPES, st.sampled_from(PAIRS), BLOCKS, BLOCKS, BLOCKS)
 def test_a_reshard_brings_each_new_owner_each_of_its_pages_once(
