@@ -13,12 +13,16 @@ CLIENTS := .venv-clients
 CLIENTS_STAMP := $(CLIENTS)/.installed
 UV = $(shell command -v uv || echo $(BIN)/uv)
 PYTEST := $(BIN)/python -m pytest
+# `make test COVERAGE=` does not measure it, which saves half a minute under Python 3.11.
+COVERAGE ?= --cov --cov-report=
+# Not with --quiet, which hides warnings from strict mode too.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
-.PHONY: help setup demo test test-slow conformance lint format bench bench-operator docs constraints clean paper \
-	control-plane chart-tools cluster-up cluster-images cluster-down e2e
+.PHONY: help setup demo test test-unit test-slow conformance lint format hooks bench bench-operator docs \
+	constraints clean paper release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +45,13 @@ paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or 
 	@$(BIN)/seesaw paper
 
 test: setup control-plane ## Run every test except the long ones and those that take a cluster.
-	@$(PYTEST) -m 'not slow and not e2e'
+	@$(PYTEST) -m 'not slow and not e2e' $(COVERAGE)
+	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total) % of the lines ran in the process of the tests")
+
+# `make test-unit PYTHON=python3.12` tests that version in an environment of its own.
+OTHER_PYTHON := $(filter-out python3 python3.11,$(PYTHON))
+test-unit: $(if $(OTHER_PYTHON),,setup) ## Run the fast tests; with PYTHON=python3.12 under that version, if it is at hand.
+	@$(if $(OTHER_PYTHON),tests/other_python.sh $(PYTHON),$(PYTEST) tests/unit tests/property tests/simulation)
 
 test-slow: setup ## Run the long exactness and fault tests; with K=… those that it selects.
 	@$(PYTEST) -m slow $(if $(K),-k '$(K)')
@@ -78,11 +88,16 @@ e2e: setup $(if $(KUBECONFIG),,cluster-up cluster-images) ## Run the tests on a 
 	@KUBECONFIG=$${KUBECONFIG:-$${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/run/admin.kubeconfig} \
 		$(PYTEST) -m e2e -s
 
-lint: setup ## Check style, formatting, types and the import contracts.
+lint: setup ## Check style, formatting, types, import contracts, dead code and the documentation's links.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@PYTHONPATH=tests $(BIN)/python -m dead_code
+	@site=$$(mktemp -d); trap 'rm -rf "$$site"' EXIT; $(MKDOCS) build --site-dir "$$site" 2>&1 | sed '/^INFO/d'
+
+hooks: setup ## Let git run the fast checks of `make lint` before each commit.
+	@$(BIN)/pre-commit install
 
 format: setup ## Rewrite the code in the house style.
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -94,7 +109,7 @@ bench: setup ## Measure the worker on this machine.
 bench-operator: setup control-plane ## Measure an operator with many resources (ARGS="--against TREE" compares).
 	@PYTHONPATH=tests $(BIN)/python -m operator_load $(ARGS)
 
-docs: setup ## Regenerate the documentation that is made from code.
+docs: setup ## Regenerate the documentation that is made from code, and build the site into site/.
 	@mkdir -p docs
 	@$(BIN)/python -m seesaw_generate.flags > docs/reference-flags.md.new
 	@mv docs/reference-flags.md.new docs/reference-flags.md
@@ -107,6 +122,11 @@ docs: setup ## Regenerate the documentation that is made from code.
 	@if test -x "$(HELM)"; then $(HELM) template seesaw charts/seesaw --namespace=seesaw-system \
 		--skip-tests --kube-version=1.30.0 --set=crd.install=false > manifests/base/operator.yaml; \
 	else echo "no helm here: manifests/base/operator.yaml is left as it is"; fi
+	@$(MKDOCS) build 2>&1 | sed '/^INFO/d'
+	@echo "docs: site/index.html"
+
+release-check: setup ## Check that this commit can be released (ARGS=--unreleased before the changelog is closed).
+	@PYTHONPATH=tests $(BIN)/python -m release $(ARGS)
 
 constraints: setup ## Resolve constraints.txt and constraints-gpu.txt afresh.
 	@{ sed -n '/^#/p' constraints.txt; $(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev \
@@ -123,5 +143,5 @@ constraints: setup ## Resolve constraints.txt and constraints-gpu.txt afresh.
 	@mv constraints-clients.txt.new constraints-clients.txt
 
 clean: ## Remove the virtual environment and everything that tools left behind.
-	@rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-3.* $(CLIENTS) build dist site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

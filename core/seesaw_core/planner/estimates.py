@@ -44,7 +44,6 @@ class Estimate:
     ttft_s: float | None
     memory: Memory
     num_running: float
-    wave_requests: float = 0.0
     shares: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
     @property
@@ -200,7 +199,6 @@ def _pair(
         ttft_s=None,
         memory=memory,
         num_running=running,
-        wave_requests=wave,
         shares=(prefill_s / cycle_s, decode_s / cycle_s, transitions_s / cycle_s),
     )
     return _whole(found, workload, decode.layout)

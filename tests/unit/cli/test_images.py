@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-FILES = sorted(f for f in ROOT.glob("*/**/Dockerfile") if ".venv" not in f.parts)
+FILES = sorted(f for f in ROOT.glob("*/**/Dockerfile") if "site-packages" not in f.parts)
 PARTS = sorted(ROOT.glob("images/*/Dockerfile"))
 UNKNOWN_USER = 1000670000  # as OpenShift gives one
 ASK = """
