@@ -28,8 +28,17 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("tests/*", "pytest looks for these names"): "pytestmark pytest_* Test*",
     ("cli/seesaw_generate/site.py", "MkDocs calls hooks by their names"): "on_*",
     ("core/seesaw_flags/parser.py", "argparse reads it"): "_negative_number_matcher",
-    ("operator/seesaw_operator/main.py", "settings of kopf, aiohttp and the Kubernetes client"): (
-        "connection_pool_maxsize trust_env"
+    ("operator/seesaw_operator/main.py", "a setting of the Kubernetes client"): (
+        "connection_pool_maxsize"
+    ),
+    ("operator/seesaw_operator/loop/handlers.py", "settings of kopf"): (
+        "trust_env error_backoffs ultimate_exiting_timeout"
+    ),
+    ("router/seesaw_router/dispatch/parsed_request.py", "what policies to come decide by"): (
+        "adapter tenant prefix_hashes"
+    ),
+    ("tests/support/echo_mode.py", "vLLM's server calls or reads these"): (
+        "input_processor check_admission do_log_stats"
     ),
     ("router/seesaw_router/dispatch/connections.py", "aiohttp calls or reads these"): (
         "_factory update_auto_headers"
@@ -39,8 +48,9 @@ EXPECTED: dict[tuple[str, str], str] = {
         "total_requests disconnected"
     ),
     ("worker/seesaw_worker/server/*", "uvicorn and prometheus_client call or read these"): (
-        "capture_signals timeout_graceful_shutdown force_exit describe"
+        "timeout_graceful_shutdown force_exit describe"
     ),
+    ("worker/seesaw_worker/upstream/openai_server.py", "uvicorn calls it"): "capture_signals",
     ("worker/seesaw_worker/devices/cuda*.py", "fields of CUDA's structs, and what numba reads"): (
         "atexit dstPitch srcPitch Height WidthInBytes srcHost srcMemoryType dstDevice "
         "dstMemoryType srcDevice dstHost __cuda_array_interface__"
