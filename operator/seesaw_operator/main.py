@@ -42,7 +42,8 @@ async def run(settings: OperatorSettings) -> int:
         config.load_incluster_config()
     except config.ConfigException:
         try:
-            await config.load_kube_config()
+            # Which file it is, the library would have asked when it was imported.
+            await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
         except (config.ConfigException, OSError) as error:
             raise InputError(
                 f"no Kubernetes: this is no pod, and there is no kubeconfig ({error}); set "

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 60.0
 _CALM_S = 120.0  # a watch that lived that long begins anew with the first delay
 _BACKOFFS_S = (1, 2, 4)
+_STOPS_WITHIN_S = 0.2
 # The apiserver stores objects nested up to 10,000 levels deep. Python reads them in C, which takes
 # stack, and kopf compares them in Python, which counts against the limit.
 _RECURSION = 100_000
@@ -116,6 +117,9 @@ class _Watch:
         settings.networking.trust_env = True  # proxy variables, as the other client reads them
         settings.networking.error_backoffs = _BACKOFFS_S
         settings.process.ultimate_exiting_timeout = None  # it would kill this process
+        # Not the flag of all threads, for which kopf would keep a thread waiting when it has failed.
+        stop = asyncio.Event()
+        stopping = asyncio.create_task(self._relay(stop))
         await kopf.operator(
             registry=self._registry(),
             settings=settings,
@@ -123,8 +127,14 @@ class _Watch:
             identity="seesaw",  # type: ignore[arg-type] # else the user's name; there may be none
             clusterwide=self._namespace is None,
             namespaces=[] if self._namespace is None else [self._namespace],
-            stop_flag=self._stop,
+            stop_flag=stop,
         )
+        stopping.cancel()
+
+    async def _relay(self, stop: asyncio.Event) -> None:
+        while not self._stop.is_set():
+            await asyncio.sleep(_STOPS_WITHIN_S)
+        stop.set()
 
     def _registry(self) -> kopf.OperatorRegistry:
         """Level-triggered, so the kind of event does not matter; no finalizer, since Kubernetes

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -34,7 +35,7 @@ async def configure() -> None:
         config.load_incluster_config()
     except config.ConfigException:
         try:
-            await config.load_kube_config()
+            await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
         except (config.ConfigException, OSError) as error:
             raise InputError(
                 "--service needs Kubernetes: this is no pod, and there is no kubeconfig "
