@@ -117,7 +117,7 @@ class _Watch:
         settings.networking.trust_env = True  # proxy variables, as the other client reads them
         settings.networking.error_backoffs = _BACKOFFS_S
         settings.process.ultimate_exiting_timeout = None  # it would kill this process
-        # Not the flag of all threads, for which kopf would keep a thread waiting when it has failed.
+        # Not the flag of all threads: kopf would wait for it in a thread, even after a failure.
         stop = asyncio.Event()
         stopping = asyncio.create_task(self._relay(stop))
         await kopf.operator(
