@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from seesaw_cli.planner_flags.flags import Asked, add_flags, read_flags, table
+from seesaw_cli.planner_flags.flags import PlannerArgs, add_flags, read_flags, table
 from seesaw_core.errors import InputError
 from seesaw_core.planner.choose import Plan, make_plan
 from seesaw_core.planner.estimates import Estimate
@@ -89,7 +89,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _text(asked: Asked, plan: Plan, shown: int | None) -> str:
+def _text(asked: PlannerArgs, plan: Plan, shown: int | None) -> str:
     model, device = asked.model, asked.device
     prompt = sum(r.prompt_tokens for r in asked.requests) / len(asked.requests)
     output = sum(r.output_tokens for r in asked.requests) / len(asked.requests)
@@ -156,7 +156,7 @@ def _count(number: float) -> str:
     return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
 
 
-def _command(asked: Asked, best: Estimate, options: argparse.Namespace) -> str:
+def _command(asked: PlannerArgs, best: Estimate, options: argparse.Namespace) -> str:
     """The worker's command line for what was planned."""
     decode, prefill, limits = best.decode, best.prefill, asked.limits
     flags = [

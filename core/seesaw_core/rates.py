@@ -24,7 +24,7 @@ class Rate:
         return self._amount / self._seconds if self._seconds else None
 
 
-class Mean:
+class ExponentialMean:
     """An exponentially weighted mean of seconds."""
 
     def __init__(self, half_life: float = 4.0) -> None:

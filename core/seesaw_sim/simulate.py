@@ -10,7 +10,7 @@ from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.planner.accelerators import Accelerator
 from seesaw_core.planner.costs import MicroBatch, StepCosts
-from seesaw_core.planner.memory import Limits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.memory import EngineLimits, Memory, no_room, pair_memory, static_memory
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
@@ -72,8 +72,8 @@ class Scenario:
         return self.prefill == self.decode and not self.disaggregated and not always
 
     @property
-    def limits(self) -> Limits:
-        return Limits(
+    def limits(self) -> EngineLimits:
+        return EngineLimits(
             max_requests=self.max_requests,
             buffer_bytes=self.buffer_bytes,
             shares_pool=self.shares_pool,

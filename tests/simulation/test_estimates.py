@@ -7,9 +7,9 @@ import pytest
 from seesaw_bench.paper.cells import MODELS
 from seesaw_bench.planner.studies import simulate_choice
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.workloads import summarise
@@ -84,12 +84,12 @@ def test_an_estimate_comes_near_the_simulation_of_the_same_choice(place: Place) 
             outputs=Lengths.around(lengths[1], spread=0.5),
             longest=4096,
         )
-        question = Question(
+        question = PlanRequest(
             model=place.model,
             device=builtin_catalogue().accelerator(place.device),
             num_devices=place.num_devices,
             workload=summarise(requests),
-            limits=Limits(flush_timeout_s=flush_s),
+            limits=EngineLimits(flush_timeout_s=flush_s),
         )
         plan = make_plan(question)
         for choice in (*plan.static[:2], *plan.pairs[:2]):

@@ -5,8 +5,8 @@ import pytest
 from seesaw_bench.paper.cells import MODELS
 from seesaw_bench.planner.studies import judge_plan
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.choose import Question
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.choose import PlanRequest
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.workloads import summarise
 from seesaw_sim.draws import Lengths, draw_requests
 
@@ -22,13 +22,13 @@ def test_a_plan_chooses_nearly_the_best_of_what_it_might_have_chosen(
         prompts=Lengths.around(prompt_tokens, spread=0.5),
         outputs=Lengths.around(output_tokens, spread=0.5),
     )
-    question = Question(
+    question = PlanRequest(
         model=MODELS["70B"],
         device=builtin_catalogue().accelerator("A100-PCIe-40"),
         num_devices=8,
         workload=summarise(requests),
-        limits=Limits(flush_timeout_s=flush_timeout_s),
+        limits=EngineLimits(flush_timeout_s=flush_timeout_s),
     )
     verdict = judge_plan(question, requests)
     assert verdict.share > 0.95, verdict
-    assert 0.85 < verdict.foretold < 1.15, verdict
+    assert 0.85 < verdict.predicted_ratio < 1.15, verdict

@@ -15,9 +15,9 @@ from math import exp, log
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import ModelShape, parse_pair
 from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_catalogue
-from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request, summarise
@@ -80,7 +80,7 @@ def device(name: str) -> Accelerator:
             return known.accelerator("A100-SXM-40")
 
 
-class Lots(StrEnum):
+class LengthSampling(StrEnum):
     """How lengths are drawn, where the paper is silent."""
 
     MAIN = "as in the tables above"
@@ -89,13 +89,13 @@ class Lots(StrEnum):
     SHARPER = "ShareGPT with half the spread"
 
 
-def requests(work: str, lots: Lots = Lots.MAIN) -> list[Request]:
+def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Request]:
     """2,000 of ShareGPT or 500 of arXiv-summarization, as the paper has them.
 
     Requests that do not fit LLaMA2's 4,096 tokens are left out, so that all models get the same;
     arXiv prompts then have about 3,200 tokens, near the 3,000 of the paper's own sweep.
     """
-    seed = 1 if lots is Lots.AGAIN else 0
+    seed = 1 if lots is LengthSampling.AGAIN else 0
     if work == "arXiv":
         drawn = draw_requests(
             30_000,
@@ -104,8 +104,8 @@ def requests(work: str, lots: Lots = Lots.MAIN) -> list[Request]:
             seed=seed,
         )
         return [r for r in drawn if r.prompt_tokens + r.output_tokens <= 4096][:500]
-    prompt, output = (220, 190) if lots is Lots.SHORTER else (161, 338)
-    narrower = 0.5 if lots is Lots.SHARPER else 1.0
+    prompt, output = (220, 190) if lots is LengthSampling.SHORTER else (161, 338)
+    narrower = 0.5 if lots is LengthSampling.SHARPER else 1.0
     drawn = draw_requests(
         4_000,
         prompts=Lengths.around(prompt, spread=1.0 * narrower),
@@ -151,7 +151,7 @@ PAPER_GEOMEAN = {"A10": 1.45, "L4": 1.29}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Ranking:
     """Requests per second of each layout or pair, by name, best first."""
 
     per_s: dict[str, float]
@@ -174,17 +174,19 @@ class CellResult:
     """Our answers beside the paper's."""
 
     cell: Cell
-    static: Found
-    pair: Found
+    static: Ranking
+    pair: Ranking
 
     @property
     def gain(self) -> float:
         return self.pair.best_per_s / self.static.best_per_s
 
 
-def run_cell(cell: Cell, profile: Profile = PROFILE, lots: Lots = Lots.MAIN) -> CellResult:
+def run_cell(
+    cell: Cell, profile: Profile = PROFILE, lots: LengthSampling = LengthSampling.MAIN
+) -> CellResult:
     """Simulate the most promising layouts of a cell, and the paper's own."""
-    setting = Setting(
+    setting = Testbed(
         model=MODELS[cell.model],
         device=device(cell.device),
         num_devices=cell.num_devices,
@@ -200,7 +202,7 @@ def run_cell(cell: Cell, profile: Profile = PROFILE, lots: Lots = Lots.MAIN) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Testbed:
     """A model on some devices."""
 
     model: Model
@@ -211,13 +213,13 @@ class Setting:
     def shortlist(self, asked: list[Request]) -> tuple[list[str], list[str]]:
         """The static layouts and the pairs that the planner ranks highest."""
         plan = make_plan(
-            Question(
+            PlanRequest(
                 model=self.model,
                 device=self.device,
                 num_devices=self.num_devices,
                 workload=summarise(asked),
                 profile=self.profile,
-                limits=Limits(
+                limits=EngineLimits(
                     step_tokens=_STEPS,
                     max_requests=_MAX_REQUESTS,
                     buffer_bytes=_BUFFER_BYTES,
@@ -227,14 +229,14 @@ class Setting:
         )
         return _names(plan.static), _names(plan.pairs)
 
-    def simulate_all(self, names: list[str], asked: list[Request]) -> Found:
+    def simulate_all(self, names: list[str], asked: list[Request]) -> Ranking:
         """Each at its best step size; a static layout's is tuned, as the paper's baseline is."""
         per_s = {}
         for name in dict.fromkeys(names):
             reports = [r for tokens in _STEPS if (r := self.simulate(name, asked, tokens))]
             if reports:
                 per_s[name] = max(r.requests_per_s for r in reports)
-        return Found(per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
+        return Ranking(per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
 
     def simulate(
         self,

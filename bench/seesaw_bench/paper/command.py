@@ -18,7 +18,7 @@ from seesaw_bench.paper.cells import (
     PROFILE,
     TIE,
     CellResult,
-    Lots,
+    LengthSampling,
     geomean,
     run_cell,
 )
@@ -51,8 +51,8 @@ def run(arguments: list[str]) -> int:
         jobs = [pool.apply_async(run_cell, (cell, profile)) for cell in CELLS]
         other_jobs = {
             lots: [pool.apply_async(run_cell, (cell, profile, lots)) for cell in CELLS]
-            for lots in Lots
-            if lots is not Lots.MAIN
+            for lots in LengthSampling
+            if lots is not LengthSampling.MAIN
         }
         a100_jobs = [
             pool.apply_async(run_a100, (place, work, profile)) for place, work in A100_PAPER
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         sweep_jobs = [pool.apply_async(run_sweep, (ratio, profile)) for ratio in SWEEP_RATIOS]
         ablation_job = pool.apply_async(run_ablations, (profile,))
         cells = [_shown(job.get(), number) for number, job in enumerate(jobs, 1)]
-        by_lots: dict[Lots, list[CellResult]] = {Lots.MAIN: cells}
+        by_lots: dict[LengthSampling, list[CellResult]] = {LengthSampling.MAIN: cells}
         for lots, lots_jobs in other_jobs.items():
             by_lots[lots] = [job.get() for job in lots_jobs]
         a100 = [job.get() for job in a100_jobs]
@@ -234,7 +234,7 @@ def _ablations_table(found: list[Ablation]) -> str:
     return title + _markdown(("variant", "requests/s", "transitions", "time in them"), rows)
 
 
-def _sensitivity_table(found: dict[Lots, list[CellResult]]) -> str:
+def _sensitivity_table(found: dict[LengthSampling, list[CellResult]]) -> str:
     rows = []
     for lots, cells in found.items():
         gains = [

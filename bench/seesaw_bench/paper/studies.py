@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from seesaw_bench.paper.cells import MODELS, OFFLINE, PROFILE, Setting, device, requests
+from seesaw_bench.paper.cells import MODELS, OFFLINE, PROFILE, Testbed, device, requests
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -37,7 +37,7 @@ class A100Result:
 
 def run_a100(place: str, work: str, profile: Profile = PROFILE) -> A100Result:
     """LLaMA2-70B on eight A100-40G."""
-    setting = Setting(model=MODELS["70B"], device=device(place), num_devices=8, profile=profile)
+    setting = Testbed(model=MODELS["70B"], device=device(place), num_devices=8, profile=profile)
     asked = requests(work)
     statics, pairs = setting.shortlist(asked)
     static, pair = setting.simulate_all(statics, asked), setting.simulate_all(pairs, asked)
@@ -102,5 +102,5 @@ def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
     return found
 
 
-def _a10(profile: Profile) -> Setting:
-    return Setting(model=MODELS["70B"], device=device("A10"), num_devices=8, profile=profile)
+def _a10(profile: Profile) -> Testbed:
+    return Testbed(model=MODELS["70B"], device=device("A10"), num_devices=8, profile=profile)

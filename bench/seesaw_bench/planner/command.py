@@ -16,8 +16,8 @@ from seesaw_cli.commandline import worker_processes
 from seesaw_cli.planner_flags.flags import table
 from seesaw_core.errors import CapacityError
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.choose import Question
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.choose import PlanRequest
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.workloads import summarise
 from seesaw_flags.parser import CommandParser
 from seesaw_sim.draws import Lengths, draw_requests
@@ -38,7 +38,14 @@ _REQUESTS = 1500
 _CLOSE = 0.97
 _SHOWN = 6
 
-_HEAD = ("flush timeout", "plans", "of the best, mean", "worst", "within 3 %", "foretold/simulated")
+_HEAD = (
+    "flush timeout",
+    "plans",
+    "of the best, mean",
+    "worst",
+    "within 3 %",
+    "predicted/simulated",
+)
 _WORST_HEAD = ("model", "devices", "prompt", "output", "flush s", "chosen", "best", "of the best")
 
 
@@ -74,12 +81,12 @@ def _judge(cell: Cell) -> Verdict | None:
         outputs=Lengths.around(output, spread=0.5),
         longest=16_000,
     )
-    question = Question(
+    question = PlanRequest(
         model=MODELS[model],
         device=builtin_catalogue().accelerator(device),
         num_devices=count,
         workload=summarise(requests),
-        limits=Limits(flush_timeout_s=flush_s),
+        limits=EngineLimits(flush_timeout_s=flush_s),
     )
     try:
         return judge_plan(question, requests)
@@ -91,7 +98,7 @@ def _rows(verdicts: dict[Cell, Verdict]) -> Iterator[tuple[str, ...]]:
     for flush_s in sorted({cell[0] for cell in verdicts}):
         found = [v for cell, v in verdicts.items() if cell[0] == flush_s]
         shares = [v.share for v in found]
-        tenths = quantiles([v.foretold for v in found], n=10)
+        tenths = quantiles([v.predicted_ratio for v in found], n=10)
         yield (
             f"{flush_s:,.0f} s",
             f"{len(found)}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from seesaw_core.errors import CapacityError
-from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
 from seesaw_core.planner.workloads import Request, summarise
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -22,17 +22,17 @@ _STATIC, _PAIRS = 3, 4  # so many of the plan's best are simulated
 class Verdict:
     """One plan, judged. Layouts as they are written.
 
-    ``share`` is the throughput of ``chosen`` over that of ``best``; ``foretold`` the predicted
-    over the simulated throughput of ``chosen``.
+    ``share`` is the throughput of ``chosen`` over that of ``best``; ``predicted_ratio`` the
+    predicted over the simulated throughput of ``chosen``.
     """
 
     chosen: str
     best: str
     share: float
-    foretold: float
+    predicted_ratio: float
 
 
-def judge_plan(question: Question, requests: Sequence[Request]) -> Verdict:
+def judge_plan(question: PlanRequest, requests: Sequence[Request]) -> Verdict:
     """Plan for these requests and simulate what the plan holds for best.
 
     Raises: CapacityError if nothing fits.
@@ -51,11 +51,11 @@ def judge_plan(question: Question, requests: Sequence[Request]) -> Verdict:
         chosen=str(plan.best),
         best=str(best),
         share=per_s[plan.best] / per_s[best],
-        foretold=plan.best.requests_per_s / per_s[plan.best],
+        predicted_ratio=plan.best.requests_per_s / per_s[plan.best],
     )
 
 
-def simulate_choice(question: Question, choice: Estimate, requests: Sequence[Request]) -> Report:
+def simulate_choice(question: PlanRequest, choice: Estimate, requests: Sequence[Request]) -> Report:
     """What a choice of the planner does with these requests."""
     scenario = Scenario(
         model=question.model,

@@ -42,7 +42,7 @@ _MAX_REQUESTS = 32
 _STEP_TOKENS = 512
 _FLUSH_S = 10.0
 _LONGEST = 1024
-_UNREST = 0.2  # between rounds, of which a user should hear
+_MOST_SPREAD = 0.2  # between rounds, of which a user should hear
 _POOL_REQUESTS = 12  # of the greatest length, at a time
 
 
@@ -78,10 +78,10 @@ def run(arguments: list[str]) -> int:
     options.output.write_text(json.dumps(_as_json(device, profile, measured), indent=2))
     say(f"written: {options.output}")
     print(_text("sweep", measured.sweep, profile))
-    if measured.unrest > _UNREST:
+    if measured.spread > _MOST_SPREAD:
         print(
-            f"note: {measured.restless} differed by {100 * measured.unrest:.0f} % between rounds; "
-            "did the machine have something else to do?"
+            f"note: {measured.least_steady} differed by {100 * measured.spread:.0f} % from round "
+            "to round; did the machine have something else to do?"
         )
     if not checks:
         return 0

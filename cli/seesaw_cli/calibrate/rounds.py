@@ -31,15 +31,15 @@ _Times = dict[_Key, list[list[float]]]  # of each round the repeats
 class Measured:
     """Medians over all rounds and repeats; of transitions the mean. Units: seconds.
 
-    ``unrest`` is the largest share by which one run's medians of two rounds differ, and
-    ``restless`` the name of that run.
+    ``spread`` is the largest share by which one run's medians of two rounds differ, and
+    ``least_steady`` the name of that run.
     """
 
     sweep: list[Measurement]
     checks: list[Measurement]
     transition_s: float
-    unrest: float
-    restless: str
+    spread: float
+    least_steady: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +90,14 @@ class Bench:
         transitions_s = [r.transition_s for _, r in results if r.transition_s is not None]
         if not transitions_s:
             raise BrokenError(f"{self.systems[-1]} was told to re-shard always, and never did")
-        unrest = {key: _unrest(times) for key, times in {**swept, **checked}.items()}
-        system, run = max(unrest, key=unrest.__getitem__)
+        spread = {key: _spread(times) for key, times in {**swept, **checked}.items()}
+        system, run = max(spread, key=spread.__getitem__)
         return Measured(
             sweep=self._measurements(swept),
             checks=self._measurements(checked),
             transition_s=mean(transitions_s),
-            unrest=unrest[system, run],
-            restless=f"{system} {run.name}",
+            spread=spread[system, run],
+            least_steady=f"{system} {run.name}",
         )
 
     def overhead_s(self, transition_s: float, profile: Profile) -> float:
@@ -136,6 +136,6 @@ class Bench:
         )
 
 
-def _unrest(rounds: list[list[float]]) -> float:
+def _spread(rounds: list[list[float]]) -> float:
     medians = [median(repeats) for repeats in rounds]
     return max(medians) / min(medians) - 1

@@ -15,8 +15,8 @@ from seesaw_core.planner.accelerators import (
     builtin_catalogue,
     read_catalogue,
 )
-from seesaw_core.planner.choose import Question
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.choose import PlanRequest
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile, read_profile
@@ -32,22 +32,22 @@ _SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PlannerArgs:
     """The flags that both share, read and checked. ``notes`` say what was assumed or changed."""
 
     model: Model
     device: Accelerator
     num_devices: int
     profile: Profile
-    limits: Limits
+    limits: EngineLimits
     requests: list[Request]
     is_trace: bool
     data_parallel: bool
     notes: tuple[str, ...]
 
-    def question(self, workload: Workload) -> Question:
+    def question(self, workload: Workload) -> PlanRequest:
         """For the planner."""
-        return Question(
+        return PlanRequest(
             model=self.model,
             device=self.device,
             num_devices=self.num_devices,
@@ -67,7 +67,7 @@ class _List(argparse.Action):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of :class:`Asked`."""
+    """The flags of :class:`PlannerArgs`."""
     parser.add_argument("model", metavar="MODEL", help="a config.json, or the folder it lies in")
     place = parser.add_argument_group("devices")
     place.add_argument(
@@ -177,7 +177,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_flags(options: argparse.Namespace) -> Asked:
+def read_flags(options: argparse.Namespace) -> PlannerArgs:
     """Raises: InputError naming the flag or file, the value and what would be accepted."""
     if options.accelerator is None:
         raise InputError(f"--accelerator is needed; known: {', '.join(_catalogue(options)[1])}")
@@ -193,12 +193,12 @@ def read_flags(options: argparse.Namespace) -> Asked:
     notes += _link_notes(device, options.devices)
     if options.profile is not None:
         notes += _profile_notes(options.profile, device)
-    return Asked(
+    return PlannerArgs(
         model=model,
         device=device,
         num_devices=options.devices,
         profile=profile,
-        limits=Limits(
+        limits=EngineLimits(
             step_tokens=tuple(options.max_num_batched_tokens),
             max_requests=options.max_num_seqs,
             buffer_bytes=options.kv_buffer_gib_per_device * GIB,

@@ -17,7 +17,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from seesaw_cli.planner_flags.flags import Asked, add_flags, read_flags, table
+from seesaw_cli.planner_flags.flags import PlannerArgs, add_flags, read_flags, table
 from seesaw_cli.simulate.systems import scenario_of, systems
 from seesaw_core.errors import InputError
 from seesaw_core.planner.workloads import Request
@@ -164,7 +164,9 @@ def _simulate(
     return report
 
 
-def _sweep(asked: Asked, scenarios: dict[str, Scenario]) -> dict[str, list[tuple[float, float]]]:
+def _sweep(
+    asked: PlannerArgs, scenarios: dict[str, Scenario]
+) -> dict[str, list[tuple[float, float]]]:
     """Tokens per second of each system by the ratio of output to prompt tokens."""
     most = asked.model.max_tokens / (1 + _RATIOS[-1])
     fitting = [r for r in asked.requests if r.prompt_tokens <= most - 1]

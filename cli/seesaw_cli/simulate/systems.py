@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from seesaw_cli.planner_flags.flags import Asked
+from seesaw_cli.planner_flags.flags import PlannerArgs
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.layouts import Layout, LayoutPair, check_pair, misfit, parse_layout
-from seesaw_core.planner.choose import Question, estimate, make_plan
+from seesaw_core.planner.choose import PlanRequest, estimate, make_plan
 from seesaw_core.planner.estimates import Estimate
 from seesaw_core.planner.workloads import summarise
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -38,7 +38,7 @@ class System:
 
 
 def systems(
-    asked: Asked, options: argparse.Namespace, *, say: Callable[[str], None]
+    asked: PlannerArgs, options: argparse.Namespace, *, say: Callable[[str], None]
 ) -> Iterator[System]:
     """What to simulate, what was asked for first."""
     if (options.prefill is None) != (options.decode is None):
@@ -79,7 +79,7 @@ def systems(
         yield replace(_given(question, apart, reshard), disaggregated=True)
 
 
-def _layout(text: str, flag: str, asked: Asked) -> Layout:
+def _layout(text: str, flag: str, asked: PlannerArgs) -> Layout:
     """Raises: LayoutError naming the flag if it is none, or none that the model can take."""
     try:
         layout = parse_layout(text)
@@ -100,7 +100,7 @@ def _planned(choice: Estimate, reshard: Reshard) -> System:
     )
 
 
-def _given(question: Question, pair: LayoutPair, reshard: Reshard) -> System:
+def _given(question: PlanRequest, pair: LayoutPair, reshard: Reshard) -> System:
     """With the step that the planner would take, or the usual one for what it cannot weigh."""
     steps = question.limits.step_tokens
     step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
@@ -115,7 +115,7 @@ def _given(question: Question, pair: LayoutPair, reshard: Reshard) -> System:
     )
 
 
-def scenario_of(asked: Asked, options: argparse.Namespace, system: System) -> Scenario:
+def scenario_of(asked: PlannerArgs, options: argparse.Namespace, system: System) -> Scenario:
     return Scenario(
         model=asked.model,
         device=asked.device,

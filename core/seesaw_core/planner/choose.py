@@ -14,7 +14,7 @@ from seesaw_core.layouts import Layout, LayoutPair, divisors, misfit, parse_pair
 from seesaw_core.planner.accelerators import Accelerator
 from seesaw_core.planner.costs import StepCosts
 from seesaw_core.planner.estimates import Estimate, estimate_pair, estimate_static
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Workload
@@ -25,7 +25,7 @@ _SWITCHING = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class PlanRequest:
     """What a plan is asked for. ``data_parallel`` allows several replicas in one deployment."""
 
     model: Model
@@ -33,7 +33,7 @@ class Question:
     num_devices: int
     workload: Workload
     profile: Profile = field(default_factory=Profile)
-    limits: Limits = field(default_factory=Limits)
+    limits: EngineLimits = field(default_factory=EngineLimits)
     data_parallel: bool = True
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Plan:
     rejected: tuple[Rejected, ...]
 
 
-def make_plan(question: Question) -> Plan:
+def make_plan(question: PlanRequest) -> Plan:
     """Choose. Raises: CapacityError with every reason if nothing fits."""
     rejected: list[Rejected] = []
     costs = {}
@@ -99,12 +99,12 @@ def make_plan(question: Question) -> Plan:
     )
 
 
-def estimate(question: Question, pair: LayoutPair) -> Estimate:
+def estimate(question: PlanRequest, pair: LayoutPair) -> Estimate:
     """What one choice gives. Raises: CapacityError naming what does not fit."""
     return _estimate(question, question.costs(pair.prefill), question.costs(pair.decode))
 
 
-def _estimate(question: Question, prefill: StepCosts, decode: StepCosts) -> Estimate:
+def _estimate(question: PlanRequest, prefill: StepCosts, decode: StepCosts) -> Estimate:
     if prefill.layout == decode.layout:
         return estimate_static(decode, question.workload, question.limits)
     return estimate_pair(prefill, decode, question.workload, question.limits)
@@ -132,7 +132,7 @@ def _pairs(costs: dict[Layout, StepCosts]) -> Iterator[tuple[StepCosts, StepCost
 
 
 def _kept(
-    question: Question,
+    question: PlanRequest,
     choices: Iterator[tuple[StepCosts, StepCosts]],
     rejected: list[Rejected],
 ) -> list[Estimate]:
@@ -150,7 +150,7 @@ def _kept(
 
 
 def _choose(
-    static: list[Estimate], pairs: list[Estimate], gain: float | None, question: Question
+    static: list[Estimate], pairs: list[Estimate], gain: float | None, question: PlanRequest
 ) -> tuple[Estimate, str]:
     if not pairs:
         return static[0], "no pair of layouts re-shards here: see what was rejected"

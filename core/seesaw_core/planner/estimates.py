@@ -16,7 +16,7 @@ from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_core.planner.cycles import Pace
-from seesaw_core.planner.memory import Limits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.memory import EngineLimits, Memory, no_room, pair_memory, static_memory
 from seesaw_core.planner.tails import extra_s
 from seesaw_core.planner.workloads import Workload
 from seesaw_core.resharding.policy import CATCH_UP, PhasePolicy
@@ -58,7 +58,7 @@ class Estimate:
         return str(self.pair)
 
 
-def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Estimate:
+def estimate_static(costs: StepCosts, workload: Workload, limits: EngineLimits) -> Estimate:
     """A static layout with chunked prefill, at the best of the steps allowed.
 
     Raises: CapacityError naming what does not fit, or which latency target is missed.
@@ -68,7 +68,7 @@ def estimate_static(costs: StepCosts, workload: Workload, limits: Limits) -> Est
 
 
 def estimate_pair(
-    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits
+    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: EngineLimits
 ) -> Estimate:
     """A pair that re-shards, at the best of the prefill steps allowed.
 
@@ -78,7 +78,7 @@ def estimate_pair(
     return _best_step(found, workload)
 
 
-def _settings(limits: Limits, workload: Workload) -> Iterator[tuple[Limits, int]]:
+def _settings(limits: EngineLimits, workload: Workload) -> Iterator[tuple[EngineLimits, int]]:
     """Batches and steps to try: smaller batches too where tokens must not take too long."""
     requests = limits.max_requests
     while requests:
@@ -110,7 +110,7 @@ def _missed(found: Estimate, workload: Workload) -> str:
 
 
 def _static(
-    costs: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+    costs: StepCosts, workload: Workload, limits: EngineLimits, step_tokens: int
 ) -> Estimate | str:
     memory = static_memory(costs, limits, step_tokens)
     if lacking := _lacking(memory, workload, costs):
@@ -153,7 +153,11 @@ def _static(
 
 
 def _pair(
-    prefill: StepCosts, decode: StepCosts, workload: Workload, limits: Limits, step_tokens: int
+    prefill: StepCosts,
+    decode: StepCosts,
+    workload: Workload,
+    limits: EngineLimits,
+    step_tokens: int,
 ) -> Estimate | str:
     memory = pair_memory(prefill, decode, limits, step_tokens, workload.longest_tokens)
     if lacking := _lacking(memory, workload, decode):
@@ -238,7 +242,7 @@ def _mean_context(workload: Workload) -> float:
     return workload.prompt_tokens + workload.output_squares / (2 * workload.output_tokens)
 
 
-def _num_running(memory: Memory, workload: Workload, limits: Limits) -> float:
+def _num_running(memory: Memory, workload: Workload, limits: EngineLimits) -> float:
     return min(float(limits.max_requests), max(1.0, memory.kv_tokens / _mean_context(workload)))
 
 

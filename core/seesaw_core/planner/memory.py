@@ -8,7 +8,7 @@ from seesaw_core.units import GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class EngineLimits:
     """What the engine is told. Units: tokens, counts, bytes.
 
     ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
@@ -40,7 +40,7 @@ class Memory:
     buffer_tokens: int = 0
 
 
-def static_memory(costs: StepCosts, limits: Limits, step_tokens: int) -> Memory:
+def static_memory(costs: StepCosts, limits: EngineLimits, step_tokens: int) -> Memory:
     """Of a static layout."""
     return Memory(
         weight_bytes=costs.weight_bytes,
@@ -52,7 +52,11 @@ def static_memory(costs: StepCosts, limits: Limits, step_tokens: int) -> Memory:
 
 
 def pair_memory(
-    prefill: StepCosts, decode: StepCosts, limits: Limits, step_tokens: int, longest_tokens: int
+    prefill: StepCosts,
+    decode: StepCosts,
+    limits: EngineLimits,
+    step_tokens: int,
+    longest_tokens: int,
 ) -> Memory:
     """Of a pair that re-shards.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import LayoutPair, ModelShape, misfit
 from seesaw_core.messages import PlanSummary, Proposal, Rejection
-from seesaw_core.planner.choose import Plan, Question, layouts_of, make_plan
+from seesaw_core.planner.choose import Plan, PlanRequest, layouts_of, make_plan
 from seesaw_core.planner.estimates import Estimate
 
 MIN_GAIN = 1.05  # below, a restart of every worker is not worth what a prediction is sure of
@@ -29,7 +29,7 @@ class Outlook:
     proposal: Proposal | None = None
 
 
-def plan_pair(question: Question, *, may_reshard: bool) -> tuple[LayoutPair, PlanSummary]:
+def plan_pair(question: PlanRequest, *, may_reshard: bool) -> tuple[LayoutPair, PlanSummary]:
     """What to run, and the planner's answer. Raises: CapacityError if nothing fits."""
     plan = make_plan(question)
     best = _best(plan, question, may_reshard=may_reshard)
@@ -72,7 +72,7 @@ def unpredicted(
     raise CapacityError(f"--devices={num_devices}: no layout fits. {reasons}")
 
 
-def look_ahead(question: Question, in_force: LayoutPair, *, may_reshard: bool) -> Outlook:
+def look_ahead(question: PlanRequest, in_force: LayoutPair, *, may_reshard: bool) -> Outlook:
     """What the question's workload lets expect of ``in_force``, and a choice 5 % better."""
     try:
         plan = make_plan(question)
@@ -95,7 +95,7 @@ def look_ahead(question: Question, in_force: LayoutPair, *, may_reshard: bool) -
     )
 
 
-def _proposal(best: Estimate, now: Estimate, question: Question) -> Proposal:
+def _proposal(best: Estimate, now: Estimate, question: PlanRequest) -> Proposal:
     work = question.workload
     return Proposal(
         prefill=str(best.prefill),
@@ -109,7 +109,7 @@ def _proposal(best: Estimate, now: Estimate, question: Question) -> Proposal:
     )
 
 
-def _best(plan: Plan, question: Question, *, may_reshard: bool) -> Estimate:
+def _best(plan: Plan, question: PlanRequest, *, may_reshard: bool) -> Estimate:
     if may_reshard:
         return plan.best
     if not plan.static:

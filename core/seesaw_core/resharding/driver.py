@@ -14,7 +14,7 @@ from typing import assert_never
 from seesaw_core.errors import IntegrityError
 from seesaw_core.messages import WaveEvent
 from seesaw_core.policies import Policy
-from seesaw_core.rates import Mean
+from seesaw_core.rates import ExponentialMean
 from seesaw_core.resharding import events
 from seesaw_core.resharding.decode_requests import DecodeRoom, InDecode
 from seesaw_core.resharding.ledger import Ledger
@@ -183,7 +183,7 @@ class Driver:
             case events.WarmedUp():
                 self.meter.prefill.observe(event.num_tokens, event.prefill_s)
                 self.meter.in_place.rate.observe(event.num_tokens, event.in_place_s)
-                self.meter.transition_s = Mean()
+                self.meter.transition_s = ExponentialMean()
             case _:
                 assert_never(event)
         return ()

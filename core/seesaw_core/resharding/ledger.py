@@ -116,11 +116,11 @@ class Ledger:
         if entry.state is not EntryState.LOADING:
             self._advance(key, EntryState.STORED, EntryState.LOADING)
 
-    def hold(self, key: str) -> None:
+    def pin(self, key: str) -> None:
         """Keep the blocks even without readers: the prefill engine may still write them."""
         self.entry(key).may_free = False
 
-    def let_go(self, key: str) -> None:
+    def unpin(self, key: str) -> None:
         """The prefill engine writes no more; free the blocks if no reader is left."""
         entry = self.entry(key)
         entry.may_free = True

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from seesaw_core.messages import WaveEvent
-from seesaw_core.rates import Mean, Rate
+from seesaw_core.rates import ExponentialMean, Rate
 from seesaw_core.resharding.policy import Costs
 
 _STRETCH_S = 1.0
@@ -14,7 +14,7 @@ class CostMeter:
     """Everything that the policy's costs are made of."""
 
     def __init__(self) -> None:
-        self.transition_s = Mean()
+        self.transition_s = ExponentialMean()
         self.prefill = Rate()
         self.in_place = InPlaceMeter()
         self.wave = Wave()

@@ -34,11 +34,11 @@ class InPrefill:
         self._prompts[prompt.key] = prompt
         self._by_reader.update(dict.fromkeys(prompt.readers, prompt))
         self._ledger.reserve(prompt.key, prompt.num_tokens, readers=len(prompt.readers))
-        self._ledger.hold(prompt.key)
+        self._ledger.pin(prompt.key)
 
     def end(self, key: str) -> None:
         """The engine is done with a prompt, and writes its blocks no more."""
-        self._ledger.let_go(key)
+        self._ledger.unpin(key)
 
     def leave(self, request_id: str) -> Prompt | None:
         """Give a reader's share of the buffer back, the prompt's with the last one's."""
@@ -75,4 +75,4 @@ class InPrefill:
         orphans, self._orphans = self._orphans, set()
         for key in orphans:
             if key in self._ledger:
-                self._ledger.let_go(key)
+                self._ledger.unpin(key)

@@ -17,7 +17,7 @@ from enum import StrEnum
 from math import ceil
 
 from seesaw_core.errors import InputError
-from seesaw_core.rates import Mean
+from seesaw_core.rates import ExponentialMean
 
 _OVERLOADED = 429
 _KEPT = 64  # outcomes of a worker that are compared
@@ -129,7 +129,7 @@ class Ejector:
     def __init__(self, policy: EjectionPolicy) -> None:
         self.policy = policy
         self._records: dict[str, _Record] = {}
-        self._typical = Mean(half_life=32.0)
+        self._typical = ExponentialMean(half_life=32.0)
 
     @property
     def typical_s(self) -> float:

@@ -4,7 +4,7 @@ The wave policy lets replicas take turns by these times. Router and simulator ke
 here. Pure: time is an argument.
 """
 
-from seesaw_core.rates import Mean
+from seesaw_core.rates import ExponentialMean
 
 
 class PrefillWindows:
@@ -15,7 +15,7 @@ class PrefillWindows:
 
     def __init__(self) -> None:
         self._began_s: float | None = None
-        self._cycle = Mean()
+        self._cycle = ExponentialMean()
 
     def opened(self, now_s: float) -> None:
         """Note that a window has begun. Requires: times that do not decrease."""

@@ -72,16 +72,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.entries())
     @rule(data=st.data())
-    def hold(self, data: st.DataObject) -> None:
+    def pin(self, data: st.DataObject) -> None:
         key = self.pick(data).key
-        self.ledger.hold(key)
+        self.ledger.pin(key)
         self.held.add(key)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def let_go(self, data: st.DataObject) -> None:
+    def unpin(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.held)))
-        self.ledger.let_go(key)
+        self.ledger.unpin(key)
         self.held.remove(key)
         self.forget_if_free(key, key not in self.ledger)
 

@@ -75,7 +75,7 @@ def test_rounds_are_pooled_and_the_fit_sees_neither_checks_nor_the_pair() -> Non
         ("P2→T2 checked", 5.0),
     ]
     assert found.transition_s == pytest.approx(0.3)
-    assert (found.restless, found.unrest) == ("P2 checked", 0.5), "not the pair's own sweep"
+    assert (found.least_steady, found.spread) == ("P2 checked", 0.5), "not the pair's own sweep"
 
 
 def test_a_pair_that_never_re_shards_is_no_measurement() -> None:

@@ -9,8 +9,8 @@ import pytest
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import LayoutPair, ModelShape, parse_layout
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.choose import Question, make_plan
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.choose import PlanRequest, make_plan
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.proposals import look_ahead, plan_pair, unpredicted
 from seesaw_core.planner.workloads import Workload
@@ -28,13 +28,13 @@ LONG_PROMPTS = Workload(prompt_tokens=3000, output_tokens=250)
 LONG_ANSWERS = Workload(prompt_tokens=300, output_tokens=1500)
 
 
-def question(workload: Workload, *, num_devices: int = 8) -> Question:
-    return Question(
+def question(workload: Workload, *, num_devices: int = 8) -> PlanRequest:
+    return PlanRequest(
         model=describe_model(LLAMA_70B, name="llama-70b"),
         device=builtin_catalogue().accelerator("L4"),
         num_devices=num_devices,
         workload=workload,
-        limits=Limits(step_tokens=(2048,), buffer_bytes=20 * 2**30),
+        limits=EngineLimits(step_tokens=(2048,), buffer_bytes=20 * 2**30),
         data_parallel=False,
     )
 
@@ -71,7 +71,7 @@ def test_who_must_not_reshard_gets_the_best_static_layout() -> None:
 
 
 def test_at_most_eight_rejections_are_told_each_with_a_reason() -> None:
-    asked = dataclasses.replace(question(LONG_PROMPTS), limits=Limits(buffer_bytes=1.0))
+    asked = dataclasses.replace(question(LONG_PROMPTS), limits=EngineLimits(buffer_bytes=1.0))
     assert len(make_plan(asked).rejected) > 8
     _, told = plan_pair(asked, may_reshard=True)
     assert len(told.rejected) == 8

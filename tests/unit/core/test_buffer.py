@@ -102,19 +102,19 @@ def test_every_reader_must_be_done_before_blocks_come_free(ledger: Ledger) -> No
 
 def test_held_blocks_stay_taken_until_their_writer_lets_go(ledger: Ledger) -> None:
     ledger.reserve("a", 16, readers=1)
-    ledger.hold("a")
+    ledger.pin("a")
     assert not ledger.release("a")
     assert ledger.free_tokens == 48
     with pytest.raises(IntegrityError, match="'a' was released too often"):
         ledger.release("a")
-    ledger.let_go("a")
+    ledger.unpin("a")
     assert ledger.free_tokens == 64
 
 
 def test_letting_go_frees_nothing_that_is_still_read(ledger: Ledger) -> None:
     ledger.reserve("a", 16, readers=1)
-    ledger.hold("a")
-    ledger.let_go("a")
+    ledger.pin("a")
+    ledger.unpin("a")
     assert ledger.free_tokens == 48
 
 

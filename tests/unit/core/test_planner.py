@@ -8,7 +8,7 @@ import pytest
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.choose import Question, make_plan
+from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.workloads import Workload
 
@@ -22,8 +22,8 @@ LLAMA_70B = Model(
 EVEN = Workload(prompt_tokens=3000, output_tokens=200)
 
 
-def question(device: str = "L4", num_devices: int = 8, workload: Workload = EVEN) -> Question:
-    return Question(
+def question(device: str = "L4", num_devices: int = 8, workload: Workload = EVEN) -> PlanRequest:
+    return PlanRequest(
         model=LLAMA_70B,
         device=builtin_catalogue().accelerator(device),
         num_devices=num_devices,

@@ -2,12 +2,12 @@
 
 import pytest
 
-from seesaw_core.rates import Mean, Rate
+from seesaw_core.rates import ExponentialMean, Rate
 
 
 def test_nothing_is_known_before_the_first_measurement() -> None:
     assert Rate().per_s is None
-    assert Mean().seconds is None
+    assert ExponentialMean().seconds is None
 
 
 def test_measurements_without_extent_are_ignored() -> None:
@@ -25,7 +25,7 @@ def test_a_rate_weighs_by_how_long_was_measured() -> None:
 
 
 def test_after_its_half_life_a_measurement_counts_half() -> None:
-    mean = Mean(half_life=1.0)
+    mean = ExponentialMean(half_life=1.0)
     mean.observe(4.0)
     mean.observe(1.0)
     assert mean.seconds == pytest.approx((4.0 * 0.5 + 1.0) / 1.5)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from seesaw_core.layouts import LayoutPair
 from seesaw_core.messages import FinishedTotals, PlanSummary, Proposal
-from seesaw_core.planner.choose import Question
+from seesaw_core.planner.choose import PlanRequest
 from seesaw_core.planner.proposals import Outlook, look_ahead
 from seesaw_core.planner.workloads import Workload
 from seesaw_worker.planning.start import Planned
@@ -108,7 +108,7 @@ def _since(before: FinishedTotals, now: FinishedTotals) -> FinishedTotals:
 
 
 def _look(
-    question: Question, in_force: LayoutPair, recent: FinishedTotals, may_reshard: bool
+    question: PlanRequest, in_force: LayoutPair, recent: FinishedTotals, may_reshard: bool
 ) -> Outlook:
     planned = question.workload
     came = Workload(

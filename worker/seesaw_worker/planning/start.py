@@ -14,8 +14,8 @@ from seesaw_core.planner.accelerators import (
     builtin_catalogue,
     read_catalogue,
 )
-from seesaw_core.planner.choose import Question
-from seesaw_core.planner.memory import Limits
+from seesaw_core.planner.choose import PlanRequest
+from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile, read_profile
@@ -38,7 +38,7 @@ class Planned:
 
     pair: LayoutPair
     summary: PlanSummary
-    question: Question | None
+    question: PlanRequest | None
     may_reshard: bool
 
     def settings(self, given: WorkerSettings) -> WorkerSettings:
@@ -84,7 +84,7 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
         )
         pair, summary = unpredicted(model.shape, num_devices, reason=reason)
         return Planned(pair=pair, summary=summary, question=None, may_reshard=may_reshard)
-    question = Question(
+    question = PlanRequest(
         model=model,
         device=find_accelerator(planning, platform.device_name()),
         num_devices=num_devices,
@@ -147,10 +147,10 @@ def _workload(planning: Planning, model: Model, max_model_len: int | None) -> Wo
     )
 
 
-def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> Limits:
+def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> EngineLimits:
     """What vLLM will run with: the flags, or its own defaults for this platform."""
     tokens, requests = platform.batch_defaults(num_devices)
-    return Limits(
+    return EngineLimits(
         step_tokens=(args.max_num_batched_tokens or tokens,),
         max_requests=args.max_num_seqs or requests,
         buffer_bytes=settings.kv_buffer_gib * GIB / num_devices,
