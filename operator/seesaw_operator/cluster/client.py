@@ -208,7 +208,7 @@ class Cluster:
         except NotFoundError:
             return False
         except FAILURES as error:
-            logger.warning("the Lease %s cannot be read: %s", operator, error)
+            logger.warning("the Lease %s cannot be read: %s", operator, in_words(error))
             return True
         return looks_after(found, namespace, dt.datetime.now(dt.UTC))
 
@@ -219,7 +219,7 @@ class Cluster:
             events = await self._dynamic.resources.get(api_version="v1", kind="Event")
             found = await events.get(namespace=namespace, field_selector=about, limit=_MOST_EVENTS)
         except FAILURES as error:
-            logger.warning("the events of the %s %s cannot be read: %s", kind, uid, error)
+            logger.warning("the events of the %s %s cannot be read: %s", kind, uid, in_words(error))
             return None
         return last_warning(found.to_dict()["items"])
 
@@ -257,7 +257,7 @@ class Cluster:
             events = await self._dynamic.resources.get(api_version="events.k8s.io/v1", kind="Event")
             await self._dynamic.create(events, body=event)
         except FAILURES as error:
-            logger.warning("the event %s was not recorded: %s", reason, error)
+            logger.warning("the event %s was not recorded: %s", reason, in_words(error))
 
 
 @contextlib.contextmanager
@@ -301,6 +301,12 @@ def looks_after(lease: Object, namespace: str, now: dt.datetime) -> bool:
 
 def _title(manifest: Object) -> str:
     return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def in_words(error: BaseException) -> str:
+    """What a client raised, in one line: not the headers of the answer, as the library has it."""
+    is_answer = isinstance(error, client.exceptions.ApiException)
+    return quoted(_words(error) if is_answer else repr(error))
 
 
 def _words(error: client.exceptions.ApiException) -> str:

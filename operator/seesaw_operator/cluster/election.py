@@ -14,7 +14,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from seesaw_operator.cluster.client import FAILURES, UNREACHABLE, WATCHES
+from seesaw_operator.cluster.client import FAILURES, UNREACHABLE, WATCHES, in_words
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class _Lock(LeaseLock):
             async with asyncio.timeout(_CALL_S):
                 await self.api_instance.create_namespaced_lease(namespace, body)
         except FAILURES as error:
-            logger.warning("the Lease cannot be made: %s", error)
+            logger.warning("the Lease cannot be made: %s", in_words(error))
             return False
         self.ends_s = asked_s + _LEASE_S - _MARGIN_S
         return True

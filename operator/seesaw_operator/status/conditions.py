@@ -99,12 +99,13 @@ def unavailable(
     )
     types = {c.type for c in kept}
     said: dict[ConditionType, Truth] = {
+        ConditionType.ACCEPTED: "Unknown",  # of a resource of which nothing is known yet
         ConditionType.READY: "False",
         ConditionType.RECONCILING: "False" if ConditionType.STALLED in types else "True",
     }
     status, _ = _seen(wanted, owner, seen, before)
     told = _instead(outlooks(wanted, owner, seen, is_late=False), said, trouble)
-    others = [each for each in told if each.type not in types | {ConditionType.ACCEPTED}]
+    others = [each for each in told if each.type not in types]
     conditions = kept + _stamped(others, before)
     return status.model_copy(update={"conditions": conditions})
 
