@@ -7,6 +7,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
+from seesaw_operator.api.forms import Form
+
 Kind = Literal["boolean", "integer", "object", "objects", "string", "strings"]
 _M = TypeVar("_M", bound=type[BaseModel])
 _RULES: dict[type[BaseModel], tuple["Rule", ...]] = {}
@@ -40,12 +42,12 @@ class Foreign:
 
     kind: what it holds; ``objects`` and ``strings`` are lists.
     refusal: why it cannot be set at all, or not to true; None where only other rules are about it.
-    pattern, max_length: what a string looks like.
+    form, max_length: what a string looks like.
     """
 
     kind: Kind
     refusal: str | None = None
-    pattern: str | None = None
+    form: Form | None = None
     max_length: int | None = None
 
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from seesaw_operator.api.kinds import ABOVE_0, INT64, INT_OR_STRING
+from seesaw_operator.api.forms import Form
+from seesaw_operator.api.kinds import INT64, INT_OR_STRING
 from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 
 Schema = dict[str, Any]
@@ -22,7 +23,6 @@ _BOUNDS = {
     "le": "maximum",
     "min_length": "minLength",
     "max_length": "maxLength",
-    "pattern": "pattern",
 }
 _FREE = {"x-kubernetes-preserve-unknown-fields": True}
 _TEXT: Schema = {"type": "string", "maxLength": 65536}
@@ -73,8 +73,8 @@ def rule_schema(rule: Rule) -> Schema:
 def _foreign(field: Foreign) -> Schema:
     """A field that is there for rules: its own is that it is not set."""
     schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for your own containers."}
-    if field.pattern is not None:
-        schema |= {"pattern": field.pattern, "maxLength": field.max_length}
+    if field.form is not None:
+        schema |= {"maxLength": field.max_length} | _formed(field.form, "self")
     if field.refusal is None:
         return schema
     never = "!self" if field.kind == "boolean" else "false"  # false is as good as not set
@@ -138,14 +138,19 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     schema: Schema = {"type": kind, "description": description}
     if kind == "integer":
         schema["format"] = "int64" if _says(metadata, INT64) else "int32"
-    for extra in (INT_OR_STRING, ABOVE_0):  # whose pattern is about the string
-        if not _says(metadata, extra):
-            continue
+    text = "self"
+    if _says(metadata, INT_OR_STRING):
         del schema["type"]  # nor 'anyOf', by which one mistake would be told three times
-        schema |= extra
-        bounds = _bounds(metadata, _BOUNDS).items()
-        return schema | {k: v for k, v in bounds if k in ("pattern", "maxLength")}
+        schema |= INT_OR_STRING
+        text = "string(self)"
+    for form in (part for part in metadata if isinstance(part, Form)):
+        schema |= _formed(form, text)
     return schema | _bounds(metadata, _BOUNDS)
+
+
+def _formed(form: Form, text: str) -> Schema:
+    """A rule in place of a pattern, which would tell nobody what is taken."""
+    return {"x-kubernetes-validations": [rule_schema(Rule(cel=form.cel(text), message=form.words))]}
 
 
 def _says(metadata: Iterable[Any], extra: Schema) -> bool:
