@@ -4,9 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from seesaw_operator.api.extra_args import in_order, sets, told
+from seesaw_operator.api.extra_args import entry_rules, in_order
 from seesaw_operator.api.kinds import (
-    LABEL_VALUE,
     Cores,
     DataKey,
     EnvName,
@@ -116,7 +115,7 @@ _OPERATORS = {
     "--served-model-name": "model.name",
     "--max-model-len": "model.maxModelLen",
     "--model": "model.uri",
-    "--config": "extraArgs itself, since a file may set anything",
+    "--config": "each flag in extraArgs",
     "--parallelism": "parallelism.mode",
     "--devices": "accelerator.count",
     "--accelerator": "accelerator.product",
@@ -147,19 +146,13 @@ _OPERATORS = {
         "parallelism",
     ),
 }
+_Flag = Annotated[Text, *entry_rules("engine", _OPERATORS)]
 
 
 @rules(
-    Rule(
-        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {sets(_OPERATORS)})",
-        message=f"engine.extraArgs must not set what the operator sets: {told(_OPERATORS)}",
-        path=".extraArgs",
-        reason=Reason.FORBIDDEN,
-    ),
     in_order("engine"),
     Rule(
-        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')} && "
-        f"self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
+        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')})",
         message="engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4",
         path=".nodeSelector",
     ),
@@ -177,11 +170,11 @@ class Engine(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the worker image that the operator was installed with."
     )
-    extra_args: tuple[Text, ...] = Field(
+    extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
         description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'. "
-        "$(NAME) in them is the value of a variable, as in any container's args.",
+        "They are taken as they are: $(NAME) is refused.",
     )
     env: tuple[EnvVar, ...] = Field(
         default=(),

@@ -67,7 +67,7 @@ def capitalized(value: object) -> object:
 
 INT64 = {"format": "int64"}
 INT_OR_STRING = {"x-kubernetes-int-or-string": True}
-_NAME = "lower-case letters and digits, and '-' between them"
+_NAME = "lower-case letters and digits, with '-' between them"
 QUANTITY_FORM = Form(
     pattern=QUANTITY,
     words="must be a size such as 64Gi, 512Mi or 68719476736: a whole number of bytes, or a number "
@@ -111,8 +111,8 @@ ObjectName = Annotated[
     Field(max_length=253),
     Form(
         pattern=rf"^{SUBDOMAIN_PATTERN}$",
-        words=f"must be the name of a Kubernetes object, such as my-name or my.name: {_NAME} and "
-        "'.'",
+        words="must be the name of a Kubernetes object, such as my-name or my.name: lower-case "
+        "letters and digits, with '-' and '.' between them",
     ),
 ]
 # Neither '.' nor anything that begins with '..', which would be a folder.

@@ -1,4 +1,4 @@
-"""CEL rules on the typed models, which the CRD carries into the apiserver."""
+"""CEL rules on the typed models and on kinds of values, which the CRD carries into the apiserver."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,13 +25,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule across fields: a CEL expression that must be true, and what a user reads if not.
+    """One rule: a CEL expression that must be true, and what a user reads if not.
 
     path: the field to correct, below the model, such as ``.prefill.data``; empty for the model.
+    told: CEL that makes the message of what was written; without it, the message is told as it is.
     """
 
     cel: str
     message: str
+    told: str = ""
     path: str = ""
     reason: Reason = Reason.INVALID
 

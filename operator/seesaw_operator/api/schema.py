@@ -67,14 +67,19 @@ def object_schema(model: type[BaseModel], description: str) -> Schema:
 def rule_schema(rule: Rule) -> Schema:
     """A rule as the apiserver reads it."""
     made = {"rule": rule.cel, "message": rule.message, "reason": rule.reason.value}
-    return made | ({"fieldPath": rule.path} if rule.path else {})
+    return (
+        made
+        | ({"messageExpression": rule.told} if rule.told else {})
+        | ({"fieldPath": rule.path} if rule.path else {})
+    )
 
 
 def _foreign(field: Foreign) -> Schema:
     """A field that is there for rules: its own is that it is not set."""
     schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for your own containers."}
     if field.form is not None:
-        schema |= {"maxLength": field.max_length} | _formed(field.form, "self")
+        rule = rule_schema(_form_rule(field.form, "self"))
+        schema |= {"maxLength": field.max_length, "x-kubernetes-validations": [rule]}
     if field.refusal is None:
         return schema
     never = "!self" if field.kind == "boolean" else "false"  # false is as good as not set
@@ -143,14 +148,14 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
         del schema["type"]  # nor 'anyOf', by which one mistake would be told three times
         schema |= INT_OR_STRING
         text = "string(self)"
-    for form in (part for part in metadata if isinstance(part, Form)):
-        schema |= _formed(form, text)
-    return schema | _bounds(metadata, _BOUNDS)
+    rules = [_form_rule(p, text) if isinstance(p, Form) else p for p in metadata]
+    made = [rule_schema(each) for each in rules if isinstance(each, Rule)]
+    return schema | _bounds(metadata, _BOUNDS) | ({"x-kubernetes-validations": made} if made else {})
 
 
-def _formed(form: Form, text: str) -> Schema:
+def _form_rule(form: Form, text: str) -> Rule:
     """A rule in place of a pattern, which would tell nobody what is taken."""
-    return {"x-kubernetes-validations": [rule_schema(Rule(cel=form.cel(text), message=form.words))]}
+    return Rule(cel=form.cel(text), message=form.words)
 
 
 def _says(metadata: Iterable[Any], extra: Schema) -> bool:
