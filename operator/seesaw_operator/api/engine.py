@@ -1,14 +1,17 @@
 """``spec.engine``: the workers' pods."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seesaw_operator.api.extra_args import entry_rules, in_order
 from seesaw_operator.api.kinds import (
+    ContainerResource,
     Cores,
     DataKey,
+    Divisor,
     EnvName,
+    EnvValue,
     FieldPath,
     Image,
     LabelValue,
@@ -36,6 +39,9 @@ class KeyRef(ApiModel):
 class FieldRef(ApiModel):
     """A field of the pod."""
 
+    api_version: Literal["v1"] | None = Field(
+        default=None, description="As core/v1 has it. Default: v1."
+    )
     field_path: FieldPath = Field(
         description="Such as 'status.hostIP' or \"metadata.labels['team']\"."
     )
@@ -43,9 +49,26 @@ class FieldRef(ApiModel):
 
 @rules(
     Rule(
+        cel="!has(self.divisor) || !self.resource.endsWith('.cpu') || "
+        "string(self.divisor) in ['0', '1', '1m']",
+        message="the divisor of cpu is 1, or 1m for thousandths of a core",
+        path=".divisor",
+    )
+)
+class ResourceFieldRef(ApiModel):
+    """What the container itself asks for, or may use at most."""
+
+    resource: ContainerResource = Field(description="Such as limits.memory or requests.cpu.")
+    divisor: Divisor | None = Field(
+        default=None, description="The unit to count in, such as 1Mi. Default: 1."
+    )
+
+
+@rules(
+    Rule(
         cel="(has(self.secretKeyRef) ? 1 : 0) + (has(self.configMapKeyRef) ? 1 : 0) + "
-        "(has(self.fieldRef) ? 1 : 0) == 1",
-        message="give exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+        "(has(self.fieldRef) ? 1 : 0) + (has(self.resourceFieldRef) ? 1 : 0) == 1",
+        message="give exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef",
     )
 )
 class EnvSource(ApiModel):
@@ -54,6 +77,9 @@ class EnvSource(ApiModel):
     secret_key_ref: KeyRef | None = Field(default=None, description="A Secret's key.")
     config_map_key_ref: KeyRef | None = Field(default=None, description="A ConfigMap's key.")
     field_ref: FieldRef | None = Field(default=None, description="A field of the pod.")
+    resource_field_ref: ResourceFieldRef | None = Field(
+        default=None, description="What the container asks for."
+    )
 
 
 @rules(
@@ -68,7 +94,7 @@ class EnvVar(ApiModel):
     """One environment variable of the engine."""
 
     name: EnvName = Field(description="Its name.")
-    value: Text | None = Field(default=None, description="Its value.")
+    value: EnvValue | None = Field(default=None, description="Its value.")
     value_from: EnvSource | None = Field(
         default=None, description="Where its value comes from, instead of 'value'."
     )
@@ -173,8 +199,8 @@ class Engine(ApiModel):
     extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'. "
-        "They are taken as they are: $(NAME) is refused.",
+        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker', "
+        "taken as they are: $(NAME) is refused.",
     )
     env: tuple[EnvVar, ...] = Field(
         default=(),

@@ -34,8 +34,9 @@ def entry_rules(component: str, owned: Mapping[str, str]) -> tuple[Rule, ...]:
         Rule(
             cel=f"self.contains('$(') || !({_sets(owned)})",
             message=f"{where} must not set what the operator sets: {_listed(owned)}",
-            told=f"\"{where} must not set what the operator sets, as '\" + self.split('=')[0] + \"' "
-            f"does: \" + [{_FLAG}].map(flag, flag == '--' ? 'it ends the flags. Leave it out' : "
+            told=f"\"{where} must not set what the operator sets, as '\" + self.split('=')[0] + "
+            f"\"' does: \" + [{_FLAG}].map(flag, "
+            "flag == '--' ? 'it ends the flags. Leave it out' : "
             f"'it may be read as ' + ({_meant(owned)})[0])[0]",
             reason=Reason.FORBIDDEN,
         ),
@@ -91,8 +92,8 @@ def in_order(component: str) -> Rule:
         "self.extraArgs[0].startsWith('-') || self.extraArgs[0].contains('$(')",
         message=f"{component}.extraArgs must begin with a flag: a value stands after its flag, or "
         "with it as in --flag=value",
-        told="\"" + f"{component}.extraArgs must begin with a flag, which '\" + "
+        told='"' + f"{component}.extraArgs must begin with a flag, which '\" + "
         "self.extraArgs[0] + \"' is not: a value stands after its flag, or with it as in "
-        "--flag=value\"",
+        '--flag=value"',
         path=".extraArgs",
     )

@@ -154,6 +154,24 @@ FieldPath = Annotated[
         "metadata.labels['KEY'] or metadata.annotations['KEY']",
     ),
 ]
+ContainerResource = Annotated[
+    str,
+    Field(max_length=64),
+    Form(
+        pattern=r"^(limits|requests)\.(cpu|memory|ephemeral-storage|hugepages-[0-9]+[KMGTPE]i)$",
+        words="must be limits or requests, a '.', and cpu, memory, ephemeral-storage or hugepages "
+        "such as hugepages-2Mi: limits.memory, for example",
+    ),
+]
+Divisor = Annotated[
+    str,
+    Field(max_length=3, json_schema_extra=INT_OR_STRING),
+    Form(
+        pattern=r"^(0|1([mkMGTPE]|[KMGTPE]i)?)$",
+        words="must be a unit such as 1, 1Mi, 1Gi, 1M or 1G, or 1m for cpu",
+    ),
+    BeforeValidator(_as_text),
+]
 _NO_NUL = Form(pattern=TEXT, words="must not hold the character NUL, which no process can be given")
 Text = Annotated[str, Field(max_length=4096), _NO_NUL]
 EnvValue = Annotated[str, Field(max_length=32768), _NO_NUL]
@@ -231,14 +249,11 @@ Network = Annotated[
         words="must be a network, such as 10.0.0.0/8, 192.0.2.7/32 or fd00::/8",
     ),
 ]
-DeviceResource = Annotated[
-    str,
-    Field(max_length=253),
-    Form(
-        pattern=rf"^(cpu|{SUBDOMAIN_PATTERN}/{_QUALIFIED})$",
-        words="must be 'cpu' or what a device plugin offers, such as nvidia.com/gpu",
-    ),
-]
+DEVICE_FORM = Form(
+    pattern=rf"^(cpu|{SUBDOMAIN_PATTERN}/{_QUALIFIED})$",
+    words="must be 'cpu' or what a device plugin offers, such as nvidia.com/gpu",
+)
+DeviceResource = Annotated[str, Field(max_length=253), DEVICE_FORM]
 Product = Annotated[
     str,
     Field(max_length=63),
@@ -259,17 +274,14 @@ ServedName = Annotated[
     ),
 ]
 _PATH = r"([^\pC\pZ]| +[^ \pC\pZ])*"  # with spaces inside
-ModelUri = Annotated[
-    str,
-    Field(max_length=2048),
-    Form(
-        pattern=rf"^(pvc://{SUBDOMAIN_PATTERN}(/{_PATH})?|/+[^/\pC\pZ]{_PATH}"
-        rf"|(hf://)?[A-Za-z0-9]{_HUB_NAME}(/[A-Za-z0-9_]{_HUB_NAME})?)$",
-        words="must be a repository of Hugging Face such as meta-llama/Llama-3.1-8B, an absolute "
-        "path in the image such as /models/llama, or pvc://CLAIM/PATH; s3:// and other schemes "
-        "are not read: copy the model to a PersistentVolumeClaim",
-    ),
-]
+MODEL_FORM = Form(
+    pattern=rf"^(pvc://{SUBDOMAIN_PATTERN}(/{_PATH})?|/+[^/\pC\pZ]{_PATH}"
+    rf"|(hf://)?[A-Za-z0-9]{_HUB_NAME}(/[A-Za-z0-9_]{_HUB_NAME})?)$",
+    words="must be a repository of Hugging Face such as meta-llama/Llama-3.1-8B, an absolute "
+    "path in the image such as /models/llama, or pvc://CLAIM/PATH; s3:// and other schemes "
+    "are not read: copy the model to a PersistentVolumeClaim",
+)
+ModelUri = Annotated[str, Field(max_length=2048), MODEL_FORM]
 
 
 def cel_is_quantity(field: str) -> str:

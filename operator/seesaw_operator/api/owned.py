@@ -121,6 +121,13 @@ _WHY: dict[Kind, dict[str, str]] = {
         "subdomain": _NAMED,
     },
 }
+# As `kubectl create --dry-run` writes it: null.
+OF_METADATA = {
+    "creationTimestamp": Foreign(
+        kind="time",
+        refusal="podTemplate.metadata.creationTimestamp cannot be set: Kubernetes does that",
+    )
+}
 OF_POD = {
     name: Foreign(kind=kind, refusal=f"podTemplate.spec.{name} cannot be set: {why}")
     for kind, fields in _WHY.items()

@@ -128,7 +128,7 @@ class Router(ApiModel):
     extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags of 'seesaw router'. They are taken as they are: $(NAME) is refused.",
+        description="More flags of 'seesaw router', taken as they are: $(NAME) is refused.",
     )
     resources: RouterResources = Field(
         default=RouterResources(), description="Memory and processor cores of a router."

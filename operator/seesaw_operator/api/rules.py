@@ -1,4 +1,4 @@
-"""CEL rules on the typed models and on kinds of values, which the CRD carries into the apiserver."""
+"""CEL rules on models and kinds of values, which the CRD carries into the apiserver."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from seesaw_operator.api.forms import Form
 
-Kind = Literal["boolean", "integer", "object", "objects", "string", "strings"]
+Kind = Literal["boolean", "integer", "object", "objects", "string", "strings", "time"]
 _M = TypeVar("_M", bound=type[BaseModel])
 _RULES: dict[type[BaseModel], tuple["Rule", ...]] = {}
 _FOREIGN: dict[type[BaseModel], Mapping[str, "Foreign"]] = {}
@@ -42,7 +42,7 @@ class Rule:
 class Foreign:
     """A field of Kubernetes' own that a model does not read.
 
-    kind: what it holds; ``objects`` and ``strings`` are lists.
+    kind: what it holds; ``objects`` and ``strings`` are lists, and a ``time`` may be null.
     refusal: why it cannot be set at all, or not to true; None where only other rules are about it.
     form, max_length: what a string looks like.
     """

@@ -43,6 +43,7 @@ _FOREIGN: dict[str, Schema] = {
         "maxItems": 256,
         "x-kubernetes-list-type": "atomic",
     },
+    "time": {"type": "string", "format": "date-time", "maxLength": 64, "nullable": True},
 }
 _MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
 _ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
@@ -150,7 +151,8 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
         text = "string(self)"
     rules = [_form_rule(p, text) if isinstance(p, Form) else p for p in metadata]
     made = [rule_schema(each) for each in rules if isinstance(each, Rule)]
-    return schema | _bounds(metadata, _BOUNDS) | ({"x-kubernetes-validations": made} if made else {})
+    schema |= _bounds(metadata, _BOUNDS)
+    return schema | ({"x-kubernetes-validations": made} if made else {})
 
 
 def _form_rule(form: Form, text: str) -> Rule:

@@ -10,7 +10,9 @@ from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
 from seesaw_operator.api.kinds import (
+    DEVICE_FORM,
     DURATION_FORM,
+    MODEL_FORM,
     DeviceResource,
     Duration,
     ModelUri,
@@ -35,12 +37,14 @@ Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
 
 @rules(
     Rule(
-        cel="!self.uri.split('/').exists(part, part == '.' || part == '..')",
+        cel=f"!{MODEL_FORM.cel('self.uri')} || "
+        "!self.uri.split('/').exists(part, part == '.' || part == '..')",
         message="model.uri must name its folder without '.' and '..'",
         path=".uri",
     ),
     Rule(
-        cel="!self.uri.startsWith('pvc://') || size(self.uri.split('/')[2]) <= 253",
+        cel=f"!{MODEL_FORM.cel('self.uri')} || "
+        "!self.uri.startsWith('pvc://') || size(self.uri.split('/')[2]) <= 253",
         message="model.uri: the name of a claim has at most 253 characters",
         path=".uri",
     ),
@@ -69,6 +73,7 @@ class Model(ApiModel):
 @rules(
     Rule(
         cel="!has(self.resourceName) || self.resourceName == 'cpu' || "
+        f"!{DEVICE_FORM.cel('self.resourceName')} || "
         "!(self.resourceName.contains('kubernetes.io/') || "
         "self.resourceName.startsWith('requests.') || size(self.resourceName.split('/')[0]) > 244)",
         message="accelerator.resourceName must be 'cpu' or what a device plugin offers, such as "
