@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from seesaw_cli.chart.kinds import UNIQUE, Cidr, Namespace, Port
+from seesaw_cli.chart.kinds import Cidr, Namespace, Port
 from seesaw_cli.chart.part import Part
 from seesaw_cli.chart.pod import Peer
 
@@ -29,7 +29,6 @@ class NetworkPolicy(Part):
     )
     namespaces: list[Namespace] = Field(
         default=[],
-        json_schema_extra=UNIQUE,
         description="Namespaces whose routers and workers get policies, too. Default: "
         "watchNamespaces.",
     )

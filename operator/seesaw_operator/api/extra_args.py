@@ -35,7 +35,7 @@ def entry_rules(component: str, owned: Mapping[str, str]) -> tuple[Rule, ...]:
             cel=f"self.contains('$(') || !({_sets(owned)})",
             message=f"{where} must not set what the operator sets: {_listed(owned)}",
             told=f"\"{where} must not set what the operator sets, as '\" + self.split('=')[0] + "
-            f"\"' does: \" + [{_FLAG}].map(flag, "
+            f'"\' does: " + [{_FLAG}].map(flag, '
             "flag == '--' ? 'it ends the flags. Leave it out' : "
             f"'it may be read as ' + ({_meant(owned)})[0])[0]",
             reason=Reason.FORBIDDEN,

@@ -36,7 +36,7 @@ class Form:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return handler(schema) | {"pattern": self.pattern}
+        return handler(schema) | {"pattern": self.pattern, "words": self.words}
 
     def cel(self, text: str = "self") -> str:
         """CEL: whether a text has this form."""

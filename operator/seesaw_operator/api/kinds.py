@@ -89,14 +89,15 @@ Cores = Annotated[
     ),
     BeforeValidator(_as_text),
 ]
+ANY_QUANTITY_FORM = Form(
+    pattern=ANY_QUANTITY,
+    words="must be a quantity of at least 0, such as 2, 500m, 64Gi or 1e9, with an exponent "
+    "of at most 18",
+)
 AnyQuantity = Annotated[  # whatever Kubernetes takes
     str,
     Field(max_length=32, json_schema_extra=INT_OR_STRING),
-    Form(
-        pattern=ANY_QUANTITY,
-        words="must be a quantity of at least 0, such as 2, 500m, 64Gi or 1e9, with an exponent "
-        "of at most 18",
-    ),
+    ANY_QUANTITY_FORM,
     BeforeValidator(_as_text),
 ]
 Seconds = Annotated[int, Field(ge=1, le=MOST_SECONDS)]
@@ -179,26 +180,26 @@ Annotation = Annotated[str, Field(max_length=65536), _NO_NUL]
 _OF_KEY = (
     "letters and digits, with '-', '_' and '.' between them, at most 63, and before a '/' a domain"
 )
-LabelKey = Annotated[
-    str,
-    Field(max_length=LONGEST_KEY),
-    Form(pattern=LABEL_KEY, words=f"must be a key such as team or example.com/team: {_OF_KEY}"),
-]
-_LABEL_VALUE = Form(
+LABEL_KEY_FORM = Form(
+    pattern=LABEL_KEY, words=f"must be a key such as team or example.com/team: {_OF_KEY}"
+)
+LabelKey = Annotated[str, Field(max_length=LONGEST_KEY), LABEL_KEY_FORM]
+LABEL_VALUE_FORM = Form(
     pattern=LABEL_VALUE,
     words="must be a label's value, such as NVIDIA-L4: letters and digits, with '-', '_' and '.' "
     "between them, at most 63, or nothing",
 )
-LabelValue = Annotated[str, Field(max_length=63), _LABEL_VALUE]
+LabelValue = Annotated[str, Field(max_length=63), LABEL_VALUE_FORM]
+OPTIONAL_LABEL_KEY_FORM = Form(
+    pattern=OPTIONAL_LABEL_KEY,
+    words=f"must be a key such as nvidia.com/gpu, or nothing: {_OF_KEY}",
+)
 # As many charts write what they do not set.
 OptionalLabelKey = Annotated[
     Annotated[
         str,
         Field(max_length=LONGEST_KEY),
-        Form(
-            pattern=OPTIONAL_LABEL_KEY,
-            words=f"must be a key such as nvidia.com/gpu, or nothing: {_OF_KEY}",
-        ),
+        OPTIONAL_LABEL_KEY_FORM,
     ]
     | None,
     BeforeValidator(_given),
