@@ -79,8 +79,8 @@ def _foreign(field: Foreign) -> Schema:
     """A field that is there for rules: its own is that it is not set."""
     schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for your own containers."}
     if field.form is not None:
-        rule = rule_schema(_form_rule(field.form, "self"))
-        schema |= {"maxLength": field.max_length, "x-kubernetes-validations": [rule]}
+        formed = rule_schema(_form_rule(field.form, "self"))
+        schema |= {"maxLength": field.max_length, "x-kubernetes-validations": [formed]}
     if field.refusal is None:
         return schema
     never = "!self" if field.kind == "boolean" else "false"  # false is as good as not set

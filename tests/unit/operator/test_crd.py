@@ -1,12 +1,18 @@
 """The generated CustomResourceDefinition is structural, documented and says what it must."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
+import yaml
 
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Plan, RejectedPlan
 
+ROOT = Path(__file__).parents[3]
 SCHEMA = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 LEAVES = {"string", "integer", "boolean"}
 
@@ -103,6 +109,23 @@ def test_generations_are_as_large_as_those_of_kubernetes() -> None:
 def test_only_the_model_must_be_given() -> None:
     assert SCHEMA["properties"]["spec"]["required"] == ["model"]
     assert SCHEMA["properties"]["spec"]["properties"]["model"]["required"] == ["uri"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/kubernetes.md"])
+def test_a_row_in_the_docs_is_as_kubectl_prints_it(page: str) -> None:
+    head, row = re.findall(r"^NAME  .*\n.*", (ROOT / page).read_text(), re.MULTILINE)[0].split("\n")
+    columns = definition()["spec"]["versions"][0]["additionalPrinterColumns"]
+    shown = [c["name"].upper() for c in columns if not c.get("priority")]
+    assert head.split() == ["NAME", *shown]
+    values = dict(zip(head.split(), row.split(), strict=True))
+    assert re.fullmatch("[0-9]+/[0-9]+", values["REPLICAS"])
+
+
+def test_examples_spell_words_as_the_reference_does() -> None:
+    for example in (ROOT / "manifests/examples").glob("*.yaml"):
+        for found in yaml.safe_load_all(example.read_text()):
+            word = found["spec"].get("reshard", "Auto")
+            assert word == word.capitalize(), example
 
 
 def test_defaults_are_those_of_the_models() -> None:
