@@ -92,6 +92,11 @@ show a pattern, or nothing.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $i, $given := .topologySpreadConstraints -}}
+{{- if and (hasKey $given "minDomains") (ne $given.whenUnsatisfiable "DoNotSchedule") -}}
+{{- fail (printf "operator.topologySpreadConstraints[%d].minDomains: goes with DoNotSchedule only, and whenUnsatisfiable is %s: set that, or leave it out" $i $given.whenUnsatisfiable) -}}
+{{- end -}}
+{{- end -}}
 {{- range $i, $given := .resources.claims -}}
 {{- if not $given.name -}}
 {{- fail (printf "operator.resources.claims[%d]: needs the name of one of the pod's resourceClaims" $i) -}}

@@ -70,8 +70,8 @@ INT_OR_STRING = {"x-kubernetes-int-or-string": True}
 _NAME = "lower-case letters and digits, with '-' between them"
 QUANTITY_FORM = Form(
     pattern=QUANTITY,
-    words="must be a size such as 64Gi, 512Mi or 68719476736: a whole number of bytes, or a number "
-    "with Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P or E right after it",
+    words="must be a size such as 64Gi, 512Mi or 68719476736: a whole number of bytes above 0, or "
+    "a number with Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P or E right after it",
 )
 Quantity = Annotated[
     str,
@@ -173,7 +173,11 @@ Divisor = Annotated[
     ),
     BeforeValidator(_as_text),
 ]
-_NO_NUL = Form(pattern=TEXT, words="must not hold the character NUL, which no process can be given")
+_NO_NUL = Form(
+    pattern=TEXT,
+    words="must not hold the character NUL, which no process can be given",
+    cheap=r"!self.contains('\x00')",
+)
 Text = Annotated[str, Field(max_length=4096), _NO_NUL]
 EnvValue = Annotated[str, Field(max_length=32768), _NO_NUL]
 Annotation = Annotated[str, Field(max_length=65536), _NO_NUL]
@@ -214,7 +218,9 @@ MountPath = Annotated[  # from the root, without '.', '..' and ':'
     str,
     Field(max_length=1024),
     Form(
-        pattern=r"^(/(\.{0,2}[^/.:\p{Cc}][^/:\p{Cc}]*)?)+$",
+        pattern=r"^(/(\.{0,2}[^/.:\p{Cc}][^/:\p{Cc}]*|\.{3}[^/:\p{Cc}]*)?)+$",
+        cheap=r"self.matches(r'^/[^:\p{Cc}]*$') && !self.contains('/./') && "
+        "!self.contains('/../') && !self.endsWith('/.') && !self.endsWith('/..')",
         words="must be an absolute path such as /data/models, without '.', '..', ':' and "
         "characters that cannot be seen",
     ),

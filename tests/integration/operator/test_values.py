@@ -141,7 +141,19 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ),
     *(
         (added("engine", volumeMounts=[{"name": "x", "mountPath": wrong}]), ["mountPath"])
-        for wrong in ("/x\n", "/x\0")
+        for wrong in (
+            "/x\n",
+            "/x\0",
+            "",
+            "x",
+            "/x:y",
+            "/.",
+            "/..",
+            "/./x",
+            "/x/../y",
+            "/x/..",
+            "x/y",
+        )
     ),
     *(
         ({"accelerator": {"resourceName": wrong}}, ["accelerator.resourceName"])
@@ -332,6 +344,19 @@ async def test_one_mistake_is_told_once(more: Json, wrong: str, apiserver: ApiSe
         {"engine": {"image": "localhost:5000/a/b@sha256:" + "0" * 64}},
         {"engine": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4", "zone": ""}}},
         {"engine": {"env": [{"name": "A", "value": "x" * 32768}]}},
+        of_pod(
+            "containers",
+            [
+                {
+                    "name": "x",
+                    "image": "x:1",
+                    "volumeMounts": [
+                        {"name": "shm", "mountPath": each}
+                        for each in ("/x", "//x//", "/.x/..y/...", "/a b/ü", "/...z")
+                    ],
+                }
+            ],
+        ),
         *(
             {"engine": {"env": [{"name": "A", "valueFrom": source}]}}
             for source in (
