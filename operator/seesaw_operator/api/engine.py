@@ -21,6 +21,7 @@ from seesaw_operator.api.kinds import (
     cel_is_key,
     cel_is_quantity,
     cel_quantity,
+    cel_wrong_key,
 )
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.pod_template import EnginePodTemplate
@@ -180,6 +181,11 @@ _Flag = Annotated[Text, *entry_rules("engine", _OPERATORS)]
     Rule(
         cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')})",
         message="engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4",
+        told=cel_wrong_key(
+            "self.nodeSelector",
+            "engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4, and none "
+            "with the key",
+        ),
         path=".nodeSelector",
     ),
     Rule(

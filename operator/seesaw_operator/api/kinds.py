@@ -301,6 +301,11 @@ def cel_is_key(name: str) -> str:
     return f"size({name}) <= {LONGEST_KEY} && {name}.matches(r'{LABEL_KEY}')"
 
 
+def cel_wrong_key(field: str, said: str) -> str:
+    """CEL: a message about the first key of a map that is none, with the key itself in the end."""
+    return f'"{said} \'" + {field}.filter(key, !({cel_is_key("key")}))[0] + "\'"'
+
+
 def cel_quantity(field: str) -> str:
     """A field that may be a number or a string, as CEL's quantity; zero if it is neither, which
     its own form refuses."""
