@@ -20,6 +20,8 @@ _HEAD = f"""\
 `kubectl explain {SHORT}.spec` says the same.
 """
 
+_MOST_NAMED = 3
+_OF_VALUE = "must "  # what is said of one value begins with it
 Schema = dict[str, Any]
 
 
@@ -27,11 +29,10 @@ def reference() -> str:
     """The whole document."""
     schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     spec, status = (schema["properties"][part] for part in ("spec", "status"))
-    messages = dict.fromkeys(
-        rule["message"]
-        for part in _parts(schema)
-        for rule in part.get("x-kubernetes-validations", ())
-    )
+    messages: dict[str, list[str]] = {}
+    for path, part in _parts(schema, ""):
+        for rule in part.get("x-kubernetes-validations", ()):
+            messages.setdefault(rule["message"], []).append(path.removeprefix("spec."))
     return "\n".join(
         [
             _HEAD,
@@ -43,7 +44,7 @@ def reference() -> str:
             "",
             "What the apiserver refuses, beside values out of bounds:",
             "",
-            *(f"- {message}." for message in messages),
+            *(f"- {_of_form(paths, message)}." for message, paths in messages.items()),
             "",
             "## status",
             "",
@@ -86,10 +87,21 @@ def _kind(field: Schema) -> str:
     return str(field["type"]) + (f", {bounds[0]} to {bounds[1]}".rstrip() if any(bounds) else "")
 
 
-def _parts(schema: Schema) -> Iterator[Schema]:
-    yield schema
-    for below in (*schema.get("properties", {}).values(), *filter(None, [schema.get("items")])):
-        yield from _parts(below)
+def _of_form(paths: list[str], message: str) -> str:
+    """What the apiserver says of one value, with the field that it would name before."""
+    if not message.startswith(_OF_VALUE):
+        return message
+    more = " and others" if len(paths) > _MOST_NAMED else ""
+    return f"{', '.join(f'`{path}`' for path in paths[:_MOST_NAMED])}{more} {message}"
+
+
+def _parts(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    yield path, schema
+    for name, below in schema.get("properties", {}).items():
+        yield from _parts(below, f"{path}.{name}" if path else name)
+    for keyword in ("items", "additionalProperties"):
+        if keyword in schema:
+            yield from _parts(schema[keyword], f"{path}[]")
 
 
 if __name__ == "__main__":

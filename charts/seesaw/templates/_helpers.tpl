@@ -1,11 +1,14 @@
 {{- define "seesaw.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
+{{- /* A Service is named so: no dot, and no digit at the beginning. */ -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- if regexMatch "^[0-9]" $release -}}{{- $release = printf "seesaw-%s" $release -}}{{- end -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name $release -}}
+{{- $release | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" $release $name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -91,17 +94,6 @@ imagePullSecrets: {{- range . }}{{ list (dict "name" .) | toYaml | nindent 2 }}{
 {{- fail (printf "images.tag: %v is a number, and may not be what was written: quote it, or use --set-string" $tag) -}}
 {{- end -}}
 {{- printf "%s%s" (contains ":" $tag | ternary "@" ":") ($tag | default .Chart.AppVersion) -}}
-{{- end -}}
-
-{{- /* A CIDR: the schema has only seen that it looks like one. */ -}}
-{{- define "seesaw.cidr" -}}
-{{- $octet := "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])" -}}
-{{- $four := regexMatch (printf "^(%s[.]){3}%s/([12]?[0-9]|3[0-2])$" $octet $octet) . -}}
-{{- $six := regexMatch "^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$" . -}}
-{{- if not (or $four $six) -}}
-{{- fail (printf "networkPolicy.apiServer.cidrs: %s is no CIDR, such as 10.0.0.1/32 or fd00::1/128" .) -}}
-{{- end -}}
-{{- . -}}
 {{- end -}}
 
 {{- /*

@@ -4,13 +4,14 @@ import sys
 from pathlib import Path
 
 from seesaw_generate.chart.dashboard import dashboard_json
-from seesaw_generate.chart.render import readme, schema_json, values_yaml
+from seesaw_generate.chart.render import forms_json, readme, schema_json, values_yaml
 
 FILES = {
     "values.yaml": values_yaml,
     "values.schema.json": schema_json,
     "README.md": readme,
     "files/dashboard.json": dashboard_json,
+    "files/forms.json": forms_json,
 }
 
 

@@ -1,26 +1,9 @@
 """Values about metrics, alerts and the dashboard."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from seesaw_generate.chart.kinds import UNIQUE, Annotations, Interval, Labels
 from seesaw_generate.chart.part import KubernetesObject, Part
-
-Alert = Literal[
-    "SeesawOperatorAbsent",
-    "SeesawReconcilesFail",
-    "SeesawRequestsUnserved",
-    "SeesawNoWorkerServes",
-    "SeesawWorkersMissing",
-    "SeesawQueueFull",
-    "SeesawRequestsFail",
-    "SeesawAnswersBroken",
-    "SeesawLongWaits",
-    "SeesawWorkersEjected",
-    "SeesawWorkerStandsStill",
-]
-"""The alerts of files/rules.yaml."""
 
 
 class Monitor(Part):
@@ -45,8 +28,10 @@ class Rules(Part):
         "by other means.",
     )
     labels: Labels = Field(default={}, description="Labels that your Prometheus selects rules by.")
-    disabled: list[Alert] = Field(
-        default=[], json_schema_extra=UNIQUE, description="Names of alerts to leave out."
+    disabled: list[str] = Field(
+        default=[],
+        json_schema_extra=UNIQUE,
+        description="Names of alerts to leave out, as files/rules.yaml has them.",
     )
 
 

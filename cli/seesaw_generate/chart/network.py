@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from seesaw_generate.chart.kinds import UNIQUE, Cidr, Namespace, Port
+from seesaw_generate.chart.kinds import Cidr, Namespace, Port
 from seesaw_generate.chart.part import Part
 from seesaw_generate.chart.pod import Peer
 
@@ -29,7 +29,6 @@ class NetworkPolicy(Part):
     )
     namespaces: list[Namespace] = Field(
         default=[],
-        json_schema_extra=UNIQUE,
         description="Namespaces whose routers and workers get policies, too. Default: "
         "watchNamespaces.",
     )

@@ -12,7 +12,7 @@ from seesaw_generate.chart.kinds import Amounts
 from seesaw_generate.chart.part import KubernetesObject
 from seesaw_operator.api.kinds import (
     LONGEST_KEY,
-    OPTIONAL_LABEL_KEY,
+    OPTIONAL_LABEL_KEY_FORM,
     EnvName,
     LabelKey,
     LabelValue,
@@ -54,7 +54,7 @@ class EnvSource(TypedDict, total=False):
 class Toleration(TypedDict, total=False):
     """A taint of nodes that pods put up with."""
 
-    key: Annotated[str, Field(max_length=LONGEST_KEY, pattern=OPTIONAL_LABEL_KEY)]
+    key: Annotated[str, Field(max_length=LONGEST_KEY), OPTIONAL_LABEL_KEY_FORM]
     operator: Literal["Equal", "Exists", ""]
     value: LabelValue
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute", ""]

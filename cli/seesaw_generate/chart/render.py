@@ -12,6 +12,10 @@ from seesaw_generate.chart.part import Part
 from seesaw_generate.chart.values import Values
 from seesaw_generate.flags import table
 
+Json = dict[str, Any]
+
+EACH, KEY = "*", "@"  # steps of a path: each item or value, and each key
+_OURS = frozenset({"title", "pattern", "words"})  # titles are made by pydantic
 _WIDTH = 100
 _HEAD = "Made by `make docs` from cli/seesaw_cli/chart. Edit the models, not this file."
 _README = f"""\
@@ -41,10 +45,20 @@ def values_yaml() -> str:
 
 def schema_json() -> str:
     """The JSON schema that helm holds values against."""
-    schema = _without_titles(Values.model_json_schema(by_alias=True))
+    schema = _without(_OURS, Values.model_json_schema(by_alias=True))
     schema["properties"]["global"] = {"type": "object"}  # helm's own, where this is a subchart
     whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
+def forms_json() -> str:
+    """What the chart's templates refuse in words: each form with the values that have it."""
+    schema = Values.model_json_schema(by_alias=True)
+    forms: dict[tuple[str, str], list[str]] = {}
+    for pattern, words, path in _formed(schema, schema, ()):
+        forms.setdefault((pattern, words), []).append(path)
+    made = [{"pattern": p, "words": w, "paths": paths} for (p, w), paths in forms.items()]
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 
 def readme() -> str:
@@ -83,11 +97,26 @@ def _rows(part: Part, above: str) -> Iterator[tuple[str, str, str]]:
             yield f"`{path}`", f"`{json.dumps(value)}`", field.description or ""
 
 
-def _without_titles(schema: Any) -> Any:
-    """A schema without the titles that pydantic makes of names."""
+def _without(keys: frozenset[str], schema: Any) -> Any:
+    """A schema without some of its keywords."""
     if isinstance(schema, list):
-        return [_without_titles(each) for each in schema]
+        return [_without(keys, each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: value for key, value in schema.items() if key != "title"}
-    return {key: _without_titles(value) for key, value in kept.items()}
+    return {key: _without(keys, value) for key, value in schema.items() if key not in keys}
+
+
+def _formed(schema: Json, whole: Json, path: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    """Where values have a form: pattern, words and path."""
+    if "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+    if {"pattern", "words"} <= schema.keys():
+        yield schema["pattern"], schema["words"], "/".join(path)
+    for pattern, below in schema.get("patternProperties", {}).items():  # pydantic's, of keys
+        yield pattern, schema["propertyNames"]["words"], "/".join((*path, KEY))
+        yield from _formed(below, whole, (*path, EACH))
+    for name, below in schema.get("properties", {}).items():
+        yield from _formed(below, whole, (*path, name))
+    for keyword, step in (("items", EACH), ("additionalProperties", EACH), ("propertyNames", KEY)):
+        if isinstance(schema.get(keyword), dict):
+            yield from _formed(schema[keyword], whole, (*path, step))

@@ -1,15 +1,17 @@
 """``spec.engine``: the workers' pods."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seesaw_operator.api.extra_args import in_order, sets, told
+from seesaw_operator.api.extra_args import entry_rules, in_order
 from seesaw_operator.api.kinds import (
-    LABEL_VALUE,
+    ContainerResource,
     Cores,
     DataKey,
+    Divisor,
     EnvName,
+    EnvValue,
     FieldPath,
     Image,
     LabelValue,
@@ -19,6 +21,7 @@ from seesaw_operator.api.kinds import (
     cel_is_key,
     cel_is_quantity,
     cel_quantity,
+    cel_wrong_key,
 )
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.pod_template import EnginePodTemplate
@@ -37,6 +40,9 @@ class KeyRef(ApiModel):
 class FieldRef(ApiModel):
     """A field of the pod."""
 
+    api_version: Literal["v1"] | None = Field(
+        default=None, description="As core/v1 has it. Default: v1."
+    )
     field_path: FieldPath = Field(
         description="Such as 'status.hostIP' or \"metadata.labels['team']\"."
     )
@@ -44,9 +50,26 @@ class FieldRef(ApiModel):
 
 @rules(
     Rule(
+        cel="!has(self.divisor) || !self.resource.endsWith('.cpu') || "
+        "string(self.divisor) in ['0', '1', '1m']",
+        message="the divisor of cpu is 1, or 1m for thousandths of a core",
+        path=".divisor",
+    )
+)
+class ResourceFieldRef(ApiModel):
+    """What the container itself asks for, or may use at most."""
+
+    resource: ContainerResource = Field(description="Such as limits.memory or requests.cpu.")
+    divisor: Divisor | None = Field(
+        default=None, description="The unit to count in, such as 1Mi. Default: 1."
+    )
+
+
+@rules(
+    Rule(
         cel="(has(self.secretKeyRef) ? 1 : 0) + (has(self.configMapKeyRef) ? 1 : 0) + "
-        "(has(self.fieldRef) ? 1 : 0) == 1",
-        message="give exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+        "(has(self.fieldRef) ? 1 : 0) + (has(self.resourceFieldRef) ? 1 : 0) == 1",
+        message="give exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef",
     )
 )
 class EnvSource(ApiModel):
@@ -55,6 +78,9 @@ class EnvSource(ApiModel):
     secret_key_ref: KeyRef | None = Field(default=None, description="A Secret's key.")
     config_map_key_ref: KeyRef | None = Field(default=None, description="A ConfigMap's key.")
     field_ref: FieldRef | None = Field(default=None, description="A field of the pod.")
+    resource_field_ref: ResourceFieldRef | None = Field(
+        default=None, description="What the container asks for."
+    )
 
 
 @rules(
@@ -69,7 +95,7 @@ class EnvVar(ApiModel):
     """One environment variable of the engine."""
 
     name: EnvName = Field(description="Its name.")
-    value: Text | None = Field(default=None, description="Its value.")
+    value: EnvValue | None = Field(default=None, description="Its value.")
     value_from: EnvSource | None = Field(
         default=None, description="Where its value comes from, instead of 'value'."
     )
@@ -116,7 +142,7 @@ _OPERATORS = {
     "--served-model-name": "model.name",
     "--max-model-len": "model.maxModelLen",
     "--model": "model.uri",
-    "--config": "extraArgs itself, since a file may set anything",
+    "--config": "each flag in extraArgs",
     "--parallelism": "parallelism.mode",
     "--devices": "accelerator.count",
     "--accelerator": "accelerator.product",
@@ -147,20 +173,19 @@ _OPERATORS = {
         "parallelism",
     ),
 }
+_Flag = Annotated[Text, *entry_rules("engine", _OPERATORS)]
 
 
 @rules(
-    Rule(
-        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {sets(_OPERATORS)})",
-        message=f"engine.extraArgs must not set what the operator sets: {told(_OPERATORS)}",
-        path=".extraArgs",
-        reason=Reason.FORBIDDEN,
-    ),
     in_order("engine"),
     Rule(
-        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')} && "
-        f"self.nodeSelector[key].matches(r'{LABEL_VALUE}'))",
+        cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')})",
         message="engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4",
+        told=cel_wrong_key(
+            "self.nodeSelector",
+            "engine.nodeSelector takes labels, such as nvidia.com/gpu.product: NVIDIA-L4, and none "
+            "with the key",
+        ),
         path=".nodeSelector",
     ),
     Rule(
@@ -177,11 +202,11 @@ class Engine(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the worker image that the operator was installed with."
     )
-    extra_args: tuple[Text, ...] = Field(
+    extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker'. "
-        "$(NAME) in them is the value of a variable, as in any container's args.",
+        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker', "
+        "taken as they are: $(NAME) is refused.",
     )
     env: tuple[EnvVar, ...] = Field(
         default=(),

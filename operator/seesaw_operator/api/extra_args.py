@@ -6,15 +6,45 @@ flags with the value at once.
 
 from collections.abc import Iterable, Mapping
 
-from seesaw_operator.api.rules import Rule
+from seesaw_operator.api.rules import Reason, Rule
 from seesaw_operator.api.template_rules import listed
 
 _MOST_NAMED = 3
-_FLAG = "flag.split('=')[0].split('.')[0].replace('_', '-')"
+_FLAG = "self.split('=')[0].split('.')[0].replace('_', '-')"
 
 
-def sets(owned: Iterable[str]) -> str:
-    """CEL: whether ``flag`` is one of those, begins one of them or is a short one with more.
+def entry_rules(component: str, owned: Mapping[str, str]) -> tuple[Rule, ...]:
+    """Rules on each entry of a component's ``extraArgs``.
+
+    owned: by flag, the field that sets it; empty where there is none.
+    """
+    where = f"{component}.extraArgs"
+    return (
+        Rule(
+            cel="self != ''",
+            message=f"{where} must hold no empty text: a value stands after its flag, or with it "
+            "as in --flag=value",
+        ),
+        Rule(
+            cel="!self.contains('$(')",
+            message=f"{where} must not hold $(NAME), in whose place a variable's value would be "
+            "put: write the value itself",
+            reason=Reason.FORBIDDEN,
+        ),
+        Rule(
+            cel=f"self.contains('$(') || !({_sets(owned)})",
+            message=f"{where} must not set what the operator sets: {_listed(owned)}",
+            told=f"\"{where} must not set what the operator sets, as '\" + self.split('=')[0] + "
+            f'"\' does: " + [{_FLAG}].map(flag, '
+            "flag == '--' ? 'it ends the flags. Leave it out' : "
+            f"'it may be read as ' + ({_meant(owned)})[0])[0]",
+            reason=Reason.FORBIDDEN,
+        ),
+    )
+
+
+def _sets(owned: Iterable[str]) -> str:
+    """CEL: whether an entry is one of those, begins one of them or is a short one with more.
 
     '--' begins each: all that follows it would be read as models. Each beginning is listed, since
     that is what the apiserver counts as cheap.
@@ -22,10 +52,25 @@ def sets(owned: Iterable[str]) -> str:
     flags = list(owned)
     begun = sorted({flag[:end] for flag in flags for end in range(2, len(flag) + 1)})
     short = "|".join(flag for flag in flags if not flag.startswith("--"))
-    return f"{_FLAG} in {begun}" + (f" || flag.matches('^({short})')" if short else "")
+    return f"{_FLAG} in {begun}" + (f" || self.matches('^({short})')" if short else "")
 
 
-def told(owned: Mapping[str, str]) -> str:
+def _meant(owned: Mapping[str, str]) -> str:
+    """CEL: a list of the flags that ``flag`` may stand for, each with what to do instead. It is
+    not joined: of that, an apiserver has no estimate."""
+    told = {
+        flag: f"{flag}. " + (f"Set {field} instead" if field else "Leave it out")
+        for flag, field in owned.items()
+    }
+    long = [told[flag] for flag in owned if flag.startswith("--")]
+    found = [f"{long}.filter(each, each.startsWith(flag))"]
+    for short in (flag for flag in owned if not flag.startswith("--")):
+        is_it = f"flag.startsWith('{short}') || '{short}'.startsWith(flag)"
+        found.append(f"({is_it} ? ['{told[short]}'] : [])")
+    return " + ".join(found)
+
+
+def _listed(owned: Mapping[str, str]) -> str:
     """For people: the flags, with the fields that set them; those of no field first.
 
     Of those that one field sets, the first few are named.
@@ -43,9 +88,12 @@ def told(owned: Mapping[str, str]) -> str:
 def in_order(component: str) -> Rule:
     """The first is no bare word, which would be read as one more model or not at all."""
     return Rule(
-        cel="!has(self.extraArgs) || self.extraArgs.size() == 0 || "
-        "(self.extraArgs[0].startsWith('-') && self.extraArgs.all(each, each != ''))",
-        message=f"{component}.extraArgs must begin with a flag, and hold no empty text: a value "
-        "stands after its flag, or with it as in --flag=value",
+        cel="!has(self.extraArgs) || self.extraArgs.size() == 0 || self.extraArgs[0] == '' || "
+        "self.extraArgs[0].startsWith('-') || self.extraArgs[0].contains('$(')",
+        message=f"{component}.extraArgs must begin with a flag: a value stands after its flag, or "
+        "with it as in --flag=value",
+        told='"' + f"{component}.extraArgs must begin with a flag, which '\" + "
+        "self.extraArgs[0] + \"' is not: a value stands after its flag, or with it as in "
+        '--flag=value"',
         path=".extraArgs",
     )

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from seesaw_flags.values import IMAGE_PATTERN, LABEL_PATTERN, SUBDOMAIN_PATTERN
+from seesaw_operator.api.forms import Form
 
-_UNSEEN = r"\x00-\x1f\x7f"
 _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 _HUB_NAME = r"[A-Za-z0-9_]*((-|\.|-\.|\.-)[A-Za-z0-9_]+)*"  # no '--' and '..' inside
@@ -66,97 +66,234 @@ def capitalized(value: object) -> object:
 
 
 INT64 = {"format": "int64"}
-INT_OR_STRING = {"x-kubernetes-int-or-string": True, "minimum": 0}
-ABOVE_0 = INT_OR_STRING | {"exclusiveMinimum": True, "maximum": 999_999}
+INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+_NAME = "lower-case letters and digits, with '-' between them"
+QUANTITY_FORM = Form(
+    pattern=QUANTITY,
+    words="must be a size such as 64Gi, 512Mi or 68719476736: a whole number of bytes above 0, or "
+    "a number with Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P or E right after it",
+)
 Quantity = Annotated[
     str,
-    Field(pattern=QUANTITY, max_length=24, json_schema_extra=INT_OR_STRING),
+    Field(max_length=24, json_schema_extra=INT_OR_STRING),
+    QUANTITY_FORM,
     BeforeValidator(_as_text),
 ]
 Cores = Annotated[
     str,
-    Field(pattern=CORES, max_length=24, json_schema_extra=ABOVE_0),
+    Field(max_length=24, json_schema_extra=INT_OR_STRING),
+    Form(
+        pattern=CORES,
+        words="must be a number of processor cores above 0, such as 8, '0.5' in quotes or 500m, "
+        "and below a million",
+    ),
     BeforeValidator(_as_text),
 ]
+ANY_QUANTITY_FORM = Form(
+    pattern=ANY_QUANTITY,
+    words="must be a quantity of at least 0, such as 2, 500m, 64Gi or 1e9, with an exponent "
+    "of at most 18",
+)
 AnyQuantity = Annotated[  # whatever Kubernetes takes
     str,
-    Field(pattern=ANY_QUANTITY, max_length=32, json_schema_extra=INT_OR_STRING),
+    Field(max_length=32, json_schema_extra=INT_OR_STRING),
+    ANY_QUANTITY_FORM,
     BeforeValidator(_as_text),
 ]
 Seconds = Annotated[int, Field(ge=1, le=MOST_SECONDS)]
-Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{SUBDOMAIN_PATTERN}$")]
+DURATION_FORM = Form(
+    pattern=DURATION,
+    words="must be a time such as 500ms, 10s, 1m30s or 2h, each number with its unit: ms, s, m "
+    "or h",
+)
+Duration = Annotated[str, Field(max_length=32), DURATION_FORM]
+ObjectName = Annotated[
+    str,
+    Field(max_length=253),
+    Form(
+        pattern=rf"^{SUBDOMAIN_PATTERN}$",
+        words="must be the name of a Kubernetes object, such as my-name or my.name: lower-case "
+        "letters and digits, with '-' and '.' between them",
+    ),
+]
 # Neither '.' nor anything that begins with '..', which would be a folder.
 DataKey = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")
+    str,
+    Field(max_length=253),
+    Form(
+        pattern=r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$",
+        words="must be a key of a Secret or ConfigMap, such as token or tls.crt: letters, digits, "
+        "'-', '_' and '.', and no '..' at its beginning",
+    ),
 ]
 EnvName = Annotated[
     str,
-    Field(min_length=1, max_length=253, pattern=r"^([-_a-zA-Z]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"),
+    Field(max_length=253),
+    Form(
+        pattern=r"^([-_a-zA-Z]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$",
+        words="must be the name of a variable, such as HF_TOKEN: letters, digits, '-', '_' and "
+        "'.', and no digit at its beginning",
+    ),
 ]
 AnyEnvName = Annotated[  # as newer clusters have it: what can be seen, and no '='
-    str, Field(min_length=1, max_length=1024, pattern=r"^[ -<>-~]+$")
+    str,
+    Field(max_length=1024),
+    Form(
+        pattern=r"^[ -<>-~]+$",
+        words="must be the name of a variable, such as HF_TOKEN: characters of ASCII that can be "
+        "seen, and no '='",
+    ),
 ]
 FieldPath = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=400,
+    Field(max_length=400),
+    Form(
         pattern=r"^(metadata\.(name|namespace|uid)|spec\.(nodeName|serviceAccountName)"
         rf"|status\.(hostIPs?|podIPs?)|metadata\.(labels|annotations)\['{_KEY}'\])$",
+        words="must be metadata.name, metadata.namespace, metadata.uid, spec.nodeName, "
+        "spec.serviceAccountName, status.hostIP, status.hostIPs, status.podIP, status.podIPs, "
+        "metadata.labels['KEY'] or metadata.annotations['KEY']",
     ),
 ]
-Text = Annotated[str, Field(max_length=4096, pattern=TEXT)]
-Annotation = Annotated[str, Field(max_length=65536, pattern=TEXT)]
-LabelKey = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern=LABEL_KEY)]
-LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
+ContainerResource = Annotated[
+    str,
+    Field(max_length=64),
+    Form(
+        pattern=r"^(limits|requests)\.(cpu|memory|ephemeral-storage|hugepages-[0-9]+[KMGTPE]i)$",
+        words="must be limits or requests, a '.', and cpu, memory, ephemeral-storage or hugepages "
+        "such as hugepages-2Mi: limits.memory, for example",
+    ),
+]
+Divisor = Annotated[
+    str,
+    Field(max_length=3, json_schema_extra=INT_OR_STRING),
+    Form(
+        pattern=r"^(0|1([mkMGTPE]|[KMGTPE]i)?)$",
+        words="must be a unit such as 1, 1Mi, 1Gi, 1M or 1G, or 1m for cpu",
+    ),
+    BeforeValidator(_as_text),
+]
+_NO_NUL = Form(
+    pattern=TEXT,
+    words="must not hold the character NUL, which no process can be given",
+    cheap=r"!self.contains('\x00')",
+)
+Text = Annotated[str, Field(max_length=4096), _NO_NUL]
+EnvValue = Annotated[str, Field(max_length=32768), _NO_NUL]
+Annotation = Annotated[str, Field(max_length=65536), _NO_NUL]
+_OF_KEY = (
+    "letters and digits, with '-', '_' and '.' between them, at most 63, and before a '/' a domain"
+)
+LABEL_KEY_FORM = Form(
+    pattern=LABEL_KEY, words=f"must be a key such as team or example.com/team: {_OF_KEY}"
+)
+LabelKey = Annotated[str, Field(max_length=LONGEST_KEY), LABEL_KEY_FORM]
+LABEL_VALUE_FORM = Form(
+    pattern=LABEL_VALUE,
+    words="must be a label's value, such as NVIDIA-L4: letters and digits, with '-', '_' and '.' "
+    "between them, at most 63, or nothing",
+)
+LabelValue = Annotated[str, Field(max_length=63), LABEL_VALUE_FORM]
+OPTIONAL_LABEL_KEY_FORM = Form(
+    pattern=OPTIONAL_LABEL_KEY,
+    words=f"must be a key such as nvidia.com/gpu, or nothing: {_OF_KEY}",
+)
 # As many charts write what they do not set.
 OptionalLabelKey = Annotated[
-    Annotated[str, Field(max_length=LONGEST_KEY, pattern=OPTIONAL_LABEL_KEY)] | None,
+    Annotated[
+        str,
+        Field(max_length=LONGEST_KEY),
+        OPTIONAL_LABEL_KEY_FORM,
+    ]
+    | None,
     BeforeValidator(_given),
 ]
 OptionalLabelValue = Annotated[LabelValue | None, BeforeValidator(_given)]
-ContainerName = Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{LABEL_PATTERN}$")]
+ContainerName = Annotated[
+    str,
+    Field(max_length=63),
+    Form(pattern=rf"^{LABEL_PATTERN}$", words=f"must be a name such as my-name: {_NAME}"),
+]
 MountPath = Annotated[  # from the root, without '.', '..' and ':'
     str,
-    Field(
-        min_length=1,
-        max_length=1024,
-        pattern=rf"^(/(\.{{0,2}}[^/.:{_UNSEEN}][^/:{_UNSEEN}]*)?)+$",
+    Field(max_length=1024),
+    Form(
+        pattern=r"^(/(\.{0,2}[^/.:\p{Cc}][^/:\p{Cc}]*|\.{3}[^/:\p{Cc}]*)?)+$",
+        cheap=r"self.matches(r'^/[^:\p{Cc}]*$') && !self.contains('/./') && "
+        "!self.contains('/../') && !self.endsWith('/.') && !self.endsWith('/..')",
+        words="must be an absolute path such as /data/models, without '.', '..', ':' and "
+        "characters that cannot be seen",
     ),
 ]
-Image = Annotated[str, Field(min_length=1, max_length=1024, pattern=rf"^{IMAGE_PATTERN}$")]
+IMAGE_FORM = Form(
+    pattern=rf"^{IMAGE_PATTERN}$",
+    words="must be the name of an image, such as registry.example.com/team/name:tag: no 'https://' "
+    "and no space, lower case after the host, and if there is a digest, '@sha256:' with 64 hex "
+    "digits",
+)
+Image = Annotated[str, Field(max_length=1024), IMAGE_FORM]
 PortName = Annotated[  # with a letter, and no two dashes in a row
     str,
-    Field(min_length=1, max_length=15, pattern=r"^([0-9]+-)*[0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$"),
+    Field(max_length=15),
+    Form(
+        pattern=r"^([0-9]+-)*[0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$",
+        words="must be a port's name, such as http or metrics-2: lower-case letters, at least one, "
+        "and digits, with single '-' between them",
+    ),
 ]
-Address = Annotated[str, Field(min_length=1, max_length=64, pattern=rf"^({_IPV4}|{_IPV6})$")]
+Address = Annotated[
+    str,
+    Field(max_length=64),
+    Form(
+        pattern=rf"^({_IPV4}|{_IPV6})$", words="must be an IP address, such as 10.0.0.1 or fd00::1"
+    ),
+]
 Network = Annotated[
     str,
-    Field(
-        max_length=64,
+    Field(max_length=64),
+    Form(
         pattern=rf"^({_IPV4}/(3[0-2]|[12]?[0-9])|{_IPV6}/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$",
+        words="must be a network, such as 10.0.0.0/8, 192.0.2.7/32 or fd00::/8",
     ),
 ]
-DeviceResource = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=rf"^(cpu|{SUBDOMAIN_PATTERN}/{_QUALIFIED})$")
+DEVICE_FORM = Form(
+    pattern=rf"^(cpu|{SUBDOMAIN_PATTERN}/{_QUALIFIED})$",
+    words="must be 'cpu' or what a device plugin offers, such as nvidia.com/gpu",
+)
+DeviceResource = Annotated[str, Field(max_length=253), DEVICE_FORM]
+Product = Annotated[
+    str,
+    Field(max_length=63),
+    Form(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._,()/+-]*$",
+        words="must be the name of a product, such as L4 or NVIDIA H100 80GB HBM3: letters, "
+        "digits, spaces and . _ , ( ) / + -",
+    ),
 ]
 # Without spaces and characters that cannot be seen, and no flag.
-ServedName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^-\pC\pZ][^\pC\pZ]*$")]
-ModelUri = Annotated[
+ServedName = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=2048,
-        pattern=rf"^(pvc://{SUBDOMAIN_PATTERN}(/[^\pC\pZ]*)?|/+[^/\pC\pZ][^\pC\pZ]*"
-        rf"|(hf://)?[A-Za-z0-9]{_HUB_NAME}(/[A-Za-z0-9_]{_HUB_NAME})?)$",
+    Field(max_length=253),
+    Form(
+        pattern=r"^[^-\pC\pZ][^\pC\pZ]*$",
+        words="must be one word such as llama-3.1-70b: no spaces, no characters that cannot be "
+        "seen, and no '-' at its beginning",
     ),
 ]
+_PATH = r"([^\pC\pZ]| +[^ \pC\pZ])*"  # with spaces inside
+MODEL_FORM = Form(
+    pattern=rf"^(pvc://{SUBDOMAIN_PATTERN}(/{_PATH})?|/+[^/\pC\pZ]{_PATH}"
+    rf"|(hf://)?[A-Za-z0-9]{_HUB_NAME}(/[A-Za-z0-9_]{_HUB_NAME})?)$",
+    words="must be a repository of Hugging Face such as meta-llama/Llama-3.1-8B, an absolute "
+    "path in the image such as /models/llama, or pvc://CLAIM/PATH; s3:// and other schemes "
+    "are not read: copy the model to a PersistentVolumeClaim",
+)
+ModelUri = Annotated[str, Field(max_length=2048), MODEL_FORM]
 
 
 def cel_is_quantity(field: str) -> str:
-    """Whether it is there and one: if not, its own bounds tell so."""
-    return f"has({field}) && isQuantity(string({field}))"
+    """Whether it is there and one: if not, its own form tells so."""
+    return f"has({field}) && {QUANTITY_FORM.cel(f'string({field})')}"
 
 
 def cel_is_key(name: str) -> str:
@@ -164,8 +301,13 @@ def cel_is_key(name: str) -> str:
     return f"size({name}) <= {LONGEST_KEY} && {name}.matches(r'{LABEL_KEY}')"
 
 
+def cel_wrong_key(field: str, said: str) -> str:
+    """CEL: a message about the first key of a map that is none, with the key itself in the end."""
+    return f'"{said} \'" + {field}.filter(key, !({cel_is_key("key")}))[0] + "\'"'
+
+
 def cel_quantity(field: str) -> str:
     """A field that may be a number or a string, as CEL's quantity; zero if it is neither, which
-    its own bounds refuse."""
+    its own form refuses."""
     text = f"string({field})"
     return f"quantity(isQuantity({text}) ? {text} : '0')"

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 _MOST_SHOWN = 200  # characters of what was written
+_MOST_NAMED = 8  # fields
 
 
 class ApiModel(BaseModel):
@@ -15,7 +16,16 @@ class ApiModel(BaseModel):
 
 
 def first_mistake(error: ValidationError) -> str:
-    """What a model refuses first: its field, why, and what was written there."""
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"{field}: {first['msg']} (got {repr(first['input'])[:_MOST_SHOWN]})"
+    """What a model refuses first: its field, why, and what was written there; then the other
+    fields that are wrong, by their names."""
+    first, *more = error.errors()
+    told = f"{_field(first['loc'])}: {first['msg']} (got {repr(first['input'])[:_MOST_SHOWN]})"
+    others = list(dict.fromkeys(_field(each["loc"]) for each in more))
+    if not others:
+        return told
+    rest = f" and {len(others) - _MOST_NAMED} others" if len(others) > _MOST_NAMED else ""
+    return f"{told}; wrong as well: {', '.join(others[:_MOST_NAMED])}{rest}"
+
+
+def _field(path: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, path))

@@ -6,7 +6,7 @@ Fields and their kinds are those of core/v1; a test compares them with what an a
 import re
 from dataclasses import dataclass
 
-from seesaw_flags.values import IMAGE_PATTERN
+from seesaw_operator.api.kinds import IMAGE_FORM
 from seesaw_operator.api.rules import Foreign, Kind
 
 GROUP = "seesaw.dev"
@@ -64,7 +64,7 @@ ROUTER = Ours(
 OF_CONTAINER = {
     "args": Foreign(kind="strings"),
     "command": Foreign(kind="strings"),
-    "image": Foreign(kind="string", pattern=rf"^{IMAGE_PATTERN}$", max_length=1024),
+    "image": Foreign(kind="string", form=IMAGE_FORM, max_length=1024),
     "imagePullPolicy": Foreign(kind="string"),
     "lifecycle": Foreign(kind="object"),
     "livenessProbe": Foreign(kind="object"),
@@ -120,6 +120,13 @@ _WHY: dict[Kind, dict[str, str]] = {
         "serviceAccount": "use serviceAccountName",
         "subdomain": _NAMED,
     },
+}
+# As `kubectl create --dry-run` writes it: null.
+OF_METADATA = {
+    "creationTimestamp": Foreign(
+        kind="time",
+        refusal="podTemplate.metadata.creationTimestamp cannot be set: Kubernetes does that",
+    )
 }
 OF_POD = {
     name: Foreign(kind=kind, refusal=f"podTemplate.spec.{name} cannot be set: {why}")

@@ -42,6 +42,7 @@ class Spread(Open):
     )
 
 
+@foreign(owned.OF_METADATA)
 @rules(*metadata_rules("podTemplate.metadata"))
 class PodMetadata(ApiModel):
     """Labels and annotations of pods."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seesaw_operator.api.extra_args import in_order, sets, told
+from seesaw_operator.api.extra_args import entry_rules, in_order
 from seesaw_operator.api.kinds import (
     Annotation,
     Cores,
@@ -30,6 +30,7 @@ _OPERATORS = {  # by flag, the field that it is made of, where there is one
     "--max-wait-s": "waves.maxWait",
     "--drain-timeout-s": "timing.drainSeconds",
 }
+_Flag = Annotated[Text, *entry_rules("router", _OPERATORS)]
 
 
 @rules(
@@ -114,12 +115,6 @@ class RouterService(ApiModel):
 
 @rules(
     in_order("router"),
-    Rule(
-        cel=f"!has(self.extraArgs) || !self.extraArgs.exists(flag, {sets(_OPERATORS)})",
-        message=f"router.extraArgs must not set what the operator sets: {told(_OPERATORS)}",
-        path=".extraArgs",
-        reason=Reason.FORBIDDEN,
-    ),
 )
 class Router(ApiModel):
     """The HTTP endpoint in front of the workers."""
@@ -130,10 +125,10 @@ class Router(ApiModel):
     image: Image | None = Field(
         default=None, description="Default: the router image that the operator was installed with."
     )
-    extra_args: tuple[Text, ...] = Field(
+    extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags of 'seesaw router', in which $(NAME) is the value of a variable.",
+        description="More flags of 'seesaw router', taken as they are: $(NAME) is refused.",
     )
     resources: RouterResources = Field(
         default=RouterResources(), description="Memory and processor cores of a router."

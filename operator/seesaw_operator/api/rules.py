@@ -1,4 +1,4 @@
-"""CEL rules on the typed models, which the CRD carries into the apiserver."""
+"""CEL rules on models and kinds of values, which the CRD carries into the apiserver."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
-Kind = Literal["boolean", "integer", "object", "objects", "string", "strings"]
+from seesaw_operator.api.forms import Form
+
+Kind = Literal["boolean", "integer", "object", "objects", "string", "strings", "time"]
 _M = TypeVar("_M", bound=type[BaseModel])
 _RULES: dict[type[BaseModel], tuple["Rule", ...]] = {}
 _FOREIGN: dict[type[BaseModel], Mapping[str, "Foreign"]] = {}
@@ -23,13 +25,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule across fields: a CEL expression that must be true, and what a user reads if not.
+    """One rule: a CEL expression that must be true, and what a user reads if not.
 
     path: the field to correct, below the model, such as ``.prefill.data``; empty for the model.
+    told: CEL that makes the message of what was written; without it, the message is told as it is.
     """
 
     cel: str
     message: str
+    told: str = ""
     path: str = ""
     reason: Reason = Reason.INVALID
 
@@ -38,14 +42,14 @@ class Rule:
 class Foreign:
     """A field of Kubernetes' own that a model does not read.
 
-    kind: what it holds; ``objects`` and ``strings`` are lists.
+    kind: what it holds; ``objects`` and ``strings`` are lists, and a ``time`` may be null.
     refusal: why it cannot be set at all, or not to true; None where only other rules are about it.
-    pattern, max_length: what a string looks like.
+    form, max_length: what a string looks like.
     """
 
     kind: Kind
     refusal: str | None = None
-    pattern: str | None = None
+    form: Form | None = None
     max_length: int | None = None
 
 

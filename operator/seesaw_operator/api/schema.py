@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from seesaw_operator.api.kinds import ABOVE_0, INT64, INT_OR_STRING
+from seesaw_operator.api.forms import Form
+from seesaw_operator.api.kinds import INT64, INT_OR_STRING
 from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 
 Schema = dict[str, Any]
@@ -22,7 +23,6 @@ _BOUNDS = {
     "le": "maximum",
     "min_length": "minLength",
     "max_length": "maxLength",
-    "pattern": "pattern",
 }
 _FREE = {"x-kubernetes-preserve-unknown-fields": True}
 _TEXT: Schema = {"type": "string", "maxLength": 65536}
@@ -43,6 +43,7 @@ _FOREIGN: dict[str, Schema] = {
         "maxItems": 256,
         "x-kubernetes-list-type": "atomic",
     },
+    "time": {"type": "string", "format": "date-time", "maxLength": 64, "nullable": True},
 }
 _MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
 _ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
@@ -67,14 +68,19 @@ def object_schema(model: type[BaseModel], description: str) -> Schema:
 def rule_schema(rule: Rule) -> Schema:
     """A rule as the apiserver reads it."""
     made = {"rule": rule.cel, "message": rule.message, "reason": rule.reason.value}
-    return made | ({"fieldPath": rule.path} if rule.path else {})
+    return (
+        made
+        | ({"messageExpression": rule.told} if rule.told else {})
+        | ({"fieldPath": rule.path} if rule.path else {})
+    )
 
 
 def _foreign(field: Foreign) -> Schema:
     """A field that is there for rules: its own is that it is not set."""
     schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for your own containers."}
-    if field.pattern is not None:
-        schema |= {"pattern": field.pattern, "maxLength": field.max_length}
+    if field.form is not None:
+        formed = rule_schema(_form_rule(field.form, "self"))
+        schema |= {"maxLength": field.max_length, "x-kubernetes-validations": [formed]}
     if field.refusal is None:
         return schema
     never = "!self" if field.kind == "boolean" else "false"  # false is as good as not set
@@ -138,14 +144,20 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
     schema: Schema = {"type": kind, "description": description}
     if kind == "integer":
         schema["format"] = "int64" if _says(metadata, INT64) else "int32"
-    for extra in (INT_OR_STRING, ABOVE_0):  # whose pattern is about the string
-        if not _says(metadata, extra):
-            continue
+    text = "self"
+    if _says(metadata, INT_OR_STRING):
         del schema["type"]  # nor 'anyOf', by which one mistake would be told three times
-        schema |= extra
-        bounds = _bounds(metadata, _BOUNDS).items()
-        return schema | {k: v for k, v in bounds if k in ("pattern", "maxLength")}
-    return schema | _bounds(metadata, _BOUNDS)
+        schema |= INT_OR_STRING
+        text = "string(self)"
+    rules = [_form_rule(p, text) if isinstance(p, Form) else p for p in metadata]
+    made = [rule_schema(each) for each in rules if isinstance(each, Rule)]
+    schema |= _bounds(metadata, _BOUNDS)
+    return schema | ({"x-kubernetes-validations": made} if made else {})
+
+
+def _form_rule(form: Form, text: str) -> Rule:
+    """A rule in place of a pattern, which would tell nobody what is taken."""
+    return Rule(cel=form.cel(text), message=form.words)
 
 
 def _says(metadata: Iterable[Any], extra: Schema) -> bool:

@@ -10,11 +10,14 @@ from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
 from seesaw_operator.api.kinds import (
-    DURATION,
+    DEVICE_FORM,
+    DURATION_FORM,
+    MODEL_FORM,
     DeviceResource,
     Duration,
     ModelUri,
     ObjectName,
+    Product,
     Quantity,
     Seconds,
     ServedName,
@@ -34,12 +37,14 @@ Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
 
 @rules(
     Rule(
-        cel="!self.uri.split('/').exists(part, part == '.' || part == '..')",
+        cel=f"!{MODEL_FORM.cel('self.uri')} || "
+        "!self.uri.split('/').exists(part, part == '.' || part == '..')",
         message="model.uri must name its folder without '.' and '..'",
         path=".uri",
     ),
     Rule(
-        cel="!self.uri.startsWith('pvc://') || size(self.uri.split('/')[2]) <= 253",
+        cel=f"!{MODEL_FORM.cel('self.uri')} || "
+        "!self.uri.startsWith('pvc://') || size(self.uri.split('/')[2]) <= 253",
         message="model.uri: the name of a claim has at most 253 characters",
         path=".uri",
     ),
@@ -68,6 +73,7 @@ class Model(ApiModel):
 @rules(
     Rule(
         cel="!has(self.resourceName) || self.resourceName == 'cpu' || "
+        f"!{DEVICE_FORM.cel('self.resourceName')} || "
         "!(self.resourceName.contains('kubernetes.io/') || "
         "self.resourceName.startsWith('requests.') || size(self.resourceName.split('/')[0]) > 244)",
         message="accelerator.resourceName must be 'cpu' or what a device plugin offers, such as "
@@ -84,12 +90,7 @@ class Accelerator(ApiModel):
         "one for each rank: slow, for trying things out.",
     )
     count: Degree = Field(default=1, description="How many devices one replica has.")
-    product: (
-        Annotated[
-            str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._,()/+-]*$")
-        ]
-        | None
-    ) = Field(
+    product: Product | None = Field(
         default=None,
         description="What the devices are, such as 'L4' or 'NVIDIA-L4', for the planner. Default: "
         "what the first GPU calls itself.",
@@ -117,7 +118,7 @@ class KVBuffer(ApiModel):
 
 @rules(
     Rule(
-        cel=f"!has(self.maxWait) || !self.maxWait.matches(r'{DURATION}') || "
+        cel=f"!has(self.maxWait) || !{DURATION_FORM.cel('self.maxWait')} || "
         "(duration(self.maxWait) > duration('0s') && "
         "duration(self.maxWait) <= duration('24h'))",
         message="waves.maxWait must be above 0 and at most 24h",
@@ -165,8 +166,7 @@ class Timing(ApiModel):
         path=".parallelism",
     ),
     Rule(
-        cel="!has(self.engine.resources.memory) || "
-        "!isQuantity(string(self.engine.resources.memory)) || "
+        cel=f"!({cel_is_quantity('self.engine.resources.memory')}) || "
         f"{cel_quantity('self.engine.resources.memory')}"
         f".isGreaterThan({cel_quantity('self.kvBuffer.size')})",
         message="engine.resources.memory must be larger than kvBuffer.size, which is part of it",

@@ -1,13 +1,33 @@
 """``SeesawDeployment.status`` as users and other controllers read it."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from seesaw_operator.api.kinds import INT64
 from seesaw_operator.api.model import ApiModel
+from seesaw_operator.wording import shortened
 
+_MOST_WORD, _MOST_MESSAGE, _MOST_REJECTED, _MOST_CONDITIONS = 512, 32768, 64, 256
+
+
+def _word(value: object) -> object:
+    return shortened(value, _MOST_WORD) if isinstance(value, str) else value
+
+
+def _message(value: object) -> object:
+    return shortened(value, _MOST_MESSAGE) if isinstance(value, str) else value
+
+
+def _first(most: int) -> Callable[[object], object]:
+    return lambda value: value[:most] if isinstance(value, tuple | list) else value
+
+
+# What is longer is shortened before it is written, so that no bound makes a write fail.
+Word = Annotated[str, Field(max_length=_MOST_WORD), BeforeValidator(_word)]
+Message = Annotated[str, Field(max_length=_MOST_MESSAGE), BeforeValidator(_message)]
 Generation = Annotated[int, Field(json_schema_extra=INT64)]
 
 
@@ -31,24 +51,26 @@ class ConditionType(StrEnum):
 class Condition(ApiModel):
     """One thing that is true, false or not known about the resource."""
 
-    type: ConditionType = Field(description="What it is about.")
+    type: ConditionType = Field(
+        description="What it is about.", json_schema_extra={"maxLength": 316}
+    )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     observed_generation: Generation = Field(
         description="The generation of the spec that was looked at."
     )
-    last_transition_time: str = Field(
+    last_transition_time: Word = Field(
         description="When 'status' last changed.",
         json_schema_extra={"format": "date-time"},
     )
-    reason: str = Field(description="Why, in one word for programs.")
-    message: str = Field(max_length=32768, description="Why, for people, with the next step.")
+    reason: Word = Field(description="Why, in one word for programs.")
+    message: Message = Field(description="Why, for people, with the next step.")
 
 
 class LayoutsInForce(ApiModel):
     """The layouts that the workers were given, in the short form T4P2."""
 
-    prefill: str = Field(description="Of the prefill engine.")
-    decode: str = Field(description="Of the decode engine.")
+    prefill: Word = Field(description="Of the prefill engine.")
+    decode: Word = Field(description="Of the decode engine.")
 
 
 class Measured(ApiModel):
@@ -73,17 +95,17 @@ class Measured(ApiModel):
 class RejectedPlan(ApiModel):
     """A layout or pair that the planner did not consider further."""
 
-    layout: str = Field(description="Such as T8, or P8→T8 for a pair.")
-    reason: str = Field(description="Why not.")
+    layout: Word = Field(description="Such as T8, or P8→T8 for a pair.")
+    reason: Message = Field(description="Why not.")
 
 
 class ProposedPlan(ApiModel):
     """Other layouts that would serve the requests that came better."""
 
-    prefill: str = Field(description="The prefill layout.")
-    decode: str = Field(description="The decode layout.")
+    prefill: Word = Field(description="The prefill layout.")
+    decode: Word = Field(description="The decode layout.")
     gain_percent: int = Field(description="Predicted throughput above that of those in force.")
-    reason: str = Field(description="The workload, and what both give it.")
+    reason: Message = Field(description="The workload, and what both give it.")
     prompt_tokens: int = Field(description="Mean prompt measured, for planning.promptTokens.")
     output_tokens: int = Field(description="Mean answer measured, for planning.outputTokens.")
 
@@ -93,7 +115,7 @@ class AppliedWorkload(ApiModel):
 
     prompt_tokens: int = Field(description="Mean prompt.")
     output_tokens: int = Field(description="Mean answer.")
-    instead_of: str = Field(
+    instead_of: Word = Field(
         description="The lengths that spec.planning named then, such as 3000/250, or -/-. Once it "
         "names others, those hold."
     )
@@ -102,8 +124,8 @@ class AppliedWorkload(ApiModel):
 class Plan(ApiModel):
     """What the planner chose, as the first worker tells. Throughput is one loaded replica's."""
 
-    prefill: str = Field(description="The prefill layout.")
-    decode: str = Field(description="The decode layout; equal if re-sharding does not pay.")
+    prefill: Word = Field(description="The prefill layout.")
+    decode: Word = Field(description="The decode layout; equal if re-sharding does not pay.")
     predicted_tokens_per_second: int | None = Field(
         default=None, description="Output tokens per second, predicted."
     )
@@ -115,10 +137,12 @@ class Plan(ApiModel):
     )
     prompt_tokens: int | None = Field(default=None, description="Mean prompt planned for.")
     output_tokens: int | None = Field(default=None, description="Mean answer planned for.")
-    reason: str = Field(description="Why these layouts.")
-    rejected: tuple[RejectedPlan, ...] = Field(
-        default=(), description="Up to eight choices that were rejected."
-    )
+    reason: Message = Field(description="Why these layouts.")
+    rejected: Annotated[
+        tuple[RejectedPlan, ...],
+        Field(max_length=_MOST_REJECTED),
+        BeforeValidator(_first(_MOST_REJECTED)),
+    ] = Field(default=(), description="Up to eight choices that were rejected.")
     proposed: ProposedPlan | None = Field(
         default=None, description="A better choice for the requests that came, if there is one."
     )
@@ -133,29 +157,33 @@ class Status(ApiModel):
     observed_generation: Generation | None = Field(
         default=None, description="The generation of the spec that this status is about."
     )
-    managed_by: str | None = Field(
+    managed_by: Word | None = Field(
         default=None,
         description="The operator that looks after the resource, by the NAMESPACE/NAME of its "
         "Lease. Another one leaves it alone as long as that Lease is held.",
     )
-    url: str | None = Field(default=None, description="The endpoint, inside the cluster.")
-    workers: str | None = Field(
+    url: Word | None = Field(default=None, description="The endpoint, inside the cluster.")
+    workers: Word | None = Field(
         default=None, description="Workers that serve, and how many are wanted, such as 1/2."
     )
     replicas: int = Field(default=0, description="Worker pods that exist.")
     ready_replicas: int = Field(default=0, description="Worker pods that serve.")
     updated_replicas: int = Field(default=0, description="Worker pods that match the spec.")
     router_replicas: int = Field(default=0, description="Routers that serve.")
-    last_progress_time: str | None = Field(
+    last_progress_time: Word | None = Field(
         default=None,
         description="When more pods last existed, matched the spec or served, or the spec changed.",
         json_schema_extra={"format": "date-time"},
     )
-    selector: str | None = Field(default=None, description="Selects the worker pods.")
+    selector: Word | None = Field(default=None, description="Selects the worker pods.")
     layouts: LayoutsInForce | None = Field(default=None, description="The layouts in force.")
     plan: Plan | None = Field(default=None, description="What the planner chose, where it chooses.")
     measured: Measured | None = Field(default=None, description="What the workers report.")
-    conditions: tuple[Condition, ...] = Field(
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(max_length=_MOST_CONDITIONS),
+        BeforeValidator(_first(_MOST_CONDITIONS)),
+    ] = Field(
         default=(),
         description="Accepted, WorkersReady, RouterReady, Available, Ready, Reconciling, Stalled "
         "and Degraded.",

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import cel_is_key
+from seesaw_operator.api.kinds import cel_is_key, cel_wrong_key
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.rules import Reason, Rule
+
+_NO_KEY = "a key looks like team or example.com/team, and not like"
 
 
 def metadata_rules(where: str) -> Iterator[Rule]:
@@ -16,6 +18,7 @@ def metadata_rules(where: str) -> Iterator[Rule]:
         yield Rule(
             cel=f"!has(self.{field}) || self.{field}.all(key, {cel_is_key('key')})",
             message=f"{where}.{field}: a key looks like team or example.com/team",
+            told=cel_wrong_key(f"self.{field}", f"{where}.{field}: {_NO_KEY}"),
             path=f".{field}",
         )
         yield Rule(
@@ -72,6 +75,7 @@ def _of_names(ours: Ours) -> Iterator[Rule]:
     yield Rule(
         cel=f"!has(self.nodeSelector) || self.nodeSelector.all(key, {cel_is_key('key')})",
         message="podTemplate.spec.nodeSelector: a key looks like team or example.com/team",
+        told=cel_wrong_key("self.nodeSelector", f"podTemplate.spec.nodeSelector: {_NO_KEY}"),
         path=".nodeSelector",
     )
     yield _each(

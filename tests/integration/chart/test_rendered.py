@@ -176,47 +176,72 @@ def test_several_operators_are_spread_and_one_goes_at_a_time() -> None:
         ("profiles.big.worker.x=1", "additional properties 'worker' not allowed"),
         ("operator.replicas=two", "'/operator/replicas'"),
         ("monitoring.rules.disabled[0]=1", "'/monitoring/rules/disabled/0'"),
-        ("monitoring.rules.disabled={Nope}", "must be one of 'SeesawOperatorAbsent'"),
-        ("monitoring.podMonitor.interval=abc", "'/monitoring/podMonitor/interval': 'abc'"),
-        ("monitoring.serviceMonitor.scrapeTimeout=1s1m", "'/monitoring/serviceMonitor/scrapeT"),
-        ("monitoring.dashboard.labels.a=b c", "'/monitoring/dashboard/labels/a'"),
-        ("nameOverride=A_B", "'/nameOverride': 'A_B'"),
-        ("fullnameOverride=A_B", "'/fullnameOverride': 'A_B'"),
-        ("fullnameOverride=1st", "'/fullnameOverride': '1st'"),  # a Service is named so
-        ("namespaceOverride=a.b", "'/namespaceOverride': 'a.b'"),
-        ("commonLabels.a_=b", "'/commonLabels': additional properties 'a_' not allowed"),
+        ("monitoring.rules.disabled={Nope}", 'monitoring.rules.disabled: there is no alert "Nope"'),
+        (
+            "monitoring.podMonitor.interval=abc",
+            'monitoring.podMonitor.interval: "abc" must be a time',
+        ),
+        (
+            "monitoring.serviceMonitor.scrapeTimeout=1s1m",
+            'monitoring.serviceMonitor.scrapeTimeout: "1s1m" must',
+        ),
+        (
+            "monitoring.dashboard.labels.a=b c",
+            'monitoring.dashboard.labels.a: "b c" must be a label',
+        ),
+        ("nameOverride=A_B", 'nameOverride: "A_B" must be'),
+        ("fullnameOverride=A_B", 'fullnameOverride: "A_B" must be'),
+        (
+            "fullnameOverride=1st",
+            'fullnameOverride: "1st" must be the name of a Service',
+        ),  # a Service is named so
+        ("namespaceOverride=a.b", 'namespaceOverride: "a.b" must be'),
+        ("commonLabels.a_=b", 'commonLabels: "a_" must be a key'),
         (f"commonLabels.a={'b' * 64}", "'/commonLabels/a': maxLength: got 64, want 63"),
-        ("commonAnnotations.a b=c", "'/commonAnnotations': additional properties 'a b'"),
-        ("images.tag=a b", "'/images/tag': 'a b'"),
-        ("images.tag=sha256:aaa", "'/images/tag': 'sha256:aaa'"),
+        ("commonAnnotations.a b=c", 'commonAnnotations: "a b" must be a key'),
+        ("images.tag=a b", 'images.tag: "a b" must be a tag'),
+        ("images.tag=sha256:aaa", 'images.tag: "sha256:aaa" must be'),
         ("images.tag=7", r"images\.tag: 7 is a number.* quote it"),
-        (f"images.operator=repo@sha256:{'a' * 63}", "'/images/operator'"),
-        ("images.workerCpu=seesaw test", "'/images/workerCpu': 'seesaw test'"),
-        ("images.prefix=my registry/", "'/images/prefix': 'my registry/'"),
-        ("images.pullSecrets={A}", "'/images/pullSecrets/0': 'A'"),
+        (f"images.operator=repo@sha256:{'a' * 63}", 'images.operator: "repo@sha256:a*" must be'),
+        (
+            "images.workerCpu=seesaw test",
+            'images.workerCpu: "seesaw test" must be the name of an image',
+        ),
+        ("images.prefix=my registry/", 'images.prefix: "my registry/" must be a host'),
+        ("images.pullSecrets={A}", 'images.pullSecrets.0.: "A" must be'),
         ("watchNamespaces={q,quota,q}", "'/watchNamespaces': items at 0 and 2 are equal"),
-        ("watchNamespaces={A_b}", "'/watchNamespaces/0': 'A_b'"),
+        ("watchNamespaces={A_b}", 'watchNamespaces.0.: "A_b" must be the name of a namespace'),
         ("timing.drainSeconds=604801", "'/timing/drainSeconds': maximum"),
         ("timing.resyncSeconds=0", "'/timing/resyncSeconds': minimum"),
         ("operator.replicas=2147483648", "'/operator/replicas': maximum"),
-        ("operator.podDisruptionBudget.maxUnavailable=abc", "maxUnavailable': 'abc'"),
-        ("operator.podDisruptionBudget.maxUnavailable=101%", "maxUnavailable': '101%'"),
-        ("operator.resources.limits.memory=2.5Zi", "'/operator/resources/limits/memory': '2.5Zi'"),
+        (
+            "operator.podDisruptionBudget.maxUnavailable=abc",
+            'maxUnavailable: "abc" must be a number',
+        ),
+        ("operator.podDisruptionBudget.maxUnavailable=101%", 'maxUnavailable: "101%" must be'),
+        (
+            "operator.resources.limits.memory=2.5Zi",
+            'operator.resources.limits.memory: "2.5Zi" must be',
+        ),
         ("operator.resources.requests.cpu=-1", "'/operator/resources/requests/cpu': minimum"),
         ("operator.resources.limit.memory=1Gi", "additional properties 'limit' not allowed"),
-        ("operator.extraEnv[0].name=A B", "'/operator/extraEnv/0/name': 'A B'"),
+        ("operator.extraEnv[0].name=A B", 'operator.extraEnv.0..name: "A B" must be'),
         ("operator.extraEnv[0].value=b", "'/operator/extraEnv/0': missing property 'name'"),
-        ("operator.envFrom[0].secretRef.name=A", "'/operator/envFrom/0/secretRef/name': 'A'"),
-        ("operator.priorityClassName=A", "'/operator/priorityClassName': 'A'"),
-        ("operator.nodeSelector.a=b c", "'/operator/nodeSelector/a': 'b c'"),
+        ("operator.envFrom[0].secretRef.name=A", 'operator.envFrom.0..secretRef.name: "A" must be'),
+        ("operator.priorityClassName=A", 'operator.priorityClassName: "A" must be'),
+        ("operator.nodeSelector.a=b c", 'operator.nodeSelector.a: "b c" must be'),
         ("operator.tolerations[0].effect=No", "'/operator/tolerations/0/effect'"),
         ("operator.affinity.node=x", "additional properties 'node' not allowed"),
         ("operator.topologySpreadConstraints[0].maxSkew=0", "missing properties 'topologyKey'"),
-        ("serviceAccount.name=A", "'/serviceAccount/name': 'A'"),
-        ("networkPolicy.apiServer.cidrs={10.0.0.1}", "'/networkPolicy/apiServer/cidrs/0'"),
+        ("serviceAccount.name=A", 'serviceAccount.name: "A" must be'),
+        (
+            "networkPolicy.apiServer.cidrs={10.0.0.1}",
+            'networkPolicy.apiServer.cidrs.0.: "10.0.0.1" is no CIDR',
+        ),
         ("networkPolicy.apiServer.ports={0}", "'/networkPolicy/apiServer/ports/0': minimum"),
-        ("networkPolicy.namespaces={q,q}", "'/networkPolicy/namespaces': items at 0 and 1"),
         ("networkPolicy.clients[0].pods=x", "additional properties 'pods' not allowed"),
+        ("profiles.A_b.engine.podTemplate.x=1", 'profiles: "A_b" must be the name'),
+        ("operator.replicas=0", "operator.replicas: 0 would leave nobody .* set 1 or more"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(flag: str, says: str) -> None:
@@ -224,11 +249,140 @@ def test_a_value_that_cannot_be_is_refused_by_name(flag: str, says: str) -> None
         rendered(None, CHART, f"--set={flag}")
 
 
-@pytest.mark.parametrize("cidr", ["10.0.0.256/32", "10.0.0.1/33", "10.0.0/8", "::1/129", "a:b/8"])
+NO_SOURCES: tuple[Json, ...] = (
+    {"valueFrom": {}},
+    {"value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+)
+NO_NETWORKS = (
+    *("10.0.0.256/32", "10.0.0.1/33", "10.0.0/8", "::1/129", "a:b/8", "1:2:3/64", "1::2::3/8"),
+    *("1:2:3:4:5:6:7/8", "::1:2:3:4:5:6:7:8/8", ":1:2:3:4:5:6:7:8/8", "10.0.0.1", ":::/0"),
+)
+
+
+@pytest.mark.parametrize("cidr", NO_NETWORKS)
 def test_a_network_that_is_none_is_refused_in_words(cidr: str) -> None:
-    policy = {"networkPolicy": {"enabled": True, "apiServer": {"cidrs": [cidr]}}}
-    with pytest.raises(AssertionError, match=rf"cidrs: {cidr} is no CIDR, such as 10\.0\.0\.1/32"):
-        rendered(policy)
+    told = rf'"{cidr}" is no CIDR, such as 10\.0\.0\.1/32'
+    with pytest.raises(AssertionError, match=rf"networkPolicy\.apiServer\.cidrs\[0\]: {told}"):
+        rendered({"networkPolicy": {"enabled": True, "apiServer": {"cidrs": [cidr]}}})
+    with pytest.raises(
+        AssertionError, match=rf"networkPolicy\.clients\[0\]\.ipBlock\.cidr: {told}"
+    ):
+        rendered({"networkPolicy": {"clients": [{"ipBlock": {"cidr": cidr}}]}})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        *(
+            ({"operator": {"tolerations": [given]}}, rf"operator\.tolerations\[0\]{says}")
+            for given, says in (
+                ({}, ": without a key .* set operator: Exists"),
+                ({"operator": "Equal", "value": "x"}, ": without a key"),
+                ({"key": "", "operator": ""}, ": without a key"),
+                ({"key": "a", "operator": "Exists", "value": "b"}, r"\.value: .* leave \"b\" out"),
+                ({"key": "a", "tolerationSeconds": 5}, r"\.tolerationSeconds: .* effect is \"\""),
+                (
+                    {"key": "a", "effect": "NoSchedule", "tolerationSeconds": 0},
+                    r"\.tolerationSeconds: goes with effect NoExecute only.*\"NoSchedule\"",
+                ),
+            )
+        ),
+        *(
+            ({"operator": {"envFrom": [each]}}, r"operator\.envFrom\[0\]: give exactly one")
+            for each in (
+                {},
+                {"prefix": "A"},
+                {name: {"name": "a"} for name in ("configMapRef", "secretRef")},
+            )
+        ),
+        *(
+            (
+                {"operator": {"extraEnv": [{"name": "A"} | given]}},
+                r"operator\.extraEnv\[0\]: A takes",
+            )
+            for given in NO_SOURCES
+        ),
+        (
+            {
+                "operator": {
+                    "topologySpreadConstraints": [
+                        {
+                            "maxSkew": 1,
+                            "topologyKey": "zone",
+                            "whenUnsatisfiable": "ScheduleAnyway",
+                            "minDomains": 2,
+                        }
+                    ]
+                }
+            },
+            r"operator\.topologySpreadConstraints\[0\]\.minDomains: .* is ScheduleAnyway",
+        ),
+        (
+            {"operator": {"resources": {"claims": [{}]}}},
+            r"operator\.resources\.claims\[0\]: needs the name",
+        ),
+        *(
+            ({"networkPolicy": {peers: [given]}}, rf"networkPolicy\.{peers}\[0\]{says}")
+            for peers in ("monitoring", "clients")
+            for given, says in (
+                ({}, ": an empty peer is none: give"),
+                ({"ipBlock": {}}, r'\.ipBlock\.cidr: "" is no CIDR'),
+                ({"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}, ": ipBlock stands alone"),
+                (
+                    {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["x"]}},
+                    r'\.ipBlock\.except\[0\]: "x" is no CIDR',
+                ),
+            )
+        ),
+        *(
+            (
+                {"monitoring": {monitor: {"interval": "30s", "scrapeTimeout": longer}}},
+                rf"monitoring\.{monitor}\.scrapeTimeout: {longer} is longer .* 30s.*shorten it",
+            )
+            for monitor in ("serviceMonitor", "podMonitor")
+            for longer in ("31s", "1m", "1h1ms", "30s1ms", "1y")
+        ),
+    ],
+    ids=str,
+)
+def test_what_kubernetes_would_refuse_is_refused_in_one_line(values: Json, says: str) -> None:
+    with pytest.raises(AssertionError, match=says) as refused:
+        rendered(values)
+    (line,) = (each for each in str(refused.value).splitlines() if "execution error" in each)
+    assert len(line.partition("execution error")[2]) < 300
+
+
+@pytest.mark.parametrize("name", ["1", "0.1", "my.release", "1.seesaw", "9" * 53, f"{'a' * 49}.b"])
+def test_any_release_name_gives_names_that_kubernetes_takes(
+    name: str, apiserver: ApiServer
+) -> None:
+    given = (f"--namespace={SYSTEM}", "--kube-version=1.30.0", "--set=crd.install=false")
+    text = run("helm", "template", name, str(CHART), *given)
+    kubectl(apiserver, "apply", "--dry-run=server", body=text)
+
+
+def test_large_numbers_are_written_in_digits(apiserver: ApiServer) -> None:
+    values = {
+        "operator": {
+            "replicas": 1_000_000,
+            "podDisruptionBudget": {"maxUnavailable": 1_000_000},
+            "podSecurityContext": {"runAsUser": 1_000_680_000},
+            "tolerations": [
+                {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 12_345_678}
+            ],
+        }
+    }
+    text = rendered(values)
+    assert "replicas: 1000000\n" in text
+    assert "maxUnavailable: 1000000\n" in text
+    kubectl(apiserver, "apply", "--dry-run=server", body=text)
+
+
+def test_a_namespace_that_is_named_twice_gets_its_policies_once() -> None:
+    policy = {"networkPolicy": {"enabled": True, "namespaces": ["q", "r", "q"]}}
+    text = rendered(policy)
+    assert text.count('namespace: "q"') == 2
+    assert [name for name in objects(text) if name.startswith("NetworkPolicy r/")]
 
 
 @pytest.mark.parametrize("name", sorted(to_camel(name) for name in TimingValues.model_fields))

@@ -13,6 +13,7 @@ from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.spec import Spec
+from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.merging import as_given
 from seesaw_operator.objects.overlays import refusals
 from seesaw_operator.objects.profiles import profiles_of
@@ -27,6 +28,13 @@ OF_KIND: Json = {
     "objects": [{"name": "x"}],
     "string": "x",
 }
+
+
+def variable(source: Json) -> Json:
+    """A resource whose workers have a variable from there."""
+    return {"engine": {"env": [{"name": "A", "valueFrom": source}]}}
+
+
 # A resource that breaks each rule, by the rule's own message.
 BREAKING: dict[str, tuple[str, Json]] = {
     "prefill.data and decode.data must be equal": (
@@ -50,10 +58,16 @@ BREAKING: dict[str, tuple[str, Json]] = {
     "parallelism.mode Manual takes": ("llama", TWO | {"parallelism": {"mode": "Manual"}}),
     "parallelism.mode Auto chooses": ("llama", TWO | {"parallelism": PAIR | {"mode": "Auto"}}),
     "parallelism must use all devices": ("llama", {"parallelism": PAIR}),
-    "engine.extraArgs must not set": (
-        "llama",
-        {"engine": {"extraArgs": ["--dtype=float16", "--port=9000"]}},
-    ),
+    **{
+        f"{component}.extraArgs must {begin}": ("llama", {component: {"extraArgs": given}})
+        for component in ("engine", "router")
+        for begin, given in (
+            ("begin with a flag", ["other/model", "--x=1"]),
+            ("hold no empty text", ["--x", ""]),
+            ("not hold $(NAME)", ["--x", "-$(F)"]),
+            ("not set what the operator sets", ["--dtype=float16", "--port=9000"]),
+        )
+    },
     "metadata.name must begin with a letter": ("3b", {}),
     "engine.resources.memory must be larger than kvBuffer.size": (
         "llama",
@@ -65,13 +79,6 @@ BREAKING: dict[str, tuple[str, Json]] = {
         {"accelerator": {"resourceName": "requests.kubernetes.io/gpu"}},
     ),
     "model.uri: the name of a claim": ("llama", {"model": {"uri": f"pvc://{'c' * 254}/x"}}),
-    **{
-        f"{component}.extraArgs must begin with a flag": (
-            "llama",
-            {component: {"extraArgs": ["other/model", "--x=1"]}},
-        )
-        for component in ("engine", "router")
-    },
     "kvBuffer.size must be at least": ("llama", {"kvBuffer": {"size": 4}}),
     "waves.maxWait must be above 0": ("llama", {"waves": {"maxWait": "0s"}}),
     "engine.resources.memory must be at most 1Ei": (
@@ -79,9 +86,14 @@ BREAKING: dict[str, tuple[str, Json]] = {
         {"engine": {"resources": {"memory": "1.5Ei"}}},
     ),
     "engine.nodeSelector takes labels": ("llama", {"engine": {"nodeSelector": {"a b": "c"}}}),
-    "give exactly one of secretKeyRef, configMapKeyRef and fieldRef": (
+    "give exactly one of secretKeyRef, configMapKeyRef, fieldRef": ("llama", variable({})),
+    "the divisor of cpu is 1": (
         "llama",
-        {"engine": {"env": [{"name": "A", "valueFrom": {}}]}},
+        variable({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1Mi"}}),
+    ),
+    "podTemplate.metadata.creationTimestamp cannot be set": (
+        "llama",
+        {"router": {"podTemplate": {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}}},
     ),
     "give value or valueFrom, not both": (
         "llama",
@@ -197,10 +209,6 @@ BREAKING: dict[str, tuple[str, Json]] = {
         "llama",
         {"router": {"resources": {"memory": "63Mi"}}},
     ),
-    "router.extraArgs must not set": (
-        "llama",
-        {"router": {"extraArgs": ["--max-queued=9", "--drain-timeout-s=1"]}},
-    ),
     "podTemplate.spec.automountServiceAccountToken must not be false": (
         "llama",
         of_pod("automountServiceAccountToken", False, "router"),
@@ -208,6 +216,45 @@ BREAKING: dict[str, tuple[str, Json]] = {
     "metadata.name must have at most 40 characters": ("x" * 41, {}),
     "metadata.name must not contain dots": ("a.b", {}),
 }
+# What has another form than it must have, by the form's own words.
+MISFORMED: dict[str, Json] = {
+    "must be a size such as": {"kvBuffer": {"size": "64GB"}},
+    "must be a number of processor cores": {"router": {"resources": {"cpu": "0"}}},
+    "must be a quantity of at least 0": added(
+        "router", "router", resources={"limits": {"x": "-1"}}
+    ),
+    "must be a time such as": {"waves": {"maxWait": "soon"}},
+    "must be the name of a Kubernetes object": {"profile": "Bad_Name"},
+    "must be a key of a Secret": variable({"secretKeyRef": {"name": "s", "key": ".."}}),
+    "must be the name of a variable, such as HF_TOKEN: letters": {
+        "engine": {"env": [{"name": "A B"}]}
+    },
+    "must be the name of a variable, such as HF_TOKEN: characters": added(
+        "engine", env=[{"name": "a=b"}]
+    ),
+    "must be metadata.name": variable({"fieldRef": {"fieldPath": "spec.foo"}}),
+    "must be limits or requests": variable({"resourceFieldRef": {"resource": "cpu"}}),
+    "must be a unit such as": variable(
+        {"resourceFieldRef": {"resource": "limits.memory", "divisor": "2Mi"}}
+    ),
+    "must not hold the character NUL": {"engine": {"env": [{"name": "A", "value": "a\0b"}]}},
+    "must be a key such as team": of_pod("schedulingGates", [{"name": "a b"}]),
+    "must be a key such as nvidia.com/gpu": {"engine": {"tolerations": [{"key": "a b"}]}},
+    "must be a label's value": {"engine": {"nodeSelector": {"a": "b c"}}},
+    "must be a name such as my-name": of_pod("volumes", [{"name": "a.b"}]),
+    "must be an absolute path": added("engine", volumeMounts=[{"name": "x", "mountPath": "data"}]),
+    "must be the name of an image": {"engine": {"image": "foo bar"}},
+    "must be a port's name": added("x", image="x:1", ports=[{"containerPort": 9, "name": "UP"}]),
+    "must be an IP address": of_pod("hostAliases", [{"ip": "localhost"}]),
+    "must be a network": {
+        "router": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["all"]}}
+    },
+    "must be 'cpu' or what": {"accelerator": {"resourceName": "memory"}},
+    "must be the name of a product": {"accelerator": {"product": "-"}},
+    "must be one word such as": {"model": {"uri": "x", "name": "Llama 3"}},
+    "must be a repository of Hugging Face": {"model": {"uri": "s3://a/b"}},
+}
+BREAKING |= {begin: ("llama", more) for begin, more in MISFORMED.items()}
 # Without what Kubernetes itself refuses once it is applied: a key that is none, and no image.
 OF_TEMPLATES = [begin for begin in BREAKING if begin.startswith("podTemplate")]
 
@@ -240,10 +287,23 @@ async def test_a_resource_that_breaks_a_rule_is_refused_in_its_words(
     (message,) = (m for m in all_rules() if m.startswith(begin))
     answer = await try_to_create(apiserver, SPEC | copy.deepcopy(more), name)
     assert answer["kind"] == "Status", answer
-    assert message in answer["message"]
-    causes = [c for c in answer["details"]["causes"] if message in c["message"]]
+    told = begin if "messageExpression" in all_rules()[message] else message
+    assert told in answer["message"]
+    causes = [c for c in answer["details"]["causes"] if told in c["message"]]
     assert {cause["reason"] for cause in causes} == {all_rules()[message]["reason"]}
     assert all(cause["field"] for cause in causes)
+
+
+@pytest.mark.parametrize("begin", MISFORMED)
+async def test_a_value_of_another_form_is_one_mistake_and_one_for_the_operator_too(
+    begin: str, apiserver: ApiServer
+) -> None:
+    answer = await try_to_create(apiserver, SPEC | copy.deepcopy(MISFORMED[begin]))
+    assert len(answer["details"]["causes"]) == 1, answer
+    with pytest.raises(InputError) as refused:
+        understood(SPEC | MISFORMED[begin], {})
+    assert begin in str(refused.value)
+    assert "match pattern" not in str(refused.value)
 
 
 @pytest.mark.parametrize("begin", OF_TEMPLATES)
