@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _LEASE_S, _RENEW_S, _RETRY_S = 30, 20, 2
 _CALL_S = 4.0  # so that a leader knows before its Lease runs out
+_AGAIN_S = 0.1
+_CONFLICT = 409
 _MARGIN_S = 4.0  # so that it has ended by then
 
 
@@ -144,14 +146,24 @@ class Lease:
                 await self._give_back()
 
     async def _give_back(self) -> None:
-        """Let the next operator lead at once, instead of when the Lease has run out."""
-        leases = client.CoordinationV1Api(self._api)
-        with contextlib.suppress(*FAILURES):
-            async with asyncio.timeout(_CALL_S):
-                await self._release(leases)
+        """Let the next operator lead at once, instead of when the Lease has run out.
 
-    async def _release(self, leases: client.CoordinationV1Api) -> None:
-        lease = await leases.read_namespaced_lease(self._name, self._namespace)
-        if lease.spec.holder_identity == self._identity:
-            lease.spec.holder_identity = ""
-            await leases.replace_namespaced_lease(self._name, self._namespace, lease)
+        A renewal that is under way may come between reading and writing: then once more.
+        """
+        leases = client.CoordinationV1Api(self._api)
+        with contextlib.suppress(*UNREACHABLE):
+            async with asyncio.timeout(_CALL_S):
+                while not await self._release(leases):
+                    await asyncio.sleep(_AGAIN_S)
+
+    async def _release(self, leases: client.CoordinationV1Api) -> bool:
+        """Returns False if it is worth another try."""
+        try:
+            lease = await leases.read_namespaced_lease(self._name, self._namespace)
+            if lease.spec.holder_identity == self._identity:
+                lease.spec.holder_identity = ""
+                await leases.replace_namespaced_lease(self._name, self._namespace, lease)
+        except client.exceptions.ApiException as error:
+            status: int | None = error.status
+            return status != _CONFLICT
+        return True

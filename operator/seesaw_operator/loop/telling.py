@@ -79,7 +79,7 @@ class Teller:
 
 def _is_news(condition: Condition, before: Condition | None) -> bool:
     """Whether people would want to read of it. Ready follows from the others."""
-    if condition.type not in _TOLD:
+    if condition.type not in _TOLD or condition.status == "Unknown":
         return False
     if before is None:
         return condition.type is ConditionType.ACCEPTED or (

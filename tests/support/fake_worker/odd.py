@@ -91,8 +91,14 @@ EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection
 
 
 def event(kind: str = "state", **changes: object) -> bytes:
-    """One event: the state of a worker that serves, with changes; ``...`` removes a field."""
-    data = {k: v for k, v in (STATE | changes).items() if v is not ...}
+    """One event: the state of a worker that serves, with changes; ``...`` removes a field.
+
+    A field of the mode's part is changed there, as well as beside it, where older readers look.
+    """
+    part = STATE["resharding"]
+    own = part | {k: v for k, v in changes.items() if k in part}
+    data = STATE | changes | {"resharding": {k: v for k, v in own.items() if v is not ...}}
+    data = {k: v for k, v in data.items() if v is not ...}
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
