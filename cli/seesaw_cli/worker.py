@@ -47,6 +47,8 @@ def _serve(arguments: list[str]) -> int:
 
 def set_defaults() -> None:
     """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
+    import seesaw_worker.processes.run_folder
+    import seesaw_worker.upstream.log_filters  # noqa: F401 - both work by being imported
 
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",

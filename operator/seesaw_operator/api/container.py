@@ -1,8 +1,8 @@
 """A pod template's containers. What the operator's rules are about has a type, the rest is free."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from seesaw_operator.api import owned
 from seesaw_operator.api.kinds import (
@@ -14,15 +14,26 @@ from seesaw_operator.api.kinds import (
     PortName,
 )
 from seesaw_operator.api.model import ApiModel
-from seesaw_operator.api.rules import foreign
+from seesaw_operator.api.rules import foreign, foreign_of
 
 Free = dict[str, Any]
+UNSEEN: Free = {"unseen": True}
+"""The context of validating what no apiserver has checked against the schema."""
 
 
 class Open(ApiModel):
     """A part of core/v1 that may have more fields than are named here."""
 
     model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _has_types_of_kubernetes(self, info: ValidationInfo) -> Self:
+        """Refuse what the apiserver would, where it has not seen it: in a profile."""
+        given = (self.model_extra or {}) if info.context == UNSEEN else {}
+        for name, field in foreign_of(type(self)).items():
+            if given.get(name) is not None and not field.holds(given[name]):
+                raise ValueError(f"{name} must be {field.kind}, is {type(given[name]).__name__}")
+        return self
 
 
 def keyed(*names: str) -> Free:

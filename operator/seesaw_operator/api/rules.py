@@ -52,6 +52,15 @@ class Foreign:
     form: Form | None = None
     max_length: int | None = None
 
+    def holds(self, value: object) -> bool:
+        """Whether a value is of this kind."""
+        if isinstance(value, bool) or self.kind == "boolean":
+            return isinstance(value, bool) and self.kind == "boolean"
+        if self.kind in ("objects", "strings"):
+            each = dict if self.kind == "objects" else str
+            return isinstance(value, list) and all(isinstance(item, each) for item in value)
+        return isinstance(value, {"integer": int, "object": dict}.get(self.kind, str))
+
 
 def rules(*added: Rule) -> Callable[[_M], _M]:
     """Put rules on a model."""

@@ -16,6 +16,7 @@ from seesaw_core.errors import InputError
 from seesaw_core.units import MIB
 from seesaw_flags.files import read_text
 from seesaw_operator.api import owned
+from seesaw_operator.api.container import UNSEEN
 from seesaw_operator.api.kinds import ObjectName
 from seesaw_operator.api.model import ApiModel, first_mistake
 from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplate
@@ -72,7 +73,7 @@ def profiles_of(text: str) -> Profiles:
     """Profiles from JSON. Raises: InputError, naming profile, field and value."""
     try:
         written = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
-        found = _READER.validate_json(text, strict=True)
+        found = _READER.validate_json(text, strict=True, context=UNSEEN)
     except ValidationError as error:
         raise InputError(f"{first_mistake(error)}.") from error
     except (ValueError, RecursionError) as error:

@@ -223,8 +223,7 @@ class WorkerServer:
     @contextlib.asynccontextmanager
     async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
         """Answer probes on a second handle of the socket until the engines are loaded."""
-        config = uvicorn_config(early_app(self._telemetry), self._args)
-        config.log_level = "error"
+        config = uvicorn_config(early_app(self._telemetry), self._args, is_quiet=True)
         config.timeout_graceful_shutdown = 1
         server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener.dup()]))

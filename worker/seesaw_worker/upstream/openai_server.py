@@ -42,15 +42,15 @@ def certificate_refresher(config: uvicorn.Config, args: Namespace) -> SSLCertRef
     )
 
 
-def uvicorn_config(app: FastAPI, args: Namespace) -> uvicorn.Config:
-    """vLLM's HTTP flags as its own server takes them."""
+def uvicorn_config(app: FastAPI, args: Namespace, *, is_quiet: bool = False) -> uvicorn.Config:
+    """Returns vLLM's HTTP flags as its own server takes them; quiet, it logs errors alone."""
     log_config = get_uvicorn_log_config(args)
     logs = {} if log_config is None else {"log_config": log_config}
     config = uvicorn.Config(
         app,
         host=args.host,
         port=args.port,
-        log_level=args.uvicorn_log_level,
+        log_level="error" if is_quiet else args.uvicorn_log_level,
         access_log=not args.disable_uvicorn_access_log,
         ssl_keyfile=args.ssl_keyfile,
         ssl_certfile=args.ssl_certfile,
