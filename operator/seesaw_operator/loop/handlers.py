@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 60.0
 _CALM_S = 120.0  # a watch that lived that long begins anew with the first delay
 _BACKOFFS_S = (1, 2, 4)
-_STOPS_WITHIN_S = 0.2
+_STOPS_WITHIN_S = 1.0
 # The apiserver stores objects nested up to 10,000 levels deep. Python reads them in C, which takes
 # stack, and kopf compares them in Python, which counts against the limit.
 _RECURSION = 100_000
