@@ -31,6 +31,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("operator/seesaw_operator/main.py", "a setting of the Kubernetes client"): (
         "connection_pool_maxsize"
     ),
+    ("operator/seesaw_operator/api/container.py", "pydantic calls it"): (
+        "_has_types_of_kubernetes"
+    ),
     ("operator/seesaw_operator/loop/handlers.py", "settings of kopf"): (
         "trust_env error_backoffs ultimate_exiting_timeout"
     ),
