@@ -21,7 +21,6 @@ from seesaw_operator.health import Metrics, served
 from seesaw_operator.loop.handlers import calm_log, follow_resources, key_of
 from seesaw_operator.loop.reconcile import Reconciler
 from seesaw_operator.loop.workqueue import WorkQueue
-from seesaw_operator.names import Owner
 from seesaw_operator.objects.profiles import Profiles, read_profiles
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.status.measure import Meter
@@ -161,9 +160,8 @@ async def _lead(
             queue.add(key_of(body))
 
         async def look_for_all(namespace: str | None) -> None:
-            for key in store.resources():
-                if namespace in (None, key.namespace) and await _is_gone(cluster, store, key):
-                    queue.add(key)
+            for key in await _vanished(cluster, store, namespace):
+                queue.add(key)
 
         calm_log()
         await until_defined(api)
@@ -179,20 +177,22 @@ async def _lead(
             await queue.close()
 
 
-async def _is_gone(cluster: Cluster, store: Store, key: Key) -> bool:
-    """Whether a resource is no more, as far as can be found out; then it is forgotten."""
-    resource = store.resource(key)
-    if resource is None:
-        return False
-    metadata = resource["metadata"]
-    owner = Owner(name=key.name, namespace=key.namespace, uid=metadata["uid"])
+async def _vanished(cluster: Cluster, store: Store, namespace: str | None) -> list[Key]:
+    """Forget the resources that are no more, by one call; none if it cannot be made."""
+    known = [key for key in store.resources() if namespace in (None, key.namespace)]
+    if not known:
+        return []
     try:
-        if await cluster.is_wanted(owner):
-            return False
+        there = await cluster.uids(namespace)
     except (RefusedError, UnavailableError):
-        return False
-    store.drop_resource(key, owner.uid)
-    return True
+        return []
+    gone = []
+    for key in known:
+        resource = store.resource(key)
+        if resource is not None and resource["metadata"]["uid"] not in there:
+            store.drop_resource(key, resource["metadata"]["uid"])
+            gone.append(key)
+    return gone
 
 
 async def _resync(store: Store, queue: WorkQueue, every_s: float) -> None:

@@ -111,6 +111,16 @@ class Cluster:
         metadata = found["metadata"]
         return metadata["uid"] == owner.uid and "deletionTimestamp" not in metadata
 
+    async def uids(self, namespace: str | None) -> set[str]:
+        """Those of all resources in a namespace, or in all of them.
+
+        Raises: RefusedError, UnavailableError.
+        """
+        about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": "all"}}
+        with _translated(about):
+            found = await (await self._resource(about)).get(namespace=namespace)
+        return {item["metadata"]["uid"] for item in found.to_dict()["items"]}
+
     async def find(self, manifest: Object) -> Object | None:
         """The object of that kind and name, whoever made it; None if there is none.
 

@@ -162,12 +162,14 @@ def key_of(body: Object) -> Key:
 
 
 def calm_log() -> None:
-    """Let kopf's lines name their object, and drop that it leaves signals to us."""
+    """Let kopf's lines name their object, without the tracebacks of watches that begin again."""
     logging.getLogger("kopf.objects").addFilter(_name_object)
-    logging.getLogger("kopf._core.reactor.running").addFilter(_is_news)
+    for part in ("running", "orchestration"):
+        logging.getLogger(f"kopf._core.reactor.{part}").addFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    record.exc_info = None  # the watch's own line says why, and it is tried again and again
     return "OS signals are ignored" not in record.getMessage()
 
 
