@@ -2,8 +2,47 @@
 
 import aiohttp
 
-from seesaw_core.messages import ReshardingState, WorkerState
+from seesaw_core.messages import (
+    VERSION,
+    BufferState,
+    ModeName,
+    PathTotals,
+    ReshardingState,
+    Stage,
+    WorkerState,
+)
 from seesaw_core.reading import read_state
+from seesaw_core.resharding.ledger import LedgerTotals
+from seesaw_core.resharding.policy import Phase
+
+IDLE = ReshardingState(
+    phase=Phase.DECODE,
+    phase_age_s=1.5,
+    reason="no prompt waits",
+    prefill_layout="P2",
+    decode_layout="T2",
+    reshard="auto",
+    num_prefilling=0,
+    num_decoding=0,
+    transitions=4,
+    seconds_by_phase={"decode": 3.0},
+    buffer=BufferState(
+        block_size=16,
+        block_bytes=65536,
+        blocks=LedgerTotals(capacity=8, free=8, reserved=0, stored=0, loading=0),
+    ),
+    paths=PathTotals(),
+)
+SERVING = WorkerState(
+    version=VERSION,
+    mode=ModeName.RESHARDING,
+    stage=Stage.SERVING,
+    detail="",
+    num_waiting=0,
+    waiting_tokens=0,
+    resharding=IDLE,
+)
+"""A worker that re-shards, and has nothing to do."""
 
 
 async def state_of(http: aiohttp.ClientSession, url: str) -> WorkerState:

@@ -9,54 +9,26 @@ import pytest
 from seesaw_core.errors import MessageError
 from seesaw_core.event_stream import EventParser, StreamLimits
 from seesaw_core.messages import (
-    VERSION,
-    BufferState,
-    ModeName,
-    PathTotals,
     PlanSummary,
     Rejection,
-    ReshardingState,
     Stage,
     StaticState,
     TransitionEvent,
     WorkerState,
 )
 from seesaw_core.reading import read_event, read_state
-from seesaw_core.resharding.ledger import LedgerTotals
 from seesaw_core.resharding.policy import Phase
 from seesaw_core.writing import as_json
+from support.worker_states import SERVING
 
-STATE = WorkerState(
-    version=VERSION,
-    mode=ModeName.RESHARDING,
-    stage=Stage.SERVING,
-    detail="",
-    num_waiting=0,
-    waiting_tokens=0,
+STATE = dataclasses.replace(
+    SERVING,
     plan=PlanSummary(
         prefill="P2",
         decode="T2",
         reason="",
         gain_percent=-3,
         rejected=(Rejection(layout="T8", reason="no"),),
-    ),
-    resharding=ReshardingState(
-        phase=Phase.DECODE,
-        phase_age_s=1.5,
-        reason="no prompt waits",
-        prefill_layout="P2",
-        decode_layout="T2",
-        reshard="auto",
-        num_prefilling=0,
-        num_decoding=0,
-        transitions=4,
-        seconds_by_phase={"decode": 3.0},
-        buffer=BufferState(
-            block_size=16,
-            block_bytes=65536,
-            blocks=LedgerTotals(capacity=8, free=8, reserved=0, stored=0, loading=0),
-        ),
-        paths=PathTotals(),
     ),
 )
 

@@ -4,48 +4,22 @@ from dataclasses import replace
 from typing import Any
 
 from seesaw_core.messages import (
-    VERSION,
     BufferState,
-    ModeName,
-    PathTotals,
-    ReshardingState,
-    Stage,
     TransitionEvent,
-    WorkerState,
 )
 from seesaw_core.resharding.ledger import LedgerTotals
 from seesaw_core.resharding.policy import Phase
 from seesaw_core.routing.waves import Intake, Replica
 from seesaw_router.dispatch.backend import Backend, Target
+from support.worker_states import IDLE, SERVING
 
 BUFFER = BufferState(
     block_size=10,
     block_bytes=1,
     blocks=LedgerTotals(capacity=100, free=60, reserved=0, stored=40, loading=0),
 )
-PART = ReshardingState(
-    phase=Phase.DECODE,
-    phase_age_s=0.0,
-    reason="",
-    prefill_layout="P2",
-    decode_layout="T2",
-    reshard="auto",
-    num_prefilling=0,
-    num_decoding=0,
-    transitions=0,
-    seconds_by_phase={},
-    buffer=BUFFER,
-    paths=PathTotals(),
-)
-STATE = WorkerState(
-    version=VERSION,
-    mode=ModeName.RESHARDING,
-    stage=Stage.SERVING,
-    detail="",
-    num_waiting=1,
-    waiting_tokens=50,
-    resharding=PART,
-)
+PART = replace(IDLE, buffer=BUFFER)
+STATE = replace(SERVING, num_waiting=1, waiting_tokens=50, resharding=PART)
 
 
 class Clock:
