@@ -81,7 +81,7 @@ show a pattern, or nothing.
 {{- end -}}
 {{- end -}}
 {{- range $i, $given := .envFrom -}}
-{{- if ne (int (hasKey $given "configMapRef" | ternary 1 0)) (int (hasKey $given "secretRef" | ternary 0 1)) -}}
+{{- if eq (hasKey $given "configMapRef") (hasKey $given "secretRef") -}}
 {{- fail (printf "operator.envFrom[%d]: give exactly one of configMapRef and secretRef, such as {secretRef: {name: proxy}}" $i) -}}
 {{- end -}}
 {{- end -}}
