@@ -34,6 +34,8 @@ class _Fields(TypedDict, total=False):
 
 
 _READER = TypeAdapter(_Fields).validator
+_INTEGER = TypeAdapter(int).validator
+_TRUTH = TypeAdapter(bool).validator
 _UNREAD = _Fields()
 
 
@@ -44,7 +46,7 @@ def parse(route: Match, body: bytes) -> ParsedRequest:
         tokens=max(1, len(body) // _BYTES_PER_TOKEN),
         model=_name(fields.get("model")),
         priority=_priority(fields.get("priority")),
-        stream=fields.get("stream") is True,
+        stream=_stream(fields.get("stream")),
         previous_response_id=_previous(body) if route.template == RESPONSES else None,
     )
 
@@ -68,10 +70,24 @@ def _name(value: Any) -> str | None:
 
 
 def _priority(value: Any) -> int:
-    """Returns a priority as vLLM takes it; its default for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or value not in _PRIORITIES:
+    """Returns a priority as vLLM reads it, ``"3"`` included; its default for anything else."""
+    if value is None:
         return 0
-    return value
+    try:
+        priority: int = _INTEGER.validate_python(value)
+    except ValueError:
+        return 0
+    return priority if priority in _PRIORITIES else 0
+
+
+def _stream(value: Any) -> bool:
+    """Returns whether vLLM would stream, which takes ``1`` and ``"yes"`` for true, too."""
+    if value is None:
+        return False
+    try:
+        return bool(_TRUTH.validate_python(value))
+    except ValueError:
+        return False
 
 
 def _previous(body: bytes) -> str | None:
