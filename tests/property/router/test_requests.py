@@ -73,14 +73,17 @@ def test_reading_never_fails_and_leaves_what_is_passed_on_as_it_came(
     assert exchange.request == parse(match(method, path), body)
 
 
-@given(fields=st.dictionaries(NAMES | TEXT, st.none() | st.booleans() | st.integers() | TEXT))
-def test_what_is_read_is_what_the_worker_will_read(fields: dict[str, Any]) -> None:
-    body = json.dumps(fields).encode()
-    request = parse(match("POST", "/v1/completions"), body)
-    assert request.stream is (fields.get("stream") is True)
-    priority = fields.get("priority")
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        priority = 0
-    assert request.priority == (priority if -(2**63) <= priority < 2**63 else 0)
+@given(
+    priority=st.none() | st.integers(),
+    stream=st.none() | st.booleans(),
+    others=st.dictionaries(TEXT, st.none() | st.booleans() | st.integers() | TEXT),
+)
+def test_what_is_read_is_what_the_client_wrote(
+    priority: int | None, stream: bool | None, others: dict[str, Any]
+) -> None:
+    fields = others | {"priority": priority, "stream": stream}
+    request = parse(match("POST", "/v1/completions"), json.dumps(fields).encode())
+    assert request.stream is (stream is True)
+    assert request.priority == (priority if -(2**63) <= (priority or 0) < 2**63 and priority else 0)
     if request.model is not None:
         assert request.model == fields["model"]
