@@ -30,6 +30,7 @@ from support.control_plane.resources import (
 LEASE_S = 30.0
 
 
+@pytest.mark.slow
 async def test_an_operator_killed_after_any_one_of_its_calls_converges_when_it_is_back(
     apiserver: ApiServer, tmp_path: Path
 ) -> None:

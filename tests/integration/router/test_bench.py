@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_two_checkouts_are_measured_in_turn_and_compared_round_by_round(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "seesaw_cli.main", "bench", "router", "--quick"]
     ended = subprocess.run(
