@@ -21,7 +21,7 @@ from seesaw_core.units import GIB
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import POSITIVE, Whole
 
-_SHOWN = 5
+_SHOWN = 5  # rows of a table without --all
 
 
 def run(arguments: list[str]) -> int:

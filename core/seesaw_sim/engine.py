@@ -15,7 +15,9 @@ from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_sim.groups import Group, is_current
 from seesaw_sim.sequences import Sequence
 
-_WATERMARK = 0.01  # share of the pool that admission leaves free, as vLLM does
+# Share of the pool that admission leaves free. Source: ``watermark`` of vLLM 0.5.4, the paper's
+# baseline. Deviation: vLLM 0.32 leaves none unless its ``--watermark`` is set.
+_WATERMARK = 0.01
 
 
 @dataclass(slots=True, kw_only=True)

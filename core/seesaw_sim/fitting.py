@@ -26,12 +26,14 @@ FITTED = (
     "step_overhead_ms",
     "request_overhead_us",
 )
+# What one logarithm of a figure costs beside one of a duration: a figure that the measurements tell
+# is free to move, and one that they do not tell stays.
 _PULL = 0.05
-_STEP = 0.02
-_MOST_ROUNDS = 60
-_MOST_DAMPING = 1e6
-_LEAST_GAIN = 1e-7
-_LEAST = 1e-3  # of a microsecond, millisecond or share
+_STEP = 0.02  # of a logarithm; rounds of a simulation are whole, so smaller slopes would be noise
+_MOST_ROUNDS = 60  # a bound; fits end when a round gains too little
+_MOST_DAMPING = 1e6  # steps so short no longer change what is simulated
+_LEAST_GAIN = 1e-7  # of the sum of squares: nothing that a table would show
+_LEAST = 1e-3  # of a microsecond, millisecond or share; a logarithm needs some
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

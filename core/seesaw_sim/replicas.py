@@ -12,6 +12,8 @@ from seesaw_sim.clock import Clock, Timer
 from seesaw_sim.engine import Engine, Outcome
 from seesaw_sim.sequences import Sequence
 
+_INSTANT_S = 1e-9  # rounding of floats is no gap
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
@@ -48,7 +50,7 @@ class Journal:
         index = self.last.get(replica)
         if index is not None:
             last = self.stretches[index]
-            if last.what == what and last.stop_s >= start_s - 1e-9:
+            if last.what == what and last.stop_s >= start_s - _INSTANT_S:
                 self.stretches[index] = replace(joined, start_s=last.start_s)
                 return
         self.last[replica] = len(self.stretches)

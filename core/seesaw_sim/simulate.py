@@ -10,7 +10,16 @@ from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.planner.accelerators import Accelerator
 from seesaw_core.planner.costs import MicroBatch, StepCosts
-from seesaw_core.planner.memory import EngineLimits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.memory import (
+    USUAL_BUFFER_BYTES,
+    USUAL_MAX_REQUESTS,
+    USUAL_STEP_TOKENS,
+    EngineLimits,
+    Memory,
+    no_room,
+    pair_memory,
+    static_memory,
+)
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
@@ -18,7 +27,6 @@ from seesaw_core.resharding.decode_requests import DecodeRoom
 from seesaw_core.resharding.driver import Rules
 from seesaw_core.resharding.policy import Costs, PhasePolicy, Reshard
 from seesaw_core.routing.waves import WavePolicy
-from seesaw_core.units import GIB
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
 from seesaw_sim.replicas import Journal, Server
@@ -48,9 +56,9 @@ class Scenario:
     decode: Layout
     num_replicas: int = 1
     profile: Profile = field(default_factory=Profile)
-    step_tokens: int = 2048
-    max_requests: int = 256
-    buffer_bytes: float = 32.0 * GIB
+    step_tokens: int = USUAL_STEP_TOKENS
+    max_requests: int = USUAL_MAX_REQUESTS
+    buffer_bytes: float = USUAL_BUFFER_BYTES
     policy: PhasePolicy = field(default_factory=PhasePolicy)
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False

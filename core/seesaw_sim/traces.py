@@ -15,10 +15,10 @@ from typing import Any
 from seesaw_core.errors import InputError
 from seesaw_core.planner.workloads import Request
 
-MOST_REQUESTS = 1_000_000
-_TOLD_ROWS = 10_000
+MOST_REQUESTS = 1_000_000  # two minutes of simulation (``seesaw bench simulator``)
+_TOLD_ROWS = 10_000  # a fraction of a second of reading
 _MOST_TIME = 1e20  # nanoseconds since 1970 in the year 5138
-_MOST_TOKENS = 10**9 - 1
+_MOST_TOKENS = 10**9 - 1  # far above any model's context, far below what floats count exactly
 _ARRIVAL = ("arrival_s", "arrival_ms", "timestamp_ms", "timestamp", "created_time", "time")
 _PROMPT = ("prompt_tokens", "contexttokens", "input_tokens", "request tokens", "input_length")
 _OUTPUT = ("output_tokens", "generatedtokens", "response tokens", "output_length")

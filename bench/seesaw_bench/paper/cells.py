@@ -27,11 +27,11 @@ from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-TIE = 0.02
-_STEPS = (512, 1024, 2048, 4096)
-_SHORTLIST = 5
+TIE = 0.02  # other lots move a gain by as much: see the last table of the report
+_STEPS = (512, 1024, 2048, 4096)  # up to the model's longest request
+_SHORTLIST = 5  # choices of the planner that are simulated, beside the paper's own
 _BUFFER_BYTES = 60.0 * GIB  # of the 80 GiB a GPU that the paper's hosts have, beside the weights
-_MAX_REQUESTS = 1024
+_MAX_REQUESTS = 1024  # high enough that memory is the limit
 OFFLINE = PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transitions=0.0)
 
 

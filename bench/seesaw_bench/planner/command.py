@@ -34,8 +34,8 @@ _CELLS: list[Cell] = list(
         (30, 150, 600),
     )
 )
-_REQUESTS = 1500
-_CLOSE = 0.97
+_REQUESTS = 1500  # near the default of ``seesaw plan``, and quick to simulate
+_CLOSE = 0.97  # what ``MIN_GAIN_TO_RESHARD`` takes for equal
 _SHOWN = 6
 
 _HEAD = (

@@ -30,6 +30,7 @@ from seesaw_core.errors import InputError
 from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
+from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import GIB
 from seesaw_flags.files import OutputFile
 from seesaw_flags.parser import CommandParser
@@ -37,13 +38,14 @@ from seesaw_flags.values import POSITIVE, Whole
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.fitting import Measurement, fit
 
-_BUFFER_GIB = 1.0
+# Small enough for a laptop and for runs of seconds, large enough that runs differ in what they
+# spend their time on.
 _MAX_REQUESTS = 32
 _STEP_TOKENS = 512
-_FLUSH_S = 10.0
-_LONGEST = 1024
-_MOST_SPREAD = 0.2  # between rounds, of which a user should hear
-_POOL_REQUESTS = 12  # of the greatest length, at a time
+_LONGEST = 1024  # tokens of a request
+_POOL_REQUESTS = 12  # of the greatest length that fit into the KV pool together
+_BUFFER_GIB = 1.0  # holds the longest run's prompts for the small models that CPU ranks serve
+_MOST_SPREAD = 0.2  # between rounds, above the 10 % by which a shared machine drifts
 
 
 def run(arguments: list[str]) -> int:
@@ -62,7 +64,7 @@ def run(arguments: list[str]) -> int:
         step_tokens=_STEP_TOKENS,
         max_requests=_MAX_REQUESTS,
         buffer_gib=_BUFFER_GIB,
-        flush_timeout_s=_FLUSH_S,
+        flush_timeout_s=PhasePolicy().flush_timeout_s,
         log=Path(tempfile.mkdtemp(prefix="seesaw-calibrate-")) / "worker.log",
     )
     bench = Bench(model=model, device=device, machine=machine, devices=options.devices)

@@ -15,7 +15,7 @@ from seesaw_core.errors import BrokenError
 from seesaw_core.layouts import LayoutPair
 from seesaw_core.planner.workloads import Request
 
-_REPEATS = 5
+_REPEATS = 5  # of each run under one worker; the median counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

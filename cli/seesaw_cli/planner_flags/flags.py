@@ -21,14 +21,16 @@ from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile, read_profile
 from seesaw_core.planner.workloads import Request, Workload
+from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import GIB
 from seesaw_flags.files import InputFile, read_text
 from seesaw_flags.values import POSITIVE, SEED, Number, Whole
-from seesaw_sim.traces import TIME_UNITS
+from seesaw_sim.traces import MOST_REQUESTS, TIME_UNITS
 
-_UP_TO_A_MILLION = Whole(most=1_000_000)
-_MOST_DEVICES = 1024
-_SHOWN_CHARS = 200
+_UP_TO_A_MILLION = Whole(most=MOST_REQUESTS)
+_MOST_DEVICES = 1024  # far more than any link of the catalogue joins
+_SHOWN_CHARS = 200  # of a path in a message
+_LIMITS = EngineLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=Whole(most=_MOST_DEVICES),
         default=8,
         metavar="N",
-        help="how many (default: 8)",
+        help="number of devices (default: %(default)s)",
     )
     place.add_argument(
         "--accelerators",
@@ -100,21 +102,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=Number(least=1),
         default=SHAPE["prompt_tokens"],
         metavar="N",
-        help="mean (default: 1000)",
+        help="mean length of the prompts (default: %(default)g)",
     )
     work.add_argument(
         "--output-tokens",
         type=Number(least=1),
         default=SHAPE["output_tokens"],
         metavar="N",
-        help="mean (default: 250)",
+        help="mean length of the answers (default: %(default)g)",
     )
     work.add_argument(
         "--spread",
         type=Number(most=3),
         default=SHAPE["spread"],
         metavar="S",
-        help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
+        help="standard deviation of the lengths' logarithm; 0 for equal lengths (default: "
+        "%(default)g)",
     )
     work.add_argument(
         "--trace",
@@ -134,35 +137,41 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=_UP_TO_A_MILLION,
         default=SHAPE["requests"],
         metavar="N",
-        help="how many (default: 2000)",
+        help="number of requests (default: %(default)s)",
     )
     work.add_argument("--seed", type=SEED, default=0, help="of the lengths (default: 0)")
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--kv-buffer-gib-per-device",
         type=POSITIVE,
-        default=32.0,
+        default=_LIMITS.buffer_bytes / GIB,
         metavar="GIB",
-        help="host memory for KV (default: 32); the worker's --kv-buffer-gib is for all together",
+        help="host memory for KV (default: %(default)g); the worker's --kv-buffer-gib is for all "
+        "devices together",
     )
     engine.add_argument(
-        "--max-num-seqs", type=_UP_TO_A_MILLION, default=256, metavar="N", help="default: 256"
+        "--max-num-seqs",
+        type=_UP_TO_A_MILLION,
+        default=_LIMITS.max_requests,
+        metavar="N",
+        help="requests in a step, as for vLLM (default: %(default)s)",
     )
     engine.add_argument(
         "--max-num-batched-tokens",
         type=_UP_TO_A_MILLION,
         nargs="+",
-        default=[512, 1024, 2048, 4096, 8192],
+        default=list(_LIMITS.step_tokens),
         metavar="N",
-        help="steps to choose from (default: 512 to 8192)",
+        help="tokens in a step, as for vLLM: one or more values to choose from (default: 512 to "
+        "8192)",
     )
     engine.add_argument(
         "--flush-timeout-s",
         type=POSITIVE,
-        default=10.0,
+        default=PhasePolicy().flush_timeout_s,
         metavar="S",
-        help="as for the worker: the longest phase while others wait for the next; offline work "
-        "wants it long (default: 10)",
+        help="as for the worker: the longest phase while requests wait for the other phase; set it "
+        "long for offline work (default: %(default)g)",
     )
     engine.add_argument(
         "--max-model-len",

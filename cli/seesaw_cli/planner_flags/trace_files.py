@@ -10,7 +10,7 @@ from pathlib import Path
 from seesaw_core.errors import InputError
 from seesaw_sim.traces import Trace, read_trace
 
-LARGEST_BYTES = 512 << 20
+LARGEST_BYTES = 512 << 20  # a million rows of Azure or BurstGPT take less than 100 MB
 _GZIP = b"\x1f\x8b"
 _PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

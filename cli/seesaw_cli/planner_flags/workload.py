@@ -9,6 +9,8 @@ from seesaw_core.planner.workloads import Request
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.traces import Trace
 
+# A chat turn with some context and an answer of a few paragraphs; enough requests for a simulation
+# to reach its steady state.
 SHAPE = {"prompt_tokens": 1000.0, "output_tokens": 250.0, "spread": 0.5, "requests": 2000}
 
 

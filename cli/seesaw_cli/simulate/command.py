@@ -30,7 +30,7 @@ from seesaw_sim.draws import arriving
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # from summaries to long answers
 
 
 def run(arguments: list[str]) -> int:

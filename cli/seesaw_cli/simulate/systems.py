@@ -10,12 +10,11 @@ from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.layouts import Layout, LayoutPair, check_pair, misfit, parse_layout
 from seesaw_core.planner.choose import PlanRequest, estimate, make_plan
 from seesaw_core.planner.estimates import Estimate
+from seesaw_core.planner.memory import USUAL_STEP_TOKENS
 from seesaw_core.planner.workloads import summarise
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_core.routing.waves import WavePolicy
 from seesaw_sim.simulate import Scenario
-
-_USUAL_STEP = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +102,7 @@ def _planned(choice: Estimate, reshard: Reshard) -> System:
 def _given(question: PlanRequest, pair: LayoutPair, reshard: Reshard) -> System:
     """With the step that the planner would take, or the usual one for what it cannot weigh."""
     steps = question.limits.step_tokens
-    step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
+    step_tokens = USUAL_STEP_TOKENS if USUAL_STEP_TOKENS in steps else steps[0]
     with contextlib.suppress(CapacityError, LayoutError):
         check_pair(pair.prefill, pair.decode, question.model.shape)
         step_tokens = estimate(question, pair).step_tokens

@@ -22,8 +22,14 @@ from seesaw_core.planner.profiles import Profile
 from seesaw_core.resharding.placement import split_layers
 from seesaw_core.units import GIB
 
-_DEVICES_PER_SOCKET = 4  # of PCIe servers with eight
-_WORKSPACE_BYTES = 0.5 * GIB  # CUDA context, NCCL buffers, kernels' scratch
+# PCIe servers with eight devices have two sockets.
+_DEVICES_PER_SOCKET = 4
+# A process's CUDA context and kernels. Source: 551 MB in aiconfigurator-core 0.12 (PyPI).
+_WORKSPACE_BYTES = 0.5 * GIB
+# Activations that one token holds at once, in widths of the model: input, residual, query, key,
+# value and the attention's output. In widths of the MLP: gate, up and their product.
+_HIDDEN_WIDTHS, _MLP_WIDTHS = 6, 3
+_LOGIT_BYTES = 8  # in fp32, and once more as probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +193,8 @@ class StepCosts:
     def activation_bytes(self, num_tokens: int, num_requests: int) -> float:
         """Bytes of a step's intermediate results, roughly, and of a process's own needs."""
         model, tensor = self.model, self.layout.tensor
-        width = 6 * model.hidden + 3 * self._widest / tensor
-        logits = num_requests * model.vocab / tensor * 8
+        width = _HIDDEN_WIDTHS * model.hidden + _MLP_WIDTHS * self._widest / tensor
+        logits = num_requests * model.vocab / tensor * _LOGIT_BYTES
         return num_tokens * width * model.dtype_bytes + logits + _WORKSPACE_BYTES
 
     def kv_capacity_tokens(

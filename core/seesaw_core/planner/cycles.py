@@ -8,7 +8,7 @@ phase when the buffer is nearly empty or prompts waited too long; see
 from dataclasses import dataclass
 from math import ceil
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # rounding of floats must not add a whole cycle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

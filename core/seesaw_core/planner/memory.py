@@ -7,19 +7,25 @@ from seesaw_core.planner.costs import StepCosts, prefill_pool_tokens
 from seesaw_core.units import GIB
 
 
+USUAL_STEP_TOKENS = 2048  # vLLM 0.32's own default
+USUAL_MAX_REQUESTS = 256  # vLLM 0.32's own default on devices below 70 GiB
+USUAL_BUFFER_BYTES = 32.0 * GIB  # half of a host with 512 GiB for eight devices
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
-    """What the engine is told. Units: tokens, counts, bytes.
+    """The limits that vLLM's flags set. Units: tokens, counts, bytes.
 
-    ``step_tokens`` are vLLM's ``--max-num-batched-tokens`` to choose from, ``max_requests`` its
-    ``--max-num-seqs``; ``buffer_bytes`` is the KV buffer of each device in host memory. No
-    phase lasts longer than ``flush_timeout_s`` while others wait for the next. With
-    ``shares_pool`` the prefill engine has no pool of its own, as in the paper's system.
+    ``step_tokens`` are the values of ``--max-num-batched-tokens`` to choose from, around vLLM's own
+    default, and ``max_requests`` is that of ``--max-num-seqs``. ``buffer_bytes`` is the KV buffer of
+    each device in host memory. No phase lasts longer than ``flush_timeout_s`` while requests wait
+    for the other phase. With ``shares_pool`` the prefill engine has no pool of its own, as in the
+    paper's system.
     """
 
-    step_tokens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
-    max_requests: int = 256
-    buffer_bytes: float = 32.0 * GIB
+    step_tokens: tuple[int, ...] = (512, 1024, USUAL_STEP_TOKENS, 4096, 8192)
+    max_requests: int = USUAL_MAX_REQUESTS
+    buffer_bytes: float = USUAL_BUFFER_BYTES
     flush_timeout_s: float = inf
     shares_pool: bool = False
 

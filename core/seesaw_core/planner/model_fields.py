@@ -13,7 +13,7 @@ from seesaw_core.errors import ModelError
 
 # Where the language model's own config lies in one of several parts.
 _TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
-_DEEPEST = 4
+_DEEPEST = 4  # levels; known configs have two (``thinker_config``, then ``text_config``)
 
 # Names with one of these words in them may size something.
 _SIZING = re.compile(

@@ -12,8 +12,10 @@ from seesaw_core.messages import PlanSummary, Proposal, Rejection
 from seesaw_core.planner.choose import Plan, PlanRequest, layouts_of, make_plan
 from seesaw_core.planner.estimates import Estimate
 
-MIN_GAIN = 1.05  # below, a restart of every worker is not worth what a prediction is sure of
-_MAX_REJECTED = 8
+# What other layouts must gain over those in force. More than MIN_GAIN_TO_RESHARD, since a change
+# restarts every worker.
+MIN_GAIN_TO_PROPOSE = 1.05
+MAX_REJECTIONS = 8  # a status stays short, and `seesaw plan --all` prints the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def plan_pair(question: PlanRequest, *, may_reshard: bool) -> tuple[LayoutPair, 
         num_running=round(best.num_running),
         reason=plan.reason if may_reshard else "re-sharding is off: the best static layout",
         rejected=tuple(
-            Rejection(layout=r.layout, reason=r.reason) for r in plan.rejected[:_MAX_REJECTED]
+            Rejection(layout=r.layout, reason=r.reason) for r in plan.rejected[:MAX_REJECTIONS]
         ),
     )
 
@@ -73,7 +75,7 @@ def unpredicted(
 
 
 def look_ahead(question: PlanRequest, in_force: LayoutPair, *, may_reshard: bool) -> Outlook:
-    """What the question's workload lets expect of ``in_force``, and a choice 5 % better."""
+    """What the question's workload lets expect of ``in_force``, and a better choice."""
     try:
         plan = make_plan(question)
         best = _best(plan, question, may_reshard=may_reshard)
@@ -86,7 +88,7 @@ def look_ahead(question: PlanRequest, in_force: LayoutPair, *, may_reshard: bool
     outlook = Outlook(
         expected_tokens_per_s=round(now.output_tokens_per_s), num_running=round(now.num_running)
     )
-    if best.requests_per_s < MIN_GAIN * now.requests_per_s:
+    if best.requests_per_s < MIN_GAIN_TO_PROPOSE * now.requests_per_s:
         return outlook
     return Outlook(
         expected_tokens_per_s=outlook.expected_tokens_per_s,
@@ -113,7 +115,7 @@ def _best(plan: Plan, question: PlanRequest, *, may_reshard: bool) -> Estimate:
     if may_reshard:
         return plan.best
     if not plan.static:
-        reasons = "; ".join(f"{r.layout}: {r.reason}" for r in plan.rejected[:_MAX_REJECTED])
+        reasons = "; ".join(f"{r.layout}: {r.reason}" for r in plan.rejected[:MAX_REJECTIONS])
         raise CapacityError(
             f"{question.model.name} on {question.num_devices} x {question.device.name}: no static "
             f"layout fits. {reasons}. Let it re-shard, or use more or larger devices"

@@ -91,8 +91,9 @@ def _usual(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
         case "modelopt" | "modelopt_fp4":
             return _modelopt(found)
         case "mxfp4":
-            return 4.25 / 8, Arithmetic.WIDE
+            return 4.25 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 32 weights
         case "bitsandbytes":
+            # In 4 bits, with a scale of 32 bits for each 64 weights.
             return (4.5 / 8 if found.get("load_in_4bit") else 1.0), Arithmetic.WIDE
         case "compressed-tensors":
             return _compressed(found)
@@ -109,7 +110,7 @@ def _modelopt(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
         case "FP8":
             return 1.0, Arithmetic.FP8
         case "NVFP4" | "W4A16_NVFP4":
-            return 4.5 / 8, Arithmetic.WIDE
+            return 4.5 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 16 weights
         case other:
             raise ModelError(
                 f"quantization_config: quant_method=modelopt with quant_algo={other!r} is not "
@@ -150,7 +151,7 @@ def _config_groups(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _group_bytes(part: Mapping[str, Any]) -> float:
     weights = _part(part, "weights")
     bits, group = weights["num_bits"], weights.get("group_size")
-    scales = 16 / group if isinstance(group, int) and group > 0 else 0.0
+    scales = 16 / group if isinstance(group, int) and group > 0 else 0.0  # of 16 bits each
     return float(bits + scales) / 8
 
 

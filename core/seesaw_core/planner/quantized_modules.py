@@ -13,10 +13,10 @@ from seesaw_core.errors import ModelError
 from seesaw_core.planner.models import Model
 
 _MOST_RULES = 200_000  # a 405B model names about 900; some name every expert of every layer
-_MOST_GENERAL = 200
-_LONGEST_RULE = 2000
+_MOST_GENERAL = 200  # each is compared with every matrix of every layer
+_LONGEST_RULE = 2000  # characters; names of modules have fewer than a hundred
 _PREFIXES = ("model.", "language_model.model.", "model.language_model.", "transformer.", "")
-_MOST_REPEATS = 3
+_MOST_REPEATS = 3  # a match takes as many steps as the length of a name to this power
 _NOT_COUNTED = re.compile(  # wide anyway, or no matrices of the layers
     r"lm_head|embed|norm|vision|visual|audio|mtp|rotary|bias|merger|multi_modal|projector|"
     r"^(re:)?\.?\*?(model\.)?(wte|wpe|score|output)"

@@ -13,8 +13,8 @@ from statistics import NormalDist
 
 from seesaw_core.planner.workloads import Workload
 
-_STEPS = 16
-_NEXT_TO_NONE = 1e-6
+_STEPS = 16  # with 256, rates of whole workloads differ by 0.2 % on average and by 0.8 % at most
+_NEXT_TO_NONE = 1e-6  # of a request, or of a deviation: far below what shows in a rate
 _NORMAL = NormalDist()
 
 

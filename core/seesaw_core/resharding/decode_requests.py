@@ -11,7 +11,7 @@ from seesaw_core.resharding.events import Ending
 from seesaw_core.resharding.ledger import Ledger
 from seesaw_core.resharding.meters import InPlaceMeter
 
-_QUEUED_STEPS = 2  # so that the step after this one is full as well
+_QUEUED_STEPS = 2  # the step under way and the next one are full; other prompts may join a wave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

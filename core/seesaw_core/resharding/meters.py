@@ -6,8 +6,8 @@ from seesaw_core.messages import WaveEvent
 from seesaw_core.rates import ExponentialMean, Rate
 from seesaw_core.resharding.policy import Costs
 
-_STRETCH_S = 1.0
-_TELLING_TOKENS = 128
+_STRETCH_S = 1.0  # the rate is never much older than this, however steady the load
+_TELLING_TOKENS = 128  # with fewer tokens, a step's fixed cost is most of its time
 
 
 class CostMeter:

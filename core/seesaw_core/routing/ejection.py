@@ -7,7 +7,9 @@ is the same on every worker, so nobody is taken out for it; and where everything
 nobody is either.
 
 Pure: time is an argument. Source: the idea is that of outlier detection in Envoy.
-Deviation: runs are weighed against the other workers' rate, not against a fixed number.
+Deviation: runs are weighed against the other workers' rate, not against a fixed number. More
+workers may be out (half of them, not 10 %), since deployments have few, and for less long (5 to
+30 s, not 30 to 300 s), since one request tries a worker before others follow.
 """
 
 from collections import deque
@@ -19,11 +21,15 @@ from math import ceil
 from seesaw_core.errors import InputError
 from seesaw_core.rates import ExponentialMean
 
-_OVERLOADED = 429
-_KEPT = 64  # outcomes of a worker that are compared
+_OVERLOADED = 429  # HTTP status
+_KEPT = 64  # outcomes of a worker: ten times the longest of the shortest runs that count
 _TYPICAL_S = 1.0  # before anything is measured
-_LEAST_SHARE = 0.1
-_EXPECTED_SHARE = 0.005  # of failures, where nothing is known of the others
+_TYPICAL_HALF_LIFE = 32.0  # requests; their lengths differ widely
+_LEAST_SHARE = 0.1  # of a returning worker, so that it gets any requests to answer
+# Share of failures that is taken for normal. With nothing known of other workers, ``min_run``
+# failures in a row are improbable: 0.005³ < 1e-6.
+_EXPECTED_SHARE = 0.005
+_MOST_DOUBLINGS = 32  # keeps the time out a finite number; ``longest_s`` bounds it
 
 
 class Outcome(StrEnum):
@@ -129,7 +135,7 @@ class Ejector:
     def __init__(self, policy: EjectionPolicy) -> None:
         self.policy = policy
         self._records: dict[str, _Record] = {}
-        self._typical = ExponentialMean(half_life=32.0)
+        self._typical = ExponentialMean(half_life=_TYPICAL_HALF_LIFE)
 
     @property
     def typical_s(self) -> float:
@@ -212,7 +218,7 @@ class Ejector:
 
     def _eject(self, record: _Record, outcome: Outcome, run: int, now_s: float) -> Ejection:
         for_s = min(self.policy.longest_s, self.policy.first_s * 2.0**record.num_ejections)
-        record.num_ejections = min(record.num_ejections + 1, 32)
+        record.num_ejections = min(record.num_ejections + 1, _MOST_DOUBLINGS)
         record.until_s, record.returning_s = now_s + for_s, None
         record.ejection = Ejection(outcome=outcome, run=run, for_s=for_s)
         return record.ejection

@@ -19,9 +19,15 @@ from math import inf
 
 from seesaw_core.errors import InputError
 
-_INSTANT_S = 1e-6
+_INSTANT_S = 1e-6  # a shorter wait is over: sums of floats may never quite get there
+# Share of a cycle's fair part after which the next replica's turn comes. Less than 1, or a cycle
+# could only grow; from 0.5 to 1 throughput and waits hardly change (``test_wave_figures.py``).
 _PACE = 0.8
-_HUNGRY = 0.25  # of the mean; those that take turns have half of it left when theirs comes
+# Share of the mean number of running requests below which a replica is hungry. Replicas that take
+# turns still have half of the mean when theirs comes. Any share above 0 divides a burst; without
+# one it takes a quarter longer (``test_wave_figures.py``).
+_HUNGRY = 0.25
+_LOW_BUFFER = 0.5  # share of free room at which a buffer is low: a window then fills half of it
 
 
 class Intake(StrEnum):
@@ -55,7 +61,7 @@ class Replica:
 
     @property
     def buffer_is_low(self) -> bool:
-        return 2 * self.room_tokens >= self.capacity_tokens
+        return self.room_tokens >= _LOW_BUFFER * self.capacity_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +108,10 @@ class Hold:
 class WavePolicy:
     """Gathers prompts into waves, and lets the replicas take turns.
 
-    max_wait_s: the longest that a prompt gathers, whatever the turns.
-    light_requests: a replica with fewer running requests gets prompts at once.
+    max_wait_s: the longest that a prompt gathers, whatever the turns. The default is that of a
+        worker's flush timeout.
+    light_requests: a replica with fewer running requests gets prompts at once. The default of 4
+        keeps light traffic apart from load; from 1 to 8 the first token comes as soon.
     stagger: whether replicas take turns; without, each prompt goes to the least busy at once.
 
     Raises: InputError if a figure is out of range.
