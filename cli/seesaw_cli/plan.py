@@ -85,7 +85,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "reason": plan.reason,
         "static": [estimate(e) for e in plan.static],
         "pairs": [estimate(e) for e in plan.pairs],
-        "rejected": [asdict(r) for r in plan.rejected],
+        "rejected": [{"layout": str(r.pair), "reason": r.reason} for r in plan.rejected],
     }
 
 
@@ -121,7 +121,7 @@ def _text(asked: PlannerArgs, plan: Plan, shown: int | None) -> str:
             lines.append(f"… and {len(found) - shown} more (--all)")
     if plan.rejected:
         rejected = plan.rejected if shown is None else plan.rejected[:shown]
-        lines += ["", "rejected:", *(f"  {r.layout}: {r.reason}" for r in rejected)]
+        lines += ["", "rejected:", *(f"  {r.pair}: {r.reason}" for r in rejected)]
         if len(rejected) < len(plan.rejected):
             lines.append(f"  … and {len(plan.rejected) - len(rejected)} more (--all)")
     return "\n".join(lines)

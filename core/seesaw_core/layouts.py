@@ -74,10 +74,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutPair:
-    """What one worker runs: equal layouts if it never re-shards. Written ``P8→T4P2``, or ``T4``."""
+    """The layouts of one worker, equal if it never re-shards. Printed as ``P8→T4P2``, or ``T4``."""
 
     prefill: Layout
     decode: Layout
+
+    @classmethod
+    def static(cls, layout: Layout) -> "LayoutPair":
+        return cls(prefill=layout, decode=layout)
 
     @property
     def is_static(self) -> bool:
@@ -85,13 +89,6 @@ class LayoutPair:
 
     def __str__(self) -> str:
         return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
-
-
-def parse_pair(text: str) -> LayoutPair:
-    """Read a pair as it is printed. Raises: LayoutError."""
-    first, arrow, second = text.partition("→")
-    prefill = parse_layout(first)
-    return LayoutPair(prefill=prefill, decode=parse_layout(second) if arrow else prefill)
 
 
 def parse_layout(text: str) -> Layout:

@@ -16,7 +16,7 @@ from seesaw_core.planner.memory import (
     USUAL_STEP_TOKENS,
     EngineLimits,
     Memory,
-    no_room,
+    kv_shortage,
     pair_memory,
     static_memory,
 )
@@ -150,10 +150,10 @@ class _ClosedLoop:
 
 
 def _check_room(memory: Memory, costs: StepCosts) -> None:
-    if lacking := no_room(memory, costs):
+    if shortage := kv_shortage(memory, costs):
         raise CapacityError(
-            f"{costs.model.name} under {costs.layout}: {lacking}; use more or larger devices, a "
-            "quantized model, or smaller steps"
+            f"{costs.model.name} under {costs.layout}: {shortage.reason}; use more or "
+            "larger devices, a quantized model, or smaller steps"
         )
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from math import exp, log
 
 from seesaw_core.errors import CapacityError
-from seesaw_core.layouts import ModelShape, parse_pair
+from seesaw_core.layouts import Layout, LayoutPair, ModelShape
 from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
@@ -117,34 +117,49 @@ def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Requ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One bar of the paper's figure: what it found best."""
+    """One bar of the paper's figure, with the layouts that the paper found best."""
 
     device: str
     work: str
     model: str
-    static: str
-    pair: str
+    static: LayoutPair
+    pair: LayoutPair
 
     @property
     def num_devices(self) -> int:
         return 4 if self.model == "15B" else 8
 
 
+_T2P2, _T2P4 = Layout(tensor=2, pipeline=2), Layout(tensor=2, pipeline=4)
+_T4, _T4P2 = Layout(tensor=4), Layout(tensor=4, pipeline=2)
+_P4, _P8 = Layout(pipeline=4), Layout(pipeline=8)
+_D2T2, _D2T2P2 = Layout(data=2, tensor=2), Layout(data=2, tensor=2, pipeline=2)
+_D2T4, _D2P2, _D2P4 = (
+    Layout(data=2, tensor=4),
+    Layout(data=2, pipeline=2),
+    Layout(data=2, pipeline=4),
+)
 CELLS = tuple(
-    Cell(device=device, work=work, model=model, static=static, pair=pair)
-    for device, work, model, static, pair in (
-        ("A10", "arXiv", "15B", "D2T2", "P4→T4"),
-        ("A10", "arXiv", "34B", "D2T2P2", "D2P4→D2T4"),
-        ("A10", "arXiv", "70B", "T2P4", "P8→T4P2"),
-        ("A10", "ShareGPT", "15B", "D2P2", "P4→T4"),
-        ("A10", "ShareGPT", "34B", "D2T2P2", "D2P4→D2T4"),
-        ("A10", "ShareGPT", "70B", "T4P2", "P8→T4P2"),
-        ("L4", "arXiv", "15B", "T2P2", "P4→T4"),
-        ("L4", "arXiv", "34B", "D2T4", "D2P4→D2T4"),
-        ("L4", "arXiv", "70B", "T4P2", "P8→T4P2"),
-        ("L4", "ShareGPT", "15B", "P4", "P4→T4"),
-        ("L4", "ShareGPT", "34B", "D2T4", "P8→T4P2"),
-        ("L4", "ShareGPT", "70B", "T4P2", "P8→T4P2"),
+    Cell(
+        device=device,
+        work=work,
+        model=model,
+        static=LayoutPair.static(static),
+        pair=LayoutPair(prefill=prefill, decode=decode),
+    )
+    for device, work, model, static, prefill, decode in (
+        ("A10", "arXiv", "15B", _D2T2, _P4, _T4),
+        ("A10", "arXiv", "34B", _D2T2P2, _D2P4, _D2T4),
+        ("A10", "arXiv", "70B", _T2P4, _P8, _T4P2),
+        ("A10", "ShareGPT", "15B", _D2P2, _P4, _T4),
+        ("A10", "ShareGPT", "34B", _D2T2P2, _D2P4, _D2T4),
+        ("A10", "ShareGPT", "70B", _T4P2, _P8, _T4P2),
+        ("L4", "arXiv", "15B", _T2P2, _P4, _T4),
+        ("L4", "arXiv", "34B", _D2T4, _D2P4, _D2T4),
+        ("L4", "arXiv", "70B", _T4P2, _P8, _T4P2),
+        ("L4", "ShareGPT", "15B", _P4, _P4, _T4),
+        ("L4", "ShareGPT", "34B", _D2T4, _P8, _T4P2),
+        ("L4", "ShareGPT", "70B", _T4P2, _P8, _T4P2),
     )
 )
 PAPER_GEOMEAN = {"A10": 1.45, "L4": 1.29}
@@ -152,21 +167,21 @@ PAPER_GEOMEAN = {"A10": 1.45, "L4": 1.29}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Requests per second of each layout or pair, by name, best first."""
+    """Requests per second of each static layout or pair, best first."""
 
-    per_s: dict[str, float]
+    per_s: dict[LayoutPair, float]
 
     @property
-    def best(self) -> str:
+    def best(self) -> LayoutPair:
         return next(iter(self.per_s))
 
     @property
     def best_per_s(self) -> float:
         return self.per_s[self.best]
 
-    def standing(self, name: str) -> float:
-        """What share of the best's throughput a layout reaches; 0 if it does not fit."""
-        return self.per_s.get(name, 0.0) / self.best_per_s
+    def standing(self, pair: LayoutPair) -> float:
+        """Throughput of ``pair`` as a share of the best one's; 0 if it does not fit."""
+        return self.per_s.get(pair, 0.0) / self.best_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +225,8 @@ class Testbed:
     num_devices: int
     profile: Profile = PROFILE
 
-    def shortlist(self, asked: list[Request]) -> tuple[list[str], list[str]]:
-        """The static layouts and the pairs that the planner ranks highest."""
+    def shortlist(self, asked: list[Request]) -> tuple[list[LayoutPair], list[LayoutPair]]:
+        """Return the static layouts and the pairs that the planner ranks highest."""
         plan = make_plan(
             PlanRequest(
                 model=self.model,
@@ -227,28 +242,27 @@ class Testbed:
                 ),
             )
         )
-        return _names(plan.static), _names(plan.pairs)
+        return _best(plan.static), _best(plan.pairs)
 
-    def simulate_all(self, names: list[str], asked: list[Request]) -> Ranking:
-        """Each at its best step size; a static layout's is tuned, as the paper's baseline is."""
+    def simulate_all(self, pairs: list[LayoutPair], asked: list[Request]) -> Ranking:
+        """Simulate each at its best step size, as the paper tunes its baseline."""
         per_s = {}
-        for name in dict.fromkeys(names):
-            reports = [r for tokens in _STEPS if (r := self.simulate(name, asked, tokens))]
+        for pair in dict.fromkeys(pairs):
+            reports = [r for tokens in _STEPS if (r := self.simulate(pair, asked, tokens))]
             if reports:
-                per_s[name] = max(r.requests_per_s for r in reports)
+                per_s[pair] = max(r.requests_per_s for r in reports)
         return Ranking(per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
 
     def simulate(
         self,
-        name: str,
+        pair: LayoutPair,
         asked: list[Request],
         step_tokens: int,
         *,
         policy: PhasePolicy = OFFLINE,
         buffer_bytes: float = _BUFFER_BYTES,
     ) -> Report | None:
-        """None if it does not fit."""
-        pair = parse_pair(name)
+        """Return None if the layouts do not fit."""
         scenario = Scenario(
             model=self.model,
             device=self.device,
@@ -267,8 +281,8 @@ class Testbed:
             return None
 
 
-def _names(found: tuple[Estimate, ...]) -> list[str]:
-    return [str(e) for e in found[:_SHORTLIST]]
+def _best(estimates: tuple[Estimate, ...]) -> list[LayoutPair]:
+    return [e.pair for e in estimates[:_SHORTLIST]]
 
 
 def geomean(values: list[float]) -> float:

@@ -24,6 +24,7 @@ from seesaw_bench.paper.cells import (
 )
 from seesaw_bench.paper.studies import (
     A100_PAPER,
+    SWEEP_P8,
     SWEEP_PAIR,
     SWEEP_RATIOS,
     SWEEP_STATIC,
@@ -35,6 +36,7 @@ from seesaw_bench.paper.studies import (
 )
 from seesaw_cli.commandline import worker_processes
 from seesaw_cli.planner_flags.flags import read_profile_file
+from seesaw_core.layouts import LayoutPair
 from seesaw_flags.files import InputFile, OutputFolder, make_folder
 from seesaw_flags.parser import CommandParser
 
@@ -114,7 +116,7 @@ Checks = list[tuple[str, str, bool]]
 
 
 def _checks(
-    cells: list[CellResult], a100: list[A100Result], sweep: dict[float, dict[str, float]]
+    cells: list[CellResult], a100: list[A100Result], sweep: dict[float, dict[LayoutPair, float]]
 ) -> Checks:
     """Each target with what was found, and whether it is met."""
     checks: Checks = []
@@ -142,7 +144,7 @@ def _checks(
                 order and gains[0] > gains[1],
             )
         )
-    tie = sweep[0.0][SWEEP_PAIR] / sweep[0.0]["P8"]
+    tie = sweep[0.0][SWEEP_PAIR] / sweep[0.0][SWEEP_P8]
     checks.append(("no output: a tie with P8", f"{tie:.2f}×", abs(tie - 1) <= _TIE))
     others = [r for r in sweep if r]
     ahead = [r for r in others if _lead(sweep[r]) > 1]
@@ -156,7 +158,7 @@ def _checks(
     return checks
 
 
-def _lead(found: dict[str, float]) -> float:
+def _lead(found: dict[LayoutPair, float]) -> float:
     return found[SWEEP_PAIR] / max(found[name] for name in SWEEP_STATIC if name in found)
 
 
@@ -212,14 +214,14 @@ def _a100_table(found: list[A100Result]) -> str:
     return "**A100, relative to the best static layout over NVLink**\n\n" + _markdown(head, rows)
 
 
-def _sweep_table(sweep: dict[float, dict[str, float]]) -> str:
-    names = (*SWEEP_STATIC, SWEEP_PAIR)
+def _sweep_table(sweep: dict[float, dict[LayoutPair, float]]) -> str:
+    pairs = (*SWEEP_STATIC, SWEEP_PAIR)
     rows = [
-        (f"{ratio:g}", *(f"{found[n]:.3f}" if n in found else "–" for n in names))
+        (f"{ratio:g}", *(f"{found[p]:.3f}" if p in found else "–" for p in pairs))
         for ratio, found in sweep.items()
     ]
     title = "**Requests/s by output/prompt tokens: 70B on 8 × A10, prompts of 3,000**\n\n"
-    return title + _markdown(("output/prompt", *names), rows)
+    return title + _markdown(("output/prompt", *map(str, pairs)), rows)
 
 
 def _ablations_table(found: list[Ablation]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from seesaw_bench.paper.cells import MODELS, OFFLINE, PROFILE, Testbed, device, requests
+from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -15,8 +16,15 @@ A100_PAPER = {
     ("A100 NVLink", "ShareGPT"): (1.0, 1.13),
 }
 SWEEP_RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-SWEEP_STATIC = ("T8", "T4P2", "T2P4", "P8")
-SWEEP_PAIR = "P8→T4P2"
+_T4P2, _P8 = Layout(tensor=4, pipeline=2), Layout(pipeline=8)
+SWEEP_P8 = LayoutPair.static(_P8)
+SWEEP_STATIC = (
+    LayoutPair.static(Layout(tensor=8)),
+    LayoutPair.static(_T4P2),
+    LayoutPair.static(Layout(tensor=2, pipeline=4)),
+    SWEEP_P8,
+)
+SWEEP_PAIR = LayoutPair(prefill=_P8, decode=_T4P2)
 _SWEEP_PROMPT = 3000
 _SWEEP_REQUESTS = 500
 _SWEEP_STEP = 2048
@@ -25,13 +33,13 @@ _BUFFERS_GIB = (1, 2, 5, 10, 20, 60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class A100Result:
-    """Requests per second of the best static layout and the best pair, and which they are."""
+    """The best static layout and the best pair, with their requests per second."""
 
     device: str
     work: str
-    static: str
+    static: LayoutPair
     static_per_s: float
-    pair: str
+    pair: LayoutPair
     pair_per_s: float
 
 
@@ -51,16 +59,16 @@ def run_a100(place: str, work: str, profile: Profile = PROFILE) -> A100Result:
     )
 
 
-def run_sweep(ratio: float, profile: Profile = PROFILE) -> dict[str, float]:
+def run_sweep(ratio: float, profile: Profile = PROFILE) -> dict[LayoutPair, float]:
     """Requests per second of LLaMA2-70B on eight A10 by the ratio of output to prompt tokens."""
     setting = _a10(profile)
     output = max(1, round(_SWEEP_PROMPT * ratio))
     asked = [Request(prompt_tokens=_SWEEP_PROMPT, output_tokens=output)] * _SWEEP_REQUESTS
     found = {}
-    for name in (*SWEEP_STATIC, SWEEP_PAIR):
-        report = setting.simulate(name, asked, _SWEEP_STEP)
+    for pair in (*SWEEP_STATIC, SWEEP_PAIR):
+        report = setting.simulate(pair, asked, _SWEEP_STEP)
         if report is not None:
-            found[name] = report.requests_per_s
+            found[pair] = report.requests_per_s
     return found
 
 

@@ -117,7 +117,7 @@ def _row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
         f"{prompt:,}",
         f"{output}",
         f"{flush_s:,.0f}",
-        verdict.chosen,
-        verdict.best,
+        str(verdict.chosen),
+        str(verdict.best),
         f"{100 * verdict.share:.0f} %",
     )

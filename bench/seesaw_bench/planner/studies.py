@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from seesaw_core.errors import CapacityError
+from seesaw_core.layouts import LayoutPair
 from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
 from seesaw_core.planner.workloads import Request, summarise
@@ -20,14 +21,14 @@ _STATIC, _PAIRS = 3, 4  # so many of the plan's best are simulated
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One plan, judged. Layouts as they are written.
+    """How good one plan is.
 
     ``share`` is the throughput of ``chosen`` over that of ``best``; ``predicted_ratio`` the
     predicted over the simulated throughput of ``chosen``.
     """
 
-    chosen: str
-    best: str
+    chosen: LayoutPair
+    best: LayoutPair
     share: float
     predicted_ratio: float
 
@@ -48,8 +49,8 @@ def judge_plan(question: PlanRequest, requests: Sequence[Request]) -> Verdict:
     if not per_s[plan.best]:
         raise CapacityError(f"{plan.best} was chosen, and does not fit")
     return Verdict(
-        chosen=str(plan.best),
-        best=str(best),
+        chosen=plan.best.pair,
+        best=best.pair,
         share=per_s[plan.best] / per_s[best],
         predicted_ratio=plan.best.requests_per_s / per_s[plan.best],
     )

@@ -103,9 +103,11 @@ def _given(question: PlanRequest, pair: LayoutPair, reshard: Reshard) -> System:
     """With the step that the planner would take, or the usual one for what it cannot weigh."""
     steps = question.limits.step_tokens
     step_tokens = USUAL_STEP_TOKENS if USUAL_STEP_TOKENS in steps else steps[0]
-    with contextlib.suppress(CapacityError, LayoutError):
+    with contextlib.suppress(LayoutError):
         check_pair(pair.prefill, pair.decode, question.model.shape)
-        step_tokens = estimate(question, pair).step_tokens
+        estimated = estimate(question, pair)
+        if isinstance(estimated, Estimate):
+            step_tokens = estimated.step_tokens
     return System(
         pair=pair,
         step_tokens=step_tokens,

@@ -1,4 +1,4 @@
-"""A figure that a page repeats is that of the code, and each constant of the cost model has a source."""
+"""Figures that a page repeats are those of the code; constants of the cost model have a source."""
 
 from dataclasses import fields
 from pathlib import Path
