@@ -1,4 +1,4 @@
-"""Running estimates of what things cost, from what was measured."""
+"""Running estimates of rates and durations from measurements."""
 
 # Of waves and transitions, which take seconds: a change of load shows after a few of them, and one
 # odd measurement moves an estimate by a sixth.

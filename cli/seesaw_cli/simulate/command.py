@@ -212,8 +212,8 @@ def _text(reports: dict[str, Report], scenarios: dict[str, Scenario]) -> str:
         share = first.peak_stored_tokens / max(1, first.buffer_tokens)
         lines.append(
             f"{first.transitions} transitions; KV filled at most {100 * share:.0f} % of the "
-            f"buffer's {first.buffer_tokens:,} tokens, and {100 * first.peak_pool_share:.0f} % of the "
-            "pool"
+            f"buffer's {first.buffer_tokens:,} tokens, and at most "
+            f"{100 * first.peak_pool_share:.0f} % of the pool"
         )
     elif reshard is Reshard.AUTO and "decode" in first.seconds_by_phase:
         lines.append(
