@@ -1,4 +1,4 @@
-"""Quantisation as checkpoints declare it: bytes of a weight, and what products are taken in."""
+"""Reads the quantisation that checkpoints declare: bytes per weight, and the arithmetic."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,16 +9,16 @@ from seesaw_core.errors import ModelError
 from seesaw_core.planner.models import Arithmetic
 from seesaw_core.planner.quantized_modules import Rule
 
-# Where checkpoints name what stays in 16 bits.
+# Fields in which checkpoints name the modules that stay in 16 bits.
 _WIDE_LISTS = (
     *("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules"),
     *("llm_int8_skip_modules", "exclude", "skip_modules"),
 )
-_SCALE_BITS = 20  # of a group: a scale of 16 bits and a zero point of 4
+_SCALE_BITS = 20  # per group: a scale of 16 bits and a zero point of 4
 _GPTQ = {"gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round", "auto_round"}
 
 
-# Lists and objects that change no width.
+# Lists and objects that do not change the width of a module, or that are read elsewhere.
 _HARMLESS = {
     *("config_groups", "kv_cache_scheme", "quantization", "dynamic", "meta", "weight_block_size"),
     *("modules_in_block_to_quantize", "producer", "sparsity_config", "transform_config", "dataset"),
@@ -28,9 +28,9 @@ _HARMLESS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """Bytes of a layer's weight with its scales, apart from the matrices that ``rules`` meet.
+    """Bytes per weight, scales included, of the matrices that no rule of ``rules`` matches.
 
-    ``kv_bytes`` of an element of KV are None unless the checkpoint asks for them.
+    ``kv_bytes`` is the size of an element of KV, None unless the checkpoint sets it.
     """
 
     weight_bytes: float
@@ -62,7 +62,7 @@ def read_quantization(found: Any, dtype_bytes: int) -> Quantization:
 
 
 def not_understood(found: Any) -> list[str]:
-    """Names in a ``quantization_config`` that may give modules other widths and are not read."""
+    """Return fields of a ``quantization_config`` that are not read and may change widths."""
     if not isinstance(found, Mapping):
         return []
     unread = {k: v for k, v in found.items() if k not in _HARMLESS and k not in _WIDE_LISTS}
@@ -119,7 +119,7 @@ def _modelopt(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
 
 
 def _compressed(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
-    """Of the first group; the others are rules."""
+    """Read the first group's width and arithmetic. The other groups become rules."""
     parts = _config_groups(found)
     widths = [_part(p, "weights").get("num_bits") for p in parts]
     if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
@@ -156,7 +156,7 @@ def _group_bytes(part: Mapping[str, Any]) -> float:
 
 
 def _groups(found: Mapping[str, Any]) -> Iterator[Rule]:
-    """Of compressed-tensors' groups that name modules, not just all linear ones."""
+    """Yield rules for the groups of compressed-tensors that name modules."""
     if str(found.get("quant_method") or "").lower() != "compressed-tensors":
         return
     for part in _config_groups(found):
@@ -178,7 +178,7 @@ def _wide(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
 
 
 def _dynamic(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
-    """GPTQModel's: ``-:regex`` leaves modules wide, ``+:regex`` or none gives them other bits."""
+    """Yield GPTQModel's rules: ``-:regex`` keeps modules wide, ``+:regex`` sets other bits."""
     dynamic = found.get("dynamic") or {}
     if not isinstance(dynamic, Mapping):
         raise ModelError(f"quantization_config.dynamic={str(dynamic)[:60]!r} must be an object")
@@ -192,7 +192,7 @@ def _dynamic(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
 
 
 def _kv_bytes(found: Mapping[str, Any]) -> int | None:
-    """As vLLM does with ``--kv-cache-dtype auto``."""
+    """Return bytes per element of KV, as vLLM reads them with ``--kv-cache-dtype auto``."""
     scheme, algorithm = found.get("kv_cache_scheme"), found.get("kv_cache_quant_algo")
     if isinstance(scheme, Mapping) and scheme:
         if scheme.get("num_bits") != 8:

@@ -1,8 +1,8 @@
 """Weight sharding: how many bytes of a model each rank of a layout holds.
 
-An estimate from tensor names and shapes, good enough to size the arenas and to refuse a model
-that cannot fit before anything is loaded. Where names do not tell, it errs upwards: an arena
-is trimmed once the engines have loaded, but one that is too small stops them.
+The estimate uses tensor names and shapes. It is good enough to size the arenas and to refuse a
+model that cannot fit before anything is loaded. Where a name is not conclusive it errs upwards: an
+arena is trimmed once the engines have loaded, but an arena that is too small stops them.
 """
 
 import re
@@ -32,7 +32,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightShard:
-    """Weight bytes that one rank holds."""
+    """The weight bytes of one rank."""
 
     rank: int
     num_bytes: int
@@ -43,11 +43,11 @@ def shard_weights(
 ) -> tuple[WeightShard, ...]:
     """Estimate the weight bytes on every rank of ``layout``.
 
-    Matrices are divided among the tensor ranks, vectors and the routers of experts replicated,
-    keys and values divided as far as there are KV heads. A layer's tensors go to the layer's
-    stage, the output head and the final norm to the last stage, all else to the first. Where
-    the output head is tied to the embedding, vLLM makes both on the last stage before it ties
-    them, so that stage counts both.
+    Matrices are divided among the tensor ranks; vectors and the routers of experts are replicated;
+    keys and values are divided as far as there are KV heads. A layer's tensors go to the layer's
+    stage, the output head and the final norm to the last stage, all others to the first. If the
+    output head is tied to the embedding, vLLM creates both on the last stage before it ties them,
+    so that stage counts both.
     """
     known = tuple(tensors)
     stages = split_layers(shape.num_layers, layout.pipeline)
@@ -67,7 +67,7 @@ def shard_weights(
 def arena_bytes(
     tensors: Iterable[TensorInfo], prefill: Layout, decode: Layout, shape: ModelShape
 ) -> tuple[int, ...]:
-    """Bytes of each device's weights arena: the larger of its two shards."""
+    """Return the bytes of each device's weights arena: the larger of its two shards."""
     known = tuple(tensors)
     return tuple(
         max(p.num_bytes, d.num_bytes)
@@ -78,7 +78,7 @@ def arena_bytes(
 
 
 def _share(tensor: TensorInfo, ranks: int, shape: ModelShape) -> float:
-    """Share of one tensor that each of ``ranks`` tensor ranks holds."""
+    """Return the share of one tensor that each of ``ranks`` tensor ranks holds."""
     if tensor.num_dims < 2 or _ROUTER.search(tensor.name):
         return 1.0
     kv_share = 1 / min(ranks, shape.num_kv_heads)
