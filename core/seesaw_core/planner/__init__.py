@@ -1,1 +1,1 @@
-"""The planner: chooses layouts for a model, an accelerator and a workload, and predicts the gain."""
+"""The planner: chooses layouts for a model, accelerator and workload, and predicts the gain."""

@@ -81,9 +81,6 @@ class Ledger:
         num_blocks = self._num_in[EntryState.STORED] + self._num_in[EntryState.LOADING]
         return num_blocks * self.block_size
 
-    def fits(self, num_tokens: int) -> bool:
-        return num_blocks_for(num_tokens, self.block_size) <= self._blocks.num_free
-
     def reserve(self, key: str, num_tokens: int, *, readers: int) -> Entry:
         """Allocate blocks for a prompt that is about to be prefilled.
 

@@ -34,7 +34,6 @@ class KvShard:
     buffer has exactly one writer.
     """
 
-    rank: int
     layers: Span
     heads: Span
     writes: bool
@@ -84,10 +83,9 @@ def place_kv(layout: Layout, shape: ModelShape) -> tuple[KvShard, ...]:
     heads = split_heads(shape.num_kv_heads, layout.tensor)
     return tuple(
         KvShard(
-            rank=rank,
             layers=layers[at.pipeline],
             heads=heads[at.tensor][0],
             writes=heads[at.tensor][1],
         )
-        for rank, at in layout.ranks()
+        for _, at in layout.ranks()
     )

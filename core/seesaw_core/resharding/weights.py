@@ -30,17 +30,9 @@ class TensorInfo:
     num_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightShard:
-    """The weight bytes of one rank."""
-
-    rank: int
-    num_bytes: int
-
-
 def shard_weights(
     tensors: Iterable[TensorInfo], layout: Layout, shape: ModelShape
-) -> tuple[WeightShard, ...]:
+) -> tuple[int, ...]:
     """Estimate the weight bytes on every rank of ``layout``.
 
     Matrices are divided among the tensor ranks; vectors and the routers of experts are replicated;
@@ -58,10 +50,7 @@ def shard_weights(
         per_stage[_stage_of(tensor.name, stages)] += held_bytes
         if is_tied and _EMBEDDING.search(tensor.name):
             per_stage[-1] += held_bytes * (1 if len(stages) == 1 else 2)
-    return tuple(
-        WeightShard(rank=rank, num_bytes=ceil(per_stage[at.pipeline]))
-        for rank, at in layout.ranks()
-    )
+    return tuple(ceil(per_stage[at.pipeline]) for _, at in layout.ranks())
 
 
 def arena_bytes(
@@ -69,12 +58,9 @@ def arena_bytes(
 ) -> tuple[int, ...]:
     """Return the bytes of each device's weights arena: the larger of its two shards."""
     known = tuple(tensors)
-    return tuple(
-        max(p.num_bytes, d.num_bytes)
-        for p, d in zip(
-            shard_weights(known, prefill, shape), shard_weights(known, decode, shape), strict=True
-        )
-    )
+    prefill_shards = shard_weights(known, prefill, shape)
+    decode_shards = shard_weights(known, decode, shape)
+    return tuple(map(max, zip(prefill_shards, decode_shards, strict=True)))
 
 
 def _share(tensor: TensorInfo, ranks: int, shape: ModelShape) -> float:
