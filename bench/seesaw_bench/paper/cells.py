@@ -27,7 +27,7 @@ from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-TIE = 0.02  # other lots move a gain by as much: see the last table of the report
+TIE = 0.02  # other draws move a gain by as much: see the last table of the report
 _STEPS = (512, 1024, 2048, 4096)  # up to the model's longest request
 _SHORTLIST = 5  # choices of the planner that are simulated, beside the paper's own
 _BUFFER_BYTES = 60.0 * GIB  # of the 80 GiB a GPU that the paper's hosts have, beside the weights
@@ -89,13 +89,13 @@ class LengthSampling(StrEnum):
     SHARPER = "ShareGPT with half the spread"
 
 
-def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Request]:
+def requests(work: str, sampling: LengthSampling = LengthSampling.MAIN) -> list[Request]:
     """2,000 of ShareGPT or 500 of arXiv-summarization, as the paper has them.
 
     Requests that do not fit LLaMA2's 4,096 tokens are left out, so that all models get the same;
     arXiv prompts then have about 3,200 tokens, near the 3,000 of the paper's own sweep.
     """
-    seed = 1 if lots is LengthSampling.AGAIN else 0
+    seed = 1 if sampling is LengthSampling.AGAIN else 0
     if work == "arXiv":
         drawn = draw_requests(
             30_000,
@@ -104,8 +104,8 @@ def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Requ
             seed=seed,
         )
         return [r for r in drawn if r.prompt_tokens + r.output_tokens <= 4096][:500]
-    prompt, output = (220, 190) if lots is LengthSampling.SHORTER else (161, 338)
-    narrower = 0.5 if lots is LengthSampling.SHARPER else 1.0
+    prompt, output = (220, 190) if sampling is LengthSampling.SHORTER else (161, 338)
+    narrower = 0.5 if sampling is LengthSampling.SHARPER else 1.0
     drawn = draw_requests(
         4_000,
         prompts=Lengths.around(prompt, spread=1.0 * narrower),
@@ -198,21 +198,21 @@ class CellResult:
 
 
 def run_cell(
-    cell: Cell, profile: Profile = PROFILE, lots: LengthSampling = LengthSampling.MAIN
+    cell: Cell, profile: Profile = PROFILE, sampling: LengthSampling = LengthSampling.MAIN
 ) -> CellResult:
     """Simulate the most promising layouts of a cell, and the paper's own."""
-    setting = Testbed(
+    testbed = Testbed(
         model=MODELS[cell.model],
         device=device(cell.device),
         num_devices=cell.num_devices,
         profile=profile,
     )
-    asked = requests(cell.work, lots)
-    static, pairs = setting.shortlist(asked)
+    batch = requests(cell.work, sampling)
+    static, pairs = testbed.shortlist(batch)
     return CellResult(
         cell=cell,
-        static=setting.simulate_all([*static, cell.static], asked),
-        pair=setting.simulate_all([*pairs, cell.pair], asked),
+        static=testbed.simulate_all([*static, cell.static], batch),
+        pair=testbed.simulate_all([*pairs, cell.pair], batch),
     )
 
 
@@ -225,14 +225,14 @@ class Testbed:
     num_devices: int
     profile: Profile = PROFILE
 
-    def shortlist(self, asked: list[Request]) -> tuple[list[LayoutPair], list[LayoutPair]]:
+    def shortlist(self, batch: list[Request]) -> tuple[list[LayoutPair], list[LayoutPair]]:
         """Return the static layouts and the pairs that the planner ranks highest."""
         plan = make_plan(
             PlanRequest(
                 model=self.model,
                 device=self.device,
                 num_devices=self.num_devices,
-                workload=summarise(asked),
+                workload=summarise(batch),
                 profile=self.profile,
                 limits=EngineLimits(
                     step_tokens=_STEPS,
@@ -244,11 +244,11 @@ class Testbed:
         )
         return _best(plan.static), _best(plan.pairs)
 
-    def simulate_all(self, pairs: list[LayoutPair], asked: list[Request]) -> Ranking:
+    def simulate_all(self, pairs: list[LayoutPair], batch: list[Request]) -> Ranking:
         """Simulate each at its best step size, as the paper tunes its baseline."""
         per_s = {}
         for pair in dict.fromkeys(pairs):
-            reports = [r for tokens in _STEPS if (r := self.simulate(pair, asked, tokens))]
+            reports = [r for tokens in _STEPS if (r := self.simulate(pair, batch, tokens))]
             if reports:
                 per_s[pair] = max(r.requests_per_s for r in reports)
         return Ranking(per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
@@ -256,7 +256,7 @@ class Testbed:
     def simulate(
         self,
         pair: LayoutPair,
-        asked: list[Request],
+        batch: list[Request],
         step_tokens: int,
         *,
         policy: PhasePolicy = OFFLINE,
@@ -276,7 +276,7 @@ class Testbed:
             shares_pool=True,
         )
         try:
-            return simulate(scenario, asked)
+            return simulate(scenario, batch)
         except CapacityError:
             return None
 

@@ -55,9 +55,9 @@ def run(arguments: list[str]) -> int:
     with worker_processes() as pool:
         jobs = [pool.apply_async(run_cell, (cell, profile)) for cell in CELLS]
         other_jobs = {
-            lots: [pool.apply_async(run_cell, (cell, profile, lots)) for cell in CELLS]
-            for lots in LengthSampling
-            if lots is not LengthSampling.MAIN
+            sampling: [pool.apply_async(run_cell, (cell, profile, sampling)) for cell in CELLS]
+            for sampling in LengthSampling
+            if sampling is not LengthSampling.MAIN
         }
         a100_jobs = [
             pool.apply_async(run_a100, (place, work, profile)) for place, work in A100_PAPER
@@ -65,9 +65,9 @@ def run(arguments: list[str]) -> int:
         sweep_jobs = [pool.apply_async(run_sweep, (ratio, profile)) for ratio in SWEEP_RATIOS]
         ablation_job = pool.apply_async(run_ablations, (profile,))
         cells = [_shown(job.get(), number) for number, job in enumerate(jobs, 1)]
-        by_lots: dict[LengthSampling, list[CellResult]] = {LengthSampling.MAIN: cells}
-        for lots, lots_jobs in other_jobs.items():
-            by_lots[lots] = [job.get() for job in lots_jobs]
+        by_sampling: dict[LengthSampling, list[CellResult]] = {LengthSampling.MAIN: cells}
+        for sampling, sampling_jobs in other_jobs.items():
+            by_sampling[sampling] = [job.get() for job in sampling_jobs]
         a100 = [job.get() for job in a100_jobs]
         sweep = dict(zip(SWEEP_RATIOS, (job.get() for job in sweep_jobs), strict=True))
         ablations = ablation_job.get()
@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
             _a100_table(a100),
             _sweep_table(sweep),
             _ablations_table(ablations),
-            _sensitivity_table(by_lots),
+            _sensitivity_table(by_sampling),
         )
     )
     print(text)
@@ -126,16 +126,16 @@ def _checks(
     """Return each target with the result, and whether it is met."""
     checks: Checks = []
     for name, wanted in PAPER_GEOMEAN.items():
-        found = geomean([c.gain for c in cells if c.cell.device == name])
-        good = abs(found / wanted - 1) <= _GEOMEAN_TOLERANCE
-        checks.append((f"{name} geomean within 10 % of {wanted}×", f"{found:.2f}×", good))
+        gain = geomean([c.gain for c in cells if c.cell.device == name])
+        good = abs(gain / wanted - 1) <= _GEOMEAN_TOLERANCE
+        checks.append((f"{name} geomean within 10 % of {wanted}×", f"{gain:.2f}×", good))
     for what, right in (
         ("static layout", _right(cells, pair=False)),
         ("pair", _right(cells, pair=True)),
     ):
-        found_text = f"{right} of {len(cells)}"
+        result_text = f"{right} of {len(cells)}"
         checks.append(
-            (f"best {what} as in the paper in 9 of 12", found_text, right >= _LEAST_RIGHT)
+            (f"best {what} as in the paper in 9 of 12", result_text, right >= _LEAST_RIGHT)
         )
     by_place = {(r.device, r.work): r for r in a100}
     for work in ("arXiv", "ShareGPT"):
@@ -163,8 +163,8 @@ def _checks(
     return checks
 
 
-def _lead(found: dict[LayoutPair, float]) -> float:
-    return found[SWEEP_PAIR] / max(found[name] for name in SWEEP_STATIC if name in found)
+def _lead(results: dict[LayoutPair, float]) -> float:
+    return results[SWEEP_PAIR] / max(results[name] for name in SWEEP_STATIC if name in results)
 
 
 def _cells_table(cells: list[CellResult]) -> str:
@@ -197,14 +197,14 @@ def _mark(standing: float) -> str:
 
 
 def _checks_table(checks: Checks) -> str:
-    rows = [(target, found, "yes" if good else "**no**") for target, found, good in checks]
+    rows = [(target, result, "yes" if good else "**no**") for target, result, good in checks]
     return "**Targets**\n\n" + _markdown(("target", "found", "met"), rows)
 
 
-def _a100_table(found: list[A100Result]) -> str:
-    base = {r.work: r.static_per_s for r in found if r.device == "A100 NVLink"}
+def _a100_table(results: list[A100Result]) -> str:
+    base = {r.work: r.static_per_s for r in results if r.device == "A100 NVLink"}
     rows = []
-    for r in found:
+    for r in results:
         static, pair = A100_PAPER[r.device, r.work]
         rows.append(
             (
@@ -222,14 +222,14 @@ def _a100_table(found: list[A100Result]) -> str:
 def _sweep_table(sweep: dict[float, dict[LayoutPair, float]]) -> str:
     pairs = (*SWEEP_STATIC, SWEEP_PAIR)
     rows = [
-        (f"{ratio:g}", *(f"{found[p]:.3f}" if p in found else "–" for p in pairs))
-        for ratio, found in sweep.items()
+        (f"{ratio:g}", *(f"{results[p]:.3f}" if p in results else "–" for p in pairs))
+        for ratio, results in sweep.items()
     ]
     title = "**Requests/s by output/prompt tokens: 70B on 8 × A10, prompts of 3,000**\n\n"
     return title + _markdown(("output/prompt", *map(str, pairs)), rows)
 
 
-def _ablations_table(found: list[Ablation]) -> str:
+def _ablations_table(results: list[Ablation]) -> str:
     rows = [
         (
             a.name,
@@ -237,21 +237,21 @@ def _ablations_table(found: list[Ablation]) -> str:
             f"{a.transitions}",
             f"{100 * a.transition_share:.1f} %",
         )
-        for a in found
+        for a in results
     ]
     title = f"**Ablations: 70B on 8 × A10, arXiv, {SWEEP_PAIR}**\n\n"
     return title + _markdown(("variant", "requests/s", "transitions", "time in them"), rows)
 
 
-def _sensitivity_table(found: dict[LengthSampling, list[CellResult]]) -> str:
+def _sensitivity_table(results: dict[LengthSampling, list[CellResult]]) -> str:
     rows = []
-    for lots, cells in found.items():
+    for sampling, cells in results.items():
         gains = [
             geomean([c.gain for c in cells if c.cell.device == name]) for name in PAPER_GEOMEAN
         ]
         rows.append(
             (
-                lots.value,
+                sampling.value,
                 *(f"{gain:.2f}×" for gain in gains),
                 f"{_right(cells, pair=False)} of {len(cells)}",
                 f"{_right(cells, pair=True)} of {len(cells)}",

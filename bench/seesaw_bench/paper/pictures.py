@@ -33,7 +33,7 @@ def draw_sweep(sweep: dict[float, dict[LayoutPair, float]], path: Path) -> None:
 
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for pair in next(iter(sweep.values())):
-        values = [found.get(pair, float("nan")) for found in sweep.values()]
+        values = [per_s.get(pair, float("nan")) for per_s in sweep.values()]
         width = 2.5 if pair == SWEEP_PAIR else 1.2
         axis.plot(list(sweep), values, marker="o", label=str(pair), linewidth=width)
     axis.set_xlabel("output tokens / prompt tokens")

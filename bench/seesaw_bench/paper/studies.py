@@ -45,10 +45,10 @@ class A100Result:
 
 def run_a100(place: str, work: str, profile: Profile = PROFILE) -> A100Result:
     """LLaMA2-70B on eight A100-40G."""
-    setting = Testbed(model=MODELS["70B"], device=device(place), num_devices=8, profile=profile)
-    asked = requests(work)
-    statics, pairs = setting.shortlist(asked)
-    static, pair = setting.simulate_all(statics, asked), setting.simulate_all(pairs, asked)
+    testbed = Testbed(model=MODELS["70B"], device=device(place), num_devices=8, profile=profile)
+    batch = requests(work)
+    statics, pairs = testbed.shortlist(batch)
+    static, pair = testbed.simulate_all(statics, batch), testbed.simulate_all(pairs, batch)
     return A100Result(
         device=place,
         work=work,
@@ -61,15 +61,15 @@ def run_a100(place: str, work: str, profile: Profile = PROFILE) -> A100Result:
 
 def run_sweep(ratio: float, profile: Profile = PROFILE) -> dict[LayoutPair, float]:
     """Requests per second of LLaMA2-70B on eight A10 by the ratio of output to prompt tokens."""
-    setting = _a10(profile)
+    testbed = _a10(profile)
     output = max(1, round(_SWEEP_PROMPT * ratio))
-    asked = [Request(prompt_tokens=_SWEEP_PROMPT, output_tokens=output)] * _SWEEP_REQUESTS
-    found = {}
+    batch = [Request(prompt_tokens=_SWEEP_PROMPT, output_tokens=output)] * _SWEEP_REQUESTS
+    per_s = {}
     for pair in (*SWEEP_STATIC, SWEEP_PAIR):
-        report = setting.simulate(pair, asked, _SWEEP_STEP)
+        report = testbed.simulate(pair, batch, _SWEEP_STEP)
         if report is not None:
-            found[pair] = report.requests_per_s
-    return found
+            per_s[pair] = report.requests_per_s
+    return per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Ablation:
 
 def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
     """The KV buffer's size and the transition policy: arXiv, LLaMA2-70B, eight A10, P8→T4P2."""
-    setting, asked = _a10(profile), requests("arXiv")
+    testbed, batch = _a10(profile), requests("arXiv")
     eager = replace(OFFLINE, low_watermark=0.9)
     variants: list[tuple[str, PhasePolicy, float]] = [
         *((f"buffer of {gib} GiB a GPU", OFFLINE, gib) for gib in _BUFFERS_GIB),
@@ -92,14 +92,14 @@ def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
         ("flush after 10 s (online)", PhasePolicy(reshard=Reshard.ALWAYS), 60),
         ("flush after 60 s", PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=60.0), 60),
     ]
-    found = []
+    ablations = []
     for name, policy, gib in variants:
-        report = setting.simulate(
-            SWEEP_PAIR, asked, _SWEEP_STEP, policy=policy, buffer_bytes=gib * GIB
+        report = testbed.simulate(
+            SWEEP_PAIR, batch, _SWEEP_STEP, policy=policy, buffer_bytes=gib * GIB
         )
         if report is not None:
             seconds = report.seconds_by_phase
-            found.append(
+            ablations.append(
                 Ablation(
                     name=name,
                     requests_per_s=report.requests_per_s,
@@ -107,7 +107,7 @@ def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
                     transition_share=seconds.get("transition", 0.0) / sum(seconds.values()),
                 )
             )
-    return found
+    return ablations
 
 
 def _a10(profile: Profile) -> Testbed:

@@ -1,7 +1,7 @@
-"""How good a plan is: its choice, and what it foretells, held against simulations.
+"""Compares a plan's choice and its prediction with simulations.
 
-The planner's closed forms know nothing of queues and waves; the simulator does. A plan is as good
-as the throughput of what it chose beside that of the best that it might have chosen.
+The planner's closed forms do not model queues and waves, as the simulator does. A plan is judged by
+the throughput of its choice over that of the best choice that it could have made.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-_STATIC, _PAIRS = 3, 4  # so many of the plan's best are simulated
+_STATIC, _PAIRS = 3, 4  # how many of the plan's best choices are simulated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Verdict:
 
 
 def judge_plan(question: PlanRequest, requests: Sequence[Request]) -> Verdict:
-    """Plan for these requests and simulate what the plan holds for best.
+    """Plan for these requests, and simulate the choices that the plan ranks highest.
 
     Raises: CapacityError if nothing fits.
     """
@@ -43,11 +43,11 @@ def judge_plan(question: PlanRequest, requests: Sequence[Request]) -> Verdict:
     for estimate in {plan.best, *plan.static[:_STATIC], *plan.pairs[:_PAIRS]}:
         try:
             per_s[estimate] = simulate_choice(question, estimate, requests).requests_per_s
-        except CapacityError:  # the longest request does not fit, which means did not show
+        except CapacityError:  # the longest request does not fit, which the summary hides
             per_s[estimate] = 0.0
     best = max(per_s, key=lambda e: per_s[e])
     if not per_s[plan.best]:
-        raise CapacityError(f"{plan.best} was chosen, and does not fit")
+        raise CapacityError(f"{plan.best} was chosen but does not fit")
     return Verdict(
         chosen=plan.best.pair,
         best=best.pair,
@@ -57,7 +57,7 @@ def judge_plan(question: PlanRequest, requests: Sequence[Request]) -> Verdict:
 
 
 def simulate_choice(question: PlanRequest, choice: Estimate, requests: Sequence[Request]) -> Report:
-    """What a choice of the planner does with these requests."""
+    """Simulate a choice of the planner with these requests."""
     scenario = Scenario(
         model=question.model,
         device=question.device,

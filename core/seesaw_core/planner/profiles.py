@@ -135,18 +135,18 @@ def read_profile(text: str, *, source: str) -> Profile:
     Raises: InputError naming ``source``, the field and what would be accepted.
     """
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is not JSON: {error}") from error
-    if isinstance(found, Mapping):
-        found = found.get("profile", found)
-    if not isinstance(found, Mapping):
+    if isinstance(content, Mapping):
+        content = content.get("profile", content)
+    if not isinstance(content, Mapping):
         raise InputError(f"{source} must hold an object")
     known = {f.name for f in fields(Profile)}
-    unknown = set(found) - known
+    unknown = set(content) - known
     if unknown:
         raise InputError(f"{source}: {sorted(unknown)} unknown; known: {sorted(known)}")
     try:
-        return Profile(**found)
+        return Profile(**content)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error

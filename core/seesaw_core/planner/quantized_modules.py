@@ -101,7 +101,7 @@ def _sorted_by_layer(rules: Sequence[Rule]) -> tuple[list[Rule], dict[int, list[
             f"config.json: quantization_config names {len(rules):,} modules, {len(general):,} of "
             f"them for all layers; at most {_MOST_RULES:,} and {_MOST_GENERAL:,} are read"
         )
-    return list(general), {layer: list(found) for layer, found in by_layer.items()}
+    return list(general), {layer: list(own) for layer, own in by_layer.items()}
 
 
 def _matrices(model: Model, layer: int) -> Iterator[tuple[tuple[str, ...], float]]:

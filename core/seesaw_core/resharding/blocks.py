@@ -55,7 +55,7 @@ class BlockAllocator:
 
         Raises: BufferFullError if fewer are free.
         """
-        assert count >= 0, f"{count} blocks asked for"
+        assert count >= 0, f"{count} blocks requested"
         if count > self.num_free:
             raise BufferFullError(f"{count} KV-buffer blocks wanted, {self.num_free} free")
         self.num_free -= count
