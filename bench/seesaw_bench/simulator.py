@@ -8,7 +8,7 @@ import time
 
 from seesaw_bench.paper.cells import MODELS, device
 from seesaw_cli.planner_flags.flags import table
-from seesaw_core.layouts import Layout
+from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.planner.workloads import Request
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_flags.parser import CommandParser
@@ -23,17 +23,15 @@ def run(arguments: list[str]) -> int:
     """Simulate ever more requests and print what that took. Returns 0."""
     parser().parse_args(arguments)
     rows: list[tuple[str, ...]] = []
-    for name, prefill, decode in (
-        ("P8→T4P2", Layout(pipeline=8), Layout(tensor=4, pipeline=2)),
-        ("T4P2", Layout(tensor=4, pipeline=2), Layout(tensor=4, pipeline=2)),
-    ):
+    decode = Layout(tensor=4, pipeline=2)
+    for pair in (LayoutPair(prefill=Layout(pipeline=8), decode=decode), LayoutPair.static(decode)):
         scenario = Scenario(
             model=MODELS["70B"],
             device=device("A100 PCIe"),
-            prefill=prefill,
-            decode=decode,
+            prefill=pair.prefill,
+            decode=pair.decode,
             num_replicas=4,
-            policy=PhasePolicy(reshard=Reshard.NEVER if prefill == decode else Reshard.ALWAYS),
+            policy=PhasePolicy(reshard=Reshard.NEVER if pair.is_static else Reshard.ALWAYS),
         )
         for count in _COUNTS:
             requests = _requests(count)
@@ -42,7 +40,7 @@ def run(arguments: list[str]) -> int:
             seconds = time.process_time() - began
             rows.append(
                 (
-                    name,
+                    str(pair),
                     f"{count:,}",
                     f"{seconds:.2f}",
                     f"{1e3 * seconds / count:.2f}",

@@ -1,8 +1,8 @@
-"""``seesaw plan``: which layouts to serve a model under, and what re-sharding would gain.
+"""``seesaw plan``: choose the layouts to serve a model under, and predict the gain.
 
 Tries every data-, tensor- and pipeline-parallel layout of the devices, for prefill and for decode,
 and predicts the throughput of each from the model's config.json and the accelerator's data sheet.
-Needs no GPU and no network; a second is enough.
+The command needs no GPU and no network, and takes about a second.
 
   seesaw plan ./Llama-2-70b --accelerator L4 --devices 8 --prompt-tokens 3000 --output-tokens 200
 """
@@ -21,62 +21,69 @@ from seesaw_core.units import GIB
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import POSITIVE, Whole
 
-_SHOWN = 5
+_SHOWN = 5  # rows of a table without --all
 
 
 def run(arguments: list[str]) -> int:
-    """Plan and print. Returns 0."""
+    """Plan and print the plan. Returns 0."""
     options = parser().parse_args(arguments)
-    asked = read_flags(options)
+    args = read_flags(options)
     if options.ttft_target_s is not None and options.concurrency is None:
         raise InputError(
-            f"--ttft-target-s={options.ttft_target_s} needs --concurrency: without a bound, "
-            "requests wait for as long as there are others"
+            f"--ttft-target-s={options.ttft_target_s} needs --concurrency: without a bound on the "
+            "requests at a time, the wait for the first token has no bound either"
         )
     tpot_s = None if options.tpot_target_ms is None else options.tpot_target_ms / 1e3
     workload = summarise(
-        asked.requests,
+        args.requests,
         concurrency=options.concurrency,
         ttft_target_s=options.ttft_target_s,
         tpot_target_s=tpot_s,
     )
-    question = asked.question(workload)
-    plan = make_plan(question)
+    request = args.plan_request(workload)
+    plan = make_plan(request)
     if options.json:
-        told = {
-            "question": asdict(question),
-            "command": _command(asked, plan.best, options),
-            "notes": asked.notes,
+        context = {
+            "question": asdict(request),
+            "command": _command(args, plan.best, options),
+            "notes": args.notes,
         }
-        print(json.dumps(as_json(plan) | told, indent=2))
+        print(json.dumps(as_json(plan) | context, indent=2))
     else:
-        print(_text(asked, plan, shown=None if options.all else _SHOWN))
-        print(f"\nTo serve it:\n  {_command(asked, plan.best, options)}")
+        print(_text(args, plan, shown=None if options.all else _SHOWN))
+        print(f"\nTo serve it:\n  {_command(args, plan.best, options)}")
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = CommandParser(prog="seesaw plan", description=__doc__)
-    add_flags(made)
-    targets = made.add_argument_group("targets")
+    command = CommandParser(prog="seesaw plan", description=__doc__)
+    add_flags(command)
+    targets = command.add_argument_group("targets")
     targets.add_argument(
-        "--concurrency", type=Whole(), metavar="N", help="requests at a time (default: no bound)"
+        "--concurrency",
+        type=Whole(),
+        metavar="N",
+        help="most requests at a time (default: no bound)",
     )
-    targets.add_argument("--ttft-target-s", type=POSITIVE, metavar="S", help="mean, to first token")
     targets.add_argument(
-        "--tpot-target-ms", type=POSITIVE, metavar="MS", help="mean, for each token"
+        "--ttft-target-s", type=POSITIVE, metavar="S", help="mean time to the first token"
     )
-    made.add_argument("--all", action="store_true", help="show every layout, not the best five")
-    made.add_argument("--json", action="store_true", help="print the plan as JSON")
-    return made
+    targets.add_argument(
+        "--tpot-target-ms", type=POSITIVE, metavar="MS", help="mean time of each further token"
+    )
+    command.add_argument(
+        "--all", action="store_true", help="show every layout, not only the best five"
+    )
+    command.add_argument("--json", action="store_true", help="print the plan as JSON")
+    return command
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """The plan with layouts as they are written."""
+    """Return the plan for JSON, with layouts as strings."""
 
-    def estimate(found: Estimate) -> dict[str, Any]:
-        return asdict(found) | {"prefill": str(found.prefill), "decode": str(found.decode)}
+    def estimate(choice: Estimate) -> dict[str, Any]:
+        return asdict(choice) | {"prefill": str(choice.prefill), "decode": str(choice.decode)}
 
     return {
         "best": estimate(plan.best),
@@ -85,43 +92,43 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "reason": plan.reason,
         "static": [estimate(e) for e in plan.static],
         "pairs": [estimate(e) for e in plan.pairs],
-        "rejected": [asdict(r) for r in plan.rejected],
+        "rejected": [{"layout": str(r.pair), "reason": r.reason} for r in plan.rejected],
     }
 
 
-def _text(asked: PlannerArgs, plan: Plan, shown: int | None) -> str:
-    model, device = asked.model, asked.device
-    prompt = sum(r.prompt_tokens for r in asked.requests) / len(asked.requests)
-    output = sum(r.output_tokens for r in asked.requests) / len(asked.requests)
+def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
+    model, device = args.model, args.device
+    prompt = sum(r.prompt_tokens for r in args.requests) / len(args.requests)
+    output = sum(r.output_tokens for r in args.requests) / len(args.requests)
     size = (
         f"{model.name}: {_count(model.num_params)} parameters, "
         f"{model.total_bytes / GIB:.1f} GiB of weights, "
         f"{model.kv_bytes_per_token / 1024:,.0f} KiB of KV a token"
     )
     place = (
-        f"{asked.num_devices} x {device.name}: {device.memory_bytes / GIB:.1f} GiB each, "
-        f"joined by {device.peer_link.name}; profile: {asked.profile.name}"
+        f"{args.num_devices} x {device.name}: {device.memory_bytes / GIB:.1f} GiB each, "
+        f"joined by {device.peer_link.name}; profile: {args.profile.name}"
     )
     work = (
-        f"{len(asked.requests):,} requests of {prompt:,.0f} prompt and {output:,.0f} output tokens"
+        f"{len(args.requests):,} requests of {prompt:,.0f} prompt and {output:,.0f} output tokens"
     )
     best = (
         f"Best: {plan.best}, {plan.best.total_tokens_per_s:,.0f} tokens/s "
         f"({plan.best.output_tokens_per_s:,.0f} of them output)"
     )
-    notes = [f"note: {note}" for note in asked.notes]
+    notes = [f"note: {note}" for note in args.notes]
     lines = [size, place, work, *notes, "", best, f"  {plan.reason}", f"  {_memory(plan.best)}"]
-    for title, found in (("re-sharding", plan.pairs), ("static", plan.static)):
-        if not found:
+    for title, estimates in (("re-sharding", plan.pairs), ("static", plan.static)):
+        if not estimates:
             lines += ["", f"{title}: none fits"]
             continue
-        rows = [_row(e) for e in found[:shown]]
+        rows = [_row(e) for e in estimates[:shown]]
         lines += ["", table((title, *_COLUMNS), rows)]
-        if shown is not None and len(found) > shown:
-            lines.append(f"… and {len(found) - shown} more (--all)")
+        if shown is not None and len(estimates) > shown:
+            lines.append(f"… and {len(estimates) - shown} more (--all)")
     if plan.rejected:
         rejected = plan.rejected if shown is None else plan.rejected[:shown]
-        lines += ["", "rejected:", *(f"  {r.layout}: {r.reason}" for r in rejected)]
+        lines += ["", "rejected:", *(f"  {r.pair}: {r.reason}" for r in rejected)]
         if len(rejected) < len(plan.rejected):
             lines.append(f"  … and {len(plan.rejected) - len(rejected)} more (--all)")
     return "\n".join(lines)
@@ -130,20 +137,20 @@ def _text(asked: PlannerArgs, plan: Plan, shown: int | None) -> str:
 _COLUMNS = ("requests/s", "tokens/s", "ms/token", "running", "step", "prefill", "decode", "switch")
 
 
-def _row(found: Estimate) -> tuple[str, ...]:
+def _row(estimate: Estimate) -> tuple[str, ...]:
     return (
-        str(found),
-        f"{found.requests_per_s:.2f}",
-        f"{found.total_tokens_per_s:,.0f}",
-        f"{1e3 * found.tpot_s:,.0f}",
-        f"{found.num_running:,.0f}",
-        f"{found.step_tokens}",
-        *(f"{100 * share:.0f} %" for share in found.shares),
+        str(estimate),
+        f"{estimate.requests_per_s:.2f}",
+        f"{estimate.total_tokens_per_s:,.0f}",
+        f"{1e3 * estimate.tpot_s:,.0f}",
+        f"{estimate.num_running:,.0f}",
+        f"{estimate.step_tokens}",
+        *(f"{100 * share:.0f} %" for share in estimate.shares),
     )
 
 
-def _memory(found: Estimate) -> str:
-    memory = found.memory
+def _memory(estimate: Estimate) -> str:
+    memory = estimate.memory
     buffer = f", {memory.buffer_tokens:,} in the KV buffer" if memory.buffer_tokens else ""
     return (
         f"each device: {memory.weight_bytes / GIB:.1f} GiB of weights, "
@@ -156,9 +163,9 @@ def _count(number: float) -> str:
     return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
 
 
-def _command(asked: PlannerArgs, best: Estimate, options: argparse.Namespace) -> str:
-    """The worker's command line for what was planned."""
-    decode, prefill, limits = best.decode, best.prefill, asked.limits
+def _command(args: PlannerArgs, best: Estimate, options: argparse.Namespace) -> str:
+    """Return the worker's command line for the plan's choice."""
+    decode, prefill, limits = best.decode, best.prefill, args.limits
     flags = [
         f"--decode-tensor-parallel-size {decode.tensor}",
         f"--decode-pipeline-parallel-size {decode.pipeline}",

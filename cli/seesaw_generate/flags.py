@@ -197,12 +197,18 @@ def _planning() -> Iterable[str]:
         yield from (*table(("Flag", "Meaning"), _rows_of(made())), "")
     yield from ("## A profile", "")
     yield "What `seesaw calibrate` fits, as JSON; a field that is left out keeps its default."
+    yield ""
+    yield (
+        "*Kernels* are those measured in NVIDIA's "
+        "[aiconfigurator-core](https://pypi.org/project/aiconfigurator-core/) 0.12: vLLM 0.14 to "
+        "0.24 and NCCL 2.27 to 2.29 on L40S, A100, H100 and H200."
+    )
     rows = [
-        (f"`{f.name}`", f"`{f.default}`", f.metadata["doc"])
+        (f"`{f.name}`", f"`{f.default}`", f.metadata["doc"], f.metadata["source"])
         for f in fields(Profile)
-        if "doc" in f.metadata
+        if f.metadata
     ]
-    yield from ("", *table(("Field", "Default", "Meaning"), rows))
+    yield from ("", *table(("Field", "Default", "Meaning", "Source of the default"), rows))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

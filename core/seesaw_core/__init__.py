@@ -1,5 +1,5 @@
 """Seesaw's policy: pure arithmetic over layouts, KV blocks and phases.
 
-Knows no clock, network, torch, vLLM or Kubernetes. Times come in as durations, and every
-decision goes out as a value together with its reason; the edges act on it and log it.
+The package knows no clock, network, torch, vLLM or Kubernetes. Times are arguments, and every
+decision is a value with its reason, on which the other parts act and which they log.
 """

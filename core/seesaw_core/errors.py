@@ -2,17 +2,17 @@
 
 SeesawError
 ├── InputError            the user fixes an input; nothing was started
-│   ├── LayoutError           a layout that this model or these devices cannot take
-│   ├── ModelError            a path that holds no model, or one that cannot be re-sharded
+│   ├── LayoutError           a layout that this model or these devices do not allow
+│   ├── ModelError            a path without a model, or a model that cannot be re-sharded
 │   ├── CapacityError         memory, shared memory or a buffer that is too small
-│   └── UnsupportedError      a flag or feature that does not go with re-sharding
+│   └── UnsupportedError      a flag or feature that does not work with re-sharding
 ├── RetryError            the same call may succeed later
 │   ├── BufferFullError       the KV buffer has no room at the moment
-│   └── MessageError          another part said what this version cannot read
+│   └── MessageError          a message of another part that this version cannot read
 └── BrokenError           this process must stop
     ├── EngineDiedError       a process of the worker is gone
     ├── OwnershipError        an engine touched a weights arena that it does not own
-    └── IntegrityError        bytes or counters are not what they must be
+    └── IntegrityError        bytes or counters are wrong
 """
 
 
@@ -29,15 +29,15 @@ class LayoutError(InputError):
 
 
 class ModelError(InputError):
-    """A path that holds no model, or a model whose weights cannot be re-sharded."""
+    """A path without a model, or a model whose weights cannot be re-sharded."""
 
 
 class CapacityError(InputError):
-    """Too little memory, shared memory or buffer; the message names bytes and the flag."""
+    """Too little memory, shared memory or buffer. The message names bytes and the flag."""
 
 
 class UnsupportedError(InputError):
-    """A flag or feature that does not go with re-sharding; the message names the way out."""
+    """A flag or feature that does not work with re-sharding. The message names a way out."""
 
 
 class RetryError(SeesawError):
@@ -49,7 +49,7 @@ class BufferFullError(RetryError):
 
 
 class MessageError(RetryError):
-    """Another part said what cannot be read; ``field`` names where, empty for all of it."""
+    """A message that cannot be read. ``field`` names the place, empty for the whole message."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field or 'the message'} {problem}")
@@ -69,4 +69,4 @@ class OwnershipError(BrokenError):
 
 
 class IntegrityError(BrokenError):
-    """Bytes or counters are not what they must be: a bug of ours or corrupted memory."""
+    """Bytes or counters are wrong: a bug of ours, or corrupted memory."""

@@ -1,7 +1,7 @@
-"""Server-sent events, as bytes come: where one ends, and how much a peer may say.
+"""Parses server-sent events from bytes as they arrive, within bounds on what a peer may send.
 
-A follower holds at most one event, whatever the peer does: an event without end, or more of
-them than any worker has to tell, is an error and not a heap that grows.
+The parser holds at most one event, whatever the peer does. An event without an end, or more events
+than any worker sends, is an error, so that memory does not grow.
 """
 
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from seesaw_core.errors import MessageError
 
-_FIELD_BYTES = 64
+_FIELD_BYTES = 64  # of an event's kind; ours have at most ten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """The most that a stream of events may carry. A worker's state has about two kilobytes.
+    """The most that a stream of events may carry: an event's bytes, and rates in any one second.
 
-    Units: bytes; events, lines and bytes of any one second.
+    The limits are some hundred times what a worker sends, whose state has about two kilobytes.
     """
 
     event_bytes: int = 256 << 10
@@ -28,7 +28,7 @@ class StreamLimits:
 class EventParser:
     """Splits a stream into events.
 
-    Call order: :meth:`feed` with all that came, and the time it came.
+    Call order: :meth:`feed` with each chunk that arrives, and its time.
     """
 
     def __init__(self, limits: StreamLimits | None = None) -> None:
@@ -43,7 +43,7 @@ class EventParser:
         self._bytes = 0
 
     def feed(self, chunk: bytes, now_s: float) -> Iterator[tuple[str, bytes]]:
-        """The events that are whole now: kind and data. Raises: MessageError."""
+        """Yield the events that are complete now: kind and data. Raises: MessageError."""
         if int(now_s) != self._second:
             self._second = int(now_s)
             self._events = self._lines = self._bytes = 0

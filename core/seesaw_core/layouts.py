@@ -1,4 +1,4 @@
-"""Layouts: how one model is laid over devices, and whether a model allows it."""
+"""Layouts: how a model is spread over devices, and which layouts a model allows."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _NAMED = re.compile(r"(?:D([0-9]{1,6}))?(?:T([0-9]{1,6}))?(?:P([0-9]{1,6}))?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """What a layout must know of a model.
+    """The dimensions of a model that limit its layouts.
 
     Units: counts; ``head_dim`` in elements.
     """
@@ -24,7 +24,7 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinate:
-    """The place of one rank in a layout."""
+    """The position of one rank in a layout."""
 
     data: int
     pipeline: int
@@ -33,7 +33,7 @@ class Coordinate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """One way to lay a model over ``data * tensor * pipeline`` devices.
+    """One way to spread a model over ``data * tensor * pipeline`` devices.
 
     Rank order is that of vLLM: data-major, then pipeline, then tensor, so
     ``rank = (data_rank * pipeline + pipeline_rank) * tensor + tensor_rank``.
@@ -60,7 +60,7 @@ class Layout:
         return self.data * self.tensor * self.pipeline
 
     def coordinate(self, rank: int) -> Coordinate:
-        """Place of ``rank``. Raises: LayoutError if the layout has no such rank."""
+        """Return the position of ``rank``. Raises: LayoutError if the layout has no such rank."""
         if not 0 <= rank < self.num_devices:
             raise LayoutError(f"layout {self} has ranks 0..{self.num_devices - 1}, not {rank}")
         rest, tensor = divmod(rank, self.tensor)
@@ -74,10 +74,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutPair:
-    """What one worker runs: equal layouts if it never re-shards. Written ``P8→T4P2``, or ``T4``."""
+    """The layouts of one worker, equal if it never re-shards. Printed as ``P8→T4P2``, or ``T4``."""
 
     prefill: Layout
     decode: Layout
+
+    @classmethod
+    def static(cls, layout: Layout) -> "LayoutPair":
+        return cls(prefill=layout, decode=layout)
 
     @property
     def is_static(self) -> bool:
@@ -87,28 +91,21 @@ class LayoutPair:
         return str(self.decode) if self.is_static else f"{self.prefill}→{self.decode}"
 
 
-def parse_pair(text: str) -> LayoutPair:
-    """Read a pair as it is printed. Raises: LayoutError."""
-    first, arrow, second = text.partition("→")
-    prefill = parse_layout(first)
-    return LayoutPair(prefill=prefill, decode=parse_layout(second) if arrow else prefill)
-
-
 def parse_layout(text: str) -> Layout:
-    """Read a layout as it is printed: ``T4``, ``P8``, ``D2T2P2``. Raises: LayoutError."""
-    found = _NAMED.fullmatch(text.strip().upper())
-    if not text.strip() or found is None:
+    """Read a layout in its printed form: ``T4``, ``P8``, ``D2T2P2``. Raises: LayoutError."""
+    match = _NAMED.fullmatch(text.strip().upper())
+    if not text.strip() or match is None:
         raise LayoutError(
             f"layout {text!r} is not understood; write D, T and P with their sizes, such as T4, "
             "P8 or D2T2P2"
         )
-    data, tensor, pipeline = (int(size) if size else 1 for size in found.groups())
+    data, tensor, pipeline = (int(size) if size else 1 for size in match.groups())
     return Layout(data=data, tensor=tensor, pipeline=pipeline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misfit:
-    """Why a model cannot take a layout. ``dimension`` is ``tensor`` or ``pipeline``."""
+    """Why a model does not allow a layout. ``dimension`` is ``tensor`` or ``pipeline``."""
 
     dimension: str
     size: int
@@ -117,7 +114,7 @@ class Misfit:
 
 
 def misfit(layout: Layout, shape: ModelShape) -> Misfit | None:
-    """What keeps the model from taking the layout; None if nothing does."""
+    """Return why the model does not allow the layout, or None if it does."""
     tensor, pipeline = layout.tensor, layout.pipeline
     kv = shape.num_kv_heads
     fits = [t for t in divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
@@ -144,15 +141,15 @@ def misfit(layout: Layout, shape: ModelShape) -> Misfit | None:
 
 
 def check_layout(layout: Layout, shape: ModelShape, *, flag: str) -> None:
-    """Refuse a layout that the model cannot take, naming ``flag`` and what would fit.
+    """Refuse a layout that the model does not allow, naming ``flag`` and sizes that fit.
 
     ``flag`` is the prefix of the flags that set the layout, such as ``--prefill``.
     Raises: LayoutError.
     """
-    found = misfit(layout, shape)
-    if found is not None:
+    unfit = misfit(layout, shape)
+    if unfit is not None:
         raise LayoutError(
-            f"{flag}-{found.dimension}-parallel-size={found.size}: {found.reason}; {found.hint}"
+            f"{flag}-{unfit.dimension}-parallel-size={unfit.size}: {unfit.reason}; {unfit.hint}"
         )
 
 
@@ -178,5 +175,5 @@ def check_pair(prefill: Layout, decode: Layout, shape: ModelShape) -> None:
 
 
 def divisors(n: int) -> list[int]:
-    """Of a whole number of at least 1, in order."""
+    """Return the divisors of ``n`` in ascending order. Requires: ``n`` is at least 1."""
     return [d for d in range(1, n + 1) if n % d == 0]

@@ -1,6 +1,7 @@
-"""What every serving mode's policy is: a pure function from a view to the next step.
+"""The interface of every serving mode's policy: a pure function from a view to the next step.
 
-Each mode has a view and steps of its own; :mod:`seesaw_core.resharding.policy` is the first.
+Each mode has its own view and steps; those of re-sharding are in
+:mod:`seesaw_core.resharding.policy`.
 """
 
 from typing import Protocol, TypeVar

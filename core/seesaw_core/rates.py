@@ -1,4 +1,8 @@
-"""Running estimates of what things cost, from what was measured."""
+"""Running estimates of rates and durations from measurements."""
+
+# Of waves and transitions, which take seconds: a change of load shows after a few of them, and one
+# odd measurement moves an estimate by a sixth.
+_HALF_LIFE = 4.0
 
 
 class Rate:
@@ -7,7 +11,7 @@ class Rate:
     ``half_life`` is the number of observations after which an old one counts half.
     """
 
-    def __init__(self, half_life: float = 4.0) -> None:
+    def __init__(self, half_life: float = _HALF_LIFE) -> None:
         self._keep = 0.5 ** (1.0 / half_life)
         self._amount = 0.0
         self._seconds = 0.0
@@ -27,7 +31,7 @@ class Rate:
 class ExponentialMean:
     """An exponentially weighted mean of seconds."""
 
-    def __init__(self, half_life: float = 4.0) -> None:
+    def __init__(self, half_life: float = _HALF_LIFE) -> None:
         self._rate = Rate(half_life)
 
     def observe(self, seconds: float) -> None:

@@ -1,9 +1,9 @@
-"""Reads what another part said: from JSON text to the types of :mod:`seesaw_core.messages`.
+"""Reads messages of other parts: from JSON text to the types of :mod:`seesaw_core.messages`.
 
-Parts of several versions run side by side during a rollout, and a peer may say anything. So
-fields that are unknown are ignored, fields with a default may be missing, and whatever else
-does not fit is an error that names the field. All of it raises one exception, and nothing that
-it returns can surprise whoever folds it.
+Parts of several versions run side by side during a rollout, and a peer may send anything. Unknown
+fields are ignored, fields with a default may be missing, and anything else that does not fit is an
+error that names the field. All errors are one exception, and all values that are returned have the
+declared types and bounds.
 """
 
 import json
@@ -37,7 +37,7 @@ _TYPES: Final[dict[str, type[Event]]] = {
 
 
 def read_event(kind: str, text: bytes) -> Event | None:
-    """One event of ``/seesaw/events``; None for a kind that this version does not know.
+    """Read an event of ``/seesaw/events``. Returns None for a kind that is not known.
 
     Raises: MessageError.
     """
@@ -48,7 +48,7 @@ def read_event(kind: str, text: bytes) -> Event | None:
 
 
 def read_state(text: bytes) -> WorkerState:
-    """A worker's state, of any version. Raises: MessageError."""
+    """Read a worker's state of any version. Raises: MessageError."""
     data = parse(text)
     if isinstance(data, Mapping) and "mode" not in data:
         return _read_version_0(data)
@@ -59,7 +59,7 @@ def read_state(text: bytes) -> WorkerState:
 
 
 def _read_version_0(data: Mapping[str, object]) -> WorkerState:
-    """Version 0 knew one mode, whose fields stood beside all others."""
+    """Read version 0, which had one mode, with its fields beside all others."""
     part = _read_dataclass(ReshardingState, "", data)
     known = {"version": 0, "mode": ModeName.RESHARDING.value}
     own = {f.name for f in fields(ReshardingState)} | {"resharding", "static"}
@@ -70,7 +70,7 @@ def _read_version_0(data: Mapping[str, object]) -> WorkerState:
 
 
 def parse(text: bytes) -> Any:
-    """JSON as Python's values. Raises: MessageError, whatever the text."""
+    """Parse JSON. Raises: MessageError for any text that is not JSON."""
     try:
         return json.loads(text.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -82,12 +82,12 @@ def parse(text: bytes) -> Any:
 
 
 def read_message(kind: type[_T], data: object) -> _T:
-    """A message from decoded JSON. Raises: MessageError."""
+    """Read a message from parsed JSON. Raises: MessageError."""
     return _read_dataclass(kind, "", data)
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _read_dataclass(kind: type[_T], path: str, data: object) -> _T:
@@ -108,7 +108,7 @@ _Reader = Callable[[str, object], Any]
 
 @cache
 def _readers(kind: Any) -> dict[str, tuple[_Reader, bool]]:
-    """For each field of a message: how it is read, and whether it must be there."""
+    """Return a reader for each field of a message, and whether the field is required."""
     assert is_dataclass(kind), kind
     hints = get_type_hints(kind, include_extras=True)
     return {
@@ -121,7 +121,7 @@ def _readers(kind: Any) -> dict[str, tuple[_Reader, bool]]:
 
 
 def _reader(hint: Any, *, may_be_negative: bool = False) -> _Reader:
-    """How a value of this type is read. Covers the types that messages use, and no others."""
+    """Return the reader for a type. Covers only the types that messages use."""
     if get_origin(hint) is Annotated:
         inner, *about = get_args(hint)
         return _reader(inner, may_be_negative=SIGNED in about)
@@ -184,7 +184,7 @@ def _object(path: str, value: object) -> dict[str, Any]:
 
 
 def _shown_key(key: str) -> str:
-    """A key that a peer chose, so that it can stand in a line of a log."""
+    """Return a peer's key in a form that is safe in a line of a log."""
     shown = ascii(key)[1:-1]
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
 

@@ -1,7 +1,7 @@
-"""Writes the messages of :mod:`seesaw_core.messages` as JSON, so that older peers read them too.
+"""Writes the messages of :mod:`seesaw_core.messages` as JSON that older peers can read too.
 
-Version 0 had no modes: all of a re-sharding worker's fields stood beside the stage, and its readers
-want each of them. They stay until no such reader is left, and no reader of today looks at them.
+Version 0 had no modes: all fields of a re-sharding worker were beside the stage, and its readers
+require each of them. The fields stay until no such reader is left. Current readers ignore them.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _WITHOUT_PHASES: Final = ReshardingState(
 
 
 def as_json(message: WorkerState | TransitionEvent | WaveEvent) -> dict[str, Any]:
-    """Returns a message as values of JSON, for readers of this version and of version 0."""
+    """Return a message as JSON values, for readers of this version and of version 0."""
     if not isinstance(message, WorkerState):
         return dataclasses.asdict(message)
     part = message.resharding or _WITHOUT_PHASES

@@ -1,4 +1,4 @@
-"""A simulator of Seesaw and of what it competes with: discrete events on a virtual clock.
+"""A discrete-event simulator of Seesaw and of other serving systems, on a virtual clock.
 
-It folds the policies and costs of :mod:`seesaw_core` and decides nothing itself.
+It applies the policies and costs of :mod:`seesaw_core` and decides nothing itself.
 """

@@ -1,11 +1,11 @@
-"""The virtual clock: what happens, in the order in which it happens."""
+"""The virtual clock: runs actions in the order of their times."""
 
 import heapq
 from collections.abc import Callable
 
 
 class Timer:
-    """Something that will happen, unless it is cancelled."""
+    """An action that will run, unless it is cancelled."""
 
     __slots__ = ("action", "is_cancelled")
 
@@ -18,9 +18,9 @@ class Timer:
 
 
 class Clock:
-    """Runs actions at their times; those of one time in the order in which they were set.
+    """Runs actions at their times; actions of one time run in the order in which they were set.
 
-    What must look at all that happened at one moment asks to be run by :meth:`settle`.
+    An action that depends on everything else that happens at one moment is set by :meth:`settle`.
     """
 
     def __init__(self) -> None:
@@ -36,13 +36,13 @@ class Clock:
         return timer
 
     def settle(self, action: Callable[[], None]) -> None:
-        """Run ``action`` once, after all that happens at this moment."""
+        """Run ``action`` once, after all other actions of this moment."""
         self._unsettled[action] = None
 
     def run(self) -> None:
-        """Until nothing is left to happen."""
+        """Run until no action is left."""
         while True:
-            while self._unsettled and not self._happens_now():
+            while self._unsettled and not self._has_action_now():
                 action = next(iter(self._unsettled))
                 del self._unsettled[action]
                 action()
@@ -52,5 +52,5 @@ class Clock:
             if not timer.is_cancelled:
                 timer.action()
 
-    def _happens_now(self) -> bool:
+    def _has_action_now(self) -> bool:
         return bool(self._timers) and self._timers[0][0] <= self.now_s

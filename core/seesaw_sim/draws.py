@@ -1,4 +1,4 @@
-"""Requests drawn by lot, the same for the same seed: lengths and arrivals."""
+"""Random requests, the same for the same seed: lengths and arrivals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,17 +8,20 @@ from random import Random
 from seesaw_core.errors import InputError
 from seesaw_core.planner.workloads import Request
 
+_P90 = 1.2815515655446004  # 90th percentile of the standard normal distribution
+_MOST = 1 << 20  # tokens, about the longest context of today's models
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """Lengths drawn by lot: log-normal around ``median`` with a 90th percentile, cut at ``most``.
+    """A log-normal distribution of lengths, cut at ``most``. Units: tokens.
 
-    With ``p90`` equal to ``median`` all are alike. Units: tokens.
+    With ``p90``, the 90th percentile, equal to ``median``, all lengths are equal.
     """
 
     median: float
     p90: float
-    most: int = 1 << 20
+    most: int = _MOST
 
     def __post_init__(self) -> None:
         if not 1 <= self.median <= self.p90:
@@ -27,28 +30,25 @@ class Lengths:
             )
 
     @classmethod
-    def around(cls, mean: float, *, spread: float = 0.0, most: int = 1 << 20) -> "Lengths":
-        """With this mean; ``spread`` is the deviation of the logarithm, 0 for all alike."""
+    def around(cls, mean: float, *, spread: float = 0.0, most: int = _MOST) -> "Lengths":
+        """Return lengths with this mean. ``spread`` is the standard deviation of the logarithm."""
         median = max(1.0, mean * exp(-(spread**2) / 2))
         return cls(median=median, p90=median * exp(_P90 * spread), most=most)
 
-    def draw(self, count: int, lots: Random) -> list[int]:
+    def draw(self, count: int, random: Random) -> list[int]:
         spread = log(self.p90 / self.median) / _P90
         return [
-            max(1, min(self.most, round(self.median * exp(spread * lots.gauss(0, 1)))))
+            max(1, min(self.most, round(self.median * exp(spread * random.gauss(0, 1)))))
             for _ in range(count)
         ]
-
-
-_P90 = 1.2815515655446004  # of the standard normal distribution
 
 
 def draw_requests(
     count: int, *, prompts: Lengths, outputs: Lengths, seed: int = 0, longest: int | None = None
 ) -> list[Request]:
-    """Requests that all come at once; prompts are cut so that ``longest`` tokens hold both."""
-    lots = Random(seed)
-    inputs, answers = prompts.draw(count, lots), outputs.draw(count, lots)
+    """Draw requests that arrive at once. A request is cut to at most ``longest`` tokens."""
+    random = Random(seed)
+    inputs, answers = prompts.draw(count, random), outputs.draw(count, random)
     requests = []
     for prompt, output in zip(inputs, answers, strict=True):
         answer = output if longest is None else min(output, longest - 1)
@@ -58,16 +58,16 @@ def draw_requests(
 
 
 def arriving(requests: Iterable[Request], *, per_s: float, seed: int = 0) -> list[Request]:
-    """The same requests, coming one by one at random, ``per_s`` a second (Poisson).
+    """Return the requests with random arrivals, a Poisson process of ``per_s`` per second.
 
     Raises: InputError if ``per_s`` is not above 0.
     """
     if not per_s > 0:
         raise InputError(f"arrivals per second must be above 0, got {per_s}")
-    lots, now, placed = Random(seed), 0.0, []
+    random, now, arrivals = Random(seed), 0.0, []
     for r in requests:
-        now += lots.expovariate(per_s)
-        placed.append(
+        now += random.expovariate(per_s)
+        arrivals.append(
             Request(prompt_tokens=r.prompt_tokens, output_tokens=r.output_tokens, arrival_s=now)
         )
-    return placed
+    return arrivals

@@ -1,9 +1,9 @@
-"""One engine under one layout: continuous batching with chunked prefill, as vLLM does it.
+"""One engine under one layout, with continuous batching and chunked prefill like vLLM's.
 
 An engine works in rounds. In a round each pipeline stage runs one micro-batch for every group of
-requests; there are as many groups as stages. The chunks of one prompt may go into micro-batches
-that follow each other, as in vLLM's V1 scheduler. Rounds in which nothing but decoding happens
-are taken many at a time, up to the next that ends a request or fills the memory.
+requests; there are as many groups as stages. The chunks of one prompt may be in consecutive
+micro-batches, as in vLLM's V1 scheduler. Rounds that only decode are simulated many at a time, up
+to the next one that ends a request or fills the memory.
 """
 
 import heapq
@@ -15,12 +15,14 @@ from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_sim.groups import Group, is_current
 from seesaw_sim.sequences import Sequence
 
-_WATERMARK = 0.01  # share of the pool that admission leaves free, as vLLM does
+# Share of the pool that admission leaves free. Source: ``watermark`` of vLLM 0.5.4, the paper's
+# baseline. Deviation: vLLM 0.32 leaves none unless its ``--watermark`` is set.
+_WATERMARK = 0.01
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What a stretch of rounds brought."""
+    """Requests that got their first token, finished, or were prefilled in a stretch of rounds."""
 
     first: list[Sequence] = field(default_factory=list)
     finished: list[Sequence] = field(default_factory=list)
@@ -30,8 +32,8 @@ class Outcome:
 class Engine:
     """Call order: ``take`` and ``join`` at any time; ``start``, then ``finish`` at its end.
 
-    ``only_prefills``: a request is done once its prompt is computed, and its KV has left for the
-    buffer by then; with ``keeps_kv`` it stays until ``release``.
+    With ``only_prefills`` a request is done once its prompt is computed. Its KV is in the buffer by
+    then; with ``keeps_kv`` it stays in the engine until ``release``.
     Units: tokens, seconds.
     """
 
@@ -67,10 +69,10 @@ class Engine:
         self._rounds = 0
         self._ended_s = -1.0
 
-    # ---- what comes in ----
+    # ---- arrivals ----
 
     def take(self, sequence: Sequence) -> None:
-        """A request whose prompt is to be computed here. Raises: CapacityError if it never fits."""
+        """Queue a request whose prompt is computed here. Raises: CapacityError if it never fits."""
         wanted = sequence.prompt_left + (0 if self.only_prefills else sequence.output_left)
         if wanted > self.admissible_tokens:
             raise CapacityError(
@@ -90,12 +92,15 @@ class Engine:
         )
 
     def reserve(self, sequence: Sequence) -> None:
-        """Room for KV that is on its way. Requires: there is room."""
+        """Reserve room for KV that will arrive. Requires: there is room."""
         self.num_running += 1
         self._hold(sequence.prompt_tokens)
 
     def join(self, sequence: Sequence) -> None:
-        """Its KV has arrived: it decodes from the next round on. Requires: ``reserve``."""
+        """Add a request whose KV has arrived; it decodes from the next round on.
+
+        Requires: ``reserve`` was called for it.
+        """
         self._joining.append(sequence)
         if not self.is_busy:
             self._take_joining()
@@ -115,7 +120,7 @@ class Engine:
         return self._rounds > 0
 
     def start(self, now_s: float) -> float | None:
-        """Begin the next rounds; when they end, or None if there is nothing to do."""
+        """Begin the next rounds. Returns when they end, or None if there is nothing to do."""
         assert not self._rounds, "the last rounds have not been finished"
         self._make_room()
         self._admit()
@@ -125,7 +130,7 @@ class Engine:
             self._rounds = 1
         else:
             self._rounds = self._plain_rounds()
-            if not self._rounds:  # all of them are still on their way
+            if not self._rounds:  # the KV of all requests has yet to arrive
                 return None
         self._began_s = now_s
         if now_s > self._ended_s:
@@ -133,7 +138,7 @@ class Engine:
         return self._began_s + self._duration_s(self._rounds)
 
     def cut(self, now_s: float) -> float:
-        """End at the next round that ends, and no later: when that is."""
+        """Cut the stretch to end with its next round. Returns when that ends."""
         if self._rounds > 1:
             low, high = 1, self._rounds
             while low < high:
@@ -146,7 +151,7 @@ class Engine:
         return self._began_s + self._duration_s(self._rounds)
 
     def finish(self, now_s: float) -> Outcome:
-        """The rounds have ended."""
+        """End the rounds. Returns their outcome."""
         self._ended_s = now_s
         rounds, self._rounds = self._rounds, 0
         self._round += rounds
@@ -207,7 +212,7 @@ class Engine:
         self.peak_tokens = max(self.peak_tokens, self.used_tokens)
 
     def release(self, sequence: Sequence) -> None:
-        """The KV of a prefilled prompt has left."""
+        """Free the KV of a request."""
         self.used_tokens -= sequence.context
         sequence.context = 0
 
@@ -224,7 +229,7 @@ class Engine:
             self._prefilling[sequence.number] = sequence
 
     def _make_room(self) -> None:
-        """Preempt the newest requests until every other can have its next token."""
+        """Preempt the newest requests until all others have room for their next token."""
         while self._num_decoding + len(self._prefilling) + self.used_tokens > self.capacity_tokens:
             while self._newest and not self._newest[-1].is_running:
                 self._newest.pop()
@@ -264,7 +269,7 @@ class Engine:
         group.context -= sequence.context
 
     def _fill_chunks(self) -> bool:
-        """Give each group's micro-batch its prefill tokens. Whether any has some."""
+        """Add prefill tokens to the groups' micro-batches. Returns whether there are any."""
         if not self._prefilling:
             return False
         groups = iter(sorted(self._groups, key=lambda g: g.num_decoding))
@@ -280,7 +285,7 @@ class Engine:
         return True
 
     def _fill(self, group: Group, sequence: Sequence, left: int) -> int:
-        """Put as much of a prompt as fits into a group's micro-batch. Returns what is left."""
+        """Add as much of a prompt as fits to a group's micro-batch. Returns the tokens left."""
         tokens = min(left, self._step_tokens - group.num_decoding - group.chunk)
         if tokens <= 0:
             return left
@@ -288,7 +293,7 @@ class Engine:
         return left - tokens
 
     def _plain_rounds(self) -> int:
-        """How many rounds pass before a request ends or the memory is full."""
+        """Return how many rounds pass before a request ends or the memory is full."""
         decoding, soonest = 0, 0
         for group in self._groups:
             heap = group.decoding
@@ -299,13 +304,13 @@ class Engine:
             decoding += group.num_decoding
         if not decoding:
             return 0
-        if self._fresh:  # their first token is worth knowing of
+        if self._fresh:  # end after one round, to record the time of their first token
             return 1
         room = (self.capacity_tokens - self.used_tokens) // decoding
         return max(1, min(soonest - self._round, room))
 
     def _duration_s(self, rounds: int) -> float:
-        """Seconds of so many rounds. Contexts grow evenly, so the middle one stands for all."""
+        """Seconds of ``rounds`` rounds. Contexts grow evenly, so the middle round is the mean."""
         slots = len(self._groups) if self._num_decoding else self._num_active
         round_s = slots * self._slot_s((rounds - 1) / 2)
         if self.only_prefills:
@@ -314,20 +319,20 @@ class Engine:
 
     @property
     def _fill_slots(self) -> int:
-        """How much longer than those that follow a round is that finds the pipeline empty.
+        """Slots that the first round takes longer than the next ones, since the pipeline is empty.
 
-        The last of n micro-batches comes out of P stages after n + P - 1 slots. The next round may
-        follow n slots after the first, or P if tokens must come out before the next are computed.
+        The last of n micro-batches leaves P stages after n + P - 1 slots. The next round may follow
+        n slots after the first, or P slots if tokens must be sampled before the next are computed.
         """
         return (self._num_active if self._num_decoding else len(self._groups)) - 1
 
     @property
     def _num_active(self) -> int:
-        """Micro-batches of a round."""
+        """The number of micro-batches in a round."""
         return sum(bool(g.num_decoding or g.chunk) for g in self._groups)
 
     def _slot_s(self, grown: float) -> float:
-        """Seconds of the longest micro-batch in a stage, ``grown`` tokens of each request later."""
+        """Seconds of a stage for the longest micro-batch, after ``grown`` more tokens each."""
         longest_s = 0.0
         for group in self._groups:
             num_decoding = group.num_decoding

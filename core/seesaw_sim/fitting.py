@@ -1,8 +1,8 @@
-"""Fits a profile to what was measured: runs of the real engine, and the same runs simulated.
+"""Fits a profile to measured runs of the real engine, by simulating the same runs.
 
-Least squares over the logarithms of durations, by Levenberg and Marquardt's method in the
-logarithms of the profile's figures, with a weak pull towards where they started: what the
-measurements do not tell stays as it was.
+The fit minimises the squares of errors in the logarithms of durations, by the Levenberg-Marquardt
+method in the logarithms of the profile's constants. A weak pull keeps constants that the
+measurements do not determine near their start.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,19 +26,21 @@ FITTED = (
     "step_overhead_ms",
     "request_overhead_us",
 )
+# Weight of a constant's logarithm beside that of a duration: small enough for a constant that the
+# measurements determine to move freely.
 _PULL = 0.05
-_STEP = 0.02
-_MOST_ROUNDS = 60
-_MOST_DAMPING = 1e6
-_LEAST_GAIN = 1e-7
-_LEAST = 1e-3  # of a microsecond, millisecond or share
+_STEP = 0.02  # of a logarithm; simulations have whole rounds, so smaller steps measure noise
+_MOST_ROUNDS = 60  # a bound; fits end when a round gains too little
+_MOST_DAMPING = 1e6  # with more damping, steps are too short to change a simulation
+_LEAST_GAIN = 1e-7  # of the sum of squares; less would not show in a table
+_LEAST = 1e-3  # microseconds, milliseconds or share; a logarithm needs a positive constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One run: some requests that came at once, and how long they took. Units: seconds.
+    """One measured run: requests that were sent at once, and the time until the last answer.
 
-    ``scenario`` is the system it ran on, with any profile.
+    ``scenario`` is the system that served them, with any profile.
     """
 
     name: str
@@ -70,8 +72,8 @@ def fit(measurements: Sequence[Measurement], start: Profile) -> Fit:
         return replace(start, **bounded)  # type: ignore[arg-type]
 
     def residuals(point: Sequence[float]) -> list[float]:
-        found = profile(point)
-        errors = [log(m.predicted_s(found) / m.seconds) for m in measurements]
+        candidate = profile(point)
+        errors = [log(m.predicted_s(candidate) / m.seconds) for m in measurements]
         pull = [_PULL * (x - o) for x, o in zip(point, origin, strict=True)]
         return errors + pull
 
@@ -84,7 +86,7 @@ def fit(measurements: Sequence[Measurement], start: Profile) -> Fit:
 def _least_squares(
     residuals: Callable[[Sequence[float]], list[float]], start: list[float]
 ) -> tuple[list[float], int]:
-    """The point with the smallest sum of squares near ``start``, and the rounds it took."""
+    """Return the point near ``start`` with the smallest sum of squares, and the rounds taken."""
     point, damping = list(start), 1e-2
     errors = residuals(point)
     for number in range(1, _MOST_ROUNDS + 1):
@@ -92,11 +94,11 @@ def _least_squares(
         gained = 0.0
         while gained <= 0 and damping < _MOST_DAMPING:
             step = _damped_step(columns, errors, damping)
-            tried = [x - s for x, s in zip(point, step, strict=True)]
-            found = residuals(tried)
-            gained = _square(errors) - _square(found)
+            next_point = [x - s for x, s in zip(point, step, strict=True)]
+            next_errors = residuals(next_point)
+            gained = _square(errors) - _square(next_errors)
             if gained > 0:
-                point, errors = tried, found
+                point, errors = next_point, next_errors
             damping = damping / 4 if gained > 0 else damping * 4
         if gained < _LEAST_GAIN * (1 + _square(errors)):
             return point, number
@@ -130,7 +132,7 @@ def _square(errors: list[float]) -> float:
 
 
 def _solve(square: list[list[float]], right: list[float]) -> list[float]:
-    """Gauss's elimination with pivots."""
+    """Solve linear equations by Gaussian elimination with pivots."""
     size = len(right)
     rows = [[*row, value] for row, value in zip(square, right, strict=True)]
     for index in range(size):
@@ -140,8 +142,8 @@ def _solve(square: list[list[float]], right: list[float]) -> list[float]:
             factor = rows[other][index] / rows[index][index]
             for column in range(index, size + 1):
                 rows[other][column] -= factor * rows[index][column]
-    found = [0.0] * size
+    solution = [0.0] * size
     for index in reversed(range(size)):
-        known = sum(rows[index][column] * found[column] for column in range(index + 1, size))
-        found[index] = (rows[index][size] - known) / rows[index][index]
-    return found
+        known = sum(rows[index][column] * solution[column] for column in range(index + 1, size))
+        solution[index] = (rows[index][size] - known) / rows[index][index]
+    return solution

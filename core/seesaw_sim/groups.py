@@ -1,10 +1,10 @@
-"""Requests that share micro-batches: there are as many groups as pipeline stages."""
+"""Groups of requests that share micro-batches; there are as many groups as pipeline stages."""
 
 from seesaw_sim.sequences import Sequence
 
 
 class Group:
-    """Requests that share micro-batches. ``decoding`` is a heap by the round that ends each."""
+    """Requests that share micro-batches. ``decoding`` is a heap by each request's last round."""
 
     __slots__ = ("chunk", "chunk_pairs", "context", "decoding", "num_decoding", "parts")
 
@@ -17,13 +17,13 @@ class Group:
         self.parts: list[tuple[Sequence, int]] = []
 
     def add(self, sequence: Sequence, tokens: int, before: int) -> None:
-        """Put ``tokens`` of a prompt, after ``before`` others of it, into the next micro-batch."""
+        """Add ``tokens`` of a prompt to the next micro-batch, ``before`` of which are computed."""
         self.parts.append((sequence, tokens))
         self.chunk += tokens
         self.chunk_pairs += tokens * (before + tokens / 2)
 
 
 def is_current(entry: tuple[int, int, Sequence]) -> bool:
-    """Whether an entry is not left over from before its request was preempted."""
+    """Return whether an entry is from after the last preemption of its request."""
     ends_round, _, sequence = entry
     return sequence.is_running and sequence.ends_round == ends_round

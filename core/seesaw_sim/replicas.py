@@ -1,6 +1,6 @@
-"""One engine kept going on the clock, and the journal of what each replica did.
+"""Runs engines on the virtual clock, and records what each replica does.
 
-Every system is built of these; each replica takes requests and notes those that are done.
+Every simulated system is built from these classes.
 """
 
 from collections import defaultdict
@@ -12,10 +12,12 @@ from seesaw_sim.clock import Clock, Timer
 from seesaw_sim.engine import Engine, Outcome
 from seesaw_sim.sequences import Sequence
 
+_INSTANT_S = 1e-9  # rounding of floats is no gap
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """What one replica did from one moment to another. Units: seconds."""
+    """An activity of one replica, from ``start_s`` to ``stop_s``."""
 
     replica: int
     what: str
@@ -25,9 +27,11 @@ class Stretch:
 
 @dataclass(slots=True, kw_only=True)
 class Journal:
-    """What is seen on the way. ``held`` counts the buffer's tokens that each replica holds now, and
-    ``buffer`` those with KV in them: (replica, time in s, tokens). The rest is kept for prompts
-    that are being prefilled. ``last`` is the index of each replica's last stretch.
+    """The record of a simulation.
+
+    ``held`` counts the buffer tokens that each replica holds now, those reserved for prompts in
+    prefill included. ``buffer`` lists the tokens with KV: (replica, time in s, tokens). ``last`` is
+    the index of each replica's last stretch.
     """
 
     stretches: list[Stretch] = field(default_factory=list)
@@ -40,7 +44,7 @@ class Journal:
     last: dict[int, int] = field(default_factory=dict)
 
     def note(self, replica: int, what: str, start_s: float, stop_s: float) -> None:
-        """Neighbouring stretches of the same kind become one."""
+        """Record an activity. It extends the last stretch if that is of the same kind."""
         if stop_s <= start_s:
             return
         self.seconds[what] += stop_s - start_s
@@ -48,7 +52,7 @@ class Journal:
         index = self.last.get(replica)
         if index is not None:
             last = self.stretches[index]
-            if last.what == what and last.stop_s >= start_s - 1e-9:
+            if last.what == what and last.stop_s >= start_s - _INSTANT_S:
                 self.stretches[index] = replace(joined, start_s=last.start_s)
                 return
         self.last[replica] = len(self.stretches)
@@ -68,9 +72,10 @@ class Server(Protocol):
 
 
 class Runner:
-    """Keeps one engine going on the clock, while it may run and has work.
+    """Runs one engine on the clock, while it may run and has work.
 
-    ``on_outcome`` hears what each stretch of rounds brought; ``what`` is its name in the journal.
+    ``on_outcome`` is called with the outcome of each stretch of rounds, and ``journal`` with its
+    start and end.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class Runner:
         self._on_stop: Callable[[], None] | None = None
 
     def nudge(self) -> None:
-        """Something has come in: run, or end a long stretch at its next round."""
+        """Start after new work has arrived, or end a long stretch at its next round."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._clock.at(self.engine.cut(self._clock.now_s), self._end)
@@ -101,7 +106,7 @@ class Runner:
                 self._timer = self._clock.at(ends_s, self._end)
 
     def stop(self, then: Callable[[], None]) -> None:
-        """Run no more, and go on with ``then`` once the running round has ended."""
+        """Stop, and call ``then`` once the running round has ended."""
         self.may_run = False
         if self._timer is None:
             then()
@@ -125,7 +130,7 @@ class Runner:
 
 
 def note_outcome(outcome: Outcome, now_s: float) -> None:
-    """Write down when requests got their first token, and their last."""
+    """Record when requests got their first and their last token."""
     for sequence in outcome.first:
         if sequence.first_token_s is None:
             sequence.first_token_s = now_s

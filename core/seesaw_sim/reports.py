@@ -1,4 +1,4 @@
-"""What came of a simulation."""
+"""The results of a simulation."""
 
 from dataclasses import dataclass, field
 
@@ -17,13 +17,12 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of it. Units in the names; rates over the time from first arrival to last answer.
+    """Results of a simulation. Units in the names; rates are from first arrival to last answer.
 
-    ``generated_tokens`` are those that engines have sampled, and ``left_tokens`` what KV is still
-    held at the end: the one equals ``output_tokens`` and the other nothing, or the simulator is
-    wrong. ``seconds_by_phase`` sums over replicas. ``peak_buffer_tokens``
-    counts what is kept for prompts under way as well, ``peak_stored_tokens`` KV alone.
-    ``stretches`` and ``buffer`` are for pictures.
+    ``generated_tokens`` were sampled by engines, and ``left_tokens`` of KV are held at the end;
+    unless they equal ``output_tokens`` and 0, the simulator is wrong. ``seconds_by_phase`` sums
+    over replicas. ``peak_buffer_tokens`` includes blocks reserved for prompts in prefill,
+    ``peak_stored_tokens`` counts KV only. ``stretches`` and ``buffer`` are for pictures.
     """
 
     num_requests: int
@@ -50,7 +49,7 @@ class Report:
 
 
 def percentiles(values: list[float]) -> Percentiles:
-    """Of any values. Requires: there is one."""
+    """Compute percentiles. Requires: there is a value."""
     ordered = sorted(values)
 
     def at(share: float) -> float:

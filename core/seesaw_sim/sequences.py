@@ -1,4 +1,4 @@
-"""One request on its way through the engines, and when it got where."""
+"""The state of one request in the simulator, and its times."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from seesaw_core.planner.workloads import Request
 class Sequence:
     """A request's state. Units: tokens; times in seconds on the virtual clock.
 
-    ``prompt_left`` is still to be computed, ``output_left`` still to be sampled; ``context`` is
-    what its KV holds, that of ``prompt_left`` included, at the engine's round ``since_round``;
-    ``ends_round`` is the one in which its last token comes.
+    ``prompt_left`` tokens are yet to be computed, ``output_left`` yet to be sampled. ``context`` is
+    the size of its KV at the engine's round ``since_round``, with room for ``prompt_left``. Its
+    last token is sampled in round ``ends_round``.
     """
 
     __slots__ = (
@@ -47,7 +47,7 @@ class Sequence:
         self.on_finished: Callable[[], None] | None = None
 
     def finish(self, now_s: float) -> None:
-        """Its last token has come."""
+        """Record that the last token has been sampled."""
         self.finished_s = now_s
         if self.on_finished is not None:
             self.on_finished()

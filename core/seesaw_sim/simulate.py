@@ -1,4 +1,4 @@
-"""One simulation: a system, some requests, and what came of them."""
+"""Simulates a system that serves requests, and reports the results."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,7 +10,16 @@ from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.planner.accelerators import Accelerator
 from seesaw_core.planner.costs import MicroBatch, StepCosts
-from seesaw_core.planner.memory import EngineLimits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.memory import (
+    USUAL_BUFFER_BYTES,
+    USUAL_MAX_REQUESTS,
+    USUAL_STEP_TOKENS,
+    EngineLimits,
+    Memory,
+    kv_shortage,
+    pair_memory,
+    static_memory,
+)
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
@@ -18,7 +27,6 @@ from seesaw_core.resharding.decode_requests import DecodeRoom
 from seesaw_core.resharding.driver import Rules
 from seesaw_core.resharding.policy import Costs, PhasePolicy, Reshard
 from seesaw_core.routing.waves import WavePolicy
-from seesaw_core.units import GIB
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
 from seesaw_sim.replicas import Journal, Server
@@ -34,11 +42,11 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What is simulated. Units in the names.
+    """A system to simulate. Units in the names.
 
-    Equal layouts are plain vLLM with chunked prefill, unless the policy re-shards always: then two
-    engines take turns under them. ``disaggregated`` gives each layout devices of its own:
-    ``prefill.data`` prefill and ``decode.data`` decode engines a replica. With ``shares_pool`` the
+    Equal layouts are plain vLLM with chunked prefill, unless the policy always re-shards; then two
+    engines take turns. With ``disaggregated`` each phase has its own devices: a replica has
+    ``prefill.data`` prefill engines and ``decode.data`` decode engines. With ``shares_pool`` the
     prefill engine has no pool of its own, as in the paper's system.
     """
 
@@ -48,9 +56,9 @@ class Scenario:
     decode: Layout
     num_replicas: int = 1
     profile: Profile = field(default_factory=Profile)
-    step_tokens: int = 2048
-    max_requests: int = 256
-    buffer_bytes: float = 32.0 * GIB
+    step_tokens: int = USUAL_STEP_TOKENS
+    max_requests: int = USUAL_MAX_REQUESTS
+    buffer_bytes: float = USUAL_BUFFER_BYTES
     policy: PhasePolicy = field(default_factory=PhasePolicy)
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False
@@ -81,7 +89,7 @@ class Scenario:
 
     @property
     def num_devices(self) -> int:
-        """Of each replica."""
+        """Devices of each replica."""
         apart = self.prefill.num_devices if self.disaggregated else 0
         return apart + self.decode.num_devices
 
@@ -96,10 +104,10 @@ def simulate(
     *,
     concurrency: int | None = None,
 ) -> Report:
-    """Run all requests to their ends. The same input gives the same report.
+    """Serve all requests. The same input gives the same report.
 
-    With ``concurrency`` each comes when another has ended, so many at a time, whatever their
-    times of arrival.
+    With ``concurrency`` that many requests are in the system at a time, each starting when another
+    has ended, and arrival times are ignored.
 
     Raises: CapacityError if weights or some request do not fit; InputError without requests.
     """
@@ -122,7 +130,7 @@ def simulate(
 
 
 class _ClosedLoop:
-    """Clients that ask again once they have their answer."""
+    """Clients that each send a request when their last one is answered."""
 
     def __init__(self, clock: Clock, router: Router, sequences: Listed[Sequence]) -> None:
         self._clock, self._router = clock, router
@@ -130,27 +138,27 @@ class _ClosedLoop:
 
     def start(self, num_clients: int) -> None:
         for _ in range(num_clients):
-            self._ask()
+            self._send_next()
 
-    def _ask(self) -> None:
+    def _send_next(self) -> None:
         if not self._waiting:
             return
         sequence = self._waiting.popleft()
         sequence.arrival_s = self._clock.now_s
-        sequence.on_finished = self._ask
+        sequence.on_finished = self._send_next
         self._clock.at(self._clock.now_s, partial(self._router.take, sequence))
 
 
 def _check_room(memory: Memory, costs: StepCosts) -> None:
-    if lacking := no_room(memory, costs):
+    if shortage := kv_shortage(memory, costs):
         raise CapacityError(
-            f"{costs.model.name} under {costs.layout}: {lacking}; use more or larger devices, a "
-            "quantized model, or smaller steps"
+            f"{costs.model.name} under {costs.layout}: {shortage.reason}; use more or "
+            "larger devices, a quantized model, or smaller steps"
         )
 
 
 class _System:
-    """Engines, servers and the router of a scenario."""
+    """The engines, servers and router of a scenario."""
 
     def __init__(self, scenario: Scenario, clock: Clock, journal: Journal, longest: int) -> None:
         self.scenario = scenario
@@ -222,7 +230,7 @@ class _System:
         return DisaggregatedServer(self._clock, prefills, decodes, number, self._journal)
 
     def _own_tokens(self, costs: StepCosts) -> int:
-        """The pool of an engine that has its devices for itself."""
+        """Return the KV pool of an engine that owns its devices."""
         memory = static_memory(costs, self.scenario.limits, self.scenario.step_tokens)
         _check_room(memory, costs)
         return memory.kv_tokens
@@ -248,7 +256,7 @@ class _System:
 
 
 def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> Costs:
-    """What a worker has measured by the end of its warm-up."""
+    """Return the costs that a worker has measured by the end of its warm-up."""
 
     def rate(costs: StepCosts) -> float:
         tokens = scenario.step_tokens
@@ -269,17 +277,17 @@ def _longest(requests: Listed[Request]) -> int:
 
 
 def _report_progress(clock: Clock, sequences: list[Sequence], on_progress: OnProgress) -> None:
-    """Tell how many requests are done, now and then, for as long as some are not."""
-    last = max(s.arrival_s for s in sequences)
-    every_s = max(1.0, last / 200)
+    """Report some hundred times how many requests are done."""
+    last_s = max(s.arrival_s for s in sequences)
+    every_s = max(1.0, last_s / 200)
 
-    def look() -> None:
+    def report() -> None:
         done = sum(s.finished_s is not None for s in sequences)
         on_progress(done, len(sequences))
-        if done < len(sequences):
-            clock.at(clock.now_s + max(every_s, clock.now_s / 50), look)
+        if done < len(sequences):  # ever more seldom, since no one knows how long it will take
+            clock.at(clock.now_s + max(every_s, clock.now_s / 50), report)
 
-    clock.at(0.0, look)
+    clock.at(0.0, report)
 
 
 def _report(system: _System, sequences: list[Sequence], journal: Journal) -> Report:

@@ -1,7 +1,7 @@
-"""Traces: requests that came once, as CSV or JSON lines, in the forms in which they are published.
+"""Reads traces of recorded requests, as CSV or JSON lines.
 
-Those of Azure (date and time), BurstGPT (seconds) and Mooncake (milliseconds, JSON lines), and any
-others with such columns; which form a file has, its names say.
+The reader knows the published forms of Azure (dates and times), BurstGPT (seconds) and Mooncake
+(milliseconds, JSON lines), and any other with such columns. The names of the columns tell the form.
 """
 
 import csv
@@ -15,24 +15,24 @@ from typing import Any
 from seesaw_core.errors import InputError
 from seesaw_core.planner.workloads import Request
 
-MOST_REQUESTS = 1_000_000
-_TOLD_ROWS = 10_000
+MOST_REQUESTS = 1_000_000  # two minutes of simulation (``seesaw bench simulator``)
+_ROWS_BETWEEN_CALLS = 10_000  # a fraction of a second of reading
 _MOST_TIME = 1e20  # nanoseconds since 1970 in the year 5138
-_MOST_TOKENS = 10**9 - 1
+_MOST_TOKENS = 10**9 - 1  # far above any model's context, far below what floats count exactly
 _ARRIVAL = ("arrival_s", "arrival_ms", "timestamp_ms", "timestamp", "created_time", "time")
 _PROMPT = ("prompt_tokens", "contexttokens", "input_tokens", "request tokens", "input_length")
 _OUTPUT = ("output_tokens", "generatedtokens", "response tokens", "output_length")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME_UNITS = ("auto", *_UNITS)
 _IN_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-# Since 1970 in seconds it would be the year 5138: what is larger counts smaller units.
+# In seconds since 1970, 1e11 would be the year 5138: a larger number counts smaller units.
 _EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
 _WANTED = {"arrival_s": _ARRIVAL, "prompt_tokens": _PROMPT, "output_tokens": _OUTPUT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """Requests in order of arrival, the first at 0 s; ``notes`` say how they were read."""
+    """Requests in order of arrival, the first at 0 s. ``notes`` state how they were read."""
 
     requests: list[Request]
     notes: tuple[str, ...]
@@ -51,21 +51,21 @@ def read_trace(
     time_unit: str = "auto",
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> Trace:
-    """Read a trace. Fields go by any of their names, in any case.
+    """Read a trace. Each field may have any of its names, in upper or lower case.
 
-    A number in ``arrival_s`` or ``timestamp`` counts seconds, in ``arrival_ms`` and beside
-    ``input_length`` milliseconds, unless ``time_unit`` says otherwise; a date and time is of UTC
-    if it names no zone. Requests without prompt or output tokens, which failed, are left out.
-    ``on_rows`` hears now and then how many rows have been read.
+    A number in ``arrival_s`` or ``timestamp`` counts seconds, and milliseconds in ``arrival_ms`` or
+    beside ``input_length``, unless ``time_unit`` is set. A date and time without a zone is in UTC.
+    Requests without prompt or output tokens have failed, and are left out. ``on_rows`` is called
+    now and then with the number of rows read.
     Raises: InputError naming ``source``, the line, the field, its value and what is accepted.
     """
     text = text.removeprefix("\ufeff")
     is_lines = text.lstrip().startswith("{")
-    found, left_out, units = [], 0, set()
+    arrivals, left_out, units = [], 0, set()
     columns: dict[str, str] | None = None
     rows = _json_rows(text, source) if is_lines else _csv_rows(text, source)
     for number, row in enumerate(rows):
-        if number % _TOLD_ROWS == 0:
+        if number % _ROWS_BETWEEN_CALLS == 0:
             on_rows(number)
         names = {str(n).strip().casefold(): n for n in row.values if n}
         if columns is None or is_lines:
@@ -78,30 +78,30 @@ def read_trace(
             left_out += 1
             continue
         units.add(unit)
-        found.append((arrival, prompt, output))
-        if len(found) > MOST_REQUESTS:
+        arrivals.append((arrival, prompt, output))
+        if len(arrivals) > MOST_REQUESTS:
             raise InputError(
                 f"{source} has more than {MOST_REQUESTS:,} requests; cut it to so many lines"
             )
-    if not found:
+    if not arrivals:
         what = f"{left_out} requests, all without prompt or output" if left_out else "no requests"
         raise InputError(f"{source}: {what}; it needs requests with at least 1 token of both")
     if len(units) > 1:
         raise InputError(
-            f"{source}: times of arrival in {' and '.join(sorted(units))}; "
-            "--trace-time-unit sets one for all"
+            f"{source}: arrival times in {' and '.join(sorted(units))}; --trace-time-unit sets one "
+            "unit for all"
         )
-    return _trace(found, left_out, units.pop())
+    return _trace(arrivals, left_out, units.pop())
 
 
-def _trace(found: list[tuple[float, int, int]], left_out: int, unit: str) -> Trace:
-    found.sort(key=lambda each: each[0])
-    first, last = found[0][0], found[-1][0]
+def _trace(arrivals: list[tuple[float, int, int]], left_out: int, unit: str) -> Trace:
+    arrivals.sort(key=lambda each: each[0])
+    first, last = arrivals[0][0], arrivals[-1][0]
     requests = [
         Request(arrival_s=arrival - first, prompt_tokens=prompt, output_tokens=output)
-        for arrival, prompt, output in found
+        for arrival, prompt, output in arrivals
     ]
-    notes = [f"trace: times of arrival in {unit}, over {last - first:,.0f} s"]
+    notes = [f"trace: arrival times in {unit}, over {last - first:,.0f} s"]
     if left_out:
         notes.append(f"trace: {left_out:,} requests without prompt or output tokens are left out")
     return Trace(requests=requests, notes=tuple(notes))
@@ -138,15 +138,15 @@ def _json_rows(text: str, source: str) -> Iterator[_Row]:
 
 
 def _column(wanted: str, names: Mapping[str, str], at: str) -> str:
-    found = next((n for n in _WANTED[wanted] if n in names), None)
-    if found is None:
+    column = next((n for n in _WANTED[wanted] if n in names), None)
+    if column is None:
         others = ", ".join(_WANTED[wanted][1:])
         raise InputError(f"{at}: no field {wanted} (or {others}); it has {str(list(names))[:200]}")
-    return found
+    return column
 
 
 def _tokens(value: Any, at: str) -> int:
-    """A whole number from 0 on, also as 30.0."""
+    """Read a whole number of at least 0, which may be written as 30.0."""
     if value is None:
         raise InputError(f"{at} is missing; it must be a whole number")
     try:
@@ -161,7 +161,7 @@ def _tokens(value: Any, at: str) -> int:
 
 
 def _moment(value: Any, columns: Mapping[str, str], unit: str, at: str) -> tuple[float, str]:
-    """Seconds, and in what unit they were."""
+    """Return a time in seconds, and the unit in which it was written."""
     text = "" if value is None or isinstance(value, bool) else str(value).strip()
     try:
         number = float(text)

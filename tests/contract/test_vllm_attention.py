@@ -117,7 +117,7 @@ def test_pages_of_those_pools_go_through_the_buffer_bit_for_bit(
         tmp_path / "kv", CpuDevice(), num_layers=NUM_LAYERS, num_kv_heads=heads, page_bytes=width
     )
     shard = KvShard(
-        rank=0, layers=Span(start=0, stop=NUM_LAYERS), heads=Span(start=0, stop=heads), writes=True
+        layers=Span(start=0, stop=NUM_LAYERS), heads=Span(start=0, stop=heads), writes=True
     )
     saved, loaded = (pools(name, layout, heads, block_size, dtype) for _ in range(2))
     from_blocks, via, to_blocks = (6, 0, 3), (1, 4, 2), (2, 5, 1)

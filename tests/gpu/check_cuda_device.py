@@ -245,7 +245,7 @@ class Rank:
         layers, blocks, moved = 8, 256 if small else 2048, 64 if small else 1024
         page = PAGE_TOKENS * 2 * HEAD_DIM * 2
         heads = Span(start=0, stop=num_heads)
-        shard = KvShard(rank=0, layers=Span(start=0, stop=layers), heads=heads, writes=True)
+        shard = KvShard(layers=Span(start=0, stop=layers), heads=heads, writes=True)
         path = self.setup.folder / f"kv-{num_heads}-{scattered}"
         create_buffer(path, moved, layers * 8 * page)
         start = time.perf_counter()

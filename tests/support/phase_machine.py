@@ -141,7 +141,7 @@ class Run:
         )  # fmt: skip
         decoding = view.phase is Phase.DECODE
         self.report.standstill.note(bool(not decoding and self.decoding), self.now_s)
-        fits = bool(view.waiting) and self.ledger.fits(view.waiting[0].num_tokens)
+        fits = bool(view.waiting) and view.waiting[0].num_tokens <= self.ledger.free_tokens
         self.report.overdue.note(decoding and (fits or bool(self.prefilling)), self.now_s)
 
     def _carry_out(self) -> None:

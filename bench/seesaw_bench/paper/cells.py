@@ -13,7 +13,7 @@ from enum import StrEnum
 from math import exp, log
 
 from seesaw_core.errors import CapacityError
-from seesaw_core.layouts import ModelShape, parse_pair
+from seesaw_core.layouts import Layout, LayoutPair, ModelShape
 from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
@@ -27,11 +27,11 @@ from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-TIE = 0.02
-_STEPS = (512, 1024, 2048, 4096)
-_SHORTLIST = 5
+TIE = 0.02  # other draws move a gain by as much: see the last table of the report
+_STEPS = (512, 1024, 2048, 4096)  # up to the model's longest request
+_SHORTLIST = 5  # choices of the planner that are simulated, beside the paper's own
 _BUFFER_BYTES = 60.0 * GIB  # of the 80 GiB a GPU that the paper's hosts have, beside the weights
-_MAX_REQUESTS = 1024
+_MAX_REQUESTS = 1024  # high enough that memory is the limit
 OFFLINE = PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transitions=0.0)
 
 
@@ -89,13 +89,13 @@ class LengthSampling(StrEnum):
     SHARPER = "ShareGPT with half the spread"
 
 
-def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Request]:
+def requests(work: str, sampling: LengthSampling = LengthSampling.MAIN) -> list[Request]:
     """2,000 of ShareGPT or 500 of arXiv-summarization, as the paper has them.
 
     Requests that do not fit LLaMA2's 4,096 tokens are left out, so that all models get the same;
     arXiv prompts then have about 3,200 tokens, near the 3,000 of the paper's own sweep.
     """
-    seed = 1 if lots is LengthSampling.AGAIN else 0
+    seed = 1 if sampling is LengthSampling.AGAIN else 0
     if work == "arXiv":
         drawn = draw_requests(
             30_000,
@@ -104,8 +104,8 @@ def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Requ
             seed=seed,
         )
         return [r for r in drawn if r.prompt_tokens + r.output_tokens <= 4096][:500]
-    prompt, output = (220, 190) if lots is LengthSampling.SHORTER else (161, 338)
-    narrower = 0.5 if lots is LengthSampling.SHARPER else 1.0
+    prompt, output = (220, 190) if sampling is LengthSampling.SHORTER else (161, 338)
+    narrower = 0.5 if sampling is LengthSampling.SHARPER else 1.0
     drawn = draw_requests(
         4_000,
         prompts=Lengths.around(prompt, spread=1.0 * narrower),
@@ -117,34 +117,49 @@ def requests(work: str, lots: LengthSampling = LengthSampling.MAIN) -> list[Requ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One bar of the paper's figure: what it found best."""
+    """One bar of the paper's figure, with the layouts that the paper found best."""
 
     device: str
     work: str
     model: str
-    static: str
-    pair: str
+    static: LayoutPair
+    pair: LayoutPair
 
     @property
     def num_devices(self) -> int:
         return 4 if self.model == "15B" else 8
 
 
+_T2P2, _T2P4 = Layout(tensor=2, pipeline=2), Layout(tensor=2, pipeline=4)
+_T4, _T4P2 = Layout(tensor=4), Layout(tensor=4, pipeline=2)
+_P4, _P8 = Layout(pipeline=4), Layout(pipeline=8)
+_D2T2, _D2T2P2 = Layout(data=2, tensor=2), Layout(data=2, tensor=2, pipeline=2)
+_D2T4, _D2P2, _D2P4 = (
+    Layout(data=2, tensor=4),
+    Layout(data=2, pipeline=2),
+    Layout(data=2, pipeline=4),
+)
 CELLS = tuple(
-    Cell(device=device, work=work, model=model, static=static, pair=pair)
-    for device, work, model, static, pair in (
-        ("A10", "arXiv", "15B", "D2T2", "P4→T4"),
-        ("A10", "arXiv", "34B", "D2T2P2", "D2P4→D2T4"),
-        ("A10", "arXiv", "70B", "T2P4", "P8→T4P2"),
-        ("A10", "ShareGPT", "15B", "D2P2", "P4→T4"),
-        ("A10", "ShareGPT", "34B", "D2T2P2", "D2P4→D2T4"),
-        ("A10", "ShareGPT", "70B", "T4P2", "P8→T4P2"),
-        ("L4", "arXiv", "15B", "T2P2", "P4→T4"),
-        ("L4", "arXiv", "34B", "D2T4", "D2P4→D2T4"),
-        ("L4", "arXiv", "70B", "T4P2", "P8→T4P2"),
-        ("L4", "ShareGPT", "15B", "P4", "P4→T4"),
-        ("L4", "ShareGPT", "34B", "D2T4", "P8→T4P2"),
-        ("L4", "ShareGPT", "70B", "T4P2", "P8→T4P2"),
+    Cell(
+        device=device,
+        work=work,
+        model=model,
+        static=LayoutPair.static(static),
+        pair=LayoutPair(prefill=prefill, decode=decode),
+    )
+    for device, work, model, static, prefill, decode in (
+        ("A10", "arXiv", "15B", _D2T2, _P4, _T4),
+        ("A10", "arXiv", "34B", _D2T2P2, _D2P4, _D2T4),
+        ("A10", "arXiv", "70B", _T2P4, _P8, _T4P2),
+        ("A10", "ShareGPT", "15B", _D2P2, _P4, _T4),
+        ("A10", "ShareGPT", "34B", _D2T2P2, _D2P4, _D2T4),
+        ("A10", "ShareGPT", "70B", _T4P2, _P8, _T4P2),
+        ("L4", "arXiv", "15B", _T2P2, _P4, _T4),
+        ("L4", "arXiv", "34B", _D2T4, _D2P4, _D2T4),
+        ("L4", "arXiv", "70B", _T4P2, _P8, _T4P2),
+        ("L4", "ShareGPT", "15B", _P4, _P4, _T4),
+        ("L4", "ShareGPT", "34B", _D2T4, _P8, _T4P2),
+        ("L4", "ShareGPT", "70B", _T4P2, _P8, _T4P2),
     )
 )
 PAPER_GEOMEAN = {"A10": 1.45, "L4": 1.29}
@@ -152,21 +167,21 @@ PAPER_GEOMEAN = {"A10": 1.45, "L4": 1.29}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Requests per second of each layout or pair, by name, best first."""
+    """Requests per second of each static layout or pair, best first."""
 
-    per_s: dict[str, float]
+    per_s: dict[LayoutPair, float]
 
     @property
-    def best(self) -> str:
+    def best(self) -> LayoutPair:
         return next(iter(self.per_s))
 
     @property
     def best_per_s(self) -> float:
         return self.per_s[self.best]
 
-    def standing(self, name: str) -> float:
-        """What share of the best's throughput a layout reaches; 0 if it does not fit."""
-        return self.per_s.get(name, 0.0) / self.best_per_s
+    def standing(self, pair: LayoutPair) -> float:
+        """Throughput of ``pair`` as a share of the best one's; 0 if it does not fit."""
+        return self.per_s.get(pair, 0.0) / self.best_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,21 +198,21 @@ class CellResult:
 
 
 def run_cell(
-    cell: Cell, profile: Profile = PROFILE, lots: LengthSampling = LengthSampling.MAIN
+    cell: Cell, profile: Profile = PROFILE, sampling: LengthSampling = LengthSampling.MAIN
 ) -> CellResult:
     """Simulate the most promising layouts of a cell, and the paper's own."""
-    setting = Testbed(
+    testbed = Testbed(
         model=MODELS[cell.model],
         device=device(cell.device),
         num_devices=cell.num_devices,
         profile=profile,
     )
-    asked = requests(cell.work, lots)
-    static, pairs = setting.shortlist(asked)
+    batch = requests(cell.work, sampling)
+    static, pairs = testbed.shortlist(batch)
     return CellResult(
         cell=cell,
-        static=setting.simulate_all([*static, cell.static], asked),
-        pair=setting.simulate_all([*pairs, cell.pair], asked),
+        static=testbed.simulate_all([*static, cell.static], batch),
+        pair=testbed.simulate_all([*pairs, cell.pair], batch),
     )
 
 
@@ -210,14 +225,14 @@ class Testbed:
     num_devices: int
     profile: Profile = PROFILE
 
-    def shortlist(self, asked: list[Request]) -> tuple[list[str], list[str]]:
-        """The static layouts and the pairs that the planner ranks highest."""
+    def shortlist(self, batch: list[Request]) -> tuple[list[LayoutPair], list[LayoutPair]]:
+        """Return the static layouts and the pairs that the planner ranks highest."""
         plan = make_plan(
             PlanRequest(
                 model=self.model,
                 device=self.device,
                 num_devices=self.num_devices,
-                workload=summarise(asked),
+                workload=summarise(batch),
                 profile=self.profile,
                 limits=EngineLimits(
                     step_tokens=_STEPS,
@@ -227,28 +242,27 @@ class Testbed:
                 ),
             )
         )
-        return _names(plan.static), _names(plan.pairs)
+        return _best(plan.static), _best(plan.pairs)
 
-    def simulate_all(self, names: list[str], asked: list[Request]) -> Ranking:
-        """Each at its best step size; a static layout's is tuned, as the paper's baseline is."""
+    def simulate_all(self, pairs: list[LayoutPair], batch: list[Request]) -> Ranking:
+        """Simulate each at its best step size, as the paper tunes its baseline."""
         per_s = {}
-        for name in dict.fromkeys(names):
-            reports = [r for tokens in _STEPS if (r := self.simulate(name, asked, tokens))]
+        for pair in dict.fromkeys(pairs):
+            reports = [r for tokens in _STEPS if (r := self.simulate(pair, batch, tokens))]
             if reports:
-                per_s[name] = max(r.requests_per_s for r in reports)
+                per_s[pair] = max(r.requests_per_s for r in reports)
         return Ranking(per_s=dict(sorted(per_s.items(), key=lambda item: -item[1])))
 
     def simulate(
         self,
-        name: str,
-        asked: list[Request],
+        pair: LayoutPair,
+        batch: list[Request],
         step_tokens: int,
         *,
         policy: PhasePolicy = OFFLINE,
         buffer_bytes: float = _BUFFER_BYTES,
     ) -> Report | None:
-        """None if it does not fit."""
-        pair = parse_pair(name)
+        """Return None if the layouts do not fit."""
         scenario = Scenario(
             model=self.model,
             device=self.device,
@@ -262,13 +276,13 @@ class Testbed:
             shares_pool=True,
         )
         try:
-            return simulate(scenario, asked)
+            return simulate(scenario, batch)
         except CapacityError:
             return None
 
 
-def _names(found: tuple[Estimate, ...]) -> list[str]:
-    return [str(e) for e in found[:_SHORTLIST]]
+def _best(estimates: tuple[Estimate, ...]) -> list[LayoutPair]:
+    return [e.pair for e in estimates[:_SHORTLIST]]
 
 
 def geomean(values: list[float]) -> float:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from seesaw_bench.paper.cells import CellResult
 from seesaw_bench.paper.studies import SWEEP_PAIR
+from seesaw_core.layouts import LayoutPair
 
 
 def draw_cells(cells: list[CellResult], path: Path) -> None:
@@ -26,15 +27,15 @@ def draw_cells(cells: list[CellResult], path: Path) -> None:
     plt.close(figure)
 
 
-def draw_sweep(sweep: dict[float, dict[str, float]], path: Path) -> None:
+def draw_sweep(sweep: dict[float, dict[LayoutPair, float]], path: Path) -> None:
     """Throughput by the ratio of outputs, a line for each layout."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name in next(iter(sweep.values())):
-        values = [found.get(name, float("nan")) for found in sweep.values()]
-        width = 2.5 if name == SWEEP_PAIR else 1.2
-        axis.plot(list(sweep), values, marker="o", label=name, linewidth=width)
+    for pair in next(iter(sweep.values())):
+        values = [per_s.get(pair, float("nan")) for per_s in sweep.values()]
+        width = 2.5 if pair == SWEEP_PAIR else 1.2
+        axis.plot(list(sweep), values, marker="o", label=str(pair), linewidth=width)
     axis.set_xlabel("output tokens / prompt tokens")
     axis.set_ylabel("requests/s")
     axis.set_ylim(0, None)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from seesaw_bench.paper.cells import MODELS, OFFLINE, PROFILE, Testbed, device, requests
+from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -15,8 +16,15 @@ A100_PAPER = {
     ("A100 NVLink", "ShareGPT"): (1.0, 1.13),
 }
 SWEEP_RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-SWEEP_STATIC = ("T8", "T4P2", "T2P4", "P8")
-SWEEP_PAIR = "P8→T4P2"
+_T4P2, _P8 = Layout(tensor=4, pipeline=2), Layout(pipeline=8)
+SWEEP_P8 = LayoutPair.static(_P8)
+SWEEP_STATIC = (
+    LayoutPair.static(Layout(tensor=8)),
+    LayoutPair.static(_T4P2),
+    LayoutPair.static(Layout(tensor=2, pipeline=4)),
+    SWEEP_P8,
+)
+SWEEP_PAIR = LayoutPair(prefill=_P8, decode=_T4P2)
 _SWEEP_PROMPT = 3000
 _SWEEP_REQUESTS = 500
 _SWEEP_STEP = 2048
@@ -25,22 +33,22 @@ _BUFFERS_GIB = (1, 2, 5, 10, 20, 60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class A100Result:
-    """Requests per second of the best static layout and the best pair, and which they are."""
+    """The best static layout and the best pair, with their requests per second."""
 
     device: str
     work: str
-    static: str
+    static: LayoutPair
     static_per_s: float
-    pair: str
+    pair: LayoutPair
     pair_per_s: float
 
 
 def run_a100(place: str, work: str, profile: Profile = PROFILE) -> A100Result:
     """LLaMA2-70B on eight A100-40G."""
-    setting = Testbed(model=MODELS["70B"], device=device(place), num_devices=8, profile=profile)
-    asked = requests(work)
-    statics, pairs = setting.shortlist(asked)
-    static, pair = setting.simulate_all(statics, asked), setting.simulate_all(pairs, asked)
+    testbed = Testbed(model=MODELS["70B"], device=device(place), num_devices=8, profile=profile)
+    batch = requests(work)
+    statics, pairs = testbed.shortlist(batch)
+    static, pair = testbed.simulate_all(statics, batch), testbed.simulate_all(pairs, batch)
     return A100Result(
         device=place,
         work=work,
@@ -51,17 +59,17 @@ def run_a100(place: str, work: str, profile: Profile = PROFILE) -> A100Result:
     )
 
 
-def run_sweep(ratio: float, profile: Profile = PROFILE) -> dict[str, float]:
+def run_sweep(ratio: float, profile: Profile = PROFILE) -> dict[LayoutPair, float]:
     """Requests per second of LLaMA2-70B on eight A10 by the ratio of output to prompt tokens."""
-    setting = _a10(profile)
+    testbed = _a10(profile)
     output = max(1, round(_SWEEP_PROMPT * ratio))
-    asked = [Request(prompt_tokens=_SWEEP_PROMPT, output_tokens=output)] * _SWEEP_REQUESTS
-    found = {}
-    for name in (*SWEEP_STATIC, SWEEP_PAIR):
-        report = setting.simulate(name, asked, _SWEEP_STEP)
+    batch = [Request(prompt_tokens=_SWEEP_PROMPT, output_tokens=output)] * _SWEEP_REQUESTS
+    per_s = {}
+    for pair in (*SWEEP_STATIC, SWEEP_PAIR):
+        report = testbed.simulate(pair, batch, _SWEEP_STEP)
         if report is not None:
-            found[name] = report.requests_per_s
-    return found
+            per_s[pair] = report.requests_per_s
+    return per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,7 @@ class Ablation:
 
 def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
     """The KV buffer's size and the transition policy: arXiv, LLaMA2-70B, eight A10, P8→T4P2."""
-    setting, asked = _a10(profile), requests("arXiv")
+    testbed, batch = _a10(profile), requests("arXiv")
     eager = replace(OFFLINE, low_watermark=0.9)
     variants: list[tuple[str, PhasePolicy, float]] = [
         *((f"buffer of {gib} GiB a GPU", OFFLINE, gib) for gib in _BUFFERS_GIB),
@@ -84,14 +92,14 @@ def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
         ("flush after 10 s (online)", PhasePolicy(reshard=Reshard.ALWAYS), 60),
         ("flush after 60 s", PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=60.0), 60),
     ]
-    found = []
+    ablations = []
     for name, policy, gib in variants:
-        report = setting.simulate(
-            SWEEP_PAIR, asked, _SWEEP_STEP, policy=policy, buffer_bytes=gib * GIB
+        report = testbed.simulate(
+            SWEEP_PAIR, batch, _SWEEP_STEP, policy=policy, buffer_bytes=gib * GIB
         )
         if report is not None:
             seconds = report.seconds_by_phase
-            found.append(
+            ablations.append(
                 Ablation(
                     name=name,
                     requests_per_s=report.requests_per_s,
@@ -99,7 +107,7 @@ def run_ablations(profile: Profile = PROFILE) -> list[Ablation]:
                     transition_share=seconds.get("transition", 0.0) / sum(seconds.values()),
                 )
             )
-    return found
+    return ablations
 
 
 def _a10(profile: Profile) -> Testbed:

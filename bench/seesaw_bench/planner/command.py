@@ -1,8 +1,9 @@
-"""``seesaw bench planner``: how good plans are, held against the simulator.
+"""``seesaw bench planner``: compare plans with simulations.
 
-Plans 198 times (two models, three accelerators, 4 and 8 of them, nine workloads, two flush
-timeouts), simulates what each plan holds for best, and prints how much of the best throughput the
-plans' choices have, and how near the predicted throughput comes. Takes one to two minutes.
+The command makes 198 plans (two models, three accelerators, 4 and 8 of them, nine workloads, two
+flush timeouts) and simulates the choices that each plan ranks highest. It prints the throughput of
+the plans' choices as a share of the best, and the ratio of predicted to simulated throughput. It
+takes one to two minutes.
 """
 
 import itertools
@@ -34,8 +35,8 @@ _CELLS: list[Cell] = list(
         (30, 150, 600),
     )
 )
-_REQUESTS = 1500
-_CLOSE = 0.97
+_REQUESTS = 1500  # near the default of ``seesaw plan``, and quick to simulate
+_CLOSE = 0.97  # what ``MIN_GAIN_TO_RESHARD`` takes for equal
 _SHOWN = 6
 
 _HEAD = (
@@ -50,20 +51,20 @@ _WORST_HEAD = ("model", "devices", "prompt", "output", "flush s", "chosen", "bes
 
 
 def run(arguments: list[str]) -> int:
-    """Judge all plans and print what came out. Returns 0."""
+    """Judge all plans and print the results. Returns 0."""
     parser().parse_args(arguments)
     with worker_processes() as pool:
         jobs = [pool.apply_async(_judge, (cell,)) for cell in _CELLS]
         verdicts = {}
         for number, (cell, job) in enumerate(zip(_CELLS, jobs, strict=True), 1):
-            found = job.get()
-            if found is not None:
-                verdicts[cell] = found
+            verdict = job.get()
+            if verdict is not None:
+                verdicts[cell] = verdict
             if number % 18 == 0:
                 print(f"seesaw bench: {number} of {len(_CELLS)}", file=sys.stderr, flush=True)
     print(table(_HEAD, list(_rows(verdicts))))
     print("\nfurthest from the best:")
-    furthest = sorted(verdicts.items(), key=lambda found: found[1].share)[:_SHOWN]
+    furthest = sorted(verdicts.items(), key=lambda item: item[1].share)[:_SHOWN]
     print(table(_WORST_HEAD, [_row(cell, verdict) for cell, verdict in furthest]))
     return 0
 
@@ -96,12 +97,12 @@ def _judge(cell: Cell) -> Verdict | None:
 
 def _rows(verdicts: dict[Cell, Verdict]) -> Iterator[tuple[str, ...]]:
     for flush_s in sorted({cell[0] for cell in verdicts}):
-        found = [v for cell, v in verdicts.items() if cell[0] == flush_s]
-        shares = [v.share for v in found]
-        tenths = quantiles([v.predicted_ratio for v in found], n=10)
+        own = [v for cell, v in verdicts.items() if cell[0] == flush_s]
+        shares = [v.share for v in own]
+        tenths = quantiles([v.predicted_ratio for v in own], n=10)
         yield (
             f"{flush_s:,.0f} s",
-            f"{len(found)}",
+            f"{len(own)}",
             f"{100 * mean(shares):.1f} %",
             f"{100 * min(shares):.0f} %",
             f"{sum(s >= _CLOSE for s in shares)}",
@@ -117,7 +118,7 @@ def _row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
         f"{prompt:,}",
         f"{output}",
         f"{flush_s:,.0f}",
-        verdict.chosen,
-        verdict.best,
+        str(verdict.chosen),
+        str(verdict.best),
         f"{100 * verdict.share:.0f} %",
     )

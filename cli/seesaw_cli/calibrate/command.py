@@ -1,18 +1,19 @@
-"""``seesaw calibrate``: measure the machine at hand, and write a profile of it.
+"""``seesaw calibrate``: measure this machine, and write its profile for the cost model.
 
-Starts the real worker under a tensor-parallel layout, a pipeline-parallel one and the pair that
-re-shards between them, one after the other and all of them --rounds times. The static ones get a
-short sweep of requests, to whose times the cost model's constants are fitted; of the pair only the
-transitions count. ``plan`` and ``simulate`` then read the profile with --profile. With --check
-each also gets two other workloads, which the fitted profile predicts without having seen them;
-both are printed, and it fails if a prediction is off by more than --tolerance. Takes five minutes,
-with --check eight.
+The command starts the real worker under a tensor-parallel layout, under a pipeline-parallel one and
+under the pair that re-shards between them, one after the other, and repeats all three --rounds
+times. The static workers serve a short sweep of requests, and the cost model's constants are fitted
+to the times. The pair's worker times transitions. `seesaw plan` and `seesaw simulate` read the
+profile with --profile.
+
+With --check each worker also serves two other workloads, which the fit does not see. The command
+prints predictions and measurements, and fails if a prediction is off by more than --tolerance.
 
   seesaw calibrate ./model --devices 2 --output profile.json --check
 
-People read standard error and the table; the profile goes to --output. The machine should have
-nothing else to do meanwhile. Exit codes: 0 done, 1 a prediction is off or a worker failed, 2 bad
-input.
+The command takes five minutes, and eight with --check; keep the machine otherwise idle. Progress
+goes to standard error, the table to standard output, the profile to --output. Exit codes: 0 done, 1
+a prediction is off or a worker failed, 2 bad input.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from seesaw_core.errors import InputError
 from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_catalogue
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
+from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import GIB
 from seesaw_flags.files import OutputFile
 from seesaw_flags.parser import CommandParser
@@ -37,17 +39,18 @@ from seesaw_flags.values import POSITIVE, Whole
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.fitting import Measurement, fit
 
-_BUFFER_GIB = 1.0
+# Small enough for a laptop and for runs of seconds, large enough that runs differ in what they
+# spend their time on.
 _MAX_REQUESTS = 32
 _STEP_TOKENS = 512
-_FLUSH_S = 10.0
-_LONGEST = 1024
-_MOST_SPREAD = 0.2  # between rounds, of which a user should hear
-_POOL_REQUESTS = 12  # of the greatest length, at a time
+_LONGEST = 1024  # tokens of a request
+_POOL_REQUESTS = 12  # of the greatest length that fit into the KV pool together
+_BUFFER_GIB = 1.0  # holds the longest run's prompts for the small models that CPU ranks serve
+_MOST_SPREAD = 0.2  # between rounds, above the 10 % by which a shared machine drifts
 
 
 def run(arguments: list[str]) -> int:
-    """Calibrate, and check if asked."""
+    """Calibrate, and check the predictions with --check. Returns 1 if one is off, else 0."""
     options = _parse(arguments)
     model = read_model(options.model, dtype=options.dtype, kv_dtype="auto")
     _check_checkpoint(Path(options.model))
@@ -62,18 +65,20 @@ def run(arguments: list[str]) -> int:
         step_tokens=_STEP_TOKENS,
         max_requests=_MAX_REQUESTS,
         buffer_gib=_BUFFER_GIB,
-        flush_timeout_s=_FLUSH_S,
+        flush_timeout_s=PhasePolicy().flush_timeout_s,
         log=Path(tempfile.mkdtemp(prefix="seesaw-calibrate-")) / "worker.log",
     )
     bench = Bench(model=model, device=device, machine=machine, devices=options.devices)
     checks = _checks(machine.longest) if options.check else []
     measured = bench.measure(_sweep(machine.longest), checks, rounds=options.rounds)
-    found = fit(measured.sweep, start)
-    say(f"fitted in {found.rounds} steps; the sweep is met to {100 * found.error:.1f} % (RMS)")
+    fitted = fit(measured.sweep, start)
+    say(
+        f"fitted in {fitted.rounds} steps; the RMS error on the sweep is {100 * fitted.error:.1f} %"
+    )
     profile = replace(
-        found.profile,
+        fitted.profile,
         name=f"measured on {options.devices} devices with {model.name}",
-        transition_overhead_ms=1e3 * bench.overhead_s(measured.transition_s, found.profile),
+        transition_overhead_ms=1e3 * bench.overhead_s(measured.transition_s, fitted.profile),
     )
     options.output.write_text(json.dumps(_as_json(device, profile, measured), indent=2))
     say(f"written: {options.output}")
@@ -81,7 +86,7 @@ def run(arguments: list[str]) -> int:
     if measured.spread > _MOST_SPREAD:
         print(
             f"note: {measured.least_steady} differed by {100 * measured.spread:.0f} % from round "
-            "to round; did the machine have something else to do?"
+            "to round; was the machine busy with other work?"
         )
     if not checks:
         return 0
@@ -95,36 +100,52 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = CommandParser(prog="seesaw calibrate", description=__doc__)
-    made.add_argument("model", metavar="MODEL", help="a folder with a checkpoint")
-    made.add_argument(
-        "--devices", type=Whole(least=2, most=1024), default=2, metavar="N", help="default: 2"
+    command = CommandParser(prog="seesaw calibrate", description=__doc__)
+    command.add_argument(
+        "model", metavar="MODEL", help="folder of a checkpoint with weights and tokenizer"
     )
-    made.add_argument(
+    command.add_argument(
+        "--devices",
+        type=Whole(least=2, most=1024),
+        default=2,
+        metavar="N",
+        help="number of devices (default: %(default)s)",
+    )
+    command.add_argument(
         "--accelerator",
         metavar="NAME",
-        help="from the catalogue; default: this machine's processor cores, a core a rank",
+        help="name in the catalogue (default: this machine's processor cores, one for each rank)",
     )
-    made.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
-    made.add_argument(
+    command.add_argument(
+        "--dtype",
+        default="auto",
+        help="dtype of weights and activations, as for vLLM (default: auto)",
+    )
+    command.add_argument(
         "--output",
         type=OutputFile(),
         default=Path("profile.json"),
         metavar="FILE",
-        help="default: profile.json",
+        help="where to write the profile (default: %(default)s)",
     )
-    made.add_argument(
+    command.add_argument(
         "--rounds",
         type=Whole(most=1000),
         default=2,
         metavar="N",
-        help="how often to measure each system, under a new worker every time (default: 2)",
+        help="how often to measure each layout, with a new worker each time (default: %(default)s)",
     )
-    made.add_argument("--check", action="store_true", help="predict, measure and compare")
-    made.add_argument(
-        "--tolerance", type=POSITIVE, default=15.0, metavar="PERCENT", help="default: 15"
+    command.add_argument(
+        "--check", action="store_true", help="compare predictions with measurements"
     )
-    return made
+    command.add_argument(
+        "--tolerance",
+        type=POSITIVE,
+        default=15.0,
+        metavar="PERCENT",
+        help="largest error of a prediction that --check allows (default: %(default)g)",
+    )
+    return command
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -139,20 +160,24 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _check_checkpoint(folder: Path) -> None:
-    """Raises: InputError if the model could be planned for, but not run."""
+    """Raises: InputError if the folder lacks weights or a tokenizer, and so cannot be served."""
     for what, patterns in (
         ("weights", ("*.safetensors", "*.bin", "*.pt")),
         ("tokenizer", ("tokenizer*", "vocab.json", "tekken.json")),
     ):
         if not folder.is_dir() or not any(list(folder.glob(p)) for p in patterns):
             raise InputError(
-                f"MODEL={folder}: no {what} there ({', '.join(patterns)}), and calibrating runs "
-                "the model; give a checkpoint's folder"
+                f"MODEL={folder}: no {what} there ({', '.join(patterns)}), and calibrating serves "
+                "the model; give the folder of a checkpoint"
             )
 
 
 def _device(name: str | None) -> tuple[Accelerator, Profile]:
-    """A data sheet for the fit to start from. Processor cores have none: round figures serve."""
+    """Return the data sheet and the profile from which the fit starts.
+
+    Processor cores have no data sheet. Theirs has round figures, and the profile's shares of them
+    are rough guesses, since the fit changes both alike.
+    """
     if name is not None:
         return builtin_catalogue().accelerator(name), Profile()
     link = Interconnect(name="memory", kind="memory", bytes_per_s=50e9)
@@ -182,7 +207,7 @@ def _device(name: str | None) -> tuple[Accelerator, Profile]:
 
 
 def _sweep(longest: int) -> list[Run]:
-    """Short runs, each of which one of the constants rules."""
+    """Return short runs, in each of which another constant takes most of the time."""
 
     def even(name: str, count: int, prompt: int, output: int) -> Run:
         fitting = min(prompt, longest - output)
@@ -202,7 +227,7 @@ def _sweep(longest: int) -> list[Run]:
 
 
 def _checks(longest: int) -> list[Run]:
-    """Two workloads that the fit has not seen."""
+    """Return two workloads that the fit does not see."""
     prompts = draw_requests(
         32,
         prompts=Lengths.around(min(400, longest / 2), spread=0.5),
@@ -239,9 +264,9 @@ def _as_json(
     }
 
 
-def _text(title: str, found: list[Measurement], profile: Profile) -> str:
+def _text(title: str, measurements: list[Measurement], profile: Profile) -> str:
     rows: list[tuple[str, ...]] = []
-    for m in found:
+    for m in measurements:
         predicted_s = m.predicted_s(profile)
         tokens = sum(r.prompt_tokens + r.output_tokens for r in m.requests)
         rows.append(

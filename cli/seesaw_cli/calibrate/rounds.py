@@ -1,8 +1,8 @@
-"""Rounds of ``seesaw calibrate``: each system in turn, and all of them again.
+"""Rounds of ``seesaw calibrate``: each system in turn, several times over.
 
-A machine's pace drifts, and two workers of one layout differ by more than the repeats of one; in
-rounds both meet all systems, the sweep and the checks alike. Every other round goes backwards, so
-that a machine that slows down evenly slows down all systems alike.
+A machine's speed drifts, and two workers of one layout differ by more than the repeats under one
+worker. Rounds spread both over all systems, the sweep and the checks. Every other round goes
+backwards, so that a machine that slows down steadily slows down all systems alike.
 """
 
 from collections import defaultdict
@@ -24,15 +24,15 @@ from seesaw_sim.fitting import Measurement
 from seesaw_sim.simulate import Scenario
 
 _Key = tuple[LayoutPair, Run]
-_Times = dict[_Key, list[list[float]]]  # of each round the repeats
+_Times = dict[_Key, list[list[float]]]  # the repeats of each round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Medians over all rounds and repeats; of transitions the mean. Units: seconds.
+    """Medians over all rounds and repeats, and the mean transition. Units: seconds.
 
-    ``spread`` is the largest share by which one run's medians of two rounds differ, and
-    ``least_steady`` the name of that run.
+    ``spread`` is the largest share by which the medians of one run differ between rounds;
+    ``least_steady`` names that run.
     """
 
     sweep: list[Measurement]
@@ -44,7 +44,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What is measured: one model on so many devices of this machine."""
+    """One model on some devices of this machine, to be measured."""
 
     model: Model
     device: Accelerator
@@ -57,13 +57,16 @@ class Bench:
 
     @property
     def systems(self) -> tuple[LayoutPair, ...]:
-        """Both static layouts, and the pair that re-shards."""
+        """Return both static layouts and the pair that re-shards."""
         tensor, pipeline = self.layouts
         static = (LayoutPair(prefill=each, decode=each) for each in (tensor, pipeline))
         return (*static, LayoutPair(prefill=pipeline, decode=tensor))
 
     def measure(self, sweep: list[Run], checks: list[Run], *, rounds: int) -> Measured:
-        """Raises: EngineDiedError; BrokenError if a request failed or nothing re-sharded."""
+        """Measure all rounds.
+
+        Raises: EngineDiedError; BrokenError if a request failed or nothing re-sharded.
+        """
         results = []
         for number, system in self.turns(rounds):
             say(f"round {number} of {rounds}: {system}")
@@ -72,24 +75,26 @@ class Bench:
         return self.fold(results)
 
     def turns(self, rounds: int) -> Iterator[tuple[int, LayoutPair]]:
-        """Whose turn it is, and in which round, from 1."""
+        """Yield each system to measure with the number of its round, from 1."""
         for number in range(1, rounds + 1):
             for system in self.systems if number % 2 else reversed(self.systems):
                 yield number, system
 
     def fold(self, results: Sequence[tuple[LayoutPair, Result]]) -> Measured:
-        """All rounds as one. Raises: BrokenError if nothing re-sharded."""
+        """Combine the results of all rounds. Raises: BrokenError if nothing re-sharded."""
         swept: _Times = defaultdict(list)
         checked: _Times = defaultdict(list)
-        for system, found in results:
-            for run, times in found.sweep.items():
+        for system, result in results:
+            for run, times in result.sweep.items():
                 if system.is_static:
                     swept[system, run].append(times)
-            for run, times in found.checks.items():
+            for run, times in result.checks.items():
                 checked[system, run].append(times)
         transitions_s = [r.transition_s for _, r in results if r.transition_s is not None]
         if not transitions_s:
-            raise BrokenError(f"{self.systems[-1]} was told to re-shard always, and never did")
+            raise BrokenError(
+                f"{self.systems[-1]} never re-sharded, although --reshard=always was set"
+            )
         spread = {key: _spread(times) for key, times in {**swept, **checked}.items()}
         system, run = max(spread, key=spread.__getitem__)
         return Measured(
@@ -101,13 +106,13 @@ class Bench:
         )
 
     def overhead_s(self, transition_s: float, profile: Profile) -> float:
-        """What a transition takes besides copying weights at the profile's share of the link."""
-        free = replace(profile, transition_overhead_ms=0.0)
-        copied = [
-            StepCosts(self.model, self.device, layout, free).transition_s()
+        """Return a transition's time besides the copy of the weights that the profile predicts."""
+        without = replace(profile, transition_overhead_ms=0.0)
+        copies_s = [
+            StepCosts(self.model, self.device, layout, without).transition_s()
             for layout in self.layouts
         ]
-        return max(0.0, transition_s - mean(copied))
+        return max(0.0, transition_s - mean(copies_s))
 
     def _measurements(self, times: Mapping[_Key, list[list[float]]]) -> list[Measurement]:
         return [

@@ -1,4 +1,4 @@
-"""Runs of the real worker for ``seesaw calibrate``: requests that come at once, timed."""
+"""Timed runs of the real worker for ``seesaw calibrate``: requests that are sent at once."""
 
 import asyncio
 import random
@@ -15,14 +15,14 @@ from seesaw_core.errors import BrokenError
 from seesaw_core.layouts import LayoutPair
 from seesaw_core.planner.workloads import Request
 
-_REPEATS = 5
+_REPEATS = 5  # of each run under one worker; the median counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """How workers are started here. Units in the names; ``longest`` in tokens.
+    """How to start workers on this machine. Units in the names; ``longest`` in tokens.
 
-    ``pool_bytes`` of KV on each rank, where there is no device memory that vLLM could measure.
+    ``pool_bytes`` is the KV pool of each CPU rank, which has no device memory for vLLM to measure.
     """
 
     model: Path
@@ -47,9 +47,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Of one worker: the repeats of each run, and the mean transition during its sweep.
+    """The times of one worker: the repeats of each run, and the mean transition of its sweep.
 
-    ``transition_s`` is None if nothing was re-sharded.
+    ``transition_s`` is None if the worker did not re-shard.
     """
 
     sweep: dict[Run, list[float]]
@@ -58,7 +58,7 @@ class Result:
 
 
 def measure(machine: Machine, system: LayoutPair, sweep: list[Run], checks: list[Run]) -> Result:
-    """Start a worker and time each run under it, warmed up, all of them in turn.
+    """Start a worker, warm it up, and time each run under it, all runs in turn.
 
     Raises: EngineDiedError; BrokenError if a request failed.
     """
@@ -83,7 +83,7 @@ def _flags(machine: Machine, system: LayoutPair) -> list[str]:
     if system.is_static:
         return [*flags, "--reshard=never"]
     if machine.on_cpu:
-        # vLLM packs plain engines' weights there, so engines that take turns must have theirs.
+        # On the CPU vLLM packs the weights of the static engines, so the pair's must be packed too.
         flags.append("--weights=resident")
     return [
         *flags,
@@ -99,7 +99,7 @@ async def _measure(worker: LocalWorker, sweep: list[Run], checks: list[Run]) -> 
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=600)
-    # A connection each: the server may just be closing one that is used again.
+    # One connection per request: the server may be closing a connection that is used again.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         for run in (*sweep, *checks):
@@ -107,7 +107,7 @@ async def _measure(worker: LocalWorker, sweep: list[Run], checks: list[Run]) -> 
         swept: dict[Run, list[float]] = {run: [] for run in sweep}
         checked: dict[Run, list[float]] = {run: [] for run in checks}
         seconds, count = 0.0, 0.0
-        for _ in range(_REPEATS):  # all in turn: the machine's pace changes with time
+        for _ in range(_REPEATS):  # all runs in turn, since the machine's speed drifts
             before = await _transitions(http, worker)
             for run, times in swept.items():
                 times.append(await _send(http, worker, run.requests))
@@ -121,8 +121,8 @@ async def _measure(worker: LocalWorker, sweep: list[Run], checks: list[Run]) -> 
 
 
 async def _send(http: Any, worker: LocalWorker, requests: Sequence[Request]) -> float:
-    """Seconds until all of them are answered."""
-    rng = random.Random(time.monotonic_ns())  # no prompt twice: nothing is to be had from a cache
+    """Send requests at once. Returns the seconds until all of them are answered."""
+    rng = random.Random(time.monotonic_ns())  # new prompts each time, so that no cache helps
 
     async def ask(request: Request) -> None:
         body = {
@@ -143,7 +143,7 @@ async def _send(http: Any, worker: LocalWorker, requests: Sequence[Request]) -> 
 
 
 async def _transitions(http: Any, worker: LocalWorker) -> tuple[float, float]:
-    """Seconds in which neither engine could work, and transitions so far: the worker's metrics."""
+    """Read the worker's metrics: seconds in which neither engine could step, and transitions."""
     async with http.get(f"{worker.url}/metrics") as response:
         text = await response.text()
     sums = {"sum": 0.0, "count": 0.0}
@@ -159,5 +159,5 @@ async def _transitions(http: Any, worker: LocalWorker) -> tuple[float, float]:
 
 
 def say(line: str) -> None:
-    """Tell those who watch."""
+    """Print progress to standard error."""
     print(f"seesaw calibrate: {line}", file=sys.stderr, flush=True)

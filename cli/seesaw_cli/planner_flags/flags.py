@@ -1,4 +1,4 @@
-"""What ``plan`` and ``simulate`` ask alike: model, devices, workload and profile."""
+"""Flags shared by ``plan`` and ``simulate``: model, devices, workload, engine and profile."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seesaw_cli.planner_flags.trace_files import LARGEST_BYTES
-from seesaw_cli.planner_flags.workload import SHAPE, requests_of, traced
+from seesaw_cli.planner_flags.workload import DEFAULTS, read_trace_flag, requests_of
 from seesaw_core.errors import InputError, ModelError
 from seesaw_core.planner.accelerators import (
     Accelerator,
@@ -21,19 +21,21 @@ from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile, read_profile
 from seesaw_core.planner.workloads import Request, Workload
+from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import GIB
 from seesaw_flags.files import InputFile, read_text
 from seesaw_flags.values import POSITIVE, SEED, Number, Whole
-from seesaw_sim.traces import TIME_UNITS
+from seesaw_sim.traces import MOST_REQUESTS, TIME_UNITS
 
-_UP_TO_A_MILLION = Whole(most=1_000_000)
-_MOST_DEVICES = 1024
-_SHOWN_CHARS = 200
+_UP_TO_A_MILLION = Whole(most=MOST_REQUESTS)
+_MOST_DEVICES = 1024  # far more than any link of the catalogue joins
+_SHOWN_CHARS = 200  # of a path in a message
+_LIMITS = EngineLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerArgs:
-    """The flags that both share, read and checked. ``notes`` say what was assumed or changed."""
+    """The shared flags, read and checked. ``notes`` state what was assumed or changed."""
 
     model: Model
     device: Accelerator
@@ -45,8 +47,8 @@ class PlannerArgs:
     data_parallel: bool
     notes: tuple[str, ...]
 
-    def question(self, workload: Workload) -> PlanRequest:
-        """For the planner."""
+    def plan_request(self, workload: Workload) -> PlanRequest:
+        """Return the request for the planner."""
         return PlanRequest(
             model=self.model,
             device=self.device,
@@ -58,8 +60,8 @@ class PlannerArgs:
         )
 
 
-class _List(argparse.Action):
-    """Prints the accelerators, and stops."""
+class _ListAccelerators(argparse.Action):
+    """Prints the catalogue and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
         print(list_accelerators(namespace))
@@ -67,125 +69,146 @@ class _List(argparse.Action):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of :class:`PlannerArgs`."""
-    parser.add_argument("model", metavar="MODEL", help="a config.json, or the folder it lies in")
+    """Add the flags of :class:`PlannerArgs`."""
+    parser.add_argument("model", metavar="MODEL", help="a config.json, or the folder that has it")
     place = parser.add_argument_group("devices")
     place.add_argument(
         "--accelerator",
         metavar="NAME",
-        help="from the catalogue, such as A10, L4, A100-SXM-80 or H100-SXM; --list shows all",
+        help="name in the catalogue, such as A10, L4, A100-SXM-80 or H100-SXM (required); --list "
+        "shows all",
     )
     place.add_argument(
         "--devices",
         type=Whole(most=_MOST_DEVICES),
         default=8,
         metavar="N",
-        help="how many (default: 8)",
+        help="number of devices (default: %(default)s)",
     )
     place.add_argument(
         "--accelerators",
         type=InputFile(),
         metavar="FILE",
-        help="TOML with accelerators of your own",
+        help="TOML file with accelerators of your own",
     )
     place.add_argument(
-        "--list", action=_List, nargs=0, help="list the accelerators, and stop (FILE's before it)"
+        "--list",
+        action=_ListAccelerators,
+        nargs=0,
+        help="list the accelerators and exit; put --accelerators before it to list its file's too",
     )
     place.add_argument(
-        "--profile", type=InputFile(), metavar="FILE", help="what `seesaw calibrate` has written"
+        "--profile", type=InputFile(), metavar="FILE", help="profile that `seesaw calibrate` wrote"
     )
     work = parser.add_argument_group("workload")
     work.add_argument(
         "--prompt-tokens",
         type=Number(least=1),
-        default=SHAPE["prompt_tokens"],
+        default=DEFAULTS["prompt_tokens"],
         metavar="N",
-        help="mean (default: 1000)",
+        help="mean length of the prompts (default: %(default)g)",
     )
     work.add_argument(
         "--output-tokens",
         type=Number(least=1),
-        default=SHAPE["output_tokens"],
+        default=DEFAULTS["output_tokens"],
         metavar="N",
-        help="mean (default: 250)",
+        help="mean length of the answers (default: %(default)g)",
     )
     work.add_argument(
         "--spread",
         type=Number(most=3),
-        default=SHAPE["spread"],
+        default=DEFAULTS["spread"],
         metavar="S",
-        help="of the lengths: the deviation of their logarithm, 0 for all alike (default: 0.5)",
+        help="standard deviation of the lengths' logarithm; 0 for equal lengths (default: "
+        "%(default)g)",
     )
     work.add_argument(
         "--trace",
         type=InputFile(most_bytes=LARGEST_BYTES),
         metavar="FILE",
-        help="requests to use instead: CSV with columns arrival_s, prompt_tokens, output_tokens, "
-        "or as Azure, BurstGPT (CSV) and Mooncake (JSON lines) publish theirs; may be gzipped",
+        help="take the requests from a file instead: CSV with columns arrival_s, prompt_tokens and "
+        "output_tokens, or the published form of Azure, BurstGPT (CSV) or Mooncake (JSON lines); "
+        "may be gzipped",
     )
     work.add_argument(
         "--trace-time-unit",
         choices=TIME_UNITS,
         default="auto",
-        help="of the trace's times of arrival (default: auto, by its fields)",
+        help="unit of the trace's arrival times (default: auto, from the names of its fields)",
     )
     work.add_argument(
         "--requests",
         type=_UP_TO_A_MILLION,
-        default=SHAPE["requests"],
+        default=DEFAULTS["requests"],
         metavar="N",
-        help="how many (default: 2000)",
+        help="number of requests (default: %(default)s)",
     )
-    work.add_argument("--seed", type=SEED, default=0, help="of the lengths (default: 0)")
+    work.add_argument(
+        "--seed", type=SEED, default=0, help="seed of the random lengths (default: 0)"
+    )
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--kv-buffer-gib-per-device",
         type=POSITIVE,
-        default=32.0,
+        default=_LIMITS.buffer_bytes / GIB,
         metavar="GIB",
-        help="host memory for KV (default: 32); the worker's --kv-buffer-gib is for all together",
+        help="host memory of the KV buffer for each device (default: %(default)g); the worker's "
+        "--kv-buffer-gib is for all devices together",
     )
     engine.add_argument(
-        "--max-num-seqs", type=_UP_TO_A_MILLION, default=256, metavar="N", help="default: 256"
+        "--max-num-seqs",
+        type=_UP_TO_A_MILLION,
+        default=_LIMITS.max_requests,
+        metavar="N",
+        help="requests in a step, as for vLLM (default: %(default)s)",
     )
     engine.add_argument(
         "--max-num-batched-tokens",
         type=_UP_TO_A_MILLION,
         nargs="+",
-        default=[512, 1024, 2048, 4096, 8192],
+        default=list(_LIMITS.step_tokens),
         metavar="N",
-        help="steps to choose from (default: 512 to 8192)",
+        help="tokens in a step, as for vLLM: one or more values to choose from (default: 512 to "
+        "8192)",
     )
     engine.add_argument(
         "--flush-timeout-s",
         type=POSITIVE,
-        default=10.0,
+        default=PhasePolicy().flush_timeout_s,
         metavar="S",
-        help="as for the worker: the longest phase while others wait for the next; offline work "
-        "wants it long (default: 10)",
+        help="as for the worker: the longest phase while requests wait for the other phase; set it "
+        "long for offline work (default: %(default)g)",
     )
     engine.add_argument(
         "--max-model-len",
         type=_UP_TO_A_MILLION,
         metavar="N",
-        help="as for vLLM (default: the model's own)",
+        help="most tokens of a request, as for vLLM (default: the model's own)",
     )
-    engine.add_argument("--dtype", default="auto", help="as for vLLM (default: auto)")
-    engine.add_argument("--kv-cache-dtype", default="auto", help="as for vLLM (default: auto)")
     engine.add_argument(
-        "--no-data-parallel", action="store_true", help="one replica over all devices only"
+        "--dtype",
+        default="auto",
+        help="dtype of weights and activations, as for vLLM (default: auto)",
+    )
+    engine.add_argument(
+        "--kv-cache-dtype", default="auto", help="dtype of KV, as for vLLM (default: auto)"
+    )
+    engine.add_argument(
+        "--no-data-parallel", action="store_true", help="plan for one replica over all devices"
     )
 
 
 def read_flags(options: argparse.Namespace) -> PlannerArgs:
     """Raises: InputError naming the flag or file, the value and what would be accepted."""
     if options.accelerator is None:
-        raise InputError(f"--accelerator is needed; known: {', '.join(_catalogue(options)[1])}")
-    catalogue, _ = _catalogue(options)
+        names = ", ".join(_catalogue(options).accelerators)
+        raise InputError(f"--accelerator is needed; known: {names}")
+    catalogue = _catalogue(options)
     device, profile = catalogue.accelerator(options.accelerator), Profile()
     if options.profile is not None:
         profile = read_profile_file(options.profile)
-    trace = traced(options)  # before the model, which may take seconds to read
+    trace = read_trace_flag(options)  # before the model, which may take seconds to read
     model = read_model(options.model, dtype=options.dtype, kv_dtype=options.kv_cache_dtype)
     if options.max_model_len is not None:
         model = replace(model, max_tokens=options.max_model_len)
@@ -212,7 +235,7 @@ def read_flags(options: argparse.Namespace) -> PlannerArgs:
 
 
 def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
-    """Raises: ModelError if there is no config.json, or none that is understood."""
+    """Read a model's config.json. Raises: ModelError if it is missing or not understood."""
     from seesaw_worker.planning.config_files import read_object, with_quantization
     from seesaw_worker.planning.defaults import with_defaults
 
@@ -222,7 +245,7 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
         file.stat()
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"MODEL={path[:_SHOWN_CHARS]}: no config.json there "
+            f"MODEL={path[:_SHOWN_CHARS]}: cannot read a config.json there "
             f"({getattr(error, 'strerror', None) or error}); give a folder that has one, or the "
             "file itself"
         ) from error
@@ -235,9 +258,9 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
 
 
 def _profile_notes(path: Path, device: Accelerator) -> list[str]:
-    """Whether a profile that `seesaw calibrate` wrote is of another device."""
-    found = json.loads(read_text(path, flag="--profile"))
-    measured = found.get("accelerator") if isinstance(found, dict) else None
+    """Note a profile that `seesaw calibrate` measured on another device."""
+    content = json.loads(read_text(path, flag="--profile"))
+    measured = content.get("accelerator") if isinstance(content, dict) else None
     name = measured.get("name") if isinstance(measured, dict) else device.name
     if name == device.name:
         return []
@@ -249,8 +272,8 @@ def read_profile_file(path: Path) -> Profile:
 
 
 def list_accelerators(options: argparse.Namespace) -> str:
-    """The catalogue as a table."""
-    catalogue, _ = _catalogue(options)
+    """Return the catalogue as a table."""
+    catalogue = _catalogue(options)
     rows: list[tuple[str, ...]] = [
         (
             a.name,
@@ -269,7 +292,7 @@ def list_accelerators(options: argparse.Namespace) -> str:
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Columns side by side; all but the first to the right."""
+    """Lay out rows in columns, the first aligned left and the others right."""
     widths = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
     lines = []
     for row in (head, *rows):
@@ -278,22 +301,22 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _catalogue(options: argparse.Namespace) -> tuple[Catalogue, list[str]]:
+def _catalogue(options: argparse.Namespace) -> Catalogue:
     catalogue = builtin_catalogue()
     if options.accelerators is not None:
         text = read_text(options.accelerators, flag="--accelerators")
         source = f"--accelerators={options.accelerators}"
         catalogue = read_catalogue(text, source=source, extends=catalogue)
-    return catalogue, list(catalogue.accelerators)
+    return catalogue
 
 
 def _link_notes(device: Accelerator, num_devices: int) -> list[str]:
-    """Whether more devices are asked for than one direct link joins."""
+    """Note that there are more devices than one direct link joins."""
     if device.domain is None or num_devices <= device.domain:
         return []
     note = (
         f"{num_devices} x {device.name} are more than the {device.domain} that one "
-        f"{device.peer_link.name} domain joins: all are priced as one, so layouts with more than "
-        f"{device.domain} devices a replica will be slower over the network between them"
+        f"{device.peer_link.name} domain joins. The costs are those of one domain, so layouts with "
+        f"more than {device.domain} devices a replica will be slower than predicted"
     )
     return [note]

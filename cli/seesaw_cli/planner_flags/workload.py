@@ -1,4 +1,4 @@
-"""The requests that a plan or a simulation is for: drawn around means, or those of a trace."""
+"""The requests of a plan or a simulation: drawn around mean lengths, or read from a trace."""
 
 import argparse
 
@@ -9,17 +9,19 @@ from seesaw_core.planner.workloads import Request
 from seesaw_sim.draws import Lengths, draw_requests
 from seesaw_sim.traces import Trace
 
-SHAPE = {"prompt_tokens": 1000.0, "output_tokens": 250.0, "spread": 0.5, "requests": 2000}
+# A chat turn with some context and an answer of a few paragraphs; enough requests for a simulation
+# to reach its steady state.
+DEFAULTS = {"prompt_tokens": 1000.0, "output_tokens": 250.0, "spread": 0.5, "requests": 2000}
 
 
-def traced(options: argparse.Namespace) -> Trace | None:
-    """The trace asked for, None without one. Raises: InputError."""
+def read_trace_flag(options: argparse.Namespace) -> Trace | None:
+    """Read the file of ``--trace``, if the flag is given. Raises: InputError."""
     if options.trace is None:
         return None
-    for flag, default in SHAPE.items():
+    for flag, default in DEFAULTS.items():
         if getattr(options, flag) != default:
             raise InputError(
-                f"--trace and --{flag.replace('_', '-')} both say what comes; give one of them"
+                f"--trace and --{flag.replace('_', '-')} both set the requests; give one of them"
             )
     return read_trace_file(options.trace, time_unit=options.trace_time_unit)
 
@@ -27,12 +29,12 @@ def traced(options: argparse.Namespace) -> Trace | None:
 def requests_of(
     options: argparse.Namespace, model: Model, trace: Trace | None
 ) -> tuple[list[Request], list[str]]:
-    """The requests, and notes on them."""
+    """Return the requests and notes on them. Raises: InputError if they exceed the model."""
     if trace is not None:
         longest = max(r.prompt_tokens + r.output_tokens for r in trace.requests)
         if longest > model.max_tokens:
             raise InputError(
-                f"--trace={options.trace}: its longest request has {longest:,} tokens, more than "
+                f"--trace={options.trace}: the longest request has {longest:,} tokens, more than "
                 f"the model's {model.max_tokens:,}; leave such requests out"
             )
         return trace.requests, list(trace.notes)
@@ -41,7 +43,7 @@ def requests_of(
         raise InputError(
             f"--prompt-tokens={options.prompt_tokens:g} and --output-tokens="
             f"{options.output_tokens:g} are more than the model's {model.max_tokens:,} tokens "
-            "(--max-model-len sets others)"
+            "(--max-model-len sets another limit)"
         )
 
     def draw(longest: int | None) -> list[Request]:

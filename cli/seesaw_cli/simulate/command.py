@@ -1,13 +1,13 @@
 """``seesaw simulate``: serve a workload on a virtual clock, before anyone rents a GPU.
 
-Steps, queues, waves, the KV buffer and transitions happen as in the router and the worker, whose
-policies are run as they are; how long each step takes comes from the cost model. Needs no GPU.
+The simulator runs the policies of the router and the worker unchanged, with their queues, waves,
+KV buffer and transitions. The cost model gives the time of each step. The command needs no GPU.
 
   seesaw simulate ./Llama-2-70b --accelerator L4 --devices 8 --compare
   seesaw simulate ./Llama-2-70b --accelerator L4 --prefill P8 --decode T4P2 --arrivals-per-s 0.3
 
-Without --prefill and --decode the planner's choice is simulated. People read standard error and the
-table; with --json standard output is JSON.
+Without --prefill and --decode the command simulates the planner's choice. Progress goes to standard
+error, and the table, or JSON with --json, to standard output.
 """
 
 import argparse
@@ -30,39 +30,39 @@ from seesaw_sim.draws import arriving
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # from summaries to long answers
 
 
 def run(arguments: list[str]) -> int:
-    """Simulate, print and draw. Returns 0."""
+    """Simulate, print the reports and draw pictures. Returns 0."""
     options = _parse(arguments)
-    asked = read_flags(options)
+    args = read_flags(options)
     if options.output is not None:
         make_folder(options.output, "--output")
-    for note in asked.notes:
+    for note in args.notes:
         _say(f"note: {note}")
-    requests = asked.requests
+    requests = args.requests
     if options.arrivals_per_s is not None:
         requests = arriving(requests, per_s=options.arrivals_per_s, seed=options.seed)
-    elif not asked.is_trace and options.replicas > 1 and options.concurrency is None:
-        _say(f"all {len(requests):,} requests come at once; --arrivals-per-s spreads them")
+    elif not args.is_trace and options.replicas > 1 and options.concurrency is None:
+        _say(f"all {len(requests):,} requests arrive at once; --arrivals-per-s spreads them")
     reports: dict[str, Report] = {}
     scenarios: dict[str, Scenario] = {}
-    for system in systems(asked, options, say=_say):
-        scenarios.setdefault(str(system), scenario_of(asked, options, system))
+    for system in systems(args, options, say=_say):
+        scenarios.setdefault(str(system), scenario_of(args, options, system))
     for name, scenario in scenarios.items():
-        if scenario.num_devices != asked.num_devices:
-            _say(f"{name} has {scenario.num_devices} devices, not --devices={asked.num_devices}")
+        if scenario.num_devices != args.num_devices:
+            _say(f"{name} has {scenario.num_devices} devices, not --devices={args.num_devices}")
         reports[name] = _simulate(name, scenario, requests, options.concurrency)
-    swept = _sweep(asked, scenarios) if options.sweep else {}
+    swept = _sweep(args, scenarios) if options.sweep else {}
     pictures = []
     if options.output is not None:
         from seesaw_cli.simulate.pictures import draw_all
 
         pictures = draw_all(reports, swept, options.output)
     if options.json:
-        found = {name: as_json(report) for name, report in reports.items()}
-        print(json.dumps({"systems": found, "sweep": swept, "pictures": pictures}, indent=2))
+        systems_json = {name: as_json(report) for name, report in reports.items()}
+        print(json.dumps({"systems": systems_json, "sweep": swept, "pictures": pictures}, indent=2))
     else:
         print(_text(reports, scenarios))
         for name, points in swept.items():
@@ -75,11 +75,15 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    made = CommandParser(prog="seesaw simulate", description=__doc__)
-    add_flags(made)
-    system = made.add_argument_group("system")
-    system.add_argument("--prefill", metavar="LAYOUT", help="such as P8 (default: the planner's)")
-    system.add_argument("--decode", metavar="LAYOUT", help="such as T4P2 (default: the planner's)")
+    command = CommandParser(prog="seesaw simulate", description=__doc__)
+    add_flags(command)
+    system = command.add_argument_group("system")
+    system.add_argument(
+        "--prefill", metavar="LAYOUT", help="layout such as P8 (default: the planner's)"
+    )
+    system.add_argument(
+        "--decode", metavar="LAYOUT", help="layout such as T4P2 (default: the planner's)"
+    )
     system.add_argument(
         "--replicas",
         type=Whole(most=10_000),
@@ -90,12 +94,12 @@ def parser() -> argparse.ArgumentParser:
     system.add_argument(
         "--disaggregate",
         metavar="PREFILL:DECODE",
-        help="also simulate engines of their own for each phase, such as D2T2:T4",
+        help="also simulate separate engines for each phase, such as D2T2:T4",
     )
     system.add_argument(
         "--compare",
         action="store_true",
-        help="also simulate the best static layout, or the best pair if the first is static",
+        help="also simulate the best static layout, or the best pair if the first system is static",
     )
     system.add_argument(
         "--reshard",
@@ -108,38 +112,42 @@ def parser() -> argparse.ArgumentParser:
         type=POSITIVE,
         default=WavePolicy().max_wait_s,
         metavar="S",
-        help="the router's (default: %(default)g)",
+        help="longest wait for a wave, as for the router (default: %(default)g)",
     )
-    system.add_argument("--no-stagger", action="store_true", help="replicas do not take turns")
-    load = made.add_argument_group("load")
+    system.add_argument(
+        "--no-stagger", action="store_true", help="do not let replicas take turns with their waves"
+    )
+    load = command.add_argument_group("load")
     load.add_argument(
         "--arrivals-per-s",
         type=POSITIVE,
         metavar="R",
-        help="requests come at random at this rate (default: all at once, or the trace's times)",
+        help="random arrivals at this mean rate (default: all at once, or the trace's times)",
     )
     load.add_argument(
         "--concurrency",
         type=Whole(),
         metavar="N",
-        help="so many requests at a time, each when another has ended",
+        help="keep this many requests in the system; each starts when another has ended",
     )
     load.add_argument(
         "--sweep",
         action="store_true",
-        help="also try outputs of 2 %% to 200 %% of the prompts, all that is compared side by side",
+        help="also simulate outputs of 2 %% to 200 %% of the prompts' lengths",
     )
-    out = made.add_argument_group("output")
-    out.add_argument("--output", type=OutputFolder(), metavar="FOLDER", help="draw pictures there")
-    out.add_argument("--json", action="store_true", help="print JSON")
-    return made
+    out = command.add_argument_group("output")
+    out.add_argument(
+        "--output", type=OutputFolder(), metavar="FOLDER", help="draw pictures into this folder"
+    )
+    out.add_argument("--json", action="store_true", help="print the reports as JSON")
+    return command
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser().parse_args(arguments)
     if options.concurrency is not None and options.arrivals_per_s is not None:
         raise InputError(
-            "--concurrency and --arrivals-per-s both say when requests come; give one of them"
+            "--concurrency and --arrivals-per-s both set when requests arrive; give one of them"
         )
     return options
 
@@ -165,34 +173,34 @@ def _simulate(
 
 
 def _sweep(
-    asked: PlannerArgs, scenarios: dict[str, Scenario]
+    args: PlannerArgs, scenarios: dict[str, Scenario]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Tokens per second of each system by the ratio of output to prompt tokens."""
-    most = asked.model.max_tokens / (1 + _RATIOS[-1])
-    fitting = [r for r in asked.requests if r.prompt_tokens <= most - 1]
+    """Simulate each system at every ratio of output to prompt tokens. Returns tokens per second."""
+    most = args.model.max_tokens / (1 + _RATIOS[-1])
+    fitting = [r for r in args.requests if r.prompt_tokens <= most - 1]
     if not fitting:
         raise InputError(
-            f"--sweep needs prompts of at most {most:,.0f} tokens, whose answers of "
-            f"{100 * _RATIOS[-1]:.0f} % fit the model's {asked.model.max_tokens:,}; there are none"
+            f"--sweep needs prompts of at most {most:,.0f} tokens, so that outputs of "
+            f"{100 * _RATIOS[-1]:.0f} % fit the model's {args.model.max_tokens:,}; there are none"
         )
-    if len(fitting) < len(asked.requests):
-        _say(f"note: the sweep takes the {len(fitting):,} prompts of at most {most:,.0f} tokens")
-    found: dict[str, list[tuple[float, float]]] = {}
+    if len(fitting) < len(args.requests):
+        _say(f"note: the sweep uses the {len(fitting):,} prompts of at most {most:,.0f} tokens")
+    swept: dict[str, list[tuple[float, float]]] = {}
     for ratio in _RATIOS:
         requests = [
             replace(r, output_tokens=max(1, round(r.prompt_tokens * ratio))) for r in fitting
         ]
         for name, scenario in scenarios.items():
             report = _simulate(f"{name}, outputs {100 * ratio:g} %", scenario, requests)
-            found.setdefault(name, []).append((ratio, report.total_tokens_per_s))
-    return found
+            swept.setdefault(name, []).append((ratio, report.total_tokens_per_s))
+    return swept
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """All but what is for pictures alone."""
-    found = asdict(report)
-    del found["stretches"], found["buffer"]
-    return found
+    """Return a report for JSON, without the fields that only pictures need."""
+    values = asdict(report)
+    del values["stretches"], values["buffer"]
+    return values
 
 
 def _text(reports: dict[str, Report], scenarios: dict[str, Scenario]) -> str:
@@ -203,13 +211,14 @@ def _text(reports: dict[str, Report], scenarios: dict[str, Scenario]) -> str:
     if first.transitions:
         share = first.peak_stored_tokens / max(1, first.buffer_tokens)
         lines.append(
-            f"{first.transitions} transitions; KV took at most {100 * share:.0f} % of the buffer's "
-            f"{first.buffer_tokens:,} tokens, and {100 * first.peak_pool_share:.0f} % of the pool"
+            f"{first.transitions} transitions; KV filled at most {100 * share:.0f} % of the "
+            f"buffer's {first.buffer_tokens:,} tokens, and at most "
+            f"{100 * first.peak_pool_share:.0f} % of the pool"
         )
     elif reshard is Reshard.AUTO and "decode" in first.seconds_by_phase:
         lines.append(
-            "no transitions: with --reshard=auto no wave would have paid, so prompts were "
-            "prefilled in place, which counts as decode; --reshard=always shows the waves"
+            "no transitions: with --reshard=auto no wave would have paid off, so prompts were "
+            "prefilled in place, which counts as decode; --reshard=always simulates the waves"
         )
     return "\n".join(lines)
 

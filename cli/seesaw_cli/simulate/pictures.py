@@ -1,4 +1,4 @@
-"""Pictures of simulations: what was done when, how full the buffer was, what is faster."""
+"""Pictures of simulations: phases over time, the fill of the buffers, and systems side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _COLOURS = {
 def draw_all(
     reports: dict[str, Report], swept: dict[str, list[tuple[float, float]]], folder: Path
 ) -> list[str]:
-    """Draw into ``folder``; the paths of what was drawn."""
+    """Draw all pictures into ``folder``. Returns their paths."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -37,7 +37,7 @@ def draw_all(
 
 
 def _timeline(name: str, report: Report, path: Path) -> None:
-    """A line for each replica, coloured by what it does, above the fill of the buffers."""
+    """Draw a row for each replica, coloured by its phases, above the fill of the buffers."""
     import matplotlib.pyplot as plt
 
     replicas = sorted({s.replica for s in report.stretches})
@@ -54,10 +54,11 @@ def _timeline(name: str, report: Report, path: Path) -> None:
     )
     top = axes[0][0]
     for what, colour in _COLOURS.items():
-        found = [s for s in report.stretches if s.what == what]
-        if found:
+        stretches = [s for s in report.stretches if s.what == what]
+        if stretches:
             for replica in replicas:
-                spans = [(s.start_s, s.stop_s - s.start_s) for s in found if s.replica == replica]
+                own = [s for s in stretches if s.replica == replica]
+                spans = [(s.start_s, s.stop_s - s.start_s) for s in own]
                 top.broken_barh(spans, (replica - 0.4, 0.8), facecolors=colour)
             top.plot([], [], color=colour, linewidth=6, label=what)
     top.set_yticks(replicas, [f"replica {r}" for r in replicas])

@@ -1,4 +1,4 @@
-"""What ``seesaw simulate`` puts side by side: the plan's choice, a given pair, and others."""
+"""The systems that ``seesaw simulate`` compares: the plan's choice or a given pair, and others."""
 
 import argparse
 import contextlib
@@ -10,17 +10,16 @@ from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.layouts import Layout, LayoutPair, check_pair, misfit, parse_layout
 from seesaw_core.planner.choose import PlanRequest, estimate, make_plan
 from seesaw_core.planner.estimates import Estimate
+from seesaw_core.planner.memory import USUAL_STEP_TOKENS
 from seesaw_core.planner.workloads import summarise
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_core.routing.waves import WavePolicy
 from seesaw_sim.simulate import Scenario
 
-_USUAL_STEP = 2048
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """One of those that are simulated side by side."""
+    """One system to simulate."""
 
     pair: LayoutPair
     step_tokens: int
@@ -38,14 +37,14 @@ class System:
 
 
 def systems(
-    asked: PlannerArgs, options: argparse.Namespace, *, say: Callable[[str], None]
+    args: PlannerArgs, options: argparse.Namespace, *, say: Callable[[str], None]
 ) -> Iterator[System]:
-    """What to simulate, what was asked for first."""
+    """Yield the systems to simulate, the given or planned one first."""
     if (options.prefill is None) != (options.decode is None):
         raise InputError("--prefill and --decode go together: give both or neither")
     reshard = Reshard(options.reshard)
-    question = asked.question(summarise(asked.requests, concurrency=options.concurrency))
-    plan = make_plan(question) if options.prefill is None or options.compare else None
+    request = args.plan_request(summarise(args.requests, concurrency=options.concurrency))
+    plan = make_plan(request) if options.prefill is None or options.compare else None
     main: Estimate | None = None
     if options.prefill is None:
         assert plan is not None
@@ -54,10 +53,10 @@ def systems(
         yield _planned(main, Reshard.NEVER if main.is_static else reshard)
     else:
         given = LayoutPair(
-            prefill=_layout(options.prefill, "--prefill", asked),
-            decode=_layout(options.decode, "--decode", asked),
+            prefill=_layout(options.prefill, "--prefill", args),
+            decode=_layout(options.decode, "--decode", args),
         )
-        yield _given(question, given, reshard)
+        yield _given(request, given, reshard)
     if options.compare:
         assert plan is not None
         other = plan.pairs if main is not None and main.is_static else plan.static
@@ -73,21 +72,21 @@ def systems(
                 "such as D2T2:T4"
             )
         apart = LayoutPair(
-            prefill=_layout(first, f"--disaggregate={options.disaggregate}: prefill", asked),
-            decode=_layout(second, f"--disaggregate={options.disaggregate}: decode", asked),
+            prefill=_layout(first, f"--disaggregate={options.disaggregate}: prefill", args),
+            decode=_layout(second, f"--disaggregate={options.disaggregate}: decode", args),
         )
-        yield replace(_given(question, apart, reshard), disaggregated=True)
+        yield replace(_given(request, apart, reshard), disaggregated=True)
 
 
-def _layout(text: str, flag: str, asked: PlannerArgs) -> Layout:
-    """Raises: LayoutError naming the flag if it is none, or none that the model can take."""
+def _layout(text: str, flag: str, args: PlannerArgs) -> Layout:
+    """Read a layout. Raises: LayoutError naming the flag if the model cannot take it."""
     try:
         layout = parse_layout(text)
     except LayoutError as error:
         raise LayoutError(f"{flag}: {error}") from error
-    found = misfit(layout, asked.model.shape)
-    if found is not None:
-        raise LayoutError(f"{flag}={text}: {found.reason}; {found.hint}")
+    unfit = misfit(layout, args.model.shape)
+    if unfit is not None:
+        raise LayoutError(f"{flag}={text}: {unfit.reason}; {unfit.hint}")
     return layout
 
 
@@ -100,32 +99,34 @@ def _planned(choice: Estimate, reshard: Reshard) -> System:
     )
 
 
-def _given(question: PlanRequest, pair: LayoutPair, reshard: Reshard) -> System:
-    """With the step that the planner would take, or the usual one for what it cannot weigh."""
-    steps = question.limits.step_tokens
-    step_tokens = _USUAL_STEP if _USUAL_STEP in steps else steps[0]
-    with contextlib.suppress(CapacityError, LayoutError):
-        check_pair(pair.prefill, pair.decode, question.model.shape)
-        step_tokens = estimate(question, pair).step_tokens
+def _given(request: PlanRequest, pair: LayoutPair, reshard: Reshard) -> System:
+    """Return a given pair, with the planner's step size or, without an estimate, the usual one."""
+    steps = request.limits.step_tokens
+    step_tokens = USUAL_STEP_TOKENS if USUAL_STEP_TOKENS in steps else steps[0]
+    with contextlib.suppress(LayoutError):
+        check_pair(pair.prefill, pair.decode, request.model.shape)
+        estimated = estimate(request, pair)
+        if isinstance(estimated, Estimate):
+            step_tokens = estimated.step_tokens
     return System(
         pair=pair,
         step_tokens=step_tokens,
-        max_requests=question.limits.max_requests,
+        max_requests=request.limits.max_requests,
         reshard=reshard,
     )
 
 
-def scenario_of(asked: PlannerArgs, options: argparse.Namespace, system: System) -> Scenario:
+def scenario_of(args: PlannerArgs, options: argparse.Namespace, system: System) -> Scenario:
     return Scenario(
-        model=asked.model,
-        device=asked.device,
+        model=args.model,
+        device=args.device,
         prefill=system.pair.prefill,
         decode=system.pair.decode,
         num_replicas=options.replicas,
-        profile=asked.profile,
+        profile=args.profile,
         step_tokens=system.step_tokens,
         max_requests=system.max_requests,
-        buffer_bytes=asked.limits.buffer_bytes,
+        buffer_bytes=args.limits.buffer_bytes,
         policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
         waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
         disaggregated=system.disaggregated,

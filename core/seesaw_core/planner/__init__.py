@@ -1,1 +1,1 @@
-"""The planner: models, accelerators and workloads in; layouts, throughput and gains out."""
+"""The planner: chooses layouts for a model, accelerator and workload, and predicts the gain."""

@@ -1,7 +1,7 @@
-"""Accelerators and what joins them: figures from data sheets, and how users add their own.
+"""Accelerators and the links between them: data-sheet figures, and how users add their own.
 
-``accelerators.toml`` beside this module is the catalogue, with a source for every figure. What
-devices reach in practice is another thing: see :mod:`seesaw_core.planner.profiles`.
+``accelerators.toml`` beside this module is the catalogue, with a source for every figure. The
+shares of these figures that devices reach in practice are in :mod:`seesaw_core.planner.profiles`.
 """
 
 import re
@@ -20,10 +20,10 @@ from seesaw_core.units import GIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interconnect:
-    """A device's link to the others, or to its host. Units: bytes per second and direction.
+    """A device's link to other devices or to its host. Units: bytes per second and direction.
 
-    ``kind`` is ``pcie``, where devices meet in the host's root complex or its memory, or that
-    of a link from device to device, such as ``nvlink``.
+    ``kind`` is ``pcie`` if traffic between devices passes the host's root complex or memory, and
+    otherwise the kind of the direct link, such as ``nvlink``.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Interconnect:
 class Accelerator:
     """One device. Units: bytes, bytes per second, floating-point operations per second.
 
-    ``flops_16`` and ``flops_8`` are dense, in 16 and 8 bits; without 8-bit units both are equal.
-    With ``has_fp8`` 8 bits may be floating-point numbers, else only integers. ``peer_link`` joins
-    at most ``domain`` devices, None if that is not known.
+    ``flops_16`` and ``flops_8`` are dense rates in 16 and 8 bits; they are equal without 8-bit
+    units. With ``has_fp8`` the 8-bit units compute in floating point, otherwise only in integers.
+    ``peer_link`` joins at most ``domain`` devices; None if that is not known.
     """
 
     name: str
@@ -60,18 +60,18 @@ class Catalogue:
     interconnects: Mapping[str, Interconnect]
 
     def find(self, name: str) -> Accelerator | None:
-        """By name or product label, as one may write it: ``NVIDIA L4`` is ``nvidia-l4``."""
+        """Find by name or product label in any common spelling: ``NVIDIA L4``, ``nvidia-l4``."""
         wanted = _plain(name)
-        for found in self.accelerators.values():
-            if wanted in map(_plain, (found.name, *found.products)):
-                return found
+        for device in self.accelerators.values():
+            if wanted in map(_plain, (device.name, *device.products)):
+                return device
         return None
 
     def accelerator(self, name: str) -> Accelerator:
         """Find by name or product label. Raises: InputError listing the names."""
-        found = self.find(name)
-        if found is not None:
-            return found
+        device = self.find(name)
+        if device is not None:
+            return device
         wanted = _plain(name)
         near = [k for k in self.accelerators if len(wanted) > 1 and wanted in k.casefold()]
         near = near or get_close_matches(name, self.accelerators, cutoff=0.5)
@@ -89,25 +89,25 @@ def builtin_catalogue() -> Catalogue:
 
 
 def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) -> Catalogue:
-    """Read accelerators and interconnects; what ``extends`` has may be used and replaced.
+    """Read accelerators and interconnects. Entries may use and replace those of ``extends``.
 
     Raises: InputError naming ``source``, the entry, the field and what would be accepted.
     """
     try:
-        found = tomllib.loads(text)
+        tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{source} is not TOML: {error}") from error
-    unknown = set(found) - {"accelerator", "interconnect"}
+    unknown = set(tables) - {"accelerator", "interconnect"}
     if unknown:
         raise InputError(
             f"{source}: {sorted(unknown)} unknown; known are [[accelerator]] and [[interconnect]]"
         )
-    for kind, entries in found.items():
+    for kind, entries in tables.items():
         if not isinstance(entries, list):
             raise InputError(f"{source}: {kind} must be tables, written [[{kind}]]")
     links = dict(extends.interconnects) if extends else {}
     devices = dict(extends.accelerators) if extends else {}
-    for number, fields in enumerate(found.get("interconnect", ()), 1):
+    for number, fields in enumerate(tables.get("interconnect", ()), 1):
         entry = _Entry(source, "interconnect", number, fields)
         link = Interconnect(
             name=entry.text("name"),
@@ -116,7 +116,7 @@ def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) 
         )
         entry.finish(optional={"source"})
         links[link.name] = link
-    for number, fields in enumerate(found.get("accelerator", ()), 1):
+    for number, fields in enumerate(tables.get("accelerator", ()), 1):
         entry = _Entry(source, "accelerator", number, fields)
         device = _accelerator(entry, links)
         devices[device.name] = device
@@ -146,14 +146,14 @@ def _accelerator(entry: "_Entry", known: Mapping[str, Interconnect]) -> Accelera
 
 
 class _Entry:
-    """One table of the file; it knows which fields were asked for."""
+    """One table of the file. It records which fields were read, so that others can be refused."""
 
     def __init__(self, source: str, kind: str, number: int, fields: Any) -> None:
         if not isinstance(fields, Mapping):
             raise InputError(f"{source}: {kind} must be a table, written [[{kind}]]")
         self.fields = fields
         self._at = f"{source}: {kind} {fields.get('name', number)!r}"
-        self._asked: set[str] = set()
+        self._read: set[str] = set()
 
     def text(self, field: str) -> str:
         value = self._given(field)
@@ -168,7 +168,7 @@ class _Entry:
         return float(value)
 
     def whole(self, field: str) -> int | None:
-        self._asked.add(field)
+        self._read.add(field)
         value = self.fields.get(field)
         if value is None:
             return None
@@ -198,14 +198,14 @@ class _Entry:
         return value
 
     def _given(self, field: str, default: Any = None) -> Any:
-        self._asked.add(field)
+        self._read.add(field)
         value = self.fields.get(field, default)
         if value is None:
             raise InputError(f"{self._at} lacks {field}")
         return value
 
     def finish(self, *, optional: set[str]) -> None:
-        unknown = set(self.fields) - self._asked - optional
+        unknown = set(self.fields) - self._read - optional
         if unknown:
-            known = sorted(self._asked | optional)
+            known = sorted(self._read | optional)
             raise InputError(f"{self._at}: {sorted(unknown)} unknown; known: {known}")

@@ -1,15 +1,15 @@
-"""The cost model: how long one step of a model takes under a layout, and what fits beside it.
+"""The cost model: how long one step of a model takes under a layout, and how much KV fits.
 
 A step runs one micro-batch through one pipeline stage. Its time is a sum over the stage's layers:
 matrix products (bound by reading weights or by arithmetic), prefill attention (arithmetic),
-decode attention (reading KV), two all-reduces, and small overheads. The profile turns data-sheet
-figures into reachable ones.
+decode attention (reading KV), two all-reduces, and small overheads. The profile holds the shares of
+data-sheet figures that devices reach.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), appendix A.
-Deviation: prefill attention is taken as causal, ``2 b h_q s^2 d`` (the print has ``d^2``); latency
-terms, the output head, KV replication, experts, step and request overheads are added; a ring
-all-reduce moves ``2 (n - 1) / n`` of its bytes over each link, and over PCIe all devices' traffic
-shares the host. The paper's ``B_ar(TP)`` is a measured function that its text does not give.
+Deviation: prefill attention is causal, ``2 b h_q s^2 d`` (the paper prints ``d^2``). Latency terms,
+the output head, KV replication, experts, step and request overheads are added. A ring all-reduce
+moves ``2 (n - 1) / n`` of its bytes over each link, and over PCIe the traffic of all devices shares
+the host. The paper's ``B_ar(TP)`` is a measured function that its text does not give.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,23 @@ from seesaw_core.planner.profiles import Profile
 from seesaw_core.resharding.placement import split_layers
 from seesaw_core.units import GIB
 
-_DEVICES_PER_SOCKET = 4  # of PCIe servers with eight
-_WORKSPACE_BYTES = 0.5 * GIB  # CUDA context, NCCL buffers, kernels' scratch
+# PCIe servers with eight devices have two sockets.
+_DEVICES_PER_SOCKET = 4
+# A process's CUDA context and kernels. Source: 551 MB in aiconfigurator-core 0.12 (PyPI).
+_WORKSPACE_BYTES = 0.5 * GIB
+# Activations that one token holds at once, in widths of the model: input, residual, query, key,
+# value and the attention's output. In widths of the MLP: gate, up and their product.
+_HIDDEN_WIDTHS, _MLP_WIDTHS = 6, 3
+_LOGIT_BYTES = 8  # in fp32, and once more as probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """What one step computes. Units: counts of tokens and requests.
+    """The work of one step. Units: counts of tokens and requests.
 
-    ``prefill_pairs`` counts the (query, key) pairs of the prefill tokens, so a whole prompt of s
-    tokens has ``s^2 / 2``. ``decode_context`` is the sum of the decoding requests' contexts;
-    ``sampled`` counts the requests that get a token, None for the decoding ones.
+    ``prefill_pairs`` counts the (query, key) pairs of the prefill tokens; a whole prompt of s
+    tokens has ``s^2 / 2``. ``decode_context`` is the sum of the decoding requests' contexts.
+    ``sampled`` counts the requests for which a token is sampled; None means all decoding ones.
     """
 
     prefill_tokens: int = 0
@@ -44,7 +50,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepCosts:
-    """Times and bytes of ``model`` on ``device`` under ``layout``, for one replica of its data."""
+    """Times and bytes of one data-parallel replica of ``model`` under ``layout``."""
 
     model: Model
     device: Accelerator
@@ -71,19 +77,19 @@ class StepCosts:
         return max(longest_s, last_s) + self._send_s(num_tokens) + self._overhead_s(sampled)
 
     def prefill_s(self, num_tokens: int, pairs: float) -> float:
-        """Seconds a stage needs for prefill tokens alone, of which next to none are sampled."""
+        """Seconds of a stage for a micro-batch of prefill tokens alone."""
         return self.step_s(MicroBatch(prefill_tokens=num_tokens, prefill_pairs=pairs, sampled=1))
 
     @cached_property
     def prefill_pair_s(self) -> float:
-        """Seconds a layer of one (query, key) pair: two products of ``head_dim`` a head."""
+        """Seconds per layer and (query, key) pair: two products of ``head_dim`` for each head."""
         shape = self.model.shape
         flops = 4 * shape.num_heads * shape.head_dim / self.layout.tensor
         return flops / (self.device.flops_16 * self.profile.attention_share)
 
     @cached_property
     def decode_token_s(self) -> float:
-        """Seconds a layer of one token of context: its keys and values are read once."""
+        """Seconds per layer and token of context, whose keys and values are read once."""
         shape = self.model.shape
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
         flops = 4 * shape.num_heads * shape.head_dim / self.layout.tensor
@@ -91,12 +97,12 @@ class StepCosts:
         return max(self.kv_bytes_per_token_layer / bandwidth, flops / reachable)
 
     def transition_s(self) -> float:
-        """Seconds until this layout's weights have come from the host, and what goes with it."""
-        copied = self.weight_bytes / self._host_bytes_per_s
-        return copied + self.profile.transition_overhead_ms * 1e-3
+        """Seconds of a transition to this layout: the copy of its weights, and a fixed overhead."""
+        copy_s = self.weight_bytes / self._host_bytes_per_s
+        return copy_s + self.profile.transition_overhead_ms * 1e-3
 
     def kv_copy_s(self, num_tokens: float) -> float:
-        """Seconds that the KV of so many tokens takes between the devices and the host."""
+        """Seconds to copy the KV of ``num_tokens`` between the devices and the host."""
         per_device = self.num_layers * self.kv_bytes_per_token_layer
         return num_tokens * per_device / self._host_bytes_per_s
 
@@ -110,7 +116,7 @@ class StepCosts:
 
     @cached_property
     def _peak_flops(self) -> float:
-        """Of the layers' matrix products; where fp8 is missing, vLLM widens weights to 16 bits."""
+        """Peak rate of the layers' matrix products. Without fp8, vLLM widens weights to 16 bits."""
         device = self.device
         match self.model.arithmetic:
             case Arithmetic.INT8:
@@ -131,7 +137,7 @@ class StepCosts:
         return self._overlapped(read_s, compute_s)
 
     def _overlapped(self, one_s: float, other_s: float) -> float:
-        """Seconds of two things that overlap: a smooth roofline."""
+        """Seconds of two activities that overlap: a smooth roofline."""
         longer_s, shorter_s = max(one_s, other_s), min(one_s, other_s)
         power = self.profile.roofline_power
         added: float = (1 + (shorter_s / longer_s) ** power) ** (1 / power)
@@ -147,7 +153,7 @@ class StepCosts:
         num_bytes = num_tokens * self.model.hidden * self.model.dtype_bytes
         steps = 2 * (ranks - 1)
         moved_s = steps / ranks * num_bytes / (link.bytes_per_s * share)
-        if is_pcie:  # every group of ranks sends at the same time, through the same host
+        if is_pcie:  # all groups of ranks send at the same time, through the same host
             groups = self.layout.num_devices / ranks
             fabric = profile.pcie_fabric_links * link.bytes_per_s
             moved_s = max(moved_s, groups * steps * num_bytes / fabric)
@@ -170,33 +176,33 @@ class StepCosts:
 
     @cached_property
     def num_layers(self) -> int:
-        """Layers of the largest stage."""
+        """Layers of the largest pipeline stage."""
         return max(len(span) for span in self._stages)
 
     @cached_property
     def kv_bytes_per_token_layer(self) -> float:
-        """Bytes on each device; heads are replicated once there are more ranks than heads."""
+        """KV bytes on each device. Heads are replicated if there are more ranks than heads."""
         heads = max(1.0, self.model.shape.num_kv_heads / self.layout.tensor)
         return 2 * heads * self.model.shape.head_dim * self.model.kv_bytes
 
     @cached_property
     def weight_bytes(self) -> float:
-        """Bytes of weights on the fullest device."""
+        """Bytes of weights on the device that holds most."""
         return max(self._stage_weight_bytes(index) for index in range(len(self._stages)))
 
     def activation_bytes(self, num_tokens: int, num_requests: int) -> float:
-        """Bytes of a step's intermediate results, roughly, and of a process's own needs."""
+        """Approximate bytes of a step's intermediate results, and of the process's own memory."""
         model, tensor = self.model, self.layout.tensor
-        width = 6 * model.hidden + 3 * self._widest / tensor
-        logits = num_requests * model.vocab / tensor * 8
+        width = _HIDDEN_WIDTHS * model.hidden + _MLP_WIDTHS * self._widest / tensor
+        logits = num_requests * model.vocab / tensor * _LOGIT_BYTES
         return num_tokens * width * model.dtype_bytes + logits + _WORKSPACE_BYTES
 
     def kv_capacity_tokens(
         self, *, step_tokens: int, max_requests: int, weight_bytes: float | None = None
     ) -> int:
-        """Tokens of KV that fit beside weights and activations; below 0 if even those do not fit.
+        """Tokens of KV that fit beside weights and activations; negative if those do not fit.
 
-        ``weight_bytes`` is what each device holds, where that is more than this layout's shard.
+        ``weight_bytes`` replaces the layout's own shard where each device holds more than that.
         """
         usable = self.device.memory_bytes * self.profile.memory_utilisation
         usable -= self.activation_bytes(step_tokens, max_requests)
@@ -239,5 +245,8 @@ class StepCosts:
 
 
 def prefill_pool_tokens(layout: Layout, longest: int, step_tokens: int) -> int:
-    """Tokens of the prefill engine's own pool: its longest prompt, and the chunks in flight."""
+    """Tokens of the prefill engine's own pool: its longest prompt, and the chunks in flight.
+
+    Each pipeline stage computes a chunk while the scheduler prepares another.
+    """
     return longest + step_tokens * (layout.pipeline + 1)

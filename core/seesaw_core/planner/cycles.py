@@ -1,4 +1,4 @@
-"""How many requests go through one cycle of prefill and decode, where phases have a longest time.
+"""Requests per cycle of prefill and decode, where a timeout bounds both phases.
 
 A prefill phase ends when the buffer is full or running requests stood still too long, a decode
 phase when the buffer is nearly empty or prompts waited too long; see
@@ -8,15 +8,16 @@ phase when the buffer is nearly empty or prompts waited too long; see
 from dataclasses import dataclass
 from math import ceil
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # rounding of floats must not add a whole cycle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What a phase gets done before it has to end. Units: requests.
+    """How much each phase completes before it has to end. Units: requests.
 
-    ``prefilled`` is what one prefill phase computes, ``decoded`` what one decode phase finishes
-    while prompts wait; ``buffer`` holds as many, and ``running`` are on the devices besides.
+    ``prefilled`` is the work of one prefill phase, ``decoded`` that of one decode phase while
+    prompts wait. ``buffer`` is the capacity of the KV buffer, ``running`` the requests on the
+    devices.
     """
 
     prefilled: float
@@ -25,11 +26,11 @@ class Pace:
     running: float
 
     def wave(self, count: float | None) -> float:
-        """Mean requests of a cycle, over ``count`` that come at once; None for no end.
+        """Mean requests per cycle over ``count`` requests that arrive at once; None for no end.
 
-        As long as prefill is ahead of decoding, the buffer fills, and prefill phases are whole;
-        once it is full, each can but replace what the last decode phase took out. When no prompt
-        waits any more, the last decode phase ends all, however much is left.
+        While prefill is faster than decoding, the buffer fills and prefill phases are complete.
+        Once the buffer is full, a prefill phase can only replace what the last decode phase took
+        out. When no prompt waits any more, one last decode phase finishes all requests.
         """
         steady = max(1.0, min(self.prefilled, self.decoded))
         if count is None:

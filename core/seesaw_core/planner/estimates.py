@@ -1,7 +1,7 @@
-"""Estimates: the throughput that a layout, or a pair of layouts, gives a workload.
+"""Estimates: the throughput of a workload under a layout or a pair of layouts.
 
-Closed forms for the steady state under saturation, fast enough to try every layout. The
-simulator folds the same costs step by step and knows of queues, waves and tails as well.
+Estimates are closed forms for the steady state under saturation, fast enough to try every layout.
+The simulator applies the same costs step by step, and models queues, waves and tails as well.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), appendix A and section 4.2.
 Deviation: chunked prefill, pipeline bubbles, the buffer's size, transitions and latency are added.
@@ -12,25 +12,38 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import exp, inf
 
-from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, LayoutPair
 from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_core.planner.cycles import Pace
-from seesaw_core.planner.memory import EngineLimits, Memory, no_room, pair_memory, static_memory
+from seesaw_core.planner.memory import (
+    EngineLimits,
+    Memory,
+    Unfit,
+    kv_shortage,
+    pair_memory,
+    static_memory,
+)
 from seesaw_core.planner.tails import extra_s
 from seesaw_core.planner.workloads import Workload
 from seesaw_core.resharding.policy import CATCH_UP, PhasePolicy
 
 _DWELL = PhasePolicy().dwell_transitions
+# With bounded concurrency, the least share of the requests in the system that waves carry. With a
+# third, predictions are 1.04 to 1.26 times what `seesaw simulate --concurrency` finds for 16 to 512
+# requests (LLaMA2-70B, 8 x A100-PCIe-40, P8→T4P2); without a least share, 0.2 to 1.06 times.
+_LEAST_WAVE = 1 / 3
+# Rounds that end a busy stretch leave at least half of their room unused, on average.
+_LEAST_UNUSED = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What one choice gives. Units in the names; ``prefill`` equals ``decode`` if it is static.
+    """Predicted performance of one choice. Units are in the names.
 
-    ``step_tokens`` and ``max_requests`` are what vLLM is to be told.
-    ``shares`` are those of prefill, decode and transitions in the time, which static layouts mix;
-    ``ttft_s`` needs a bounded concurrency, else requests just queue and it is None.
+    ``prefill`` equals ``decode`` for a static layout. ``step_tokens`` and ``max_requests`` are the
+    values for vLLM's flags. ``shares`` are the shares of time in prefill, decode and transitions; a
+    static layout mixes the first two. ``ttft_s`` is None without a bounded concurrency, where the
+    queue only grows.
     """
 
     prefill: Layout
@@ -58,28 +71,22 @@ class Estimate:
         return str(self.pair)
 
 
-def estimate_static(costs: StepCosts, workload: Workload, limits: EngineLimits) -> Estimate:
-    """A static layout with chunked prefill, at the best of the steps allowed.
-
-    Raises: CapacityError naming what does not fit, or which latency target is missed.
-    """
-    found = [_static(costs, workload, each, n) for each, n in _settings(limits, workload)]
-    return _best_step(found, workload)
+def estimate_static(costs: StepCosts, workload: Workload, limits: EngineLimits) -> Estimate | Unfit:
+    """Estimate a static layout with chunked prefill, at the best step size that is allowed."""
+    tried = [_static(costs, workload, each, n) for each, n in _settings(limits, workload)]
+    return _best_of(tried, workload)
 
 
 def estimate_pair(
     prefill: StepCosts, decode: StepCosts, workload: Workload, limits: EngineLimits
-) -> Estimate:
-    """A pair that re-shards, at the best of the prefill steps allowed.
-
-    Raises: CapacityError naming what does not fit, or which latency target is missed.
-    """
-    found = [_pair(prefill, decode, workload, each, n) for each, n in _settings(limits, workload)]
-    return _best_step(found, workload)
+) -> Estimate | Unfit:
+    """Estimate a pair that re-shards, at the best prefill step size that is allowed."""
+    tried = [_pair(prefill, decode, workload, each, n) for each, n in _settings(limits, workload)]
+    return _best_of(tried, workload)
 
 
 def _settings(limits: EngineLimits, workload: Workload) -> Iterator[tuple[EngineLimits, int]]:
-    """Batches and steps to try: smaller batches too where tokens must not take too long."""
+    """Yield limits and step sizes to try, with smaller batches too if there is a TPOT target."""
     requests = limits.max_requests
     while requests:
         for tokens in limits.step_tokens:
@@ -87,42 +94,53 @@ def _settings(limits: EngineLimits, workload: Workload) -> Iterator[tuple[Engine
         requests = requests // 2 if workload.tpot_target_s is not None else 0
 
 
-def _best_step(found: Sequence[Estimate | str], workload: Workload) -> Estimate:
-    """The fastest of one choice's estimates that meets the targets; strings say what lacks."""
-    fitting = [e for e in found if isinstance(e, Estimate)]
-    if not fitting:
-        raise CapacityError(str(found[0]))
-    meeting = [e for e in fitting if not _missed(e, workload)]
-    if not meeting:
-        raise CapacityError(_missed(min(fitting, key=lambda e: e.tpot_s), workload))
-    return max(meeting, key=lambda e: e.requests_per_s)
+def _best_of(tried: Sequence[Estimate | Unfit], workload: Workload) -> Estimate | Unfit:
+    """Return the fastest estimate that meets the latency targets, or why there is none."""
+    meeting: list[Estimate] = []
+    missing: list[tuple[float, Unfit]] = []
+    for estimate in tried:
+        if isinstance(estimate, Unfit):
+            continue
+        missed = _missed_target(estimate, workload)
+        if missed is None:
+            meeting.append(estimate)
+        else:
+            missing.append((estimate.tpot_s, missed))
+    if meeting:
+        return max(meeting, key=lambda e: e.requests_per_s)
+    return min(missing, key=lambda m: m[0])[1] if missing else tried[0]
 
 
-def _missed(found: Estimate, workload: Workload) -> str:
-    """Which latency target it misses; empty if none."""
-    target = workload.tpot_target_s
-    if target is not None and found.tpot_s > target:
-        return f"{1e3 * found.tpot_s:,.0f} ms a token, above the target of {1e3 * target:,.0f} ms"
-    target = workload.ttft_target_s
-    if target is not None and found.ttft_s is not None and found.ttft_s > target:
-        return f"{found.ttft_s:,.1f} s to the first token, above the target of {target:,.1f} s"
-    return ""
+def _missed_target(estimate: Estimate, workload: Workload) -> Unfit | None:
+    """Return which latency target the estimate misses, or None if it meets all."""
+    tpot_s, ttft_s = estimate.tpot_s, estimate.ttft_s
+    target_s = workload.tpot_target_s
+    if target_s is not None and tpot_s > target_s:
+        return Unfit(
+            reason=f"{1e3 * tpot_s:,.0f} ms a token, above the target of {1e3 * target_s:,.0f} ms"
+        )
+    target_s = workload.ttft_target_s
+    if target_s is not None and ttft_s is not None and ttft_s > target_s:
+        return Unfit(
+            reason=f"{ttft_s:,.1f} s to the first token, above the target of {target_s:,.1f} s"
+        )
+    return None
 
 
 def _static(
     costs: StepCosts, workload: Workload, limits: EngineLimits, step_tokens: int
-) -> Estimate | str:
+) -> Estimate | Unfit:
     memory = static_memory(costs, limits, step_tokens)
-    if lacking := _lacking(memory, workload, costs):
-        return lacking
+    if shortage := _shortage(memory, workload, costs):
+        return shortage
     groups = costs.layout.pipeline
     running = min(_num_running(memory, workload, limits), _share(workload, costs.layout))
     in_group = max(1.0, running / groups)
     ratio = workload.prompt_tokens / workload.output_tokens
-    in_group = min(in_group, step_tokens / (1 + ratio))  # as many as prefill keeps up with
+    in_group = min(in_group, step_tokens / (1 + ratio))  # prefill must keep up with them
     running = min(running, in_group * groups)
-    # Prompts come one by one, and a round takes as many of their tokens as its groups have room
-    # for. One group with a chunk holds up all others: pipeline bubbles.
+    # Prompts come one by one, and a round computes as many of their tokens as its groups have room
+    # for. A group with a chunk delays all others, which leaves bubbles in the pipeline.
     wanted = running * ratio
     room_in_group = max(1.0, step_tokens - in_group)
     often = _share_with_chunks(wanted, workload.prompt_tokens, groups * room_in_group)
@@ -135,7 +153,7 @@ def _static(
     per_s = running / (workload.output_tokens * round_s)
     per_s = _with_ends(per_s, running, costs, workload, filling_s)
     prefill_share = min(1.0, often * (mixed_s - plain_s) * groups / round_s)
-    found = Estimate(
+    replica = Estimate(
         prefill=costs.layout,
         decode=costs.layout,
         step_tokens=step_tokens,
@@ -149,7 +167,7 @@ def _static(
         num_running=running,
         shares=(prefill_share, 1 - prefill_share, 0.0),
     )
-    return _whole(found, workload, costs.layout)
+    return _all_replicas(replica, workload, costs.layout)
 
 
 def _pair(
@@ -158,22 +176,22 @@ def _pair(
     workload: Workload,
     limits: EngineLimits,
     step_tokens: int,
-) -> Estimate | str:
+) -> Estimate | Unfit:
     memory = pair_memory(prefill, decode, limits, step_tokens, workload.longest_tokens)
-    if lacking := _lacking(memory, workload, decode):
-        return lacking
+    if shortage := _shortage(memory, workload, decode):
+        return shortage
     buffer = memory.buffer_tokens
-    if buffer < workload.prompt_tokens:  # longer ones go in place, if they are few
-        return (
-            f"the KV buffer holds {buffer:,.0f} tokens, fewer than the mean prompt's "
+    if buffer < workload.prompt_tokens:  # a few prompts longer than the buffer would go in place
+        return Unfit(
+            reason=f"the KV buffer holds {buffer:,.0f} tokens, fewer than the mean prompt's "
             f"{workload.prompt_tokens:,.0f}"
         )
     share = _share(workload, decode.layout)
     running = min(_num_running(memory, workload, limits), share)
     wave = buffer / workload.prompt_tokens
-    if workload.concurrency is not None:  # what runs and what waits are all there is
-        wave = min(wave, max(share - running, share / 3))
-        running = max(1.0, min(running, share - wave / 2))
+    if workload.concurrency is not None:  # running and waiting requests share the concurrency
+        wave = min(wave, max(share - running, share * _LEAST_WAVE))
+        running = max(1.0, min(running, share - wave / 2))  # half a wave waits on average
     wave = min(wave, share)
     token_s = workload.output_tokens / running * _decode_round_s(decode, workload, running)
     transitions_s = prefill.transition_s() + decode.transition_s()
@@ -191,7 +209,7 @@ def _pair(
     cycle_s = prefill_s + decode_s + transitions_s
     rounds = wave * workload.output_tokens / running
     per_s = _with_ends(wave / cycle_s, running, decode, workload)
-    found = Estimate(
+    replica = Estimate(
         prefill=prefill.layout,
         decode=decode.layout,
         step_tokens=step_tokens,
@@ -205,11 +223,11 @@ def _pair(
         num_running=running,
         shares=(prefill_s / cycle_s, decode_s / cycle_s, transitions_s / cycle_s),
     )
-    return _whole(found, workload, decode.layout)
+    return _all_replicas(replica, workload, decode.layout)
 
 
 def _wave_s(costs: StepCosts, workload: Workload, requests: float, step_tokens: int) -> float:
-    """Seconds to prefill so many prompts: full micro-batches, and filling the pipeline once."""
+    """Seconds to prefill ``requests`` prompts in full micro-batches, filling the pipeline once."""
     tokens = requests * workload.prompt_tokens
     step = min(float(step_tokens), tokens)
     pairs = step * workload.prompt_squares / (2 * workload.prompt_tokens)
@@ -219,7 +237,7 @@ def _wave_s(costs: StepCosts, workload: Workload, requests: float, step_tokens: 
 
 
 def _decode_round_s(costs: StepCosts, workload: Workload, running: float) -> float:
-    """Seconds a token of every running request, with KV arriving for those that come new."""
+    """Seconds for a token of each running request, while the KV of new requests arrives."""
     groups = costs.layout.pipeline
     in_group = max(1.0, running / groups)
     round_s = groups * costs.step_s(_mixed(workload, in_group, 0.0))
@@ -238,7 +256,7 @@ def _mixed(workload: Workload, decoding: float, prefill_tokens: float) -> MicroB
 
 
 def _mean_context(workload: Workload) -> float:
-    """Tokens that a running request holds on average: long answers are seen more often."""
+    """Mean tokens of KV of a running request. Long answers run longer, so they weigh more."""
     return workload.prompt_tokens + workload.output_squares / (2 * workload.output_tokens)
 
 
@@ -247,12 +265,14 @@ def _num_running(memory: Memory, workload: Workload, limits: EngineLimits) -> fl
 
 
 def _share_with_chunks(wanted: float, prompt_tokens: float, room: float) -> float:
-    """Share of rounds that have a prompt's chunk in them, as if prompts came at random.
+    """Share of rounds with a chunk of a prompt, if prompts come at random.
 
-    ``wanted`` are the prompt tokens of a round on average, ``room`` those that it can take.
+    ``wanted`` is the mean number of prompt tokens per round, ``room`` the most that a round takes.
     """
     prompts, each = wanted / prompt_tokens, prompt_tokens / room
-    unused = prompts * max(0.5, 1 - each)  # of the last round of each stretch of busy ones
+    unused = prompts * max(
+        _LEAST_UNUSED, 1 - each
+    )  # of the last round of each stretch of busy ones
     busy = (wanted / room + unused) / (1 + unused)
     if each < 1:
         busy = max(busy, 1 - exp(-prompts))
@@ -262,9 +282,9 @@ def _share_with_chunks(wanted: float, prompt_tokens: float, room: float) -> floa
 def _with_ends(
     per_s: float, running: float, costs: StepCosts, workload: Workload, filling_s: float = 0.0
 ) -> float:
-    """The rate over all requests, the first and the last of which run with fewer beside them.
+    """Correct a steady rate for the start and the end, where fewer requests run at once.
 
-    ``filling_s`` is what the beginning takes longer than as much work in full batches.
+    ``filling_s`` is how much longer the start takes than the same work in full batches.
     """
     if workload.num_requests is None:
         return per_s
@@ -274,37 +294,37 @@ def _with_ends(
 
 
 def _share(workload: Workload, layout: Layout) -> float:
-    """Requests in the system for each data-parallel replica."""
+    """Requests in the system per data-parallel replica."""
     known = [n for n in (workload.concurrency, workload.num_requests) if n is not None]
     return max(1.0, min(known) / layout.data) if known else inf
 
 
-def _lacking(memory: Memory, workload: Workload, costs: StepCosts) -> str:
-    """Why the memory does not do; empty if it does."""
+def _shortage(memory: Memory, workload: Workload, costs: StepCosts) -> Unfit | None:
+    """Return why the model or its longest request does not fit in memory, or None if both fit."""
     room = memory.kv_tokens
-    if room > 0 and room < workload.longest_tokens:
-        return (
-            f"{room:,} tokens of KV fit, fewer than the longest request's "
+    if 0 < room < workload.longest_tokens:
+        return Unfit(
+            reason=f"{room:,} tokens of KV fit, fewer than the longest request's "
             f"{workload.longest_tokens:,}"
         )
-    return no_room(memory, costs)
+    return kv_shortage(memory, costs)
 
 
-def _whole(found: Estimate, workload: Workload, layout: Layout) -> Estimate:
-    """Of all data-parallel replicas, with what follows from the requests' rate."""
-    busy = layout.data  # a replica without a request does nothing
+def _all_replicas(replica: Estimate, workload: Workload, layout: Layout) -> Estimate:
+    """Scale one data-parallel replica's estimate to all, and derive rates of tokens and TTFT."""
+    busy = layout.data  # replicas that have requests
     if workload.concurrency is not None:
         busy = min(busy, workload.concurrency)
-    per_s = found.requests_per_s * busy
+    per_s = replica.requests_per_s * busy
     ttft_s = None
-    if workload.concurrency is not None:  # Little's law: what is not decoding has waited
+    if workload.concurrency is not None:  # Little's law: a request waits while it does not decode
         latency_s = workload.concurrency / per_s
-        ttft_s = max(0.0, latency_s - workload.output_tokens * found.tpot_s)
+        ttft_s = max(0.0, latency_s - workload.output_tokens * replica.tpot_s)
     return replace(
-        found,
+        replica,
         requests_per_s=per_s,
         output_tokens_per_s=per_s * workload.output_tokens,
         total_tokens_per_s=per_s * (workload.prompt_tokens + workload.output_tokens),
         ttft_s=ttft_s,
-        num_running=found.num_running * busy,
+        num_running=replica.num_running * busy,
     )

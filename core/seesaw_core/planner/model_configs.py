@@ -1,7 +1,7 @@
-"""Models as their Hugging Face ``config.json`` describes them.
+"""Reads models from their Hugging Face ``config.json``.
 
-Fields have several names in the wild, defaults differ by type, and what the counting formulas of
-:mod:`seesaw_core.planner.models` do not hold for is refused rather than counted wrong.
+Fields have several names in the wild, and defaults differ by model type. A model for which the
+formulas of :mod:`seesaw_core.planner.models` do not hold is refused rather than counted wrong.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,18 +24,18 @@ from seesaw_core.planner.quantized_modules import mean_bytes
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float": 4, "half": 2}
 _KV_DTYPE_BYTES = {"auto": None, **_DTYPE_BYTES, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
 
-# One field has several names in the wild; the first is the usual one and stands in messages.
+# One field has several names in the wild. The first is the usual one, which messages name.
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
 _HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "head_size")
 _INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
-_LLAMA4_DENSE = "intermediate_size_mlp"  # beside intermediate_size, that of its experts
+_LLAMA4_DENSE = "intermediate_size_mlp"  # of dense layers; intermediate_size is that of experts
 _MAX_TOKENS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
-# Model types that were counted against transformers' own modules. The first have two matrices in
-# an MLP, the others a gate as well, like Llama.
+# Model types whose counts were checked against transformers' own modules. The MLPs of the first set
+# have two matrices; those of the second have a gate as well, like Llama.
 UNGATED = {
     *("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "opt", "falcon", "phi", "starcoder2", "mpt"),
     *("arcee", "apertus", "nemotron"),
@@ -46,14 +46,15 @@ GATED = {
     *("olmoe", "granite", "granitemoe", "granitemoeshared", "cohere", "cohere2", "stablelm"),
     *("exaone4", "gpt_oss", "smollm3", "glm", "glm4", "ernie4_5", "seed_oss", "minimax_m2"),
 }
-# Where transformers' defaults, which checkpoints leave out, are not Llama's.
+# Types whose defaults in transformers, which checkpoints leave out, differ from Llama's.
 _TIED = {
     *("gpt2", "gpt_bigcode", "opt", "falcon", "mpt", "starcoder2", "gemma", "gemma2", "gemma3"),
     *("cohere", "cohere2", "smollm3", "ernie4_5"),
 }
-_FOUR_TIMES = {"gpt2", "gptj", "gpt_bigcode", "mpt", "falcon"}  # the width of an MLP
-# What the checkpoints of a type leave to transformers' defaults, as far as that is usual: asking
-# transformers takes seconds.
+# Types whose MLP is usually four times as wide as the hidden size.
+_FOUR_TIMES = {"gpt2", "gptj", "gpt_bigcode", "mpt", "falcon"}
+# Fields that the checkpoints of a type usually leave to transformers' defaults. Asking transformers
+# itself takes seconds.
 LEFT_OUT: Mapping[str, Mapping[str, int]] = {
     "gemma3": {
         "num_attention_heads": 8,
@@ -70,7 +71,7 @@ def describe_model(
 ) -> Model:
     """Read a model's ``config.json``.
 
-    ``dtype`` and ``kv_dtype`` are vLLM's: ``auto`` serves float32 checkpoints in 16 bits.
+    ``dtype`` and ``kv_dtype`` are vLLM's flags; ``auto`` serves float32 checkpoints in 16 bits.
     Raises: ModelError naming the field, its value and what would be accepted.
     """
     fields = Fields(config, LEFT_OUT)
@@ -109,10 +110,10 @@ def describe_model(
 
 
 def _quantized(model: Model, fields: Fields, kv_dtype: str) -> Model:
-    """The model as its checkpoint stores it, with what a reader of the plan should know."""
+    """Return the model as its checkpoint stores it, with notes for the reader of the plan."""
     declared = fields.optional("quantization_config", "compression_config")
-    found = read_quantization(declared, model.dtype_bytes)
-    weights = mean_bytes(model, found.weight_bytes, found.rules)
+    quantization = read_quantization(declared, model.dtype_bytes)
+    weights = mean_bytes(model, quantization.weight_bytes, quantization.rules)
     notes = [*_assumptions(fields, fields.model_type), *notes_on_parts(fields)]
     if unread := not_understood(declared):
         notes.append(
@@ -127,29 +128,29 @@ def _quantized(model: Model, fields: Fields, kv_dtype: str) -> Model:
             f"{shown}{more}; they are left out of the count"
         )
     kv_bytes = _KV_DTYPE_BYTES[kv_dtype]
-    if kv_bytes is None and found.kv_bytes is not None:
-        notes.append("the checkpoint asks for KV in 8 bits: --kv-cache-dtype sets another")
-        kv_bytes = found.kv_bytes
+    if kv_bytes is None and quantization.kv_bytes is not None:
+        notes.append("the checkpoint asks for KV in 8 bits: --kv-cache-dtype sets another dtype")
+        kv_bytes = quantization.kv_bytes
     return replace(
         model,
         weight_bytes=weights.mean_bytes,
         kv_bytes=kv_bytes or model.dtype_bytes,
-        arithmetic=found.arithmetic,
+        arithmetic=quantization.arithmetic,
         assumptions=tuple(notes),
     )
 
 
 def leaves_fields_out(config: Mapping[str, Any]) -> bool:
-    """Whether a config relies on defaults of its type that only transformers knows."""
+    """Return whether a config relies on defaults of its type that only transformers knows."""
     fields = Fields(config, LEFT_OUT)
     needed = (_LAYERS, _HIDDEN, _HEADS, _MAX_TOKENS)
     return any(fields.optional(*names) is None for names in needed)
 
 
 def _assumptions(fields: Fields, model_type: str) -> Iterator[str]:
-    """What a reader of the plan should know of how the config was read."""
+    """Yield notes on how the config was read."""
     if model_type not in GATED | UNGATED:
-        yield f"model_type={model_type or None!r} is not one that was checked: counted like Llama"
+        yield f"model_type={model_type or None!r} was not checked: it is counted like Llama"
     if fields.optional(*_MAX_TOKENS) is None:
         yield f"{_MAX_TOKENS[0]} is missing: taken as 4,096"
     window = fields.optional("sliding_window")
@@ -158,7 +159,7 @@ def _assumptions(fields: Fields, model_type: str) -> Iterator[str]:
 
 
 def _refuse_experts(fields: Fields) -> None:
-    """Raises: ModelError if something of experts is in the config, and nobody would read it."""
+    """Raises: ModelError if the config has a field about experts that was not read."""
     for name, value in fields.unread():
         if "expert" in name and value != "1":
             raise ModelError(

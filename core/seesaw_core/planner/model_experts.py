@@ -1,4 +1,4 @@
-"""Mixtures of experts as configs describe them: how many, how wide, in which layers."""
+"""Reads mixtures of experts from configs: how many experts, how wide, in which layers."""
 
 from seesaw_core.errors import ModelError
 from seesaw_core.planner.model_fields import Fields
@@ -17,11 +17,11 @@ _DENSE_FIRST = ("first_k_dense_replace", "moe_layer_start_index", "num_dense_lay
 
 
 def read_experts(fields: Fields, num_layers: int, intermediate: int) -> Experts | None:
-    """The mixture of a model; None for a dense one. Raises: ModelError."""
-    found = fields.optional(*_EXPERTS)
-    if isinstance(found, list):
-        found = max(found, default=None)
-    if found in (None, 0, 1):
+    """Return a model's experts, or None for a dense model. Raises: ModelError."""
+    given = fields.optional(*_EXPERTS)
+    if isinstance(given, list):
+        given = max(given, default=None)
+    if given in (None, 0, 1):
         return None
     count, per_token = fields.count(*_EXPERTS), fields.count(*_PER_TOKEN)
     if per_token > count:
@@ -50,7 +50,7 @@ def _shared(fields: Fields, width: int) -> int:
     if fields.optional("use_mixed_mlp_moe") or _HUNYUAN in fields:
         wide = fields.count("intermediate_size", default=width)
         return wide * fields.count(_HUNYUAN, default=1, least=0)
-    alike = 1 if "interleave_moe_layer_step" in fields else 0  # Llama 4 does not say it
+    alike = 1 if "interleave_moe_layer_step" in fields else 0  # Llama 4 has one and no field for it
     each = fields.count(_SHARED_WIDTH, default=width)
     return each * fields.count(*_SHARED_EXPERTS, default=alike, least=0)
 
@@ -64,7 +64,7 @@ def _num_mixed(fields: Fields, num_layers: int) -> int:
     last = fields.optional("moe_layer_end_index")
     if isinstance(last, int) and 0 <= last < num_layers:
         dense |= set(range(last + 1, num_layers))
-    if isinstance(switched, list):  # one switch a layer
+    if isinstance(switched, list):  # one switch per layer
         if len(switched) < num_layers or any(s not in (0, 1) for s in switched):
             raise ModelError(
                 f"config.json: {_FREQUENCY[0]}={str(switched)[:60]} must have a 0 or a 1 for each "

@@ -1,8 +1,7 @@
-"""The fields of a ``config.json``: the text part's first, with a record of which were read.
+"""The fields of a ``config.json``, the text part's first, with a record of which were read.
 
-A config says more than any reader knows. Which fields went unread is what
-:mod:`seesaw_core.planner.model_refusals` judges, so that nothing that sizes a
-model is passed over in silence.
+A config has more fields than any reader knows. :mod:`seesaw_core.planner.model_refusals` judges
+the unread ones, so that no field that sizes a model is ignored silently.
 """
 
 import re
@@ -11,17 +10,17 @@ from typing import Any
 
 from seesaw_core.errors import ModelError
 
-# Where the language model's own config lies in one of several parts.
+# Names of the part that holds the language model's config.
 _TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
-_DEEPEST = 4
+_DEEPEST = 4  # levels; known configs have two (``thinker_config``, then ``text_config``)
 
-# Names with one of these words in them may size something.
+# A name with one of these words may be that of a size.
 _SIZING = re.compile(
     r"(^|_)(hidden|inner|n?groups?|dims?|d|size|sizes|width|depth|heads?|layers?|blocks?|experts?|"
     r"ranks?|inter|sharing|ngram|intermediate|ffn|mlp|moe|kv|kvs|qk|q|v|channels|shared?|residual|ratio|pattern|"
     r"freq|frequency|interval|every|mtp|nextn|num|n|cla|altup|laurel|engram|latent)(_|$)"
 )
-# ... unless one of these shows that they do not: positions, training, generation, numerics.
+# ... unless one of these words shows otherwise: positions, training, generation, numerics.
 _NOT_SIZING = re.compile(
     r"rope|rotary|position|dropout|drop$|pdrop|eps$|epsilon|norm|init|loss|coef|token|_ids?$|bias|"
     r"scal|softmax|cap$|capping|beam|label|sequences|output_|^use_|jitter|capacity|temperature|"
@@ -29,7 +28,7 @@ _NOT_SIZING = re.compile(
     r"^n_group$|topk_method|routing|router_aux|router_z|seq|max_length|min_length|act$|activation|"
     r"attn_implementation|_fp32|_fp16|^fp32|recompute|layerdrop|alibi|mask|multiplier"
 )
-# What types that were counted against transformers' modules have, and what vLLM leaves unloaded.
+# Fields of the checked model types that size nothing, or that size what vLLM does not load.
 _IRRELEVANT = {
     *("max_window_layers", "attention_chunk_size", "no_rope_layers", "no_rope_layer_interval"),
     *("chunk_size_feed_forward", "num_ln_in_parallel_attn", "do_layer_norm_before", "layer_types"),
@@ -49,14 +48,14 @@ _OTHER_PART = re.compile(
 
 
 class Fields:
-    """A config's fields. ``LEFT_OUT`` of the type fill in what its checkpoints leave out."""
+    """A config's fields. ``left_out`` has defaults for fields that a model type leaves out."""
 
     def __init__(
         self, config: Mapping[str, Any], left_out: Mapping[str, Mapping[str, int]] | None = None
     ) -> None:
-        told = {n: value for n, value in flatten(config).items() if value is not None}
-        self.model_type = str(told.get("model_type") or "").removesuffix("_text")
-        self._all: dict[str, Any] = {**(left_out or {}).get(self.model_type, {}), **told}
+        given = {n: value for n, value in flatten(config).items() if value is not None}
+        self.model_type = str(given.get("model_type") or "").removesuffix("_text")
+        self._all: dict[str, Any] = {**(left_out or {}).get(self.model_type, {}), **given}
         self._read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -68,11 +67,11 @@ class Fields:
         return next((self._all[n] for n in names if n in self._all), None)
 
     def strings(self, name: str) -> list[str]:
-        """A list of strings; empty if there is none. Raises: ModelError."""
+        """Return a list of strings, empty if the field is missing. Raises: ModelError."""
         return [str(value) for value in self.list_of(name)]
 
     def counts(self, name: str) -> list[int]:
-        """A list of whole numbers; empty if there is none. Raises: ModelError."""
+        """Return a list of whole numbers, empty if the field is missing. Raises: ModelError."""
         values = self.list_of(name)
         if not all(isinstance(value, int) for value in values):
             raise ModelError(f"config.json: {name}={values!r} must be a list of whole numbers")
@@ -85,37 +84,37 @@ class Fields:
         return list(value)
 
     def count(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number of at least ``least``. Raises: ModelError."""
+        """Return a whole number of at least ``least``. Raises: ModelError."""
         self._read.update(names)
-        found = next((n for n in names if n in self._all), None)
-        if found is None:
+        name = next((n for n in names if n in self._all), None)
+        if name is None:
             if default is not None:
                 return default
             also = f" (or {', '.join(names[1:])})" if names[1:] else ""
             raise ModelError(f"config.json lacks {names[0]}{also}, a whole number of at least 1")
-        value = self._all[found]
+        value = self._all[name]
         if isinstance(value, Sequence) and not isinstance(value, str):
             if any(each != value[0] for each in value):
                 raise ModelError(
-                    f"config.json: {found}={_short(value)} differs from layer to layer, which is "
+                    f"config.json: {name}={_short(value)} differs from layer to layer, which is "
                     "not described yet; give a worker its layouts by hand"
                 )
-            value = value[0] if value else None  # one figure a layer, all alike
+            value = value[0] if value else None  # one figure per layer, all equal
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ModelError(
-                f"config.json: {found}={value!r} must be a whole number of at least {least}"
+                f"config.json: {name}={value!r} must be a whole number of at least {least}"
             )
         return value
 
     def other_parts(self) -> Iterator[str]:
-        """Names of parts beside the text model, such as what sees or hears, that are there."""
+        """Yield the names of parts beside the text model, such as vision and audio."""
         for name, value in self._all.items():
             if _OTHER_PART.search(name) and isinstance(value, dict | str) and value:
                 self._read.add(name)
                 yield name
 
     def unread(self) -> Iterator[tuple[str, str]]:
-        """Fields that nobody read although they may size something, with their values."""
+        """Yield the unread fields that may be sizes, with their values."""
         for name, value in self._all.items():
             if name in self._read or name in _IRRELEVANT or not _says_something(name, value):
                 continue
@@ -125,7 +124,7 @@ class Fields:
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's own fields under those of its text part, however deep that lies."""
+    """Merge the fields of a config's text part, however deep it is nested, over its own fields."""
     merged = dict(config)
     part: Mapping[str, Any] = config
     for _ in range(_DEEPEST):

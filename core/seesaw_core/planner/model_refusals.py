@@ -1,7 +1,7 @@
-"""What a config has that the counting formulas do not hold for: refused by name, or noted by name.
+"""Refuses or notes the fields of a config for which the counting formulas do not hold.
 
-A field that changes a count and is not understood must not go unsaid: known ones are refused with
-the way out, unknown ones whose names look like sizes become notes of the plan.
+A field that changes a count and is not understood must be reported. Known fields are refused with a
+way out; unknown fields whose names look like sizes become notes of the plan.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,9 +11,9 @@ from seesaw_core.errors import ModelError
 from seesaw_core.planner.model_fields import Fields
 
 _WAY_OUT = "give a worker its layouts by hand, or plan for a model of its size that is described"
-# What models are made for that answer in one step.
+# Ends of the architecture names of models that do not generate text.
 _ENCODERS = ("MaskedLM", "Classification", "QuestionAnswering", "Encoder", "Bert", "BertModel")
-# What only models have whose layers keep a state in place of keys and values, or some of them.
+# Fields of models in which some layers keep a state in place of keys and values.
 _STATE_FIELDS = (
     *("ssm_cfg", "state_size", "ssm_state_size", "mamba_d_state", "mamba_expand", "mamba_n_heads"),
     *("linear_num_value_heads", "linear_attn_config", "attn_layer_period", "conv_L_cache"),
@@ -32,7 +32,7 @@ def _is_on(value: Any) -> bool:
     return value not in (None, False, 0, 1, [], {}, "")
 
 
-# Fields that are understood well enough to know that the formulas do not hold.
+# Fields that show that the formulas do not hold.
 _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "kv_lora_rank": (bool, "latent attention is not described yet"),
     "block_configs": (bool, "layers of different shapes are not described yet"),
@@ -56,7 +56,7 @@ _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def refuse_other_architectures(fields: Fields) -> None:
-    """Raises: ModelError for what would be counted wrong, naming the field and the way out."""
+    """Raises: ModelError for a model that would be counted wrong, naming field and way out."""
     for name, (counts, why) in _REFUSED.items():
         if name in fields and counts(value := fields.optional(name)):
             raise ModelError(f"config.json: {name}={str(value)[:60]}: {why}; {_WAY_OUT}")
@@ -70,11 +70,11 @@ def refuse_other_architectures(fields: Fields) -> None:
                 f"config.json: architectures={architecture!r}: only models that generate text are "
                 "described"
             )
-    if found := _state_field(fields):
+    if name_of_state := _state_field(fields):
+        value = str(fields.optional(name_of_state))[:60]
         raise ModelError(
-            f"config.json: {found}={str(fields.optional(found))[:60]}: layers that keep a state "
-            "in place of keys and values (Mamba, linear attention) are not described yet; "
-            f"{_WAY_OUT}"
+            f"config.json: {name_of_state}={value}: layers that keep a state in place of keys and "
+            f"values (Mamba, linear attention) are not described yet; {_WAY_OUT}"
         )
 
 
@@ -95,7 +95,7 @@ def refuse_other_widths(fields: Fields, hidden: int, head_dim: int) -> None:
 
 
 def notes_on_parts(fields: Fields) -> Iterator[str]:
-    """Known parts that are left out of the count."""
+    """Yield notes on parts and fields that are left out of the count."""
     for name in fields.other_parts():
         part = name.removesuffix("_config").replace("_", " ")
         yield f"{name}: the {part} part is left out of the count of weights"

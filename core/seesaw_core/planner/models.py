@@ -1,8 +1,8 @@
-"""Models: what a cost model must know of one.
+"""Models as the cost model sees them.
 
 A description counts parameters, bytes and floating-point operations. It knows nothing of devices
-or layouts. Norms, biases and learned positions are left out: of a model of a billion parameters
-less than a thousandth.
+or layouts. Norms, biases and learned positions are left out; in a model of a billion parameters
+they are less than a thousandth.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from seesaw_core.layouts import ModelShape
 
 
 class Arithmetic(StrEnum):
-    """What the layers' matrix products are taken in."""
+    """The number format of the layers' matrix products."""
 
     WIDE = "16 bits"
     INT8 = "int8"
@@ -32,11 +32,11 @@ class Experts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One model. Units: counts; ``weight_bytes`` and ``kv_bytes`` a parameter and an element.
+    """One model. Units: counts; ``weight_bytes`` per parameter, ``kv_bytes`` per element.
 
-    ``weight_bytes`` is that of the layers' matrices, which quantisation shrinks; embedding and
-    head keep ``dtype_bytes``. ``arithmetic`` is narrow if activations are quantised as well.
-    ``assumptions`` are sentences about what the config left open.
+    ``weight_bytes`` is the mean over the layers' matrices, which quantisation shrinks; embedding
+    and head keep ``dtype_bytes``. ``arithmetic`` is narrow if activations are quantised as well.
+    ``assumptions`` are sentences about fields that the config left open.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Model:
         return self.hidden * s.head_dim * 2 * (s.num_heads + s.num_kv_heads)
 
     def mlp_params(self, num_tokens: float | None = None) -> float:
-        """Parameters of a mean layer's MLP that ``num_tokens`` tokens touch; None for all."""
+        """Parameters of a mean layer's MLP that ``num_tokens`` tokens use; None for all."""
         dense = self.mlp_matrices * self.hidden * self.intermediate
         if self.experts is None:
             return dense
         e = self.experts
         one = self.mlp_matrices * self.hidden * e.intermediate
         touched = e.count
-        if num_tokens is not None:  # each token draws its experts as if by lot
+        if num_tokens is not None:  # the experts of each token are taken as random
             touched = e.count * (1 - (1 - e.per_token / e.count) ** num_tokens)
         mixed = touched * one + self.mlp_matrices * self.hidden * e.shared_intermediate
         share = e.num_layers / self.shape.num_layers

@@ -1,7 +1,7 @@
-"""Plans for a worker that chooses its own layouts: the planner's answer as a message.
+"""Plans of a worker that chooses its own layouts, as messages.
 
-A plan is made once, before the engines start. Later ones, about the requests that really came,
-only propose: re-sharding changes between two layouts, never to others.
+A worker plans once, before its engines start. Later plans, for the requests that it has served,
+are proposals only: re-sharding switches between two layouts, never to others.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,18 @@ from seesaw_core.messages import PlanSummary, Proposal, Rejection
 from seesaw_core.planner.choose import Plan, PlanRequest, layouts_of, make_plan
 from seesaw_core.planner.estimates import Estimate
 
-MIN_GAIN = 1.05  # below, a restart of every worker is not worth what a prediction is sure of
-_MAX_REJECTED = 8
+# What other layouts must gain over those in force. More than MIN_GAIN_TO_RESHARD, since a change
+# restarts every worker.
+MIN_GAIN_TO_PROPOSE = 1.05
+MAX_REJECTIONS = 8  # a status stays short, and `seesaw plan --all` prints the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What a workload lets expect of the layouts in force, and what would be better.
+    """What to expect of the layouts in force under a workload, and a proposal of better ones.
 
-    ``expected_tokens_per_s`` counts output tokens and ``num_running`` the requests that must run
-    for it; both are None if the planner now rejects the layouts in force.
+    ``expected_tokens_per_s`` counts output tokens, and ``num_running`` the requests that must run
+    at once to reach it. Both are None if the planner now rejects the layouts in force.
     """
 
     expected_tokens_per_s: int | None = None
@@ -29,10 +31,10 @@ class Outlook:
     proposal: Proposal | None = None
 
 
-def plan_pair(question: PlanRequest, *, may_reshard: bool) -> tuple[LayoutPair, PlanSummary]:
-    """What to run, and the planner's answer. Raises: CapacityError if nothing fits."""
-    plan = make_plan(question)
-    best = _best(plan, question, may_reshard=may_reshard)
+def plan_pair(request: PlanRequest, *, may_reshard: bool) -> tuple[LayoutPair, PlanSummary]:
+    """Return the layouts to run and the planner's answer. Raises: CapacityError if none fits."""
+    plan = make_plan(request)
+    best = _best(plan, request, may_reshard=may_reshard)
     baseline = plan.static[0] if plan.static else None
     gain = 0
     if baseline is not None and not best.is_static:
@@ -40,16 +42,16 @@ def plan_pair(question: PlanRequest, *, may_reshard: bool) -> tuple[LayoutPair, 
     return best.pair, PlanSummary(
         prefill=str(best.prefill),
         decode=str(best.decode),
-        accelerator=question.device.name,
-        prompt_tokens=round(question.workload.prompt_tokens),
-        output_tokens=round(question.workload.output_tokens),
+        accelerator=request.device.name,
+        prompt_tokens=round(request.workload.prompt_tokens),
+        output_tokens=round(request.workload.output_tokens),
         predicted_tokens_per_s=round(best.output_tokens_per_s),
         baseline_tokens_per_s=round(baseline.output_tokens_per_s) if baseline else None,
         gain_percent=gain,
         num_running=round(best.num_running),
         reason=plan.reason if may_reshard else "re-sharding is off: the best static layout",
         rejected=tuple(
-            Rejection(layout=r.layout, reason=r.reason) for r in plan.rejected[:_MAX_REJECTED]
+            Rejection(layout=str(r.pair), reason=r.reason) for r in plan.rejected[:MAX_REJECTIONS]
         ),
     )
 
@@ -57,46 +59,47 @@ def plan_pair(question: PlanRequest, *, may_reshard: bool) -> tuple[LayoutPair, 
 def unpredicted(
     shape: ModelShape, num_devices: int, *, reason: str
 ) -> tuple[LayoutPair, PlanSummary]:
-    """The static layout with the most tensor parallelism that the model allows, unpredicted."""
+    """Choose the static layout with the most tensor parallelism that the model allows.
+
+    Used where nothing is predicted. Raises: CapacityError if the model allows none.
+    """
     layouts = sorted(layouts_of(num_devices, data_parallel=False), key=lambda each: -each.tensor)
     rejected: list[Rejection] = []
     for layout in layouts:
-        found = misfit(layout, shape)
-        if found is None:
-            pair = LayoutPair(prefill=layout, decode=layout)
-            return pair, PlanSummary(
+        reason_against = misfit(layout, shape)
+        if reason_against is None:
+            return LayoutPair.static(layout), PlanSummary(
                 prefill=str(layout), decode=str(layout), reason=reason, rejected=tuple(rejected)
             )
-        rejected.append(Rejection(layout=str(layout), reason=found.reason))
+        rejected.append(Rejection(layout=str(layout), reason=reason_against.reason))
     reasons = "; ".join(f"{r.layout}: {r.reason}" for r in rejected)
     raise CapacityError(f"--devices={num_devices}: no layout fits. {reasons}")
 
 
-def look_ahead(question: PlanRequest, in_force: LayoutPair, *, may_reshard: bool) -> Outlook:
-    """What the question's workload lets expect of ``in_force``, and a choice 5 % better."""
+def look_ahead(request: PlanRequest, in_force: LayoutPair, *, may_reshard: bool) -> Outlook:
+    """Predict ``in_force`` for the request's workload, and propose a choice that is better."""
     try:
-        plan = make_plan(question)
-        best = _best(plan, question, may_reshard=may_reshard)
+        plan = make_plan(request)
+        best = _best(plan, request, may_reshard=may_reshard)
     except CapacityError:
         return Outlook()
-    known = (*plan.static, *plan.pairs)
-    now = next((e for e in known if e.pair == in_force), None)
+    now = next((e for e in (*plan.static, *plan.pairs) if e.pair == in_force), None)
     if now is None:
         return Outlook()
     outlook = Outlook(
         expected_tokens_per_s=round(now.output_tokens_per_s), num_running=round(now.num_running)
     )
-    if best.requests_per_s < MIN_GAIN * now.requests_per_s:
+    if best.requests_per_s < MIN_GAIN_TO_PROPOSE * now.requests_per_s:
         return outlook
     return Outlook(
         expected_tokens_per_s=outlook.expected_tokens_per_s,
         num_running=outlook.num_running,
-        proposal=_proposal(best, now, question),
+        proposal=_proposal(best, now, request),
     )
 
 
-def _proposal(best: Estimate, now: Estimate, question: PlanRequest) -> Proposal:
-    work = question.workload
+def _proposal(best: Estimate, now: Estimate, request: PlanRequest) -> Proposal:
+    work = request.workload
     return Proposal(
         prefill=str(best.prefill),
         decode=str(best.decode),
@@ -109,13 +112,13 @@ def _proposal(best: Estimate, now: Estimate, question: PlanRequest) -> Proposal:
     )
 
 
-def _best(plan: Plan, question: PlanRequest, *, may_reshard: bool) -> Estimate:
+def _best(plan: Plan, request: PlanRequest, *, may_reshard: bool) -> Estimate:
     if may_reshard:
         return plan.best
     if not plan.static:
-        reasons = "; ".join(f"{r.layout}: {r.reason}" for r in plan.rejected[:_MAX_REJECTED])
+        reasons = "; ".join(f"{r.pair}: {r.reason}" for r in plan.rejected[:MAX_REJECTIONS])
         raise CapacityError(
-            f"{question.model.name} on {question.num_devices} x {question.device.name}: no static "
+            f"{request.model.name} on {request.num_devices} x {request.device.name}: no static "
             f"layout fits. {reasons}. Let it re-shard, or use more or larger devices"
         )
     return plan.static[0]

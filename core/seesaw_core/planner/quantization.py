@@ -1,4 +1,4 @@
-"""Quantisation as checkpoints declare it: bytes of a weight, and what products are taken in."""
+"""Reads the quantisation that checkpoints declare: bytes per weight, and the arithmetic."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,16 +9,16 @@ from seesaw_core.errors import ModelError
 from seesaw_core.planner.models import Arithmetic
 from seesaw_core.planner.quantized_modules import Rule
 
-# Where checkpoints name what stays in 16 bits.
+# Fields in which checkpoints name the modules that stay in 16 bits.
 _WIDE_LISTS = (
     *("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules"),
     *("llm_int8_skip_modules", "exclude", "skip_modules"),
 )
-_SCALE_BITS = 20  # of a group: a scale of 16 bits and a zero point of 4
+_SCALE_BITS = 20  # per group: a scale of 16 bits and a zero point of 4
 _GPTQ = {"gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round", "auto_round"}
 
 
-# Lists and objects that change no width.
+# Lists and objects that do not change the width of a module, or that are read elsewhere.
 _HARMLESS = {
     *("config_groups", "kv_cache_scheme", "quantization", "dynamic", "meta", "weight_block_size"),
     *("modules_in_block_to_quantize", "producer", "sparsity_config", "transform_config", "dataset"),
@@ -28,9 +28,9 @@ _HARMLESS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """Bytes of a layer's weight with its scales, apart from the matrices that ``rules`` meet.
+    """Bytes per weight, scales included, of the matrices that no rule of ``rules`` matches.
 
-    ``kv_bytes`` of an element of KV are None unless the checkpoint asks for them.
+    ``kv_bytes`` is the size of an element of KV, None unless the checkpoint sets it.
     """
 
     weight_bytes: float
@@ -39,33 +39,33 @@ class Quantization:
     kv_bytes: int | None = None
 
 
-def read_quantization(found: Any, dtype_bytes: int) -> Quantization:
+def read_quantization(config: Any, dtype_bytes: int) -> Quantization:
     """Read a config's ``quantization_config``; None for none.
 
     Raises: ModelError for a method that is not described, naming the field.
     """
-    if found is None:
+    if config is None:
         return Quantization(weight_bytes=float(dtype_bytes))
-    if not isinstance(found, Mapping):
+    if not isinstance(config, Mapping):
         raise ModelError(
-            f"config.json: quantization_config={str(found)[:60]!r} must be an object with a "
+            f"config.json: quantization_config={str(config)[:60]!r} must be an object with a "
             "quant_method"
         )
-    inner = found.get("quantization")
+    inner = config.get("quantization")
     if isinstance(inner, Mapping):  # as in hf_quant_config.json
-        found = {"quant_method": "modelopt", **found, **inner}
-    usual, arithmetic = _usual(found)
-    rules = (*_wide(found, dtype_bytes), *_dynamic(found, dtype_bytes), *_groups(found))
+        config = {"quant_method": "modelopt", **config, **inner}
+    usual, arithmetic = _usual(config)
+    rules = (*_wide(config, dtype_bytes), *_dynamic(config, dtype_bytes), *_groups(config))
     return Quantization(
-        weight_bytes=usual, arithmetic=arithmetic, rules=rules, kv_bytes=_kv_bytes(found)
+        weight_bytes=usual, arithmetic=arithmetic, rules=rules, kv_bytes=_kv_bytes(config)
     )
 
 
-def not_understood(found: Any) -> list[str]:
-    """Names in a ``quantization_config`` that may give modules other widths and are not read."""
-    if not isinstance(found, Mapping):
+def not_understood(config: Any) -> list[str]:
+    """Return fields of a ``quantization_config`` that are not read and may change widths."""
+    if not isinstance(config, Mapping):
         return []
-    unread = {k: v for k, v in found.items() if k not in _HARMLESS and k not in _WIDE_LISTS}
+    unread = {k: v for k, v in config.items() if k not in _HARMLESS and k not in _WIDE_LISTS}
     names = [
         str(name)
         for name, value in unread.items()
@@ -74,12 +74,12 @@ def not_understood(found: Any) -> list[str]:
     return [f"quantization_config.{name[:60]}" for name in names]
 
 
-def _usual(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
-    method = str(found.get("quant_method") or "").lower()
+def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
+    method = str(config.get("quant_method") or "").lower()
     match method:
         case _ if method in _GPTQ:
-            bits = found.get("bits", found.get("w_bit"))
-            group = found.get("group_size", found.get("q_group_size"))
+            bits = config.get("bits", config.get("w_bit"))
+            group = config.get("group_size", config.get("q_group_size"))
             if bits not in (2, 3, 4, 8) or not isinstance(group, int) or group in (0, None):
                 raise ModelError(
                     f"config.json: quantization_config has bits={bits!r} and group_size={group!r}; "
@@ -89,13 +89,14 @@ def _usual(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
         case "fp8" | "fbgemm_fp8" | "ptpc_fp8":
             return 1.0, Arithmetic.FP8
         case "modelopt" | "modelopt_fp4":
-            return _modelopt(found)
+            return _modelopt(config)
         case "mxfp4":
-            return 4.25 / 8, Arithmetic.WIDE
+            return 4.25 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 32 weights
         case "bitsandbytes":
-            return (4.5 / 8 if found.get("load_in_4bit") else 1.0), Arithmetic.WIDE
+            # In 4 bits, with a scale of 32 bits for each 64 weights.
+            return (4.5 / 8 if config.get("load_in_4bit") else 1.0), Arithmetic.WIDE
         case "compressed-tensors":
-            return _compressed(found)
+            return _compressed(config)
         case _:
             raise ModelError(
                 f"config.json: quantization_config.quant_method={method!r} is not described; "
@@ -104,12 +105,12 @@ def _usual(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             )
 
 
-def _modelopt(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
-    match found.get("quant_algo"):
+def _modelopt(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
+    match config.get("quant_algo"):
         case "FP8":
             return 1.0, Arithmetic.FP8
         case "NVFP4" | "W4A16_NVFP4":
-            return 4.5 / 8, Arithmetic.WIDE
+            return 4.5 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 16 weights
         case other:
             raise ModelError(
                 f"quantization_config: quant_method=modelopt with quant_algo={other!r} is not "
@@ -117,14 +118,14 @@ def _modelopt(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             )
 
 
-def _compressed(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
-    """Of the first group; the others are rules."""
-    parts = _config_groups(found)
+def _compressed(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
+    """Read the first group's width and arithmetic. The other groups become rules."""
+    parts = _config_groups(config)
     widths = [_part(p, "weights").get("num_bits") for p in parts]
     if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise ModelError(
             "config.json: quantization_config.config_groups must have groups with weights of a "
-            f"num_bits each; got {str(found.get('config_groups'))[:80]!r}"
+            f"num_bits each; got {str(config.get('config_groups'))[:80]!r}"
         )
     if len(set(widths)) > 1 and not all(p.get("targets") for p in parts):
         raise ModelError(
@@ -139,8 +140,8 @@ def _compressed(found: Mapping[str, Any]) -> tuple[float, Arithmetic]:
     return usual, Arithmetic.FP8 if is_float else Arithmetic.INT8
 
 
-def _config_groups(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    groups = found.get("config_groups")
+def _config_groups(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = config.get("config_groups")
     parts = list(groups.values()) if isinstance(groups, Mapping) else []
     if not all(isinstance(part, Mapping) for part in parts):
         return []
@@ -150,25 +151,25 @@ def _config_groups(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _group_bytes(part: Mapping[str, Any]) -> float:
     weights = _part(part, "weights")
     bits, group = weights["num_bits"], weights.get("group_size")
-    scales = 16 / group if isinstance(group, int) and group > 0 else 0.0
+    scales = 16 / group if isinstance(group, int) and group > 0 else 0.0  # of 16 bits each
     return float(bits + scales) / 8
 
 
-def _groups(found: Mapping[str, Any]) -> Iterator[Rule]:
-    """Of compressed-tensors' groups that name modules, not just all linear ones."""
-    if str(found.get("quant_method") or "").lower() != "compressed-tensors":
+def _groups(config: Mapping[str, Any]) -> Iterator[Rule]:
+    """Yield rules for the groups of compressed-tensors that name modules."""
+    if str(config.get("quant_method") or "").lower() != "compressed-tensors":
         return
-    for part in _config_groups(found):
+    for part in _config_groups(config):
         for target in _texts(part.get("targets"), "config_groups.targets"):
             if target != "Linear":
                 yield Rule(pattern=target, bytes_each=_group_bytes(part))
 
 
-def _wide(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
+def _wide(config: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
     for name in _WIDE_LISTS:
-        for pattern in _texts(found.get(name), name):
+        for pattern in _texts(config.get(name), name):
             yield Rule(pattern=pattern, bytes_each=float(dtype_bytes))
-    blocks = found.get("modules_in_block_to_quantize")
+    blocks = config.get("modules_in_block_to_quantize")
     if blocks is not None:
         listed = _listed(blocks, "modules_in_block_to_quantize")
         names = [n for block in listed for n in _texts(block, "modules_in_block_to_quantize")]
@@ -176,9 +177,9 @@ def _wide(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
         yield Rule(pattern=rf"(^|\.)({kept})$", bytes_each=float(dtype_bytes), form="all but")
 
 
-def _dynamic(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
-    """GPTQModel's: ``-:regex`` leaves modules wide, ``+:regex`` or none gives them other bits."""
-    dynamic = found.get("dynamic") or {}
+def _dynamic(config: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
+    """Yield GPTQModel's rules: ``-:regex`` keeps modules wide, ``+:regex`` sets other bits."""
+    dynamic = config.get("dynamic") or {}
     if not isinstance(dynamic, Mapping):
         raise ModelError(f"quantization_config.dynamic={str(dynamic)[:60]!r} must be an object")
     for pattern, changes in dynamic.items():
@@ -186,13 +187,13 @@ def _dynamic(found: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
             yield Rule(pattern=pattern[2:], bytes_each=float(dtype_bytes), form="regex")
             continue
         changed = changes if isinstance(changes, Mapping) else {}
-        usual, _ = _usual({**found, **changed})
+        usual, _ = _usual({**config, **changed})
         yield Rule(pattern=pattern.removeprefix("+:"), bytes_each=usual, form="regex")
 
 
-def _kv_bytes(found: Mapping[str, Any]) -> int | None:
-    """As vLLM does with ``--kv-cache-dtype auto``."""
-    scheme, algorithm = found.get("kv_cache_scheme"), found.get("kv_cache_quant_algo")
+def _kv_bytes(config: Mapping[str, Any]) -> int | None:
+    """Return bytes per element of KV, as vLLM reads them with ``--kv-cache-dtype auto``."""
+    scheme, algorithm = config.get("kv_cache_scheme"), config.get("kv_cache_quant_algo")
     if isinstance(scheme, Mapping) and scheme:
         if scheme.get("num_bits") != 8:
             raise ModelError(

@@ -1,7 +1,7 @@
-"""Which of a layer's matrices a quantised checkpoint leaves wide, or stores in other bits.
+"""Finds the matrices that a quantised checkpoint keeps wide or stores in other bits.
 
-Checkpoints name them in many ways: whole names, parts of names, prefixes, wildcards and regular
-expressions. Each is matched with the matrices that are counted, layer by layer.
+Checkpoints name matrices by whole names, parts of names, prefixes, wildcards or regular
+expressions. Each pattern is matched with the matrices that the model counts, layer by layer.
 """
 
 import re
@@ -13,11 +13,11 @@ from seesaw_core.errors import ModelError
 from seesaw_core.planner.models import Model
 
 _MOST_RULES = 200_000  # a 405B model names about 900; some name every expert of every layer
-_MOST_GENERAL = 200
-_LONGEST_RULE = 2000
+_MOST_GENERAL = 200  # each is compared with every matrix of every layer
+_LONGEST_RULE = 2000  # characters; names of modules have fewer than a hundred
 _PREFIXES = ("model.", "language_model.model.", "model.language_model.", "transformer.", "")
-_MOST_REPEATS = 3
-_NOT_COUNTED = re.compile(  # wide anyway, or no matrices of the layers
+_MOST_REPEATS = 3  # a match takes as many steps as the length of a name to this power
+_NOT_COUNTED = re.compile(  # modules that stay wide in any case, or are not in the layers
     r"lm_head|embed|norm|vision|visual|audio|mtp|rotary|bias|merger|multi_modal|projector|"
     r"^(re:)?\.?\*?(model\.)?(wte|wpe|score|output)"
 )
@@ -25,63 +25,63 @@ _NOT_COUNTED = re.compile(  # wide anyway, or no matrices of the layers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """``bytes_each`` holds for the matrices whose name has ``pattern`` in the form ``form``."""
+    """Bytes per weight of the matrices whose names match ``pattern``, which has form ``form``."""
 
     pattern: str
     bytes_each: float
-    form: str = "auto"  # or "regex", or "all but" what the pattern is found in
+    form: str = "auto"  # or "regex", or "all but" for all names that do not contain it
 
     def matches(self, names: Iterable[str]) -> bool:
-        """Whether any of a matrix's names is meant."""
+        """Return whether the rule is for the matrix with these names."""
         pattern = self.pattern
         if self.form == "all but":
-            found = _compiled(pattern)
-            return not any(found.search(name) for name in names)
+            regex = _compiled(pattern)
+            return not any(regex.search(name) for name in names)
         if self.form == "regex" or pattern.startswith("re:"):
-            found = _compiled(pattern.removeprefix("re:"))
-            return any(found.match(name) for name in names)
+            regex = _compiled(pattern.removeprefix("re:"))
+            return any(regex.match(name) for name in names)
         if "*" in pattern:
             return any(fnmatchcase(n, p) for n in names for p in (pattern, f"{pattern}.*"))
         if any(c in pattern for c in "^$\\|+"):
-            found = _compiled(pattern)
-            return any(found.search(name) for name in names)
+            regex = _compiled(pattern)
+            return any(regex.search(name) for name in names)
         part = f".{pattern.strip('.')}."
         return any(part in f".{name}." for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Mean bytes of a layer's weight, and the rules that met nothing."""
+    """Mean bytes per weight of the layers, and the rules that match no matrix."""
 
     mean_bytes: float
     unmatched: tuple[str, ...] = ()
 
 
 def mean_bytes(model: Model, usual: float, rules: Sequence[Rule]) -> Weights:
-    """Mean bytes of the layers' weights: ``usual``, or what the first rule that matches says.
+    """Average the bytes per weight: those of the first rule that matches, or else ``usual``.
 
-    Raises: ModelError if there are too many rules, or one is no regular expression.
+    Raises: ModelError if there are too many rules, or one is not a regular expression.
     """
     if not rules:
         return Weights(mean_bytes=usual)
     general, by_layer = _sorted_by_layer(rules)
     total, whole, matched = 0.0, 0.0, set()
     for layer in range(model.shape.num_layers):
-        asked = [*by_layer.get(layer, ()), *general]
+        candidates = [*by_layer.get(layer, ()), *general]
         for names, params in _matrices(model, layer):
-            met = next((rule for rule in asked if rule.matches(names)), None)
-            total += params * (usual if met is None else met.bytes_each)
+            rule = next((rule for rule in candidates if rule.matches(names)), None)
+            total += params * (usual if rule is None else rule.bytes_each)
             whole += params
-            if met is not None:
-                matched.add(met.pattern)
-    met_none = [r for r in general if r.pattern not in matched]
-    met_none += [r for of in by_layer.values() for r in of if r.pattern not in matched]
-    unmatched = dict.fromkeys(r.pattern for r in met_none if not _NOT_COUNTED.search(r.pattern))
+            if rule is not None:
+                matched.add(rule.pattern)
+    idle = [r for r in general if r.pattern not in matched]
+    idle += [r for of in by_layer.values() for r in of if r.pattern not in matched]
+    unmatched = dict.fromkeys(r.pattern for r in idle if not _NOT_COUNTED.search(r.pattern))
     return Weights(mean_bytes=total / whole, unmatched=tuple(unmatched))
 
 
 def _sorted_by_layer(rules: Sequence[Rule]) -> tuple[list[Rule], dict[int, list[Rule]]]:
-    """Rules for all layers, and those that name one. Raises: ModelError if there are too many."""
+    """Split rules into those for all layers and those for one. Raises: ModelError if too many."""
     if any(len(rule.pattern) > _LONGEST_RULE for rule in rules):
         raise ModelError(
             "config.json: quantization_config has a module name of more than "
@@ -101,11 +101,11 @@ def _sorted_by_layer(rules: Sequence[Rule]) -> tuple[list[Rule], dict[int, list[
             f"config.json: quantization_config names {len(rules):,} modules, {len(general):,} of "
             f"them for all layers; at most {_MOST_RULES:,} and {_MOST_GENERAL:,} are read"
         )
-    return list(general), {layer: list(found) for layer, found in by_layer.items()}
+    return list(general), {layer: list(own) for layer, own in by_layer.items()}
 
 
 def _matrices(model: Model, layer: int) -> Iterator[tuple[tuple[str, ...], float]]:
-    """A layer's matrices: the names that checkpoints give them, and their parameters."""
+    """Yield a layer's matrices, each with its possible names and its number of parameters."""
     s, hidden = model.shape, model.hidden
     q, kv = hidden * s.num_heads * s.head_dim, hidden * s.num_kv_heads * s.head_dim
     yield _names(layer, "self_attn", "q_proj", "qkv_proj"), q
@@ -144,18 +144,18 @@ def _names(layer: int, block: str, *matrices: str) -> tuple[str, ...]:
 
 
 def _layer_of(pattern: str) -> int | None:
-    """The one layer that a plain name is of: only that layer's matrices need be compared."""
+    """Return the layer of a plain name, with whose matrices alone it must be compared."""
     if pattern.startswith("re:") or any(c in pattern for c in "*^$\\|+([?"):
         return None
-    found = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,6})(?:\.|$)", pattern)
-    return int(found[1]) if found else None
+    match = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,6})(?:\.|$)", pattern)
+    return int(match[1]) if match else None
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern that matches any module's name in little time.
+    """Compile a pattern that matches any module's name in little time.
 
-    Raises: ModelError for one that is wrong, and for one that could take for ever: repeated groups
-    and references back do, and each open repeat multiplies the steps by the length of the name.
+    Raises: ModelError for a pattern that is wrong or could take for ever. Repeated groups and back
+    references may, and each open repeat multiplies the steps by the length of the name.
     """
     bare = re.sub(r"\\[^0-9]|\[[^]]*\]", "x", pattern)
     num_repeats = len(re.findall(r"[*+]|\{\d*,\d*\}", bare))

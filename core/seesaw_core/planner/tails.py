@@ -1,8 +1,8 @@
-"""How a workload with an end runs out: the last requests decode with ever fewer beside them.
+"""The end of a workload: the last requests decode in ever smaller batches.
 
-Lengths of answers are taken to be log-normal with the workload's mean and mean square, cut at its
-longest. Source: renewal theory; what a request that is met on its way still has to generate is
-distributed with the density ``(1 - F(x)) / mean``.
+Output lengths are modelled as log-normal with the workload's mean and mean square, cut at its
+longest. Source: renewal theory; the remaining output of a request that is observed while it runs
+has the density ``(1 - F(x)) / mean``.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,27 +13,28 @@ from statistics import NormalDist
 
 from seesaw_core.planner.workloads import Workload
 
-_STEPS = 16
-_NEXT_TO_NONE = 1e-6
+_STEPS = 16  # with 256, rates of whole workloads differ by 0.2 % on average and by 0.8 % at most
+_NEXT_TO_NONE = 1e-6  # of a request, or of a deviation: far below what shows in a rate
 _NORMAL = NormalDist()
 
 
 def extra_s(
     workload: Workload, running: float, count: float, round_s: Callable[[float], float]
 ) -> float:
-    """Seconds that the end takes longer than as many tokens in full batches.
+    """Seconds that the end takes longer than the same tokens in full batches.
 
-    ``round_s`` gives the seconds of a token of each of so many requests; ``running`` of ``count``
-    run at a time.
+    ``round_s`` returns the seconds in which each of a number of requests gets a token. Of ``count``
+    requests, ``running`` run at a time.
     """
     mean, squares = workload.output_tokens, workload.output_squares
     running = min(running, count)
-    met = min(1.0, max(0.0, count / running - 1))  # share that is met on its way, not at its start
-    left = (1 - met) * mean + met * squares / (2 * mean)
+    # The share of the requests that are under way when the end begins; the others start then.
+    under_way = min(1.0, max(0.0, count / running - 1))
+    left = (1 - under_way) * mean + under_way * squares / (2 * mean)
     drain_s = 0.0
     curve = _curve(mean, squares, float(workload.longest_output_tokens))
     for tokens, whole, residual in curve:
-        alive = running * ((1 - met) * whole + met * residual)
+        alive = running * ((1 - under_way) * whole + under_way * residual)
         if alive < _NEXT_TO_NONE:
             break
         drain_s += tokens * min(1.0, alive) * round_s(max(1.0, alive))
@@ -42,7 +43,7 @@ def extra_s(
 
 @lru_cache(maxsize=64)
 def _curve(mean: float, squares: float, longest: float) -> tuple[tuple[float, float, float], ...]:
-    """Spans of tokens, with the shares of whole and of residual answers that are longer."""
+    """Spans of tokens, with the shares of whole and of remaining outputs that are longer."""
     return tuple(_spans(mean, max(1.0, squares / mean**2), longest))
 
 

@@ -1,6 +1,6 @@
-"""Workloads: the lengths of prompts and answers, and how many requests come at once.
+"""Workloads: the lengths of prompts and answers, and how many requests arrive at once.
 
-A workload is a list of requests, or their means.
+A workload is a list of requests, or a summary of it.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What a planner must know: means, spread and pressure. Units: tokens, counts, seconds.
+    """A workload's summary for the planner. Units: tokens, counts, seconds.
 
-    ``prompt_squares`` and ``output_squares`` are mean squares, which attention and growing
-    contexts need. ``num_requests`` come in all, None for no end; ``concurrency`` is how many are
-    in the system at a time, None for as many as come. The targets are means; None asks for
-    throughput alone.
+    ``prompt_squares`` and ``output_squares`` are mean squares, which attention and growing contexts
+    depend on. ``num_requests`` is the number of requests, None without an end; ``concurrency`` is
+    the most that are in the system at a time, None without a bound. The targets are means; None
+    means no target.
 
     Raises: InputError if a figure is out of range.
     """
@@ -76,7 +76,7 @@ def summarise(
     ttft_target_s: float | None = None,
     tpot_target_s: float | None = None,
 ) -> Workload:
-    """The means of some requests. Raises: InputError if there are none."""
+    """Summarise requests. Raises: InputError if there are none."""
     if not requests:
         raise InputError("the workload has no requests")
     count = len(requests)

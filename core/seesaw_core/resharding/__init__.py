@@ -1,1 +1,1 @@
-"""Re-sharding: the phase policy, the KV ledger behind it, and what each rank of a layout holds."""
+"""Re-sharding: the phase policy, the KV ledger, and the KV and weights of each rank."""

@@ -1,4 +1,4 @@
-"""Blocks of the KV buffer: who has which, in as few runs as possible."""
+"""Allocates blocks of the KV buffer, in as few runs as possible."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from seesaw_core.errors import BufferFullError, IntegrityError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """``length`` blocks that lie side by side at both ends of a copy."""
+    """``length`` blocks that are contiguous at both ends of a copy."""
 
     source: int
     target: int
@@ -17,7 +17,7 @@ class Run:
 
 
 def pair_runs(source: Sequence[int], target: Sequence[int]) -> list[Run]:
-    """Cover ``source[i] -> target[i]`` with as few straight copies as possible.
+    """Cover ``source[i] -> target[i]`` with as few contiguous copies as possible.
 
     Raises: IntegrityError if the two differ in length.
     """
@@ -34,15 +34,15 @@ def pair_runs(source: Sequence[int], target: Sequence[int]) -> list[Run]:
 
 
 def num_blocks_for(num_tokens: int, block_size: int) -> int:
-    """Blocks that hold ``num_tokens`` tokens at ``block_size`` tokens a block."""
+    """Return how many blocks of ``block_size`` tokens hold ``num_tokens`` tokens."""
     return -(-num_tokens // block_size)
 
 
 class BlockAllocator:
-    """Hands out blocks ``0..num_blocks-1``, neighbours together where it can.
+    """Allocates blocks ``0..num_blocks-1``, contiguous ones where possible.
 
-    Invariant: every block is either free or handed out once. Free blocks are kept as gaps, each
-    from its first block to before its end, so that what a call costs goes by gaps, not by blocks.
+    Invariant: every block is either free or allocated once. Free blocks are kept as gaps, half-open
+    ranges of blocks, so that the time of a call depends on the number of gaps and not of blocks.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -51,11 +51,11 @@ class BlockAllocator:
         self._ends = [num_blocks] if num_blocks else []
 
     def take(self, count: int) -> tuple[int, ...]:
-        """Take ``count`` blocks: the first gap that holds them all, else the lowest ones.
+        """Allocate ``count`` blocks: from the first gap that holds them all, else the lowest ones.
 
         Raises: BufferFullError if fewer are free.
         """
-        assert count >= 0, f"{count} blocks asked for"
+        assert count >= 0, f"{count} blocks requested"
         if count > self.num_free:
             raise BufferFullError(f"{count} KV-buffer blocks wanted, {self.num_free} free")
         self.num_free -= count
@@ -68,7 +68,7 @@ class BlockAllocator:
         return taken
 
     def give_back(self, blocks: Sequence[int]) -> None:
-        """Return blocks. Raises: IntegrityError if one is free already or was never ours."""
+        """Free blocks. Raises: IntegrityError if one is free already or was never allocated."""
         first = blocks[0] if blocks else 0
         if blocks and tuple(blocks) == tuple(range(first, first + len(blocks))):
             self._insert(first, first + len(blocks))  # the usual case, without a loop

@@ -1,8 +1,8 @@
-"""The decode engine's share of the books: who is in it, and what they still hold.
+"""Requests inside the decode engine, and what they still hold.
 
-A request is here from when it is sent until its last output or its abort. One that came through
-the buffer holds an entry until the engine has loaded it, or will not; one in place holds room in
-the engine's queue until its first output.
+A request is inside from when it is sent until its last output or its abort. A request that came
+through the buffer holds an entry until the engine has loaded it or will not load it. A request in
+place holds room in the engine's queue until its first output.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from seesaw_core.resharding.events import Ending
 from seesaw_core.resharding.ledger import Ledger
 from seesaw_core.resharding.meters import InPlaceMeter
 
-_QUEUED_STEPS = 2  # so that the step after this one is full as well
+_QUEUED_STEPS = 2  # the step under way and the next one are full; other prompts may join a wave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRoom:
-    """What the decode engine takes at a time: requests, and prompt tokens that wait inside it.
+    """Limits of the decode engine: requests, and prompt tokens that are queued inside it.
 
-    Prompts that it has not begun, for want of steps or of room in its KV pool, could still have
-    made a wave; it needs only enough of them to fill its next steps.
+    Prompts that the engine has not begun, for lack of steps or of KV pool, could still join a wave.
+    So it gets only enough of them to fill its next steps.
     """
 
     num_requests: int
@@ -27,7 +27,7 @@ class DecodeRoom:
 
     @classmethod
     def of(cls, *, num_requests: int, step_tokens: int) -> "DecodeRoom":
-        """Room of an engine that computes ``step_tokens`` tokens of prompts in a step."""
+        """Return the limits of an engine that computes ``step_tokens`` prompt tokens in a step."""
         return cls(num_requests=num_requests, num_queued_tokens=_QUEUED_STEPS * step_tokens)
 
     def is_left(self, num_running: int, queued_tokens: int) -> bool:
@@ -40,8 +40,8 @@ class InDecode:
     def __init__(self, ledger: Ledger, room: DecodeRoom, meter: InPlaceMeter) -> None:
         self._ledger, self._room, self._meter = ledger, room, meter
         self._ids: set[str] = set()
-        self._not_begun: dict[str, int] = {}  # prompt tokens of those in place without output yet
-        self._queued_tokens = 0  # all of theirs
+        self._not_begun: dict[str, int] = {}  # prompt tokens of requests in place without output
+        self._queued_tokens = 0  # the sum of these
         self._claims: dict[str, str] = {}  # buffer entries by the request that will load them
         self._loading: set[str] = set()
 
@@ -57,16 +57,16 @@ class InDecode:
         return self._room.is_left(len(self._ids), self._queued_tokens)
 
     def awaits_output(self, request_id: str) -> bool:
-        """Whether a request went in place and its first output is yet to come."""
+        """Return whether a request is in place and has no output yet."""
         return request_id in self._not_begun
 
     def expect_loading(self, request_id: str, key: str) -> None:
-        """A request comes that loads entry ``key``, and owes its release."""
+        """Add a request that will load entry ``key`` and release it."""
         self._claims[request_id] = key
         self._ids.add(request_id)
 
     def expect_in_place(self, request_id: str, tokens: int, measured_from_s: float | None) -> None:
-        """A request comes with its prompt to prefill, which is measured if the engine may begin."""
+        """Add a request whose prompt the engine prefills; measured if the engine can begin now."""
         self._ids.add(request_id)
         self._begun(request_id)
         self._not_begun[request_id] = tokens
@@ -75,7 +75,7 @@ class InDecode:
             self._meter.sent(request_id, tokens, measured_from_s)
 
     def forget(self, request_id: str) -> bool:
-        """Take an aborted request out; the engine will release its entry. False if not here."""
+        """Remove an aborted request, whose entry the engine will release. False if it is absent."""
         if request_id not in self._ids:
             return False
         self._ids.discard(request_id)
@@ -84,17 +84,17 @@ class InDecode:
         return True
 
     def give_up(self, request_id: str) -> None:
-        """Take a request out that failed; the engine may never have seen it."""
+        """Remove a failed request, which the engine may never have received."""
         self.forget(request_id)
         self._release_unread(request_id)
 
     def begin(self, request_id: str, now_s: float) -> None:
-        """The engine has computed a request's prompt. Those that were loaded are ignored."""
+        """Record that the engine has computed a prompt. Loaded requests are ignored."""
         self._meter.first_output(request_id, now_s)
         self._begun(request_id)
 
     def end(self, request_id: str, ending: Ending, now_s: float) -> None:
-        """A request's last output has come."""
+        """Record a request's last output."""
         if ending is Ending.REJECTED:
             self._release_unread(request_id)
         if ending is Ending.FINISHED:
@@ -105,14 +105,17 @@ class InDecode:
         self._ids.discard(request_id)
 
     def load(self, request_id: str) -> None:
-        """The engine loads a request's entry. What was given up is over already."""
+        """Record that the engine loads a request's entry. Requests given up are ignored."""
         key = self._claims.get(request_id)
         if key is not None:
             self._loading.add(request_id)
             self._ledger.load(key)
 
     def release(self, request_id: str) -> None:
-        """The engine has loaded a request's entry, or will not. The same holds of what is over."""
+        """Record that the engine has loaded a request's entry or will not load it.
+
+        Requests given up are ignored.
+        """
         key = self._claims.get(request_id)
         if key is not None:
             self._loading.discard(request_id)
@@ -122,10 +125,10 @@ class InDecode:
         self._queued_tokens -= self._not_begun.pop(request_id, 0)
 
     def _release_unread(self, request_id: str) -> None:
-        """Release for a request that ended in an error, unless the engine is loading its KV.
+        """Release the entry of a failed request, unless the engine is loading it.
 
-        The engine will tell when that load has ended. Of a request that it rejects before its
-        scheduler has seen it, or that never reached it, it tells nothing.
+        The engine reports the end of a load. It reports nothing of a request that it rejects before
+        its scheduler has it, or that never reaches it.
         """
         key = self._claims.get(request_id)
         if key is not None and request_id not in self._loading:

@@ -1,4 +1,4 @@
-"""The KV-buffer ledger: where every prompt's KV stands between its two engines.
+"""The KV-buffer ledger: the state of every prompt's KV between the two engines.
 
     reserve ──> RESERVED ──store──> STORED ──load──> LOADING ──> released
                     └───────────── release at any point ─────────────┘
@@ -16,7 +16,7 @@ from seesaw_core.resharding.blocks import BlockAllocator, num_blocks_for
 
 
 class EntryState(StrEnum):
-    """How far a prompt's KV has come."""
+    """The state of a prompt's KV in the buffer."""
 
     RESERVED = "reserved"
     STORED = "stored"
@@ -77,15 +77,12 @@ class Ledger:
 
     @property
     def stored_tokens(self) -> int:
-        """Of the prompts whose KV is complete, on its way to the decode engine or not yet."""
+        """Tokens of the prompts whose KV is complete, loading ones included."""
         num_blocks = self._num_in[EntryState.STORED] + self._num_in[EntryState.LOADING]
         return num_blocks * self.block_size
 
-    def fits(self, num_tokens: int) -> bool:
-        return num_blocks_for(num_tokens, self.block_size) <= self._blocks.num_free
-
     def reserve(self, key: str, num_tokens: int, *, readers: int) -> Entry:
-        """Take blocks for a prompt that is about to be prefilled.
+        """Allocate blocks for a prompt that is about to be prefilled.
 
         Raises: BufferFullError if they do not fit now; IntegrityError if ``key`` is in use.
         """
@@ -100,34 +97,34 @@ class Ledger:
         return entry
 
     def entry(self, key: str) -> Entry:
-        """Raises: IntegrityError if there is none."""
+        """Return an entry. Raises: IntegrityError if there is none."""
         try:
             return self._entries[key]
         except KeyError:
             raise IntegrityError(f"no KV-buffer entry {key!r}") from None
 
     def store(self, key: str) -> None:
-        """The prefill engine has written all of the prompt's KV."""
+        """Record that the prefill engine has written all of the prompt's KV."""
         self._advance(key, EntryState.RESERVED, EntryState.STORED)
 
     def load(self, key: str) -> None:
-        """A reader has begun to load. Later readers of the same entry change nothing."""
+        """Record that a reader has begun to load. Later readers of the entry change nothing."""
         entry = self.entry(key)
         if entry.state is not EntryState.LOADING:
             self._advance(key, EntryState.STORED, EntryState.LOADING)
 
     def pin(self, key: str) -> None:
-        """Keep the blocks even without readers: the prefill engine may still write them."""
+        """Keep the blocks even without readers, since the prefill engine may still write them."""
         self.entry(key).may_free = False
 
     def unpin(self, key: str) -> None:
-        """The prefill engine writes no more; free the blocks if no reader is left."""
+        """Let the blocks go once no reader is left: the prefill engine writes no more."""
         entry = self.entry(key)
         entry.may_free = True
         self._free_if_unused(entry)
 
     def release(self, key: str) -> bool:
-        """One reader is done with the entry, or gave up. True when the blocks are free now.
+        """Record that one reader is done or gave up. Returns whether the blocks are free now.
 
         Raises: IntegrityError if nobody could still be reading.
         """

@@ -1,4 +1,4 @@
-"""What the driver measures as it goes, for the policy's costs."""
+"""Measures the costs that the phase policy decides by."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from seesaw_core.messages import WaveEvent
 from seesaw_core.rates import ExponentialMean, Rate
 from seesaw_core.resharding.policy import Costs
 
-_STRETCH_S = 1.0
-_TELLING_TOKENS = 128
+_STRETCH_S = 1.0  # the rate is never much older than this, however steady the load
+_LEAST_TOKENS = 128  # with fewer tokens, a step's fixed cost is most of its time
 
 
 class CostMeter:
-    """Everything that the policy's costs are made of."""
+    """Measures transitions, waves and prefill in place."""
 
     def __init__(self) -> None:
         self.transition_s = ExponentialMean()
@@ -29,11 +29,11 @@ class CostMeter:
         )
 
     def end_wave(self, now_s: float) -> WaveEvent | None:
-        """Close the prefill phase that ends now; None if it prefilled nothing."""
+        """Close the prefill phase that ends now. Returns None if it prefilled nothing."""
         wave, self.wave = self.wave, Wave()
         if not wave.prompts:
             return None
-        if wave.tokens >= _TELLING_TOKENS:
+        if wave.tokens >= _LEAST_TOKENS:
             self.prefill.observe(wave.tokens, wave.busy_s)
         self._num_waves += 1
         return WaveEvent(
@@ -46,7 +46,7 @@ class CostMeter:
 
 @dataclass(slots=True, kw_only=True)
 class Wave:
-    """One prefill phase as it goes."""
+    """The running totals of one prefill phase."""
 
     began_s: float = 0.0
     prompts: int = 0
@@ -60,10 +60,10 @@ class Wave:
 
 
 class InPlaceMeter:
-    """Measures how fast the decode engine prefills prompts itself.
+    """Measures how fast the decode engine prefills prompts in place.
 
-    A stretch ends when no prompt is under way or when it has lasted a while, so that the rate
-    stays fresh under steady load. Stretches of few tokens say little and are left out.
+    A stretch ends when no prompt is under way or after a while, so that the rate stays fresh under
+    steady load. Stretches of few tokens are left out, since they show mostly fixed costs.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class InPlaceMeter:
         self._done_tokens += tokens
         elapsed_s = now_s - self._began_s
         if not self._pending or elapsed_s >= _STRETCH_S:
-            if self._done_tokens >= _TELLING_TOKENS:
+            if self._done_tokens >= _LEAST_TOKENS:
                 self.rate.observe(self._done_tokens, elapsed_s)
             self._began_s, self._done_tokens = now_s, 0
 
@@ -93,5 +93,5 @@ class InPlaceMeter:
             self._pending.pop(request_id, None)
 
     def interrupt(self) -> None:
-        """The decode engine stands still: what is under way would measure that instead."""
+        """Drop the prompts under way: their times would include a standstill of the engine."""
         self._pending.clear()

@@ -1,8 +1,8 @@
 """KV placement: which (layer, KV head) each rank holds, writes and reads.
 
-Weight sharding is another thing and lives in :mod:`seesaw_core.resharding.weights`: a placement
-says where *KV* lies, and a later policy may place one request's KV on several instances by runs of
-tokens (LoongServe) while the weights stay whole on each.
+A placement is about *KV* alone. Weight sharding is in :mod:`seesaw_core.resharding.weights`;
+another serving mode may place one request's KV on several instances that each hold all weights
+(LoongServe).
 """
 
 from dataclasses import dataclass
@@ -27,24 +27,23 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvShard:
-    """What one rank holds of a token's KV.
+    """The part of a token's KV that one rank holds.
 
-    ``layers`` and ``heads`` are global indices. ``writes`` says whether this rank is the one
-    that writes the shard: of ranks that hold replicas of a head only the first does, so that
-    each byte of the KV buffer has exactly one writer.
+    ``layers`` and ``heads`` are global indices. With ``writes`` this rank writes the shard to the
+    KV buffer. Of ranks with replicas of a head only the first one does, so that each byte of the
+    buffer has exactly one writer.
     """
 
-    rank: int
     layers: Span
     heads: Span
     writes: bool
 
 
 def split_layers(num_layers: int, pipeline: int) -> tuple[Span, ...]:
-    """Layers of each pipeline stage, as vLLM splits them.
+    """Return the layers of each pipeline stage, as vLLM splits them.
 
-    Stages differ by at most one layer; what is left over goes to the later stages, the last
-    one excepted, since it also holds the output head.
+    Stages differ by at most one layer. The later stages get the extra layers, except for the last
+    one, which also holds the output head.
     """
     base, extra = divmod(num_layers, pipeline)
     sizes = [base] * pipeline
@@ -58,7 +57,7 @@ def split_layers(num_layers: int, pipeline: int) -> tuple[Span, ...]:
 
 
 def split_heads(num_kv_heads: int, tensor: int) -> tuple[tuple[Span, bool], ...]:
-    """KV heads of each tensor rank, and whether it is the first to hold them.
+    """Return the KV heads of each tensor rank, and whether it is the first to hold them.
 
     With fewer heads than ranks each head is replicated over ``tensor / num_kv_heads``
     neighbouring ranks.
@@ -76,7 +75,7 @@ def split_heads(num_kv_heads: int, tensor: int) -> tuple[tuple[Span, bool], ...]
 
 @lru_cache(maxsize=64)
 def place_kv(layout: Layout, shape: ModelShape) -> tuple[KvShard, ...]:
-    """The shard of every rank of ``layout``, in rank order.
+    """Return the KV shard of every rank of ``layout``, in rank order.
 
     Requires: the layout has passed :func:`seesaw_core.layouts.check_layout`.
     """
@@ -84,10 +83,9 @@ def place_kv(layout: Layout, shape: ModelShape) -> tuple[KvShard, ...]:
     heads = split_heads(shape.num_kv_heads, layout.tensor)
     return tuple(
         KvShard(
-            rank=rank,
             layers=layers[at.pipeline],
             heads=heads[at.tensor][0],
             writes=heads[at.tensor][1],
         )
-        for rank, at in layout.ranks()
+        for _, at in layout.ranks()
     )

@@ -1,7 +1,7 @@
-"""The prefill engine's share of the books: which prompts are in it, and their room in the buffer.
+"""Prompts inside the prefill engine, and their room in the buffer.
 
-A prompt is here from when it is admitted until each of its readers has been passed on or has
-gone. Its blocks are freed only once the prefill engine can no longer write them.
+A prompt is inside from its admission until each of its readers has been passed on or is gone. Its
+blocks are freed only once the prefill engine can no longer write them.
 """
 
 from collections.abc import Iterator
@@ -30,18 +30,21 @@ class InPrefill:
         return self._prompts.get(key)
 
     def enter(self, prompt: Prompt) -> None:
-        """Take room in the buffer for a prompt. Raises: BufferFullError, with the prompt here."""
+        """Add a prompt and reserve its blocks.
+
+        Raises: BufferFullError; the prompt has been added by then.
+        """
         self._prompts[prompt.key] = prompt
         self._by_reader.update(dict.fromkeys(prompt.readers, prompt))
         self._ledger.reserve(prompt.key, prompt.num_tokens, readers=len(prompt.readers))
         self._ledger.pin(prompt.key)
 
     def end(self, key: str) -> None:
-        """The engine is done with a prompt, and writes its blocks no more."""
+        """Record that the engine is done with a prompt and writes its blocks no more."""
         self._ledger.unpin(key)
 
     def leave(self, request_id: str) -> Prompt | None:
-        """Give a reader's share of the buffer back, the prompt's with the last one's."""
+        """Remove a reader and release its entry. The last reader removes the prompt."""
         prompt = self._by_reader.get(request_id)
         if prompt is None:
             return None
@@ -51,7 +54,7 @@ class InPrefill:
         return prompt
 
     def hand_on(self, request_id: str) -> None:
-        """Take a reader out whose share of the buffer is another's to give back."""
+        """Remove a reader whose entry someone else will release."""
         prompt = self._by_reader.pop(request_id, None)
         if prompt is None:
             return
@@ -63,11 +66,11 @@ class InPrefill:
                 self._free_orphans()
 
     def begin(self) -> None:
-        """From now on the engine may write."""
+        """Record that the engine may write from now on."""
         self._may_write = True
 
     def stop(self) -> None:
-        """The engine's pause has completed: it writes no more."""
+        """Record that the engine's pause is complete, so that it writes no more."""
         self._may_write = False
         self._free_orphans()
 

@@ -1,8 +1,8 @@
-"""Prompts that wait for a wave, in the order in which they will go.
+"""Prompts that wait for a wave, in the order in which they will be admitted.
 
-Requests with the very same prompt that wait together share one way to the buffer. First come,
-first served, unless the engines schedule by priority: then so does the queue. How long it takes to
-find a request or an equal prompt does not depend on how many wait.
+Requests with equal prompts that wait at the same time share one entry. The queue is first come,
+first served, or by priority if the engines schedule by priority. Finding a request or an equal
+prompt takes constant time.
 """
 
 import bisect
@@ -31,7 +31,7 @@ class Prompt:
 
     @property
     def priority(self) -> int:
-        """That of the most urgent reader: the lower, the sooner, as in vLLM."""
+        """The most urgent reader's priority; lower ones go first, as in vLLM."""
         return min(self.priorities, default=0)
 
     def join(self, request_id: str, priority: int) -> None:
@@ -39,7 +39,7 @@ class Prompt:
         self.priorities[priority] += 1
 
     def leave(self, request_id: str) -> None:
-        """Take a reader out. One that is not there is ignored."""
+        """Remove a reader, if it is present."""
         priority = self.readers.pop(request_id, None)
         if priority is not None:
             self.priorities[priority] -= 1
@@ -51,7 +51,7 @@ _Place = tuple[int, int]  # priority, then the order of arrival
 
 
 class WaitingPrompts:
-    """The queue before the prefill engine. Units: ``num_tokens``, all that waits, in tokens.
+    """The queue before the prefill engine. ``num_tokens`` is the sum of its prompts' tokens.
 
     Its head is as many prompts as an empty buffer of ``head_blocks`` could take, and one more.
     """
@@ -65,7 +65,7 @@ class WaitingPrompts:
         self._by_identity: dict[Hashable, Prompt] = {}
         self._by_reader: dict[str, Prompt] = {}
         self._number_of: dict[str, int] = {}
-        # In step with each other, in the order in which prompts go:
+        # Two parallel lists in the order of admission:
         self._places: list[_Place] = []
         self._candidates: list[Candidate] = []
         self._head: tuple[Candidate, ...] | None = ()
@@ -74,7 +74,7 @@ class WaitingPrompts:
         return len(self._prompts)
 
     def __iter__(self) -> Iterator[Prompt]:
-        """In the order in which they go."""
+        """Iterate in the order of admission."""
         return iter([self._prompts[candidate.key] for candidate in self._candidates])
 
     @property
@@ -91,7 +91,7 @@ class WaitingPrompts:
         return self._head
 
     def oldest_wait_s(self, now_s: float) -> float:
-        """How long the first that came has waited; 0 if none waits."""
+        """Return how long the earliest arrival has waited; 0 if none waits."""
         first = next(iter(self._prompts.values()), None)
         return 0.0 if first is None else now_s - first.arrived_s
 
@@ -99,7 +99,7 @@ class WaitingPrompts:
         return self._prompts.get(key)
 
     def add(self, prompt: Prompt, request_id: str, priority: int) -> Prompt:
-        """Queue a request: with the equal prompt that waits, or with this new one."""
+        """Queue a request with an equal prompt that waits, or else with this new one."""
         equal = self._by_identity.get(prompt.identity)
         if equal is None:
             prompt.join(request_id, priority)
@@ -114,7 +114,7 @@ class WaitingPrompts:
         return prompt
 
     def leave(self, request_id: str) -> Prompt | None:
-        """Take one request out, and its prompt with the last; None if it waits no more."""
+        """Remove a request, and its prompt with the last one. Returns None if it does not wait."""
         prompt = self._by_reader.pop(request_id, None)
         if prompt is None:
             return None
@@ -127,7 +127,7 @@ class WaitingPrompts:
         return prompt
 
     def remove(self, key: str) -> Prompt | None:
-        """Take a prompt out with all its readers; None if it waits no more."""
+        """Remove a prompt with all its readers. Returns None if it does not wait."""
         prompt = self._prompts.get(key)
         if prompt is not None:
             self._take_out(prompt, self._place(prompt))
@@ -163,7 +163,7 @@ class WaitingPrompts:
         self.num_tokens -= self._candidates.pop(index).num_tokens
 
     def _note_change(self, index: int) -> None:
-        """Forget the head if what changes at ``index`` may belong to it."""
+        """Forget the head if a change at ``index`` may affect it."""
         if self._head is not None and (
             index < len(self._head) or len(self._head) == len(self._candidates)
         ):

@@ -1,8 +1,8 @@
 """Weight sharding: how many bytes of a model each rank of a layout holds.
 
-An estimate from tensor names and shapes, good enough to size the arenas and to refuse a model
-that cannot fit before anything is loaded. Where names do not tell, it errs upwards: an arena
-is trimmed once the engines have loaded, but one that is too small stops them.
+The estimate uses tensor names and shapes. It is good enough to size the arenas and to refuse a
+model that cannot fit before anything is loaded. Where a name is not conclusive it errs upwards: an
+arena is trimmed once the engines have loaded, but an arena that is too small stops them.
 """
 
 import re
@@ -30,24 +30,16 @@ class TensorInfo:
     num_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightShard:
-    """Weight bytes that one rank holds."""
-
-    rank: int
-    num_bytes: int
-
-
 def shard_weights(
     tensors: Iterable[TensorInfo], layout: Layout, shape: ModelShape
-) -> tuple[WeightShard, ...]:
+) -> tuple[int, ...]:
     """Estimate the weight bytes on every rank of ``layout``.
 
-    Matrices are divided among the tensor ranks, vectors and the routers of experts replicated,
-    keys and values divided as far as there are KV heads. A layer's tensors go to the layer's
-    stage, the output head and the final norm to the last stage, all else to the first. Where
-    the output head is tied to the embedding, vLLM makes both on the last stage before it ties
-    them, so that stage counts both.
+    Matrices are divided among the tensor ranks; vectors and the routers of experts are replicated;
+    keys and values are divided as far as there are KV heads. A layer's tensors go to the layer's
+    stage, the output head and the final norm to the last stage, all others to the first. If the
+    output head is tied to the embedding, vLLM creates both on the last stage before it ties them,
+    so that stage counts both.
     """
     known = tuple(tensors)
     stages = split_layers(shape.num_layers, layout.pipeline)
@@ -58,27 +50,21 @@ def shard_weights(
         per_stage[_stage_of(tensor.name, stages)] += held_bytes
         if is_tied and _EMBEDDING.search(tensor.name):
             per_stage[-1] += held_bytes * (1 if len(stages) == 1 else 2)
-    return tuple(
-        WeightShard(rank=rank, num_bytes=ceil(per_stage[at.pipeline]))
-        for rank, at in layout.ranks()
-    )
+    return tuple(ceil(per_stage[at.pipeline]) for _, at in layout.ranks())
 
 
 def arena_bytes(
     tensors: Iterable[TensorInfo], prefill: Layout, decode: Layout, shape: ModelShape
 ) -> tuple[int, ...]:
-    """Bytes of each device's weights arena: the larger of its two shards."""
+    """Return the bytes of each device's weights arena: the larger of its two shards."""
     known = tuple(tensors)
-    return tuple(
-        max(p.num_bytes, d.num_bytes)
-        for p, d in zip(
-            shard_weights(known, prefill, shape), shard_weights(known, decode, shape), strict=True
-        )
-    )
+    prefill_shards = shard_weights(known, prefill, shape)
+    decode_shards = shard_weights(known, decode, shape)
+    return tuple(map(max, zip(prefill_shards, decode_shards, strict=True)))
 
 
 def _share(tensor: TensorInfo, ranks: int, shape: ModelShape) -> float:
-    """Share of one tensor that each of ``ranks`` tensor ranks holds."""
+    """Return the share of one tensor that each of ``ranks`` tensor ranks holds."""
     if tensor.num_dims < 2 or _ROUTER.search(tensor.name):
         return 1.0
     kv_share = 1 / min(ranks, shape.num_kv_heads)

@@ -1,13 +1,15 @@
-"""Which workers get no requests for a while, since they fail where the others do not.
+"""Ejection: workers that fail where the others do not get no requests for a while.
 
-A worker that fails at once is the least busy, and would attract all traffic. So each answer is
-counted, and a run of failures that would be improbable if the worker were like the others takes
-it out. It comes back slowly: one request to try it, then a growing share. What clients cause
-is the same on every worker, so nobody is taken out for it; and where everything fails,
-nobody is either.
+A worker that fails at once is the least busy one, and would attract all traffic. So outcomes are
+recorded, and a worker is ejected after a run of failures that would be improbable if it were like
+the others. It returns slowly: one request tries it, then its share of the requests grows. Failures
+that clients cause are as frequent on every worker, so they eject none, and none is ejected where
+all workers fail.
 
-Pure: time is an argument. Source: the idea is that of outlier detection in Envoy.
-Deviation: runs are weighed against the other workers' rate, not against a fixed number.
+Pure: time is an argument. Source: outlier detection in Envoy.
+Deviation: runs are weighed against the other workers' rate, not against a fixed number. More
+workers may be out (half of them, not 10 %), since deployments have few, and for less long (5 to
+30 s, not 30 to 300 s), since one request tries a worker before others follow.
 """
 
 from collections import deque
@@ -19,24 +21,28 @@ from math import ceil
 from seesaw_core.errors import InputError
 from seesaw_core.rates import ExponentialMean
 
-_OVERLOADED = 429
-_KEPT = 64  # outcomes of a worker that are compared
+_OVERLOADED = 429  # HTTP status
+_KEPT = 64  # outcomes of a worker: ten times the longest of the shortest runs that count
 _TYPICAL_S = 1.0  # before anything is measured
-_LEAST_SHARE = 0.1
-_EXPECTED_SHARE = 0.005  # of failures, where nothing is known of the others
+_TYPICAL_HALF_LIFE = 32.0  # requests; their lengths differ widely
+_LEAST_SHARE = 0.1  # of a returning worker, so that it gets any requests to answer
+# Share of failures that is taken for normal. With nothing known of other workers, ``min_run``
+# failures in a row are improbable: 0.005³ < 1e-6.
+_EXPECTED_SHARE = 0.005
+_MOST_DOUBLINGS = 32  # keeps the time out a finite number; ``longest_s`` bounds it
 
 
 class Outcome(StrEnum):
-    """How a worker dealt with a request."""
+    """How a worker handled a request."""
 
     ANSWERED = "answered"
-    REFUSED = "refused"  # 4xx: mostly the client's doing
-    DECLINED = "declined"  # 429: it is full, which is no failure
-    FAILED = "failed"  # 5xx, a lost connection, or an answer that is no HTTP
+    REFUSED = "refused"  # 4xx, which clients mostly cause
+    DECLINED = "declined"  # 429: the worker is full, which is not a failure
+    FAILED = "failed"  # 5xx, a lost connection, or an answer that is not HTTP
 
 
 def outcome_of(status: int) -> Outcome:
-    """What an HTTP status says of the worker that answered with it."""
+    """Return the outcome that an HTTP status stands for."""
     if status == _OVERLOADED:
         return Outcome.DECLINED
     if status >= 500:
@@ -55,14 +61,15 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EjectionPolicy:
-    """When a worker is ejected, and how it comes back. Units: seconds.
+    """When a worker is ejected, and how it returns. Units: seconds.
 
-    max_share: the most of the workers that are ejected at once, rounded up; one always stays.
-    improbable: a run is a reason if it had at most this probability on any other worker.
-    min_run, min_refused_run: the shortest run of failures, and of refusals.
-    window_s: how long an answer is remembered.
-    first_s, longest_s: the first time out, and the longest; it doubles each time.
-    return_s: how long the share grows, once a request has succeeded.
+    max_share: the largest share of the workers that are ejected at once, rounded up; one always
+        stays.
+    improbable: a run ejects a worker if its probability on the other workers is at most this.
+    min_run, min_refused_run: the shortest run of failures, and of refusals, that ejects.
+    window_s: how long an outcome counts.
+    first_s, longest_s: the first time out, and the longest; the time doubles with each ejection.
+    return_s: how long the share grows after a request has succeeded.
 
     Raises: InputError if the share is out of range.
     """
@@ -88,7 +95,7 @@ class EjectionPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ejection:
-    """A worker was ejected for ``for_s`` seconds, after so many answers of one kind in a row."""
+    """A worker was ejected for ``for_s`` seconds after ``run`` equal outcomes in a row."""
 
     outcome: Outcome
     run: int
@@ -100,17 +107,17 @@ class Ejection:
 
 @dataclass(slots=True, kw_only=True)
 class _Record:
-    """What is known of one worker."""
+    """The record of one worker."""
 
     outcomes: deque[tuple[float, Outcome]] = field(default_factory=lambda: deque(maxlen=_KEPT))
     ejection: Ejection | None = None
     num_ejections: int = 0
-    until_s: float = 0.0  # ejected
-    returning_s: float | None = None  # since
-    is_tried: bool = False  # the request that tries it is under way
+    until_s: float = 0.0  # end of the ejection
+    returning_s: float | None = None  # when the worker began to return
+    is_tried: bool = False  # a request that tries the worker is under way
 
     def run(self, outcome: Outcome) -> int:
-        """How many of the last ones ended so."""
+        """Return how many of the latest outcomes in a row equal ``outcome``."""
         count = 0
         for _, each in reversed(self.outcomes):
             if each is not outcome:
@@ -120,7 +127,7 @@ class _Record:
 
 
 class Ejector:
-    """The book of all workers' answers.
+    """Records the outcomes of all workers, and ejects workers.
 
     Call order: :meth:`observe` for each answer; :meth:`try_begins` and :meth:`try_ends` around
     the request that tries a worker; :meth:`forget` when a worker is gone.
@@ -129,21 +136,21 @@ class Ejector:
     def __init__(self, policy: EjectionPolicy) -> None:
         self.policy = policy
         self._records: dict[str, _Record] = {}
-        self._typical = ExponentialMean(half_life=32.0)
+        self._typical = ExponentialMean(half_life=_TYPICAL_HALF_LIFE)
 
     @property
     def typical_s(self) -> float:
-        """How long a request takes that is answered."""
+        """The mean time of an answered request."""
         return self._typical.seconds or _TYPICAL_S
 
     def ejection(self, name: str) -> Ejection | None:
-        """Why it has less than its full share; None if it has it."""
+        """Return why a worker gets less than its full share, or None if it gets it."""
         record = self._records.get(name)
         return None if record is None else record.ejection
 
     @property
     def is_any_ejected(self) -> bool:
-        """Whether any worker has less than its full share, or is known to have had."""
+        """Whether any worker gets less than its full share, or did when last observed."""
         return any(record.ejection is not None for record in self._records.values())
 
     def standing(self, name: str, now_s: float) -> Standing:
@@ -158,21 +165,21 @@ class Ejector:
         return Standing.PROBING
 
     def share(self, name: str, now_s: float) -> float:
-        """The share of a full worker's requests that it gets while it returns."""
+        """Return a worker's share of the requests, which is below 1 while it returns."""
         record = self._records.get(name)
         if record is None or record.ejection is None or record.returning_s is None:
             return 1.0
         return max(_LEAST_SHARE, min(1.0, (now_s - record.returning_s) / self.policy.return_s))
 
     def took(self, seconds: float) -> None:
-        """A request that was answered took so long."""
+        """Record the time of an answered request."""
         self._typical.observe(seconds)
 
     def try_begins(self, name: str) -> None:
         self._records[name].is_tried = True
 
     def try_ends(self, name: str) -> None:
-        """Requires: whatever came of it has been observed."""
+        """Requires: the request's outcome has been observed."""
         if name in self._records:
             self._records[name].is_tried = False
 
@@ -182,7 +189,10 @@ class Ejector:
     def observe(
         self, name: str, outcome: Outcome, *, now_s: float, among: Collection[str]
     ) -> Ejection | None:
-        """Note an answer. Returns the ejection that it leads to. ``among``: all that serve."""
+        """Record an outcome. Returns the ejection that follows, if any.
+
+        ``among`` names all workers that serve.
+        """
         record = self._records.setdefault(name, _Record())
         record.outcomes.append((now_s, outcome))
         standing = self.standing(name, now_s)
@@ -204,7 +214,7 @@ class Ejector:
         return self._eject(record, outcome, run, now_s)
 
     def _tried(self, record: _Record, outcome: Outcome, now_s: float) -> Ejection | None:
-        assert record.ejection is not None, "it is ejected"
+        assert record.ejection is not None, "only an ejected worker is tried"
         if outcome is Outcome.FAILED or outcome is record.ejection.outcome:
             return self._eject(record, outcome, record.run(outcome), now_s)
         record.returning_s = now_s
@@ -212,13 +222,13 @@ class Ejector:
 
     def _eject(self, record: _Record, outcome: Outcome, run: int, now_s: float) -> Ejection:
         for_s = min(self.policy.longest_s, self.policy.first_s * 2.0**record.num_ejections)
-        record.num_ejections = min(record.num_ejections + 1, 32)
+        record.num_ejections = min(record.num_ejections + 1, _MOST_DOUBLINGS)
         record.until_s, record.returning_s = now_s + for_s, None
         record.ejection = Ejection(outcome=outcome, run=run, for_s=for_s)
         return record.ejection
 
     def _forgive(self, record: _Record, now_s: float) -> None:
-        """Back with its full share; after as long again its times out are short again."""
+        """End the return of a worker. After a further while its next ejection is short again."""
         if record.returning_s is None:
             return
         record.ejection = None
@@ -226,7 +236,7 @@ class Ejector:
             record.num_ejections, record.returning_s = 0, None
 
     def _is_improbable(self, name: str, outcome: Outcome, run: int, now_s: float) -> bool:
-        """Whether such a run would hardly come about if it were like the others."""
+        """Return whether the run is improbable for a worker that is like the others."""
         least = self.policy.min_run if outcome is Outcome.FAILED else self.policy.min_refused_run
         if run < least:
             return False
@@ -239,6 +249,6 @@ class Ejector:
             if at_s >= since_s
         ]
         if outcome is Outcome.REFUSED and len(others) < least:
-            return False  # nothing shows that it is not the clients
+            return False  # the clients may be the cause
         rate = (_EXPECTED_SHARE + others.count(outcome)) / (1 + len(others))
         return float(rate**run) <= self.policy.improbable

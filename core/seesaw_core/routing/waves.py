@@ -1,12 +1,12 @@
-"""The router's policy: which prompts go to which replica, and when.
+"""The router's wave policy: which prompts go to which replica, and when.
 
-Replicas prefill in windows. A prompt that comes while none is open gathers with others until
-the next one opens, so that a window is worth its two transitions; and the replicas take turns,
-so that windows are spread evenly over time and the next one is never far off. Light traffic is
-left alone: a replica that has little to do gets prompts at once.
+Replicas prefill in windows. A prompt that arrives while no window is open gathers with others until
+the next window, so that a window is worth its two transitions. The replicas take turns, so that
+windows are spread evenly over time and the next one is soon. Light traffic does not gather: a
+replica with little to do gets prompts at once.
 
-The policy looks at a view and returns one step with its reason; it holds no state and reads no
-clock. It knows replicas by what they accept, and nothing of how they serve.
+The policy takes a view and returns one step with its reason. It holds no state and reads no clock.
+It knows which prompts a replica accepts, and nothing of how the replica serves.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), section 4.2, for waves within a replica.
 Deviation: taking turns among replicas is ours; the paper's system has one.
@@ -19,30 +19,36 @@ from math import inf
 
 from seesaw_core.errors import InputError
 
-_INSTANT_S = 1e-6
+_INSTANT_S = 1e-6  # a shorter wait is over: sums of floats may never quite get there
+# Share of a cycle's fair part after which the next replica's turn comes. Less than 1, or a cycle
+# could only grow; from 0.5 to 1 throughput and waits hardly change (``test_wave_figures.py``).
 _PACE = 0.8
-_HUNGRY = 0.25  # of the mean; those that take turns have half of it left when theirs comes
+# Share of the mean number of running requests below which a replica is hungry. Replicas that take
+# turns still have half of the mean when theirs comes. Any share above 0 divides a burst; without
+# one it takes a quarter longer (``test_wave_figures.py``).
+_HUNGRY = 0.25
+_LOW_BUFFER = 0.5  # share of free room at which a buffer is low: a window then fills half of it
 
 
 class Intake(StrEnum):
     """When a replica accepts prompts."""
 
-    ALWAYS = "always"  # one by one, as plain vLLM does
-    OPEN = "open"  # now: its prefill window is open
-    WAVES = "waves"  # gathered ones, since they make it open a window
+    ALWAYS = "always"  # at any time, like plain vLLM
+    OPEN = "open"  # now: the prefill window is open
+    WAVES = "waves"  # in waves only, since they open a prefill window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One replica as the router knows it: what it accepts, and how much. Units: tokens, seconds.
+    """One replica as the router sees it. Units: tokens, seconds.
 
-    num_running: all that was sent there and has not ended.
+    num_running: requests that were sent to the replica and have not ended.
     room_tokens: prompt tokens that it can take now, less those that are on their way.
-    capacity_tokens: the most that it ever has room for at once.
+    capacity_tokens: the most prompt tokens that it can take at once.
     window_age_s: the time since its last prefill window began; None before the first.
     cycle_s: the mean time from one window to the next.
 
-    Room and windows say nothing of a replica that always accepts prompts.
+    Room and windows have no meaning for a replica that always accepts prompts.
     """
 
     name: str
@@ -55,12 +61,12 @@ class Replica:
 
     @property
     def buffer_is_low(self) -> bool:
-        return 2 * self.room_tokens >= self.capacity_tokens
+        return self.room_tokens >= _LOW_BUFFER * self.capacity_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A request that waits for a replica. ``id`` names it in a :class:`Release`."""
+    """A request that waits for a replica. A :class:`Release` names it by ``id``."""
 
     id: int
     tokens: int
@@ -70,7 +76,7 @@ class Prompt:
 class Queue:
     """Prompts that gather, oldest first. Units: seconds.
 
-    ``num_behind`` counts those left out of ``prompts``, which no replica could take at once.
+    ``num_behind`` counts the prompts after those in ``prompts``, for which no replica has room.
     """
 
     prompts: tuple[Prompt, ...]
@@ -92,7 +98,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Nothing to do until something happens, or for ``at_most_s`` seconds."""
+    """Wait for an event, or for ``at_most_s`` seconds."""
 
     at_most_s: float | None
     reason: str
@@ -102,9 +108,11 @@ class Hold:
 class WavePolicy:
     """Gathers prompts into waves, and lets the replicas take turns.
 
-    max_wait_s: the longest that a prompt gathers, whatever the turns.
-    light_requests: a replica with fewer running requests gets prompts at once.
-    stagger: whether replicas take turns; without, each prompt goes to the least busy at once.
+    max_wait_s: the longest time that a prompt gathers. The default is that of a worker's flush
+        timeout.
+    light_requests: a replica with fewer running requests gets prompts at once. From 1 to 8 the
+        time to the first token hardly changes (``test_wave_figures.py``).
+    stagger: whether replicas take turns; if not, each prompt goes to the least busy one at once.
 
     Raises: InputError if a figure is out of range.
     """
@@ -122,7 +130,7 @@ class WavePolicy:
     def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
         """Choose the next step for the prompts that gather.
 
-        Of replicas that are alike the first one is taken, so their order is the caller's to choose.
+        Of equal replicas the first one is chosen, so the caller decides by their order.
         """
         serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
         if not queue.prompts:
@@ -163,9 +171,9 @@ class WavePolicy:
         return _release(queue, count, turn, reason)
 
     def _turn_in_s(self, serving: list[Replica]) -> float:
-        """How long until the next replica's turn: a cycle's share after the last window began.
+        """Return the time until the next turn: a replica's share of a cycle after the last window.
 
-        A little less than the share, so that the cycle shrinks to what the replicas can do.
+        It is a little less than the share, so that the cycle can shrink to what replicas sustain.
         """
         ages = [r.window_age_s for r in serving if r.window_age_s is not None]
         cycles = [r.cycle_s for r in serving if r.cycle_s is not None]
@@ -176,9 +184,9 @@ class WavePolicy:
 
 
 def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
-    """All that wait, unless other replicas hunger: then they get as many each.
+    """Return the size of a wave: all prompts, or an equal share if several replicas are hungry.
 
-    A buffer may hold far more than a replica's share of a burst; the others would idle.
+    One buffer may hold far more than a replica's share of a burst, and the others would idle.
     """
     share = (len(queue) + sum(r.num_running for r in serving)) / len(serving)
     hungry = [r for r in serving if r.num_running < _HUNGRY * share]
@@ -186,12 +194,12 @@ def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
 
 
 def _longest_without(replicas: list[Replica]) -> Replica:
-    """The one whose last window is longest ago."""
+    """Return the replica whose last window began first."""
     return max(replicas, key=lambda r: inf if r.window_age_s is None else r.window_age_s)
 
 
 def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
-    """How many of the first prompts fit together into ``room_tokens``."""
+    """Return how many of the first prompts fit together into ``room_tokens``."""
     left = room_tokens
     for count, prompt in enumerate(prompts):
         left -= prompt.tokens
@@ -201,6 +209,6 @@ def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
 
 
 def _release(queue: Queue, count: int, replica: Replica, reason: str) -> Release:
-    """Names the first ``count`` prompts: today's order is that of their arrival."""
+    """Release the first ``count`` prompts, which are in order of arrival."""
     requests = tuple([prompt.id for prompt in queue.prompts[:count]])  # a list is faster
     return Release(replica=replica.name, requests=requests, reason=reason)

@@ -1,7 +1,7 @@
 """Prefill windows of one replica: when the last one began, and how often one begins.
 
-The wave policy lets replicas take turns by these times. Router and simulator keep them alike,
-here. Pure: time is an argument.
+The wave policy lets replicas take turns by these times. Router and simulator share this module.
+Pure: time is an argument.
 """
 
 from seesaw_core.rates import ExponentialMean
@@ -18,13 +18,13 @@ class PrefillWindows:
         self._cycle = ExponentialMean()
 
     def opened(self, now_s: float) -> None:
-        """Note that a window has begun. Requires: times that do not decrease."""
+        """Record that a window has begun. Requires: times do not decrease."""
         if self._began_s is not None:
             self._cycle.observe(now_s - self._began_s)
         self._began_s = now_s
 
     def age_s(self, now_s: float) -> float | None:
-        """Returns the time since the last window began, or None before the first one."""
+        """Return the time since the last window began, or None before the first one."""
         return None if self._began_s is None else now_s - self._began_s
 
     @property

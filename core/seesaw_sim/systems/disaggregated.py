@@ -1,4 +1,4 @@
-"""Disaggregated engines: prefill and decode on devices of their own, KV sent between them."""
+"""Disaggregated engines: prefill and decode have their own devices, and KV is sent between them."""
 
 from collections import deque
 from functools import partial
@@ -11,7 +11,7 @@ from seesaw_sim.sequences import Sequence
 
 
 class DisaggregatedServer:
-    """Prefill on some devices, decode on others; KV crosses the link between them.
+    """A replica with prefill engines, decode engines and a link between them.
 
     A prompt's KV stays with its prefill engine until a decode engine has room for it.
     """
@@ -36,7 +36,7 @@ class DisaggregatedServer:
         self._decodes = [Runner(clock, e, self._decode_outcome, note) for e in decodes]
 
     def take(self, sequence: Sequence) -> None:
-        """Raises: CapacityError if the request fits no engine of either phase."""
+        """Take a request. Raises: CapacityError if it fits no engine of either phase."""
         wanted = sequence.prompt_tokens + sequence.output_left
         room = min(r.engine.admissible_tokens for r in self._decodes)
         if wanted > room:

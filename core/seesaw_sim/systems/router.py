@@ -1,7 +1,7 @@
 """Routers: which server gets a request, and when.
 
-The one for servers that re-shard asks the wave policy in :mod:`seesaw_core.routing.waves`, the
-router's own; the other sends each request to the server with the least left to do.
+The router for servers that re-shard uses the real router's wave policy,
+:mod:`seesaw_core.routing.waves`. The other one balances the tokens among the servers.
 """
 
 from collections import OrderedDict
@@ -21,21 +21,21 @@ class Router(Protocol):
 
 
 class LeastLoaded:
-    """To the server that was given the fewest tokens so far: known lengths, no feedback."""
+    """Sends each request to the server with the fewest tokens so far, known in advance."""
 
     def __init__(self, servers: Listed[Server]) -> None:
-        self._given = [0] * len(servers)
+        self._sent_tokens = [0] * len(servers)
         self._servers = servers
 
     def take(self, sequence: Sequence) -> None:
-        index = self._given.index(min(self._given))
-        self._given[index] += sequence.prompt_tokens + sequence.output_left
+        index = self._sent_tokens.index(min(self._sent_tokens))
+        self._sent_tokens[index] += sequence.prompt_tokens + sequence.output_left
         self._servers[index].take(sequence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gathered:
-    """A sequence that waits, and what the wave policy sees of it."""
+    """A waiting sequence, and the wave policy's view of it."""
 
     prompt: Prompt
     sequence: Sequence
@@ -63,7 +63,7 @@ class Waves:
         self.changed()
 
     def changed(self) -> None:
-        """A server's state has changed."""
+        """Look again for a step after a server's state has changed."""
         if self._queue:
             self._clock.settle(self._drive)
 
@@ -95,7 +95,7 @@ class Waves:
         self.changed()
 
     def _head(self, room_tokens: int) -> tuple[Prompt, ...]:
-        """The prompts that the roomiest server might take, and one more."""
+        """Return the prompts that fit the server with the most room, and one more."""
         head, total = [], 0
         for gathered in self._queue.values():
             head.append(gathered.prompt)

@@ -1,4 +1,4 @@
-"""A static layout: plain vLLM, whose one engine prefills and decodes in the same steps."""
+"""Plain vLLM under a static layout."""
 
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine, Outcome

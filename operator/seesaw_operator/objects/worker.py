@@ -5,6 +5,7 @@ for; Kubernetes goes on to the next only when the last one serves. A replica wit
 parallelism has as many engine containers, each on its own part of the devices.
 """
 
+from seesaw_core.process_memory import processes_bytes
 from seesaw_core.units import GIB
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.spec import Spec
@@ -23,7 +24,6 @@ MODEL_MOUNT = "/models"
 _PVC = "pvc://"
 _HUB = "hf://"
 _QUEUES_BYTES = 2 * GIB  # message queues of vLLM and torch, an engine pair
-_PROCESSES_BYTES = 8 * GIB  # processes of an engine pair, without the weights
 _STORAGE = "ephemeral-storage"
 _CACHES = "2Gi"  # logs and compiled kernels; what is downloaded comes on top
 _SERVER_CORES = 2  # beside one a rank; source: vLLM, CPU resources for GPU deployments
@@ -249,12 +249,11 @@ def _port_name(index: int) -> str:
 def _resources(spec: Spec) -> Manifest:
     """Of one engine's container. The KV buffer is memory, and so is a CPU's weights arena."""
     wanted, accelerator, parts = spec.engine.resources, spec.accelerator, num_engines(spec)
-    buffer = num_bytes(spec.kv_buffer.size) // parts
-    requests: Manifest = {"memory": quantity(buffer + _PROCESSES_BYTES)}
+    buffer, devices = num_bytes(spec.kv_buffer.size) // parts, accelerator.count // parts
+    requests: Manifest = {"memory": quantity(buffer + processes_bytes(devices))}
     limits: Manifest = {}
     if wanted.memory is not None:
         requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // parts)
-    devices = accelerator.count // parts
     is_cpu = accelerator.resource_name == CPU
     if wanted.cpu is not None:
         requests["cpu"] = cores(-(-num_millicores(wanted.cpu) // parts))

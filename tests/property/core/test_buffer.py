@@ -53,7 +53,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def reserve(self, num_tokens: int, readers: int) -> None:
         self.count += 1
         key = f"p{self.count}"
-        if not self.ledger.fits(num_tokens):
+        if num_tokens > self.ledger.free_tokens:
             with pytest.raises(BufferFullError):
                 self.ledger.reserve(key, num_tokens, readers=readers)
             return

@@ -40,8 +40,7 @@ def test_every_piece_of_kv_has_exactly_one_writer_in_each_replica(
 ) -> None:
     layout = layout_for(shape, data, tensor, pipeline)
     writers: Counter[tuple[int, int, int]] = Counter()
-    for shard in place_kv(layout, shape):
-        at = layout.coordinate(shard.rank)
+    for (_, at), shard in zip(layout.ranks(), place_kv(layout, shape), strict=True):
         for layer in range(shard.layers.start, shard.layers.stop):
             for head in range(shard.heads.start, shard.heads.stop):
                 writers[at.data, layer, head] += shard.writes

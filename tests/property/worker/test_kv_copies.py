@@ -91,7 +91,7 @@ class Ranks:
             verify_kv=False,
         )
         self.shards = place_kv(engine.layout, shape)
-        self.pages = [Pages(engine, shard.rank) for shard in self.shards]
+        self.pages = [Pages(engine, rank) for rank in range(len(self.shards))]
         self.pools = [
             {
                 layer: torch.zeros(NUM_BLOCKS, len(shard.heads), 1, 1, dtype=torch.int64)

@@ -133,7 +133,7 @@ def test_a_trace_brings_its_own_requests_and_times(
             "gib-per-device: must be a number above",
         ),
         (["--accelerator", "L4", "--trace", "none.csv"], "--trace: 'none.csv': No such file"),
-        ([*ASKED, "--trace", __file__], "--trace and --prompt-tokens both say what comes"),
+        ([*ASKED, "--trace", __file__], "--trace and --prompt-tokens both set the requests"),
         ([*ASKED, "--ttft-target-s", "2"], "--ttft-target-s=2.0 needs --concurrency"),
         ([*ASKED, "--spread", "9"], "--spread: must be a number of at least 0 and at most 3"),
         ([*ASKED, "--profile", "none.json"], "--profile: 'none.json': No such file"),
@@ -157,7 +157,7 @@ def test_what_cannot_be_planned_is_refused_naming_the_flag(
         (["--concurrency", "0"], "--concurrency: must be a whole number from 1"),
         (
             ["--concurrency", "8", "--arrivals-per-s", "1"],
-            "--concurrency and --arrivals-per-s both say when requests come",
+            "--concurrency and --arrivals-per-s both set when requests arrive",
         ),
         (["--devices", "abc"], "--devices: must be .* got 'abc'; see seesaw simulate"),
         (["--arrivals-per-s", "0"], "--arrivals-per-s: must be a number above 0"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seesaw_cli.planner_flags.trace_files import RowsRead, read_trace_file
+from seesaw_cli.planner_flags.trace_files import ReadingProgress, read_trace_file
 from seesaw_core.errors import InputError
 
 TRACE = "arrival_s,prompt_tokens,output_tokens\n0,1,1\n"
@@ -17,8 +17,8 @@ TRACE = "arrival_s,prompt_tokens,output_tokens\n0,1,1\n"
     ("content", "says"),
     [
         (TRACE.encode("utf-16"), "is text in UTF-16; save it as UTF-8"),
-        (bz2.compress(TRACE.encode()), "is packed by bzip2; unpack it"),
-        (lzma.compress(TRACE.encode()), "is packed by xz; unpack it"),
+        (bz2.compress(TRACE.encode()), "is compressed with bzip2; decompress it"),
+        (lzma.compress(TRACE.encode()), "is compressed with xz; decompress it"),
         (TRACE.encode() + b"\xff", f"is not text in UTF-8 (byte {len(TRACE)})"),
         (gzip.compress(TRACE.encode())[:-9], "end-of-stream"),
     ],
@@ -39,9 +39,9 @@ def test_whoever_waits_for_a_long_trace_is_told_every_few_seconds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now_s = [0.0]
-    told = RowsRead("--trace=t.csv", clock=lambda: now_s[0])
+    progress = ReadingProgress("--trace=t.csv", clock=lambda: now_s[0])
     for second in range(6):
         now_s[0] = second
-        told(second * 10_000)
+        progress(second * 10_000)
     lines = [f"seesaw: --trace=t.csv: {rows} rows read" for rows in ("20,000", "40,000")]
     assert capsys.readouterr().err.splitlines() == lines

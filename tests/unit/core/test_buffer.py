@@ -80,8 +80,7 @@ def test_an_entry_goes_from_reserved_to_stored_to_loading_to_free(ledger: Ledger
 
 def test_a_prompt_that_does_not_fit_leaves_no_trace(ledger: Ledger) -> None:
     ledger.reserve("a", 48, readers=1)
-    assert ledger.fits(16)
-    assert not ledger.fits(17)
+    assert ledger.free_tokens == 16
     with pytest.raises(BufferFullError):
         ledger.reserve("b", 17, readers=1)
     assert "b" not in ledger

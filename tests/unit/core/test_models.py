@@ -398,7 +398,7 @@ def test_what_the_config_left_open_is_told() -> None:
     assert describe_model(LLAMA_70B | KNOWN, name="m").assumptions == ()
     vague = {"model_type": "novel", "sliding_window": 4096}
     assert describe_model(LLAMA_70B | vague, name="m").assumptions == (
-        "model_type='novel' is not one that was checked: counted like Llama",
+        "model_type='novel' was not checked: it is counted like Llama",
         "max_position_embeddings is missing: taken as 4,096",
         "sliding_window=4,096 is left out: all layers are taken to keep all KV",
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from seesaw_core.errors import CapacityError, InputError
-from seesaw_core.layouts import Layout, ModelShape
+from seesaw_core.layouts import Layout, LayoutPair, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
 from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.models import Model
@@ -57,15 +57,15 @@ def test_decode_alone_is_not_worth_re_sharding() -> None:
 
 def test_every_layout_is_weighed_or_rejected_with_a_reason() -> None:
     plan = make_plan(question(num_devices=12))
-    weighed = {str(e) for e in plan.static} | {r.layout for r in plan.rejected}
+    weighed = {e.pair for e in plan.static} | {r.pair for r in plan.rejected}
     ways = [
         Layout(data=d, tensor=t, pipeline=12 // d // t)
         for d in (1, 2, 3, 4, 6, 12)
         for t in (1, 2, 3, 4, 6, 12)
         if 12 // d % t == 0
     ]
-    assert {str(w) for w in ways} <= weighed
-    by_layout = {r.layout: r.reason for r in plan.rejected}
+    assert {LayoutPair.static(w) for w in ways} <= weighed
+    by_layout = {str(r.pair): r.reason for r in plan.rejected}
     assert "64 attention heads are not divisible by 3" in by_layout["T3P4"]
     assert "leave no memory for KV on L4" in by_layout["D12"]
 

@@ -308,7 +308,8 @@ def test_either_spelling_of_reshard_is_the_same_flag() -> None:
 def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:
     pod = worker_pod({"model": {"uri": "org/m"}, "kvBuffer": {"size": "64Gi"}})
     (container,) = pod["containers"]
-    assert container["resources"]["requests"]["memory"] == "72Gi"
+    processes = (2 + 3) * 700  # MiB: a rank of each engine, two engine cores and the server
+    assert container["resources"]["requests"]["memory"] == f"{64 * 1024 + processes}Mi"
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "66Gi"}
 
 

@@ -94,7 +94,7 @@ def test_published_forms_are_told_apart_with_their_units() -> None:
         trace = read_trace("\ufeff" + text, source="t")
         found = [(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in trace.requests]
         assert found == [(0.0, 472, 18), (3.0, 30, 7)]
-        assert f"times of arrival in {unit}, over 3 s" in trace.notes[0]
+        assert f"arrival times in {unit}, over 3 s" in trace.notes[0]
     assert (
         "1 requests without prompt or output tokens are left out"
         in (read_trace(burst, source="t").notes[1])

@@ -13,16 +13,18 @@ from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
 
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape
+from seesaw_core.process_memory import processes_bytes
 from seesaw_core.units import GIB
 from seesaw_worker.modes.resharding import device_memory
 from seesaw_worker.modes.resharding.device_memory import DeviceNeeds, EngineReserve
 from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.worker import WorkerSettings
 
-_PROCESS_BYTES = 700 << 20
-_CONTEXT_BYTES = 640 << 20  # a CUDA context with torch's, cuBLAS's and vLLM's kernels in it
-_COMMUNICATOR_BYTES = 512 << 20  # NCCL's and the custom all-reduce's buffers
-_GRAPH_BYTES_A_LAYER = 24 << 20
+# Device memory of a process. Source: aiconfigurator-core 0.12 (PyPI) measured 551 MB for the CUDA
+# context with its kernels, and 342 to 392 MB for NCCL; the custom all-reduce's buffers come on top.
+_CONTEXT_BYTES = 640 << 20
+_COMMUNICATOR_BYTES = 512 << 20
+_GRAPH_BYTES_A_LAYER = 24 << 20  # an assumption, on the generous side
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
     asked, asked_by = asked_pool(settings, config, parts)
     decode_pool = asked
     taken = parts.buffer_bytes + sum(parts.arenas) + num_devices * prefill_pool
-    taken += (2 * num_devices + 3) * _PROCESS_BYTES
+    taken += processes_bytes(num_devices)
     left = available_bytes() - taken
     model_len = config.model_config.max_model_len
     if decode_pool is None:
