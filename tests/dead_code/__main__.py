@@ -37,9 +37,6 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("operator/seesaw_operator/loop/handlers.py", "settings of kopf"): (
         "trust_env error_backoffs ultimate_exiting_timeout"
     ),
-    ("router/seesaw_router/dispatch/parsed_request.py", "what policies to come decide by"): (
-        "adapter tenant prefix_hashes"
-    ),
     ("tests/support/echo_mode.py", "vLLM's server calls or reads these"): (
         "input_processor check_admission do_log_stats"
     ),
