@@ -96,7 +96,8 @@ class Attempts:
 
     async def _place(self, exchange: Exchange, avoid: frozenset[str]) -> Placed:
         """Returns a worker: by its turn, or at once for what costs a worker next to nothing."""
-        owner = await self._owner(exchange, avoid)
+        stored = exchange.route.id or exchange.request.previous_response_id
+        owner = await self._owner(exchange, stored, avoid) if stored else None
         if owner is not None:
             return self._at(owner, exchange.request.tokens, is_pinned=True)
         if exchange.generates:
@@ -113,15 +114,14 @@ class Attempts:
         backend.sent(number, tokens)
         return Placed(backend=backend, end=partial(backend.ended, number), is_pinned=is_pinned)
 
-    async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
-        """Returns the worker that alone can answer, since it keeps the response that is meant."""
-        name = exchange.route.id or exchange.request.previous_response_id
-        if not name:
-            return None
+    async def _owner(
+        self, exchange: Exchange, response_id: str, avoid: frozenset[str]
+    ) -> Backend | None:
+        """Returns the worker that alone can answer, since it keeps the stored response."""
         trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
         if not trusted:
             return None
-        return await self._stored.owner(name, trusted, exchange.headers)
+        return await self._stored.owner(response_id, trusted, exchange.headers)
 
     def _is_another(self, avoid: frozenset[str]) -> bool:
         return any(b.target.name not in avoid for b in self._backends().trusted())

@@ -6,7 +6,7 @@ the routes of the vLLM that is installed.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MAX_PATH_BYTES = 512
@@ -115,8 +115,8 @@ def match(method: str, path: str) -> Match:
     if len(path) > MAX_PATH_BYTES:
         raise UnroutableError(414, f"the path is longer than {MAX_PATH_BYTES} bytes")
     template, name = _template(path)
-    kinds = _BY_TEMPLATE.get(template)
-    if kinds is None:
+    matches = _BY_TEMPLATE.get(template)
+    if matches is None:
         if path in WITHHELD:
             raise UnroutableError(
                 501 if path == "/v1/realtime" else 404, f"{path}: {WITHHELD[path]}"
@@ -124,11 +124,11 @@ def match(method: str, path: str) -> Match:
         raise UnroutableError(
             404, "there is no such path here; vLLM's API routes are passed, spelled exactly so"
         )
-    kind = kinds.get(method)
-    if kind is None:
-        allow = frozenset(kinds)
+    found = matches.get(method)
+    if found is None:
+        allow = frozenset(matches)
         raise UnroutableError(405, f"{template} takes {', '.join(sorted(allow))}", allow)
-    return Match(kind=kind, template=template, id=name)
+    return replace(found, id=name) if name else found
 
 
 def _template(path: str) -> tuple[str, str]:
@@ -140,11 +140,13 @@ def _template(path: str) -> tuple[str, str]:
     return (f"{prefix}{{}}{slash}{rest}", name) if _SEGMENT.fullmatch(name) else (path, "")
 
 
-def _by_template() -> dict[str, dict[str, Kind]]:
-    table: dict[str, dict[str, Kind]] = {}
+def _by_template() -> dict[str, dict[str, Match]]:
+    table: dict[str, dict[str, Match]] = {}
     for route in ROUTES:
-        kinds = table.setdefault(route.template, {})
-        kinds.update((m, Kind.LIGHT if m == "OPTIONS" else route.kind) for m in route.methods)
+        for method in route.methods:
+            kind = Kind.LIGHT if method == "OPTIONS" else route.kind
+            by_method = table.setdefault(route.template, {})
+            by_method[method] = Match(kind=kind, template=route.template)
     return table
 
 
