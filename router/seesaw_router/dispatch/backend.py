@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from seesaw_core.messages import BufferState, ModeName, Stage, TransitionEvent, WorkerState
+from seesaw_core.messages import ModeName, Stage, TransitionEvent, WorkerState
 from seesaw_core.resharding.policy import Phase
 from seesaw_core.routing.waves import Intake, Replica
 from seesaw_core.routing.windows import PrefillWindows
@@ -156,27 +156,21 @@ class Backend:
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy.
 
-        Here alone a mode's state becomes what a replica accepts: a re-sharding worker prefills
-        in windows, any other one takes prompts at all times.
+        Only this method derives what a replica accepts from the worker's mode: a re-sharding
+        worker prefills in windows, and any other worker takes prompts at any time. The room of
+        a worker is what its buffer has free, less what waits for it or is on its way.
         """
-        part = None if self.state is None else self.state.resharding
-        if self.state is None or part is None or part.buffer is None:
-            return self._static_replica()
-        return self._resharding_replica(self.state.waiting_tokens, part.phase, part.buffer)
-
-    def _static_replica(self) -> Replica:
-        return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
-
-    def _resharding_replica(
-        self, waiting_tokens: int, phase: Phase, buffer: BufferState
-    ) -> Replica:
-        """Counts as room what the buffer has free, less what waits for it or is on its way."""
+        state = self.state
+        part = None if state is None else state.resharding
+        if state is None or part is None or part.buffer is None:
+            return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
+        buffer = part.buffer
         free_tokens = buffer.blocks.free * buffer.block_size
-        taken_tokens = waiting_tokens + sum(self._pending.values())
+        taken_tokens = state.waiting_tokens + sum(self._pending.values())
         return Replica(
             name=self.target.name,
             num_running=self.num_busy,
-            accepts=Intake.OPEN if phase is Phase.PREFILL else Intake.WAVES,
+            accepts=Intake.OPEN if part.phase is Phase.PREFILL else Intake.WAVES,
             room_tokens=max(0, free_tokens - taken_tokens),
             capacity_tokens=buffer.blocks.capacity * buffer.block_size,
             window_age_s=self._windows.age_s(self._now()),

@@ -127,8 +127,10 @@ class Dispatcher:
     def _try_ejected(self) -> None:
         """Send one request to an ejected worker whose time has come, to try it."""
         backend = self._backends().to_try()
+        if backend is None:
+            return
         ticket = next((t for t in self._queue.values() if not t.avoid), None)
-        if backend is not None and ticket is not None:
+        if ticket is not None:
             self._grant(ticket, backend, is_trial=True)
 
     def _give_up_unserved(self) -> float | None:

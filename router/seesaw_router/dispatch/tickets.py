@@ -26,7 +26,7 @@ class NoWorkerError(RetryError):
         super().__init__(f"no worker {since}: {why}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Placed:
     """A request's worker, where it counts as running until this context is left.
 

@@ -43,7 +43,7 @@ class Leaving:
 class Exchange:
     """One request and its answer.
 
-    headers: as a worker gets them. release: called once the body has been dropped.
+    headers: as a worker gets them. release: called whenever the body is dropped.
     """
 
     def __init__(
@@ -76,8 +76,7 @@ class Exchange:
     def drop_body(self) -> None:
         """Drop the body: it cannot be sent again."""
         self.body = b""
-        release, self._release = self._release, lambda: None
-        release()
+        self._release()
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun, self.status = True, status
