@@ -4,6 +4,8 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from seesaw_core.routing.waves import ReleaseReason
+
 
 class Metrics:
     """The ``seesaw_router_`` metrics."""
@@ -74,12 +76,12 @@ class Metrics:
         )
         # To look labels up costs more than to count.
         self._of_status = lru_cache(lambda status: self.requests.labels(status=str(status)))
-        self._of_reason = lru_cache(lambda reason: self.released.labels(reason=reason))
+        self._of_reason = {each: self.released.labels(reason=each) for each in ReleaseReason}
 
     def count_status(self, status: int) -> None:
         """Count a request that has ended."""
         self._of_status(status).inc()
 
-    def count_released(self, count: int, reason: str) -> None:
+    def count_released(self, count: int, reason: ReleaseReason) -> None:
         """Count prompts that went to a worker."""
-        self._of_reason(reason).inc(count)
+        self._of_reason[reason].inc(count)

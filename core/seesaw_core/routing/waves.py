@@ -81,13 +81,38 @@ class Queue:
         return len(self.prompts) + self.num_behind
 
 
+class ReleaseReason(StrEnum):
+    """Why prompts are released now: a label of metrics. ``sentence`` says it in words."""
+
+    LEAST_BUSY = "least_busy"
+    LITTLE_TO_DO = "little_to_do"
+    ALWAYS_ACCEPTS = "always_accepts"
+    WINDOW_OPEN = "window_open"
+    ITS_TURN = "its_turn"
+    WAITED_TOO_LONG = "waited_too_long"
+
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    ReleaseReason.LEAST_BUSY: "the least busy replica",
+    ReleaseReason.LITTLE_TO_DO: "a replica has little to do",
+    ReleaseReason.ALWAYS_ACCEPTS: "the least busy replica takes prompts at any time",
+    ReleaseReason.WINDOW_OPEN: "a window is open",
+    ReleaseReason.ITS_TURN: "its turn has come",
+    ReleaseReason.WAITED_TOO_LONG: "the oldest waited too long",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """Send these requests to a replica, in this order."""
 
     replica: str
     requests: tuple[int, ...]
-    reason: str
+    reason: ReleaseReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +156,17 @@ class WavePolicy:
             return Hold(at_most_s=None, reason="no replica serves")
         least_busy = serving[0]
         if not self.stagger:
-            return _release(queue, 1, least_busy, "the least busy replica")
+            return _release(queue, 1, least_busy, ReleaseReason.LEAST_BUSY)
         if least_busy.num_running < self.light_requests:
-            return _release(queue, 1, least_busy, "a replica has little to do")
+            return _release(queue, 1, least_busy, ReleaseReason.LITTLE_TO_DO)
         if least_busy.accepts is Intake.ALWAYS:
-            reason = "the least busy replica takes prompts at any time"
-            return _release(queue, 1, least_busy, reason)
+            return _release(queue, 1, least_busy, ReleaseReason.ALWAYS_ACCEPTS)
         most = _most_in_a_wave(queue, serving)
         serving = [r for r in serving if r.accepts is not Intake.ALWAYS]
         for replica in serving:
             fitting = min(most, _num_fitting(queue.prompts, replica.room_tokens))
             if replica.accepts is Intake.OPEN and fitting:
-                return _release(queue, fitting, replica, "a window is open")
+                return _release(queue, fitting, replica, ReleaseReason.WINDOW_OPEN)
         return self._next_wave(queue, serving, most)
 
     def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
@@ -150,11 +174,11 @@ class WavePolicy:
         flush_in = self.max_wait_s - queue.oldest_wait_s
         low = [r for r in serving if r.buffer_is_low]
         if flush_in <= _INSTANT_S:
-            turn, reason = _longest_without(low or serving), "the oldest waited too long"
+            turn, reason = _longest_without(low or serving), ReleaseReason.WAITED_TOO_LONG
         elif not low:
             return Hold(at_most_s=flush_in, reason="all buffers still feed their replicas")
         else:
-            turn, reason = _longest_without(low), "its turn has come"
+            turn, reason = _longest_without(low), ReleaseReason.ITS_TURN
             turn_in = self._turn_in_s(serving)
             if turn_in > _INSTANT_S:
                 at_most_s = min(turn_in, flush_in)
@@ -200,7 +224,7 @@ def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
     return len(prompts)
 
 
-def _release(queue: Queue, count: int, replica: Replica, reason: str) -> Release:
+def _release(queue: Queue, count: int, replica: Replica, reason: ReleaseReason) -> Release:
     """Names the first ``count`` prompts: today's order is that of their arrival."""
     requests = tuple([prompt.id for prompt in queue.prompts[:count]])  # a list is faster
     return Release(replica=replica.name, requests=requests, reason=reason)

@@ -156,7 +156,7 @@ class Dispatcher:
 
     def _release(self, step: Release) -> None:
         backend = self._backends().named(step.replica)
-        self.last_reason = step.reason
+        self.last_reason = step.reason.sentence
         self._metrics.count_released(len(step.requests), step.reason)
         for request in step.requests:
             self._grant(self._queue[request], backend)
