@@ -47,7 +47,7 @@ async def test_what_cannot_be_read_of_one_worker_is_told_of_it_and_stops_nobody(
         for _ in range(70):
             assert (await router.ask())[0] == 200
             await asyncio.sleep(0.1)
-        assert (await router.workers())[good.url]["serving"]
+        assert (await router.workers())[good.url].serving
         log = router.logged()
         for name, (_, reason) in UNREAD.items():
             lines = [x for x in log.splitlines() if f"worker {odd[name].url} does not serve" in x]

@@ -20,7 +20,7 @@ DECORATORS = ["@app.*", "@early.*", "@invariant", "@pytest.fixture", "@*.excepti
 FIELDS = {
     "operator/seesaw_operator/api/*": "pydantic reads users' YAML into them and writes them out",
     "cli/seesaw_generate/chart/*": "helm's templates read them as .Values",
-    "core/seesaw_core/messages.py": "dataclasses.asdict makes JSON of them",
+    "core/seesaw_core/*messages.py": "dataclasses.asdict makes JSON of them",
 }
 
 # File, why, and the names.

@@ -11,7 +11,9 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from seesaw_core.router_messages import VERSION, RoutedWorker, RouterState, WorkerKind
 from seesaw_core.routing.ejection import Outcome
+from seesaw_core.writing import as_json
 from seesaw_router.dispatch.backend import Backend, Target
 from seesaw_router.dispatch.backends import Backends
 from seesaw_router.dispatch.connections import open_connections
@@ -81,7 +83,7 @@ class Router:
 
         @own.get("/seesaw/state")
         async def state() -> dict[str, Any]:
-            return self._state()
+            return as_json(self._state())
 
         return Proxy(
             own,
@@ -135,29 +137,29 @@ class Router:
             self._metrics.ejected.labels(reason=outcome).set(count)
         self._metrics.queued.set(len(self.dispatcher))
 
-    def _state(self) -> dict[str, Any]:
-        workers = [self._state_of(backend) for backend in self._backends().all()]
-        return {
-            "queued": len(self.dispatcher),
-            "last_step": self.dispatcher.last_reason,
-            "workers": workers,
-        }
+    def _state(self) -> RouterState:
+        return RouterState(
+            version=VERSION,
+            queued=len(self.dispatcher),
+            last_step=self.dispatcher.last_reason,
+            workers=tuple(self._state_of(backend) for backend in self._backends().all()),
+        )
 
-    def _state_of(self, backend: Backend) -> dict[str, Any]:
+    def _state_of(self, backend: Backend) -> RoutedWorker:
         ejection = self._backends().ejection(backend)
-        return {
-            "name": backend.target.name,
-            "url": backend.target.url,
-            "kind": "static" if backend.is_static else "seesaw",
-            "serving": backend.is_serving,
-            "reason": backend.why_not_serving,
-            "going": backend.target.is_draining,
-            "standing": self._backends().standing(backend),
-            "ejected": None if ejection is None else str(ejection),
-            "running": backend.num_running,
-            "mode": backend.mode,
-            "phase": backend.phase,
-        }
+        return RoutedWorker(
+            name=backend.target.name,
+            url=backend.target.url,
+            kind=WorkerKind.STATIC if backend.is_static else WorkerKind.SEESAW,
+            serving=backend.is_serving,
+            reason=backend.why_not_serving,
+            going=backend.target.is_draining,
+            standing=self._backends().standing(backend),
+            ejected=None if ejection is None else str(ejection),
+            running=backend.num_running,
+            mode=backend.mode,
+            phase=backend.phase,
+        )
 
 
 def _log_end(helper: "asyncio.Task[None]") -> None:
