@@ -20,8 +20,8 @@ from seesaw_flags.values import (
 from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
 
-_MOST_BYTES = 2**50
-_BYTES = Whole(most=_MOST_BYTES)
+_MAX_BYTES = 2**50
+_BYTES = Whole(most=_MAX_BYTES)
 _DEFAULT = defaults_of(RouterSettings)
 _SERVICE = Text(
     pattern=re.compile(f"{SHORT_LABEL_PATTERN}/{SHORT_LABEL_PATTERN}"), form="NAMESPACE/NAME"

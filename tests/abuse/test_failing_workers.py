@@ -42,7 +42,7 @@ async def test_a_worker_that_fails_at_once_gets_less_than_its_share_and_comes_ba
         assert first.count(500) < 0.1 * len(first)
         assert (await router.workers())[bad.url].standing == "ejected"
         assert await router.metric('seesaw_router_ejected_workers{reason="failed"} ') == 1
-        assert f"worker {bad.url} gets nothing for 5 s" in router.logged()
+        assert f"worker {bad.url} gets no requests for 5 s" in router.logged()
         bad.answer, asked = slow(0.3), bad.asked
         then = await at_a_rate(router, 20, 6)
         assert then.count(500) == 0

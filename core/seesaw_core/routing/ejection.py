@@ -107,7 +107,7 @@ class _Record:
     num_ejections: int = 0
     until_s: float = 0.0  # ejected
     returning_s: float | None = None  # since
-    is_tried: bool = False  # the request that tries it is under way
+    is_on_trial: bool = False  # the request that tries it is under way
 
     def run(self, outcome: Outcome) -> int:
         """How many of the last ones ended so."""
@@ -122,7 +122,7 @@ class _Record:
 class Ejector:
     """The book of all workers' answers.
 
-    Call order: :meth:`observe` for each answer; :meth:`try_begins` and :meth:`try_ends` around
+    Call order: :meth:`observe` for each answer; :meth:`begin_trial` and :meth:`end_trial` around
     the request that tries a worker; :meth:`forget` when a worker is gone.
     """
 
@@ -153,7 +153,7 @@ class Ejector:
         if record.returning_s is not None:
             is_back = now_s - record.returning_s >= self.policy.return_s
             return Standing.FULL if is_back else Standing.RETURNING
-        if now_s < record.until_s or record.is_tried:
+        if now_s < record.until_s or record.is_on_trial:
             return Standing.EJECTED
         return Standing.PROBING
 
@@ -164,17 +164,17 @@ class Ejector:
             return 1.0
         return max(_LEAST_SHARE, min(1.0, (now_s - record.returning_s) / self.policy.return_s))
 
-    def took(self, seconds: float) -> None:
+    def observe_duration(self, seconds: float) -> None:
         """A request that was answered took so long."""
         self._typical.observe(seconds)
 
-    def try_begins(self, name: str) -> None:
-        self._records[name].is_tried = True
+    def begin_trial(self, name: str) -> None:
+        self._records[name].is_on_trial = True
 
-    def try_ends(self, name: str) -> None:
+    def end_trial(self, name: str) -> None:
         """Requires: whatever came of it has been observed."""
         if name in self._records:
-            self._records[name].is_tried = False
+            self._records[name].is_on_trial = False
 
     def forget(self, name: str) -> None:
         self._records.pop(name, None)
@@ -187,7 +187,7 @@ class Ejector:
         record.outcomes.append((now_s, outcome))
         standing = self.standing(name, now_s)
         if standing is Standing.EJECTED:
-            return self._tried(record, outcome, now_s) if record.is_tried else None
+            return self._tried(record, outcome, now_s) if record.is_on_trial else None
         if standing is Standing.FULL:
             self._forgive(record, now_s)
         if outcome is Outcome.ANSWERED:

@@ -1,4 +1,4 @@
-"""The router as an ASGI application: its own routes, and the proxy around them."""
+"""The router as an ASGI application: the proxy, and the router's own routes behind it."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Router:
-    """One router: its connections, which exist while the application runs, and its parts."""
+    """One router and its parts. Connections exist only while the application runs."""
 
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
@@ -56,7 +56,7 @@ class Router:
         own = FastAPI(
             title="Seesaw router",
             lifespan=self._lifespan,
-            openapi_url=None,  # it would list the router's own routes alone
+            openapi_url=None,  # it would list only the router's own routes
         )
 
         @own.get("/health")
@@ -78,7 +78,7 @@ class Router:
 
         @own.get("/load")
         async def load() -> dict[str, float]:
-            """Reports what vLLM's route does, for all workers together."""
+            """Reports what vLLM's route of this name does, summed over all workers."""
             return {"server_load": sum(b.num_running for b in self._backends().all())}
 
         @own.get("/seesaw/state")
@@ -163,6 +163,6 @@ class Router:
 
 
 def _log_end(helper: "asyncio.Task[None]") -> None:
-    """Log that a helper has ended, which none should. ``/health`` reports it to the probe."""
+    """Log that a helper has ended, which none should. ``/health`` reports it to probes."""
     if not helper.cancelled():
         logger.error("a part of the router has ended", exc_info=helper.exception())

@@ -1,4 +1,4 @@
-"""All connections of clients: how many there may be, and which have taken too long."""
+"""All connections of clients: bounds their number, and closes those that take too long."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _BODY_BYTES_PER_S = 1024
 _PROBE_S = 1.0
-_BYTES_BEHIND = 256 << 10  # the most that waits here for one client, on both sides
+_BYTES_BEHIND = 256 << 10  # the most bytes that wait for one client, in both sockets
 _FEW_BEHIND = 16
-_SEND_BYTES = 128 << 10  # of a socket: it is memory of this process's, too
+_SEND_BYTES = 128 << 10  # a socket's buffer counts as memory of this process, too
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # of Linux' TCP states
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 30),
@@ -35,9 +35,9 @@ class Stage(StrEnum):
 
 
 class Clients:
-    """The connections that are open.
+    """The open connections.
 
-    Call order: :meth:`watch` as a task while the server runs; the rest by the connections.
+    Call order: :meth:`watch` as a task while the server runs; connections call the rest.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Clients:
     def admit(self, client: "ClientProtocol") -> bool:
         """Returns whether there is room for a connection.
 
-        To make some, the connection idle for longest is closed; if none is idle, the one whose
-        request's head has been coming for longest.
+        To make room, the connection that has been idle longest is closed; if none is idle, the
+        one that has been sending the head of its request for longest.
         """
         sock = client.transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
@@ -82,7 +82,10 @@ class Clients:
         self.catches_up(client)
 
     def falls_behind(self, client: "ClientProtocol") -> None:
-        """Note that its answer waits. Of too many, the one longest without taking any is closed."""
+        """Note that an answer waits for its client.
+
+        If too many wait, the client that has taken nothing for longest is closed.
+        """
         self._behind[client] = None
         if len(self._behind) > max(_FEW_BEHIND, self.limits.held_bytes // _BYTES_BEHIND):
             first = next(iter(self._behind))
@@ -91,11 +94,11 @@ class Clients:
             self._given_up()
 
     def catches_up(self, client: "ClientProtocol") -> None:
-        """Note that a client has taken what there was, or has gone."""
+        """Note that a client has taken all that waited, or has left."""
         self._behind.pop(client, None)
 
     async def watch(self) -> None:
-        """Close whatever takes too long, for ever."""
+        """Close connections that take too long, for ever."""
         pause_s = min(1.0, self.limits.shortest_s / 4)
         while True:
             await asyncio.sleep(pause_s)
@@ -107,7 +110,7 @@ class Clients:
 
     @staticmethod
     def is_reset(transport: asyncio.Transport) -> bool:
-        """Returns whether a client that had finished sending has gone since."""
+        """Returns whether a client that had finished sending has left since then."""
         try:
             info = transport.get_extra_info("socket").getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, 1
@@ -134,7 +137,7 @@ class Clients:
     def _look_at_body(self, client: "ClientProtocol", now: float) -> None:
         limits = self.limits
         if self._ending_s is not None and now - self._ending_s > limits.body_s:
-            client.refuse(503, "the router is going, and the body was not sent in time")
+            client.refuse(503, "the router is shutting down, and the body was not sent in time")
             return
         if now - client.since_s <= limits.body_s:
             return

@@ -1,4 +1,4 @@
-"""One request of a client and its answer, as HTTP: what is passed on, and errors as OpenAI's."""
+"""One request of a client and its answer, as HTTP, and errors in the form of OpenAI's API."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,7 +19,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Leaving:
-    """Knows whether a connection's client has left. A scope holds it as an extension."""
+    """Whether a connection's client has left. An ASGI scope holds it as an extension."""
 
     EXTENSION = "seesaw.leaving"
 
@@ -28,13 +28,13 @@ class Leaving:
         self._tell: Callable[[], object] | None = None
 
     def tell(self, callback: Callable[[], object] | None) -> None:
-        """Call this, instead of what was to be called before, as soon as the client has left."""
+        """Set the one callback that is called as soon as the client has left."""
         self._tell = callback
         if callback is not None and self.has_left:
             callback()
 
     def leave(self) -> None:
-        """Note that the client has left, and call whoever waits to know."""
+        """Note that the client has left, and call the callback."""
         if not self.has_left:
             self.has_left = True
             self.tell(self._tell)
@@ -57,7 +57,7 @@ class Exchange:
     ) -> None:
         self.method: str = scope["method"]
         query = scope["query_string"].decode("ascii")
-        path = scope["raw_path"].decode("ascii")  # what was matched is what is sent
+        path = scope["raw_path"].decode("ascii")  # the path that was matched is sent as it is
         self.target = f"{path}?{query}" if query else path
         self.route = route
         self.headers = headers
@@ -86,7 +86,7 @@ class Exchange:
 async def refuse(
     send: Send, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    """Answer with an error in OpenAI's form."""
+    """Answer with an error in the form of OpenAI's API."""
     body = error_body(status, message)
     start = [
         (b"date", formatdate(usegmt=True).encode()),
@@ -99,7 +99,7 @@ async def refuse(
 
 
 def error_body(status: int, message: str) -> bytes:
-    """Returns an error as OpenAI's clients read it."""
+    """Returns the body of an error, as clients of OpenAI's API read it."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"

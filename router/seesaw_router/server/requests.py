@@ -1,8 +1,7 @@
-"""Reads a request once, as it comes in: everything behind this module knows only the result.
+"""Parses a request once, when it arrives; the rest of the router uses only the result.
 
-Reading decides nothing about what is forwarded: a worker gets every body as its client sent it.
-So there are no errors here. What cannot be read is left out, and the worker refuses it in its
-own words.
+Parsing does not change what is forwarded: a worker gets every body as its client sent it. So
+there are no errors here: fields that cannot be read are ignored, and the worker refuses them.
 """
 
 import re
@@ -13,10 +12,10 @@ from pydantic_core import CoreSchema, SchemaValidator, core_schema
 from seesaw_router.dispatch.parsed_request import ParsedRequest
 from seesaw_router.server.routes import RESPONSES, Kind, Match
 
-# A larger body is taken as unread, since reading holds up all other requests: this much takes
-# 0.1 ms for ordinary text, and up to 4 ms and 5 MiB for JSON that is made to be laborious.
+# A larger body is not parsed, since parsing blocks all other requests. This size takes 0.1 ms for
+# ordinary text, and up to 4 ms and 5 MiB for JSON that is designed to be slow.
 MAX_READ_BYTES = 256 << 10
-# The result outlives the body, and counts against no bound on memory.
+# The result outlives the body, and no limit on memory counts it.
 MAX_NAME_CHARACTERS = 256
 
 _BYTES_PER_TOKEN = 4  # of a request's body: text in JSON, or token ids with their commas
@@ -25,12 +24,12 @@ _PREVIOUS = re.compile(rb'"previous_response_id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-
 
 
 def _field(schema: CoreSchema, default: object) -> core_schema.TypedDictField:
-    """Returns a field that is read as vLLM reads it, and has its default where vLLM refuses it."""
+    """Returns a field that is read as vLLM reads it; it has its default if vLLM refuses it."""
     lenient = core_schema.with_default_schema(schema, default=default, on_error="default")
     return core_schema.typed_dict_field(lenient)
 
 
-# The fields of a body that are read; all others are skipped.
+# The fields that are read from a body; all others are skipped.
 _READER = SchemaValidator(
     core_schema.typed_dict_schema(
         {
@@ -45,7 +44,7 @@ _READER = SchemaValidator(
 
 
 def parse(route: Match, body: bytes) -> ParsedRequest:
-    """Returns what a request says. Never raises, whatever the body is."""
+    """Returns the parsed request. Never raises, whatever the body is."""
     return ParsedRequest(
         tokens=max(1, len(body) // _BYTES_PER_TOKEN),
         previous_response_id=_previous(body) if route.template == RESPONSES else None,
@@ -54,17 +53,17 @@ def parse(route: Match, body: bytes) -> ParsedRequest:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """Returns the fields of a body that is a JSON object; none of any other."""
+    """Returns the fields of a body, or no fields if it is not a JSON object."""
     if len(body) > MAX_READ_BYTES:
         return {}
     try:
         fields: dict[str, Any] = _READER.validate_json(body)
-    except ValueError:  # no JSON object, no UTF-8, nested too deeply, or a number too large
+    except ValueError:  # not a JSON object, not UTF-8, nested too deeply, or a number too large
         return {}
     return fields
 
 
 def _previous(body: bytes) -> str | None:
-    """Returns the id of the stored response that a request continues, however large it is."""
+    """Returns the id of the stored response that a request of any size continues."""
     match = _PREVIOUS.search(body)
     return match[1].decode() if match else None
