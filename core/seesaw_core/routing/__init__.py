@@ -1,1 +1,1 @@
-"""Routing: which prompts go to which replica and when, and which replicas get none for a while."""
+"""Routing: which prompts go to which replica and when, and which replicas are ejected."""

@@ -1,10 +1,10 @@
-"""Which workers get no requests for a while, since they fail where the others do not.
+"""Decides which workers get no requests for a while, because they fail where others do not.
 
-A worker that fails at once is the least busy, and would attract all traffic. So each answer is
-counted, and a run of failures that would be improbable if the worker were like the others takes
-it out. It comes back slowly: one request to try it, then a growing share. What clients cause
-is the same on every worker, so nobody is taken out for it; and where everything fails,
-nobody is either.
+A worker that fails at once is the least busy, and would attract all traffic. So outcomes are
+counted, and a run of failures that would be improbable if the worker were like the others ejects
+it. The worker returns slowly: it gets one trial request, then a growing share. Failures that
+clients cause are the same on every worker and eject none; nor does any ejection happen if
+everything fails.
 
 Pure: time is an argument. Source: the idea is that of outlier detection in Envoy.
 Deviation: runs are weighed against the other workers' rate, not against a fixed number.
@@ -30,13 +30,13 @@ class Outcome(StrEnum):
     """How a worker dealt with a request."""
 
     ANSWERED = "answered"
-    REFUSED = "refused"  # 4xx: mostly the client's doing
-    DECLINED = "declined"  # 429: it is full, which is no failure
-    FAILED = "failed"  # 5xx, a lost connection, or an answer that is no HTTP
+    REFUSED = "refused"  # 4xx: usually the client's fault
+    DECLINED = "declined"  # 429: the worker is full, which is not a failure
+    FAILED = "failed"  # 5xx, a lost connection, or an answer that is not HTTP
 
 
 def outcome_of(status: int) -> Outcome:
-    """What an HTTP status says of the worker that answered with it."""
+    """Returns the outcome that an HTTP status stands for."""
     if status == _OVERLOADED:
         return Outcome.DECLINED
     if status >= 500:
@@ -49,20 +49,20 @@ class Standing(StrEnum):
 
     FULL = "full"
     EJECTED = "ejected"
-    PROBING = "probing"  # the next request tries it
-    RETURNING = "returning"
+    PROBING = "probing"  # the next request is its trial
+    RETURNING = "returning"  # it gets a growing share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EjectionPolicy:
-    """When a worker is ejected, and how it comes back. Units: seconds.
+    """When a worker is ejected, and how it returns. Units: seconds.
 
-    max_share: the most of the workers that are ejected at once, rounded up; one always stays.
-    improbable: a run is a reason if it had at most this probability on any other worker.
-    min_run, min_refused_run: the shortest run of failures, and of refusals.
-    window_s: how long an answer is remembered.
-    first_s, longest_s: the first time out, and the longest; it doubles each time.
-    return_s: how long the share grows, once a request has succeeded.
+    max_share: the largest share of workers ejected at once, rounded up; one worker always stays.
+    improbable: a run ejects a worker if its probability on other workers is at most this.
+    min_run, min_refused_run: the shortest run of failures, and of refusals, that ejects.
+    window_s: how long the outcomes of other workers count.
+    first_s, longest_s: the first ejection's duration, and the longest; it doubles each time.
+    return_s: how long the share grows after a trial has succeeded.
 
     Raises: InputError if the share is out of range.
     """
@@ -88,7 +88,7 @@ class EjectionPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ejection:
-    """A worker was ejected for ``for_s`` seconds, after so many answers of one kind in a row."""
+    """An ejection for ``for_s`` seconds, after a run of outcomes of one kind."""
 
     outcome: Outcome
     run: int
@@ -100,17 +100,17 @@ class Ejection:
 
 @dataclass(slots=True, kw_only=True)
 class _Record:
-    """What is known of one worker."""
+    """The history of one worker."""
 
     outcomes: deque[tuple[float, Outcome]] = field(default_factory=lambda: deque(maxlen=_KEPT))
     ejection: Ejection | None = None
     num_ejections: int = 0
-    until_s: float = 0.0  # ejected
-    returning_s: float | None = None  # since
-    is_on_trial: bool = False  # the request that tries it is under way
+    until_s: float = 0.0  # the end of its ejection
+    returning_s: float | None = None  # when it began to return
+    is_on_trial: bool = False  # its trial request is running
 
     def run(self, outcome: Outcome) -> int:
-        """How many of the last ones ended so."""
+        """Returns the number of most recent outcomes that are of this kind."""
         count = 0
         for _, each in reversed(self.outcomes):
             if each is not outcome:
@@ -120,10 +120,10 @@ class _Record:
 
 
 class Ejector:
-    """The book of all workers' answers.
+    """Records the outcomes of all workers, and ejects workers by the policy.
 
-    Call order: :meth:`observe` for each answer; :meth:`begin_trial` and :meth:`end_trial` around
-    the request that tries a worker; :meth:`forget` when a worker is gone.
+    Call order: :meth:`observe` for each outcome; :meth:`begin_trial` and :meth:`end_trial` around
+    the trial request of a worker; :meth:`forget` when a worker is gone.
     """
 
     def __init__(self, policy: EjectionPolicy) -> None:
@@ -133,17 +133,17 @@ class Ejector:
 
     @property
     def typical_s(self) -> float:
-        """How long a request takes that is answered."""
+        """The typical duration of a request that is answered."""
         return self._typical.seconds or _TYPICAL_S
 
     def ejection(self, name: str) -> Ejection | None:
-        """Why it has less than its full share; None if it has it."""
+        """Returns why a worker gets less than its full share; None if it gets all of it."""
         record = self._records.get(name)
         return None if record is None else record.ejection
 
     @property
     def is_any_ejected(self) -> bool:
-        """Whether any worker has less than its full share, or is known to have had."""
+        """Whether any worker may get less than its full share."""
         return any(record.ejection is not None for record in self._records.values())
 
     def standing(self, name: str, now_s: float) -> Standing:
@@ -158,21 +158,21 @@ class Ejector:
         return Standing.PROBING
 
     def share(self, name: str, now_s: float) -> float:
-        """The share of a full worker's requests that it gets while it returns."""
+        """Returns the share of a full worker's requests that the worker gets."""
         record = self._records.get(name)
         if record is None or record.ejection is None or record.returning_s is None:
             return 1.0
         return max(_LEAST_SHARE, min(1.0, (now_s - record.returning_s) / self.policy.return_s))
 
     def observe_duration(self, seconds: float) -> None:
-        """A request that was answered took so long."""
+        """Note how long an answered request took."""
         self._typical.observe(seconds)
 
     def begin_trial(self, name: str) -> None:
         self._records[name].is_on_trial = True
 
     def end_trial(self, name: str) -> None:
-        """Requires: whatever came of it has been observed."""
+        """Requires: the outcome of the trial, if any, has been observed."""
         if name in self._records:
             self._records[name].is_on_trial = False
 
@@ -182,7 +182,7 @@ class Ejector:
     def observe(
         self, name: str, outcome: Outcome, *, now_s: float, among: Collection[str]
     ) -> Ejection | None:
-        """Note an answer. Returns the ejection that it leads to. ``among``: all that serve."""
+        """Record an outcome. Returns the ejection it causes. ``among``: all serving workers."""
         record = self._records.setdefault(name, _Record())
         record.outcomes.append((now_s, outcome))
         standing = self.standing(name, now_s)
@@ -218,7 +218,7 @@ class Ejector:
         return record.ejection
 
     def _forgive(self, record: _Record, now_s: float) -> None:
-        """Back with its full share; after as long again its times out are short again."""
+        """End an ejection; after a long time without another, the next one is short again."""
         if record.returning_s is None:
             return
         record.ejection = None
@@ -226,7 +226,7 @@ class Ejector:
             record.num_ejections, record.returning_s = 0, None
 
     def _is_improbable(self, name: str, outcome: Outcome, run: int, now_s: float) -> bool:
-        """Whether such a run would hardly come about if it were like the others."""
+        """Returns whether such a run is improbable on a worker that is like the others."""
         least = self.policy.min_run if outcome is Outcome.FAILED else self.policy.min_refused_run
         if run < least:
             return False
@@ -239,6 +239,6 @@ class Ejector:
             if at_s >= since_s
         ]
         if outcome is Outcome.REFUSED and len(others) < least:
-            return False  # nothing shows that it is not the clients
+            return False  # it may as well be the clients' fault
         rate = (_EXPECTED_SHARE + others.count(outcome)) / (1 + len(others))
         return float(rate**run) <= self.policy.improbable

@@ -1,12 +1,12 @@
 """The router's policy: which prompts go to which replica, and when.
 
-Replicas prefill in windows. A prompt that comes while none is open gathers with others until
-the next one opens, so that a window is worth its two transitions; and the replicas take turns,
-so that windows are spread evenly over time and the next one is never far off. Light traffic is
-left alone: a replica that has little to do gets prompts at once.
+Replicas prefill in windows. Prompts that arrive while no window is open gather until the next one
+opens, so that a window is worth its two transitions. The replicas take turns, so that windows are
+spread evenly over time and the next one is never far off. Light traffic does not wait: a replica
+that has little to do gets prompts at once.
 
-The policy looks at a view and returns one step with its reason; it holds no state and reads no
-clock. It knows replicas by what they accept, and nothing of how they serve.
+The policy takes a view and returns one step with its reason. It holds no state and reads no clock.
+It knows what replicas accept, but not how they serve.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), section 4.2, for waves within a replica.
 Deviation: taking turns among replicas is ours; the paper's system has one.
@@ -27,22 +27,22 @@ _HUNGRY = 0.25  # of the mean; those that take turns have half of it left when t
 class Intake(StrEnum):
     """When a replica accepts prompts."""
 
-    ALWAYS = "always"  # one by one, as plain vLLM does
-    OPEN = "open"  # now: its prefill window is open
-    WAVES = "waves"  # gathered ones, since they make it open a window
+    ALWAYS = "always"  # at any time, one by one, as plain vLLM does
+    OPEN = "open"  # now, because its prefill window is open
+    WAVES = "waves"  # in waves, each of which makes it open a window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One replica as the router knows it: what it accepts, and how much. Units: tokens, seconds.
+    """A snapshot of one replica: what it accepts, and how much. Units: tokens, seconds.
 
-    num_running: all that was sent there and has not ended.
-    room_tokens: prompt tokens that it can take now, less those that are on their way.
-    capacity_tokens: the most that it ever has room for at once.
-    window_age_s: the time since its last prefill window began; None before the first.
+    num_running: the requests that were sent to it and have not ended.
+    room_tokens: the prompt tokens that it has room for, less those that are on their way.
+    capacity_tokens: its room when it is empty.
+    window_age_s: the time since its last prefill window began; None before the first one.
     cycle_s: the mean time from one window to the next.
 
-    Room and windows say nothing of a replica that always accepts prompts.
+    Room and windows have no meaning for a replica that always accepts prompts.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A request that waits for a replica. ``id`` names it in a :class:`Release`."""
+    """A request that waits for a replica. A :class:`Release` refers to it by ``id``."""
 
     id: int
     tokens: int
@@ -70,7 +70,7 @@ class Prompt:
 class Queue:
     """Prompts that gather, oldest first. Units: seconds.
 
-    ``num_behind`` counts those left out of ``prompts``, which no replica could take at once.
+    ``num_behind`` counts further prompts that are not listed, since no replica has room for them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -82,7 +82,7 @@ class Queue:
 
 
 class ReleaseReason(StrEnum):
-    """Why prompts are released now: a label of metrics. ``sentence`` says it in words."""
+    """Why prompts are released: a label of metrics, and a sentence for people."""
 
     LEAST_BUSY = "least_busy"
     LITTLE_TO_DO = "little_to_do"
@@ -108,7 +108,7 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Send these requests to a replica, in this order."""
+    """A step: send these requests to a replica, in this order."""
 
     replica: str
     requests: tuple[int, ...]
@@ -117,7 +117,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Nothing to do until something happens, or for ``at_most_s`` seconds."""
+    """A step: wait until something changes, or for ``at_most_s`` seconds."""
 
     at_most_s: float | None
     reason: str
@@ -145,9 +145,9 @@ class WavePolicy:
             raise InputError(f"--light-requests must be at least 1, got {self.light_requests}")
 
     def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
-        """Choose the next step for the prompts that gather.
+        """Choose the next step for the prompts that wait.
 
-        Of replicas that are alike the first one is taken, so their order is the caller's to choose.
+        Among equal replicas the first is chosen, so that the caller decides by their order.
         """
         serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
         if not queue.prompts:
@@ -170,7 +170,7 @@ class WavePolicy:
         return self._next_wave(queue, serving, most)
 
     def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
-        """Open the window whose turn it is: that of the replica which has waited longest."""
+        """Open the next window, on the replica whose last window is oldest, or hold."""
         flush_in = self.max_wait_s - queue.oldest_wait_s
         low = [r for r in serving if r.buffer_is_low]
         if flush_in <= _INSTANT_S:
@@ -187,9 +187,10 @@ class WavePolicy:
         return _release(queue, count, turn, reason)
 
     def _turn_in_s(self, serving: list[Replica]) -> float:
-        """How long until the next replica's turn: a cycle's share after the last window began.
+        """Returns the time until the next replica's turn.
 
-        A little less than the share, so that the cycle shrinks to what the replicas can do.
+        The turn comes a replica's share of the cycle after the last window began, or a little
+        earlier, so that the cycle shrinks to what the replicas can do.
         """
         ages = [r.window_age_s for r in serving if r.window_age_s is not None]
         cycles = [r.cycle_s for r in serving if r.cycle_s is not None]
@@ -200,9 +201,9 @@ class WavePolicy:
 
 
 def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
-    """All that wait, unless other replicas hunger: then they get as many each.
+    """Returns the most prompts for one wave: all, or an equal share if several replicas are hungry.
 
-    A buffer may hold far more than a replica's share of a burst; the others would idle.
+    A buffer may hold far more than a replica's share of a burst, and the others would idle.
     """
     share = (len(queue) + sum(r.num_running for r in serving)) / len(serving)
     hungry = [r for r in serving if r.num_running < _HUNGRY * share]
@@ -210,12 +211,12 @@ def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
 
 
 def _longest_without(replicas: list[Replica]) -> Replica:
-    """The one whose last window is longest ago."""
+    """Returns the replica whose last window is oldest."""
     return max(replicas, key=lambda r: inf if r.window_age_s is None else r.window_age_s)
 
 
 def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
-    """How many of the first prompts fit together into ``room_tokens``."""
+    """Returns how many of the first prompts fit together into ``room_tokens``."""
     left = room_tokens
     for count, prompt in enumerate(prompts):
         left -= prompt.tokens
@@ -225,6 +226,6 @@ def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
 
 
 def _release(queue: Queue, count: int, replica: Replica, reason: ReleaseReason) -> Release:
-    """Names the first ``count`` prompts: today's order is that of their arrival."""
+    """Returns the release of the first ``count`` prompts, in the order of their arrival."""
     requests = tuple([prompt.id for prompt in queue.prompts[:count]])  # a list is faster
     return Release(replica=replica.name, requests=requests, reason=reason)

@@ -1,7 +1,7 @@
 """Prefill windows of one replica: when the last one began, and how often one begins.
 
-The wave policy lets replicas take turns by these times. Router and simulator keep them alike,
-here. Pure: time is an argument.
+The wave policy lets replicas take turns by these times. Router and simulator share this module.
+Pure: time is an argument.
 """
 
 from seesaw_core.rates import ExponentialMean
