@@ -27,9 +27,9 @@ UNREAD = {
     "a redirect": (answer(status="302 Found", headers="location: http://[\r\n"), "with 302"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", hang), "cannot be reached"),
     "headers without end": (raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 5000, hang), "cannot be"),
-    "silence": (hang, "sends neither states nor transitions"),
-    "silence after a state": (raw(EVENTS_HEAD + event(), hang), "sends neither states nor transitions"),
-    "comments for ever": (events(event(), b": still here\n\n"), "sends neither states nor transitions"),
+    "silence": (hang, "sends no events"),
+    "silence after a state": (raw(EVENTS_HEAD + event(), hang), "sends no events"),
+    "comments for ever": (events(event(), b": still here\n\n"), "sends no events"),
     "events that end": (raw(EVENTS_HEAD + event(), close), "has ended"),
 }
 

@@ -102,7 +102,7 @@ async def _watch(api: Any, where: dict[str, str], reporter: _Reporter) -> None:
     )
     async for event in events:
         if not isinstance(event, dict):  # the library passes on text that is not JSON
-            raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
+            raise aiohttp.ClientPayloadError(f"the watch sent {event!r}")
         body = event["raw_object"]
         if event["type"] == "DELETED":
             slices.pop(body["metadata"]["name"], None)

@@ -83,7 +83,7 @@ class Follower:
                 trouble = f"its events cannot be read: {error_text(error)}"
                 wait_s = self._unreadable_pause_s(began_s)
             except TimeoutError:
-                trouble = "it sends neither states nor transitions"
+                trouble = "it sends no events"
             except (aiohttp.ClientError, OSError) as error:
                 trouble = f"it cannot be reached: {error_text(error)}"
             except Exception:  # the task must not end, or this worker would no longer be followed

@@ -141,14 +141,14 @@ class Clients:
             return
         if now - client.since_s <= limits.body_s:
             return
-        come = client.body_bytes - client.body_bytes_seen
-        if come < _BODY_BYTES_PER_S * limits.body_s and not client.flow.read_paused:
+        num_new = client.body_bytes - client.body_bytes_checked
+        if num_new < _BODY_BYTES_PER_S * limits.body_s and not client.flow.read_paused:
             client.refuse(
                 408,
-                f"less than {_BODY_BYTES_PER_S} bytes a second of the body came for "
+                f"less than {_BODY_BYTES_PER_S} bytes a second of the body arrived for "
                 f"{limits.body_s:g} s",
             )
-        client.body_bytes_seen = client.body_bytes
+        client.body_bytes_checked = client.body_bytes
         client.since_s = now
 
     def _reads_nothing(self, client: "ClientProtocol", now: float) -> bool:

@@ -64,7 +64,7 @@ class ClientProtocol(HttpToolsProtocol):
         self.since_s = self.loop.time()
         self.num_requests = 0
         self.body_bytes = 0
-        self.body_bytes_seen = 0  # at the last check, as is the next one
+        self.body_bytes_checked = 0  # at the last check, as is the next one
         self.unsent_bytes = 0
         self.unsent_since_s = 0.0
         self.has_ended = False  # the client sends nothing more
@@ -248,7 +248,7 @@ class ClientProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         self._is_in_head = False
         self._raw_bytes = self._raw_bytes_at_body = self._trailer_bytes = 0
-        self.body_bytes = self.body_bytes_seen = 0
+        self.body_bytes = self.body_bytes_checked = 0
         if not self.pipeline:
             self.enter(Stage.BODY)
 

@@ -140,7 +140,7 @@ class WorkerCall(Call):
         if isinstance(error, _UNREACHED):
             return self._error(Failure.UNREACHED, "cannot be reached", error)
         if isinstance(error, TimeoutError):
-            problem = f"said nothing for too long: --max-answer-silence-s={self._silence_s:g}"
+            problem = f"sent nothing for too long: --max-answer-silence-s={self._silence_s:g}"
             return WorkerError(self._backend, Failure.SILENT, problem)
         if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
             return self._error(Failure.LOST, "was lost", error)
