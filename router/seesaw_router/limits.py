@@ -59,14 +59,14 @@ class BodyBudget:
         self._most = held_bytes
         self.held = 0
 
-    def take(self, num_bytes: int, of_bytes: int) -> bool:
+    def acquire(self, num_bytes: int, of_bytes: int) -> bool:
         """Hold more bytes of a body that has ``of_bytes`` with them. Returns whether they fit."""
         if of_bytes > self.SMALL_BYTES and self.held + num_bytes > self._most:
             return False
         self.held += num_bytes
         return True
 
-    def give(self, num_bytes: int) -> None:
+    def release(self, num_bytes: int) -> None:
         self.held -= num_bytes
 
 

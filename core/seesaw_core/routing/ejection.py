@@ -187,9 +187,9 @@ class Ejector:
         record.outcomes.append((now_s, outcome))
         standing = self.standing(name, now_s)
         if standing is Standing.EJECTED:
-            return self._tried(record, outcome, now_s) if record.is_on_trial else None
+            return self._end_of_trial(record, outcome, now_s) if record.is_on_trial else None
         if standing is Standing.FULL:
-            self._forgive(record, now_s)
+            self._end_ejection(record, now_s)
         if outcome is Outcome.ANSWERED:
             return None
         run = record.run(outcome)
@@ -203,7 +203,7 @@ class Ejector:
             return None
         return self._eject(record, outcome, run, now_s)
 
-    def _tried(self, record: _Record, outcome: Outcome, now_s: float) -> Ejection | None:
+    def _end_of_trial(self, record: _Record, outcome: Outcome, now_s: float) -> Ejection | None:
         assert record.ejection is not None, "it is ejected"
         if outcome is Outcome.FAILED or outcome is record.ejection.outcome:
             return self._eject(record, outcome, record.run(outcome), now_s)
@@ -217,7 +217,7 @@ class Ejector:
         record.ejection = Ejection(outcome=outcome, run=run, for_s=for_s)
         return record.ejection
 
-    def _forgive(self, record: _Record, now_s: float) -> None:
+    def _end_ejection(self, record: _Record, now_s: float) -> None:
         """End an ejection; after a long time without another, the next one is short again."""
         if record.returning_s is None:
             return

@@ -100,9 +100,9 @@ class Follower:
     def check_health(self) -> None:
         """Check now whether the worker is alive, because a connection to it has failed."""
         if self._health_check is None or self._health_check.done():
-            self._health_check = asyncio.create_task(self._look())
+            self._health_check = asyncio.create_task(self._check_now())
 
-    async def _look(self) -> None:
+    async def _check_now(self) -> None:
         problem = ""
         try:
             async with asyncio.timeout(self._pace.silence_s / 2):

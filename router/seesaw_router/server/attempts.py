@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
 _RETRIED_ELSEWHERE = frozenset({Outcome.FAILED, Outcome.DECLINED})
-_MAX_HELD = 2
+_MAX_LOST = 2  # attempts that end while a worker has the request
 _HEALTH_TIMEOUT_S = 2.0
 _RETRY_AFTER_S = 5
 
@@ -77,7 +77,7 @@ class Attempts:
     async def _carry(self, exchange: Exchange) -> None:
         """Try workers in turn. Raises: QueueFullError, NoWorkerError, or WorkerError in the end."""
         avoid: frozenset[str] = frozenset()
-        num_held = 0
+        num_lost = 0
         for attempt in range(1, self._settings.max_attempts + 1):
             is_last = attempt == self._settings.max_attempts
             try:
@@ -86,11 +86,11 @@ class Attempts:
                     await self._try(exchange, placed, avoid, is_last=is_last)
                     return
             except WorkerError as error:
-                num_held += error.failure.held_it
+                num_lost += error.failure.had_request
                 if exchange.has_begun or is_last:
                     raise
-                if num_held >= _MAX_HELD:
-                    raise error.last_of(num_held) from error
+                if num_lost >= _MAX_LOST:
+                    raise error.given_up_after(num_lost) from error
                 self._metrics.retries.inc()
                 logger.info("request is retried (%d): %s", attempt, error)
 
@@ -99,16 +99,16 @@ class Attempts:
         stored = exchange.route.id or exchange.request.previous_response_id
         owner = await self._owner(exchange, stored, avoid) if stored else None
         if owner is not None:
-            return self._at(owner, exchange.request.tokens, is_pinned=True)
+            return self._place_now(owner, exchange.request.tokens, is_pinned=True)
         if exchange.generates:
             return await self._dispatcher.place(exchange.request, avoid)
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
             raise NoWorkerError(self._backends().why_none_serves())
-        return self._at(min(others, key=lambda b: b.num_busy), 0)
+        return self._place_now(min(others, key=lambda b: b.num_busy), 0)
 
-    def _at(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
+    def _place_now(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
         """Place a request at a worker at once, without queueing."""
         number = -next(self._numbers)
         backend.sent(number, tokens)

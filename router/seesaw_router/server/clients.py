@@ -106,7 +106,7 @@ class Clients:
             if self.is_ending and self._ending_s is None:
                 self._ending_s = now
             for client in list(self._open):
-                self._look(client, now)
+                self._check(client, now)
 
     @staticmethod
     def is_reset(transport: asyncio.Transport) -> bool:
@@ -119,7 +119,7 @@ class Clients:
             return True
         return info[0] not in (_ESTABLISHED, _CLOSE_WAIT)
 
-    def _look(self, client: "ClientProtocol", now: float) -> None:
+    def _check(self, client: "ClientProtocol", now: float) -> None:
         limits, waited_s = self.limits, now - client.since_s
         if client.may_be_gone and now - client.probed_s >= _PROBE_S:
             client.probe()
@@ -132,9 +132,9 @@ class Clients:
             if waited_s > limits.header_s:
                 client.refuse(408, f"the headers took longer than {limits.header_s:g} s")
         elif client.stage is Stage.BODY:
-            self._look_at_body(client, now)
+            self._check_body(client, now)
 
-    def _look_at_body(self, client: "ClientProtocol", now: float) -> None:
+    def _check_body(self, client: "ClientProtocol", now: float) -> None:
         limits = self.limits
         if self._ending_s is not None and now - self._ending_s > limits.body_s:
             client.refuse(503, "the router is shutting down, and the body was not sent in time")

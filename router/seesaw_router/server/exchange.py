@@ -25,11 +25,11 @@ class Leaving:
 
     def __init__(self) -> None:
         self.has_left = False
-        self._tell: Callable[[], object] | None = None
+        self._callback: Callable[[], object] | None = None
 
-    def tell(self, callback: Callable[[], object] | None) -> None:
+    def set_callback(self, callback: Callable[[], object] | None) -> None:
         """Set the one callback that is called as soon as the client has left."""
-        self._tell = callback
+        self._callback = callback
         if callback is not None and self.has_left:
             callback()
 
@@ -37,7 +37,7 @@ class Leaving:
         """Note that the client has left, and call the callback."""
         if not self.has_left:
             self.has_left = True
-            self.tell(self._tell)
+            self.set_callback(self._callback)
 
 
 class Exchange:

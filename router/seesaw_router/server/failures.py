@@ -20,7 +20,7 @@ class Failure(StrEnum):
     ERROR = "error"  # the worker answered another 5xx during its trial
 
     @property
-    def held_it(self) -> bool:
+    def had_request(self) -> bool:
         """Whether the worker had the request, which may have harmed it."""
         return self in (Failure.LOST, Failure.SILENT, Failure.MALFORMED)
 
@@ -33,7 +33,7 @@ class WorkerError(Exception):
         self.backend = backend
         self.failure = failure
 
-    def last_of(self, num_workers: int) -> "WorkerError":
+    def given_up_after(self, num_workers: int) -> "WorkerError":
         """Returns the error for a request that is given up because it may be killing workers."""
         problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
         return WorkerError(

@@ -74,7 +74,7 @@ class ClientProtocol(HttpToolsProtocol):
         self._most_headers = clients.limits.headers
         self._is_refused = False
         self._discarded_bytes = 0
-        self._wrong = _INVALID  # the status and error if the parser stops
+        self._refusal = _INVALID  # the status and error if the parser stops
         self._is_in_head = True
         self._raw_bytes = 0
         self._raw_bytes_at_body = 0  # when the last part of a body came
@@ -99,15 +99,15 @@ class ClientProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.clients.discard(self)
-        self.clients.bodies.give(sum(len(cycle.body) for cycle, _ in self.pipeline))
+        self.clients.bodies.release(sum(len(cycle.body) for cycle, _ in self.pipeline))
         self.pipeline.clear()
-        self._let_application_go()
+        self._disconnect_application()
         super().connection_lost(exc)
         del self.cycle, self._closing  # both refer back here; this breaks the cycle
 
     def abort(self) -> None:
         """Close at once, even during a request."""
-        self._let_application_go()
+        self._disconnect_application()
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -124,7 +124,7 @@ class ClientProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # no other protocol is supported: the request is answered like any other
         except httptools.HttpParserError:
-            self.refuse(*self._wrong)
+            self.refuse(*self._refusal)
             return
         self._bound_raw_bytes()
 
@@ -190,7 +190,7 @@ class ClientProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self._let_application_go()
+        self._disconnect_application()
         self.close_slowly()
 
     def close_slowly(self) -> None:
@@ -255,7 +255,7 @@ class ClientProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         self._raw_bytes_at_body = self._raw_bytes
-        if self.pipeline and not self.clients.bodies.take(  # it waits for the one before it
+        if self.pipeline and not self.clients.bodies.acquire(  # it waits for the one before it
             len(body), len(self.cycle.body) + len(body)
         ):
             self._stop(503, "the router holds as many bytes of requests as it may")
@@ -280,7 +280,7 @@ class ClientProtocol(HttpToolsProtocol):
             return
         if self.pipeline:
             cycle, app = self.pipeline.pop()
-            self.clients.bodies.give(len(cycle.body))
+            self.clients.bodies.release(len(cycle.body))
             if not self.pipeline:
                 self.flow.resume_reading()
             self.enter(Stage.BODY if cycle.more_body else Stage.ANSWER)
@@ -304,7 +304,7 @@ class ClientProtocol(HttpToolsProtocol):
         cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, app)
 
-    def _let_application_go(self) -> None:
+    def _disconnect_application(self) -> None:
         """Tell the running request that its client has left."""
         self._leaving.leave()
         if self._running is not None:
@@ -324,5 +324,5 @@ class ClientProtocol(HttpToolsProtocol):
 
     def _stop(self, status: int, message: str) -> None:
         """Refuse the request, from within a callback of the parser."""
-        self._wrong = (status, message)
+        self._refusal = (status, message)
         raise ValueError(message)

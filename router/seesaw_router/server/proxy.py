@@ -104,7 +104,7 @@ class Proxy:
             task.uncancel()
             raise UploadError(503, _SHUTTING_DOWN) from None
         leaving: Leaving = scope["extensions"][Leaving.EXTENSION]
-        leaving.tell(task.cancel)
+        leaving.set_callback(task.cancel)
         try:
             await self._attempts.carry(exchange)
         except asyncio.CancelledError:
@@ -115,7 +115,7 @@ class Proxy:
                 raise UploadError(503, _SHUTTING_DOWN) from None
             self._metrics.broken.inc()  # the client sees no end, as if the worker were lost
         finally:
-            leaving.tell(None)
+            leaving.set_callback(None)
         return exchange.status
 
 

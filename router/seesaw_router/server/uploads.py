@@ -40,14 +40,14 @@ class Upload:
 
     def release(self) -> None:
         """Return the bytes to the budget, since the body is no longer held."""
-        self._budget.give(self._held)
+        self._budget.release(self._held)
         self._held = 0
 
     def _take(self, num_bytes: int) -> None:
         total = self._held + num_bytes
         if total > self._max_bytes:
             raise self._too_large()
-        if not self._budget.take(num_bytes, total):
+        if not self._budget.acquire(num_bytes, total):
             raise UploadError(503, "the router holds as many bytes of requests as it may")
         self._held = total
 

@@ -60,7 +60,7 @@ class WorkerCall(Call):
             await super().__aexit__(kind, error, trace)
         except ConnectionResetError as ended:
             if self._is_silent:
-                raise self._typed(TimeoutError()) from ended
+                raise self._worker_error(TimeoutError()) from ended
             raise WorkerError(self._backend, Failure.LOST, f"was lost: {ended}") from ended
 
     @property
@@ -75,7 +75,7 @@ class WorkerCall(Call):
         try:
             return await self.response.read()
         except Exception as error:
-            raise self._typed(error) from error
+            raise self._worker_error(error) from error
 
     async def part(self) -> bytes:
         """Returns the first part of the body; empty if the body is."""
@@ -83,7 +83,7 @@ class WorkerCall(Call):
         try:
             part = await self.response.content.readany()
         except Exception as error:
-            raise self._typed(error) from error
+            raise self._worker_error(error) from error
         self._waits_since_s = None  # the worker is not blamed for a slow client
         return part
 
@@ -96,7 +96,7 @@ class WorkerCall(Call):
             try:
                 part = await read()
             except Exception as error:
-                raise self._typed(error) from error
+                raise self._worker_error(error) from error
             self._waits_since_s = None
         await send({"type": "http.response.body", "body": b""})
 
@@ -133,9 +133,9 @@ class WorkerCall(Call):
                 allow_redirects=False,
             )
         except Exception as error:
-            raise self._typed(error) from error
+            raise self._worker_error(error) from error
 
-    def _typed(self, error: Exception) -> WorkerError:
+    def _worker_error(self, error: Exception) -> WorkerError:
         """Returns the WorkerError for any exception during a call."""
         if isinstance(error, _UNREACHED):
             return self._error(Failure.UNREACHED, "cannot be reached", error)

@@ -1,5 +1,6 @@
 """The router's policy, one decision at a time."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -146,5 +147,6 @@ def test_every_step_moves_prompts_or_says_when_to_look_again(
         assert oldest_wait_s < POLICY.max_wait_s
 
 
-def test_each_reason_has_a_sentence_of_its_own() -> None:
+def test_each_reason_is_a_label_with_a_sentence_of_its_own() -> None:
     assert len({reason.sentence for reason in ReleaseReason}) == len(ReleaseReason)
+    assert all(re.fullmatch("[a-z_]+", reason) for reason in ReleaseReason)
