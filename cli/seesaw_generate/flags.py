@@ -32,6 +32,7 @@ from seesaw_core.messages import (
     WorkerState,
 )
 from seesaw_core.planner.profiles import Profile
+from seesaw_core.router_messages import RoutedWorker, RouterState
 from seesaw_operator.flags import parser as operator_parser
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
@@ -99,7 +100,8 @@ ROUTER_ROUTES = (
     Route(
         method="GET",
         path="/seesaw/state",
-        answers="The queue, the last step with its reason, and the workers, as JSON.",
+        answers="The queue, the last step with its reason, and the workers, as JSON: a "
+        "`RouterState`.",
     ),
 )
 
@@ -116,6 +118,8 @@ MESSAGES: tuple[type, ...] = (
     TransitionEvent,
     WaveEvent,
 )
+
+ROUTER_MESSAGES: tuple[type, ...] = (RouterState, RoutedWorker)
 
 EXIT_CODES = (
     (0, "SIGTERM or SIGINT came, and running requests were finished."),
@@ -185,6 +189,9 @@ def reference() -> str:
                 ((f"`{r.method} {r.path}`", r.answers) for r in ROUTER_ROUTES),
             ),
             "",
+            "## What a router reports as JSON",
+            "",
+            *(line for message in ROUTER_MESSAGES for line in _fields(message)),
             *_planning(),
         ]
     )

@@ -1,4 +1,4 @@
-"""Reads messages of other parts: from JSON text to the types of :mod:`seesaw_core.messages`.
+"""Reads what another part said: from JSON text to the types of the two modules of messages.
 
 Parts of several versions run side by side during a rollout, and a peer may send anything. Unknown
 fields are ignored, fields with a default may be missing, and anything else that does not fit is an
@@ -24,6 +24,7 @@ from seesaw_core.messages import (
     WaveEvent,
     WorkerState,
 )
+from seesaw_core.router_messages import RouterState
 
 Event = WorkerState | TransitionEvent | WaveEvent
 
@@ -67,6 +68,11 @@ def _read_version_0(data: Mapping[str, object]) -> WorkerState:
         WorkerState, {name: value for name, value in data.items() if name not in own} | known
     )
     return replace(state, resharding=part)
+
+
+def read_router_state(text: bytes) -> RouterState:
+    """A router's state, of any version. Raises: MessageError."""
+    return read_message(RouterState, parse(text))
 
 
 def parse(text: bytes) -> Any:
@@ -148,6 +154,8 @@ def _reader(hint: Any, *, may_be_negative: bool = False) -> _Reader:
         return lambda path, value: _member(hint, path, value)
     if hint is str:
         return _str
+    if hint is bool:
+        return _bool
     least = -_MAX_NUMBER if may_be_negative else 0
     return partial({int: _int, float: _float}[hint], least)
 
@@ -163,6 +171,12 @@ def _float(least: int, path: str, value: object) -> float:
     if not is_number or not least <= value < _MAX_NUMBER:  # type: ignore[operator]
         raise _wrong(path, f"a number of at least {least} and below 2**63", value)
     return float(value)  # type: ignore[arg-type]
+
+
+def _bool(path: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(path, "true or false", value)
+    return value
 
 
 def _str(path: str, value: object) -> str:

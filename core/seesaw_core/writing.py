@@ -15,6 +15,7 @@ from seesaw_core.messages import (
     WorkerState,
 )
 from seesaw_core.resharding.policy import Phase, Reshard
+from seesaw_core.router_messages import RouterState
 
 _WITHOUT_PHASES: Final = ReshardingState(
     phase=Phase.DECODE,
@@ -32,8 +33,8 @@ _WITHOUT_PHASES: Final = ReshardingState(
 )
 
 
-def as_json(message: WorkerState | TransitionEvent | WaveEvent) -> dict[str, Any]:
-    """Return a message as JSON values, for readers of this version and of version 0."""
+def as_json(message: WorkerState | TransitionEvent | WaveEvent | RouterState) -> dict[str, Any]:
+    """Returns a message as values of JSON, for readers of this version and of version 0."""
     if not isinstance(message, WorkerState):
         return dataclasses.asdict(message)
     part = message.resharding or _WITHOUT_PHASES

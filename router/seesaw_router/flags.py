@@ -20,37 +20,54 @@ from seesaw_flags.values import (
 from seesaw_router.limits import Limits
 from seesaw_router.settings import RouterSettings
 
-_MOST_BYTES = 2**50
-_BYTES = Whole(most=_MOST_BYTES)
+_MAX_BYTES = 2**50
+_BYTES = Whole(most=_MAX_BYTES)
 _DEFAULT = defaults_of(RouterSettings)
 _SERVICE = Text(
     pattern=re.compile(f"{SHORT_LABEL_PATTERN}/{SHORT_LABEL_PATTERN}"), form="NAMESPACE/NAME"
 )
 _CLIENT_LIMITS: tuple[tuple[str, Whole | Number, str], ...] = (
-    ("header_bytes", _BYTES, "The largest request line with headers; larger gets 431."),
-    ("headers", Whole(), "The most headers of a request; more get 431."),
+    (
+        "header_bytes",
+        _BYTES,
+        "The largest request line with headers, in bytes; a larger one gets 431.",
+    ),
+    ("headers", Whole(), "The most headers that a request may have; more get 431."),
     (
         "connections",
         Whole(),
         (
-            "The most open connections of clients, and half of the files it may open. Beyond "
-            "it the one idle for longest is closed; if none is, 503."
+            "The most open connections of clients, at most half of the files that the router may "
+            "open. Beyond it, the connection that has been idle longest is closed; if none is "
+            "idle, a new one gets 503."
         ),
     ),
     (
         "held_bytes",
         _BYTES,
         (
-            "The most bytes of bodies that all requests hold together; more get 503 with "
-            "Retry-After. A body is held until its answer begins. As much again may wait for "
-            "clients to take their answers; beyond it, whoever has taken nothing for longest is "
-            "closed."
+            "The most bytes of bodies that the router holds for all requests together; more get "
+            "503 with Retry-After. A body is held until its answer begins. As many bytes again may "
+            "wait for clients to read their answers; beyond that, the client that has read "
+            "nothing for longest is closed."
         ),
     ),
-    ("header_s", POSITIVE, "Seconds until a connection has sent its first headers; else 408."),
-    ("body_s", POSITIVE, "Seconds in which a body must average 1 KiB a second; else 408."),
+    (
+        "header_s",
+        POSITIVE,
+        "Seconds within which a connection must send its headers; otherwise it gets 408.",
+    ),
+    (
+        "body_s",
+        POSITIVE,
+        "Seconds over which a body must average 1 KiB a second; otherwise it gets 408.",
+    ),
     ("idle_s", POSITIVE, "Seconds that a connection may be idle between requests."),
-    ("reader_s", POSITIVE, "Seconds in which a client may take nothing of a waiting answer."),
+    (
+        "reader_s",
+        POSITIVE,
+        "Seconds for which a client may read nothing of an answer that waits for it.",
+    ),
 )
 
 
@@ -60,9 +77,9 @@ def parser() -> CommandParser:
         prog="seesaw router",
         allow_abbrev=False,
         keeps_lines=False,
-        description="One OpenAI-compatible endpoint in front of workers: gathers prompts into "
-        "prefill waves, lets the workers take turns, and sends a request again whose worker is "
-        "lost before it has answered.",
+        description="One OpenAI-compatible endpoint in front of workers. It gathers prompts into "
+        "prefill waves, lets the workers take turns, and retries a request whose worker is lost "
+        "before it has answered.",
         epilog="Example: seesaw router --worker http://127.0.0.1:8001 --worker "
         "http://127.0.0.1:8002",
     )
@@ -71,14 +88,14 @@ def parser() -> CommandParser:
         action="append",
         default=[],
         metavar="URL",
-        help="A worker's base URL; give it once a worker.",
+        help="The base URL of a worker; give the flag once for each worker.",
     )
     command.add_argument(
         "--service",
         type=_SERVICE,
         metavar="NAMESPACE/NAME",
-        help="Instead of --worker, inside Kubernetes: the headless Service of the workers, whose "
-        "EndpointSlices are watched.",
+        help="In Kubernetes, instead of --worker: the headless Service of the workers. The router "
+        "watches its EndpointSlices.",
     )
     command.add_argument("--host", default=_DEFAULT["host"], help="Default: %(default)s.")
     command.add_argument(
@@ -89,20 +106,20 @@ def parser() -> CommandParser:
         "--max-queued",
         type=Whole(),
         default=_DEFAULT["max_queued"],
-        help="How many requests may wait; more are refused with 429 and Retry-After. "
+        help="The most requests that may wait; more are refused with 429 and Retry-After. "
         "Default: %(default)s.",
     )
     command.add_argument(
         "--max-body-bytes",
         type=_BYTES,
         default=_DEFAULT["max_body_bytes"],
-        help="The largest request. Default: %(default)s.",
+        help="The largest body of a request, in bytes. Default: %(default)s.",
     )
     command.add_argument(
         "--max-attempts",
         type=Whole(),
         default=_DEFAULT["max_attempts"],
-        help="How many workers a request is tried on while they are lost before they answer. "
+        help="The most workers that a request is sent to, if each is lost before it answers. "
         "Default: %(default)s.",
     )
     _add_workers(command)
@@ -111,7 +128,8 @@ def parser() -> CommandParser:
         "--drain-timeout-s",
         type=NOT_NEGATIVE,
         default=_DEFAULT["drain_timeout_s"],
-        help="How long SIGTERM waits for running requests. Default: %(default)s.",
+        help="Seconds for which the router waits for running requests after SIGTERM. "
+        "Default: %(default)s.",
     )
     add_log_flags(command)
     return command
@@ -123,19 +141,20 @@ def _add_policy(command: argparse.ArgumentParser) -> None:
         "--max-wait-s",
         type=NOT_NEGATIVE,
         default=default.max_wait_s,
-        help="The longest, in seconds, that a prompt gathers for a wave. Default: %(default)s.",
+        help="The longest time, in seconds, that a prompt waits for a wave. Default: %(default)s.",
     )
     command.add_argument(
         "--light-requests",
         type=Whole(least=0),
         default=default.light_requests,
-        help="A worker with fewer running requests gets prompts at once. Default: %(default)s.",
+        help="A worker with fewer running requests than this gets prompts at once. "
+        "Default: %(default)s.",
     )
     command.add_argument(
         "--stagger",
         action=argparse.BooleanOptionalAction,
         default=default.stagger,
-        help="Let the workers' prefill windows take turns. Default: on.",
+        help="Let the prefill windows of the workers take turns. Default: on.",
     )
 
 
@@ -144,29 +163,30 @@ def _add_workers(command: argparse.ArgumentParser) -> None:
         "--max-unserved-s",
         type=POSITIVE,
         default=_DEFAULT["max_unserved_s"],
-        help="How long, in seconds, a prompt waits while no worker serves; then it is refused "
-        "with 503 and Retry-After. Default: %(default)s.",
+        help="Seconds for which a prompt waits while no worker serves; then it is refused with "
+        "503 and Retry-After. Default: %(default)s.",
     )
     command.add_argument(
         "--max-worker-silence-s",
         type=POSITIVE,
         default=_DEFAULT["max_worker_silence_s"],
-        help="How long, in seconds, nothing at all may come from a worker, its events or health "
-        "included, before its requests are broken off. Default: %(default)s.",
+        help="Seconds for which a worker may send nothing, neither events nor health, before its "
+        "requests are cancelled. Default: %(default)s.",
     )
     command.add_argument(
         "--max-answer-silence-s",
         type=POSITIVE,
         default=_DEFAULT["max_answer_silence_s"],
-        help="How long, in seconds, nothing may come of one answer although its worker is there. "
-        "It must exceed the longest queue and answer that is not streamed. Default: %(default)s.",
+        help="Seconds for which one answer may send nothing although its worker is alive. It must "
+        "exceed the longest wait plus the longest answer that is not streamed. "
+        "Default: %(default)s.",
     )
     command.add_argument(
         "--max-ejected-percent",
         type=Number(most=100),
         default=100 * EjectionPolicy().max_share,
-        help="The most of the workers that get nothing for a while since they fail where others "
-        "do not; 0 turns that off. Default: %(default)s.",
+        help="The largest percentage of the workers that are ejected at once, because they fail "
+        "where others do not; 0 turns ejection off. Default: %(default)s.",
     )
 
 

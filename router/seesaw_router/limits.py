@@ -1,4 +1,4 @@
-"""What one client, and all clients together, may take of the router: bytes, sockets and time."""
+"""Limits on the bytes, sockets and time that clients may take, one by one and together."""
 
 import resource
 from dataclasses import dataclass, fields
@@ -11,17 +11,18 @@ _RESERVED_FILES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on what clients send and on how long they take. Units in the names.
+    """Limits on what clients send, and on how long they take. Units are in the names.
 
-    header_bytes: request line and headers of a request, and its trailers.
-    headers: how many of them.
-    connections: how many are open; beyond it the longest idle one makes room.
-    held_bytes: bodies of all requests together; more are refused with 503. Also what waits for
-        clients to take their answers; beyond it, whoever has taken nothing for longest is given up.
-    header_s: from a connection, or a request's first byte, to the end of its headers.
-    body_s: without 1 KiB a second of a body, on average.
-    idle_s: a kept connection between requests.
-    reader_s: in which a client takes nothing of an answer that waits for it.
+    header_bytes: the request line and headers of a request, and likewise its trailers.
+    headers: the number of headers.
+    connections: the number of open connections; beyond it, the one idle for longest is closed.
+    held_bytes: bodies of all requests together; more are refused with 503. As many bytes may wait
+        for clients to read their answers; beyond it, the client that has read nothing for longest
+        is closed.
+    header_s: from the start of a connection, or a request's first byte, to the end of its headers.
+    body_s: the time over which a body must average 1 KiB a second.
+    idle_s: the time that a kept-alive connection may be idle between requests.
+    reader_s: the time for which a client may read nothing of an answer that waits for it.
 
     Raises: InputError if one is not above 0.
     """
@@ -47,9 +48,9 @@ class Limits:
 
 
 class BodyBudget:
-    """Bytes of bodies that all requests hold together.
+    """The bytes of bodies that all requests hold together.
 
-    Small bodies always fit: connections are bounded, so that these are too.
+    Small bodies always fit: the number of connections bounds them.
     """
 
     SMALL_BYTES = 16 << 10
@@ -58,19 +59,19 @@ class BodyBudget:
         self._most = held_bytes
         self.held = 0
 
-    def take(self, num_bytes: int, of_bytes: int) -> bool:
-        """Hold more of a body that is ``of_bytes`` long by now, if it fits."""
+    def acquire(self, num_bytes: int, of_bytes: int) -> bool:
+        """Hold more bytes of a body that has ``of_bytes`` with them. Returns whether they fit."""
         if of_bytes > self.SMALL_BYTES and self.held + num_bytes > self._most:
             return False
         self.held += num_bytes
         return True
 
-    def give(self, num_bytes: int) -> None:
+    def release(self, num_bytes: int) -> None:
         self.held -= num_bytes
 
 
 def raise_open_files(wanted_connections: int) -> int:
-    """Let this process open as many files as it may. Returns how many clients that leaves.
+    """Raise this process's limit of open files. Returns the connections of clients it allows.
 
     A request takes two sockets: the client's and the worker's.
     """

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from seesaw_core.routing.waves import ReleaseReason
+
 
 class Metrics:
     """The ``seesaw_router_`` metrics."""
@@ -11,52 +13,58 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "seesaw_router_requests",
-            "Requests by status; 499 where the client went away.",
+            "Requests by status; 499 if the client left.",
             ["status"],
             registry=registry,
         )
         self.running = Gauge(
-            "seesaw_router_running_requests", "Requests inside the router.", registry=registry
+            "seesaw_router_running_requests",
+            "Requests that are inside the router.",
+            registry=registry,
         )
         self.queued = Gauge(
             "seesaw_router_queued_requests", "Requests that wait for a worker.", registry=registry
         )
         self.refused = Counter(
-            "seesaw_router_refused", "Requests refused since the queue was full.", registry=registry
+            "seesaw_router_refused",
+            "Requests refused because the queue was full.",
+            registry=registry,
         )
         self.retries = Counter(
-            "seesaw_router_retries", "Attempts made again on another worker.", registry=registry
+            "seesaw_router_retries",
+            "Attempts that were repeated on another worker.",
+            registry=registry,
         )
         self.failures = Counter(
             "seesaw_router_worker_failures",
-            "Attempts that failed: unreached, lost, silent, malformed, unavailable, error.",
+            "Failed attempts: unreached, lost, silent, malformed, unavailable, error.",
             ["worker", "reason"],
             registry=registry,
         )
         self.unserved = Counter(
             "seesaw_router_unserved",
-            "Requests refused since no worker has served for too long.",
+            "Requests refused because no worker had served for too long.",
             registry=registry,
         )
         self.ejected = Gauge(
             "seesaw_router_ejected_workers",
-            "Workers that get nothing for a while: they failed, or refused what others answer.",
+            "Ejected workers: they failed, or refused requests that others answer.",
             ["reason"],
             registry=registry,
         )
         self.broken = Counter(
             "seesaw_router_broken_answers",
-            "Answers broken off since the worker was lost, or the router ended.",
+            "Answers cut short because the worker was lost or the router ended.",
             registry=registry,
         )
         self.untaken = Counter(
             "seesaw_router_untaken_answers",
-            "Answers given up since too many waited for their clients.",
+            "Answers given up because too many waited for their clients.",
             registry=registry,
         )
         self.released = Counter(
             "seesaw_router_released_prompts",
-            "Prompts sent to workers, by why they went when they did.",
+            "Prompts sent to workers, by the reason for their release.",
             ["reason"],
             registry=registry,
         )
@@ -68,18 +76,18 @@ class Metrics:
         )
         self.workers = Gauge(
             "seesaw_router_workers",
-            "Workers known, by whether they take requests.",
+            "Known workers, by whether they take requests.",
             ["serving"],
             registry=registry,
         )
-        # To look labels up costs more than to count.
+        # Looking up labels costs more than counting.
         self._of_status = lru_cache(lambda status: self.requests.labels(status=str(status)))
-        self._of_reason = lru_cache(lambda reason: self.released.labels(reason=reason))
+        self._of_reason = {each: self.released.labels(reason=each) for each in ReleaseReason}
 
     def count_status(self, status: int) -> None:
         """Count a request that has ended."""
         self._of_status(status).inc()
 
-    def count_released(self, count: int, reason: str) -> None:
-        """Count prompts that went to a worker."""
-        self._of_reason(reason).inc(count)
+    def count_released(self, count: int, reason: ReleaseReason) -> None:
+        """Count prompts that were released to a worker."""
+        self._of_reason[reason].inc(count)

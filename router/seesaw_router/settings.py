@@ -1,4 +1,4 @@
-"""The router's settings: read once from the command line, then only passed down."""
+"""The router's settings, which are read once from the command line and then passed down."""
 
 import re
 from dataclasses import dataclass, field
@@ -21,17 +21,17 @@ class RouterSettings:
     """All settings of a router.
 
     workers: base URLs of workers.
-    service: instead of them, ``NAMESPACE/NAME`` of the headless Service whose pods they are.
+    service: instead of ``workers``, ``NAMESPACE/NAME`` of the headless Service of their pods.
     policy: how prompts gather into waves.
-    max_queued: how many requests may wait before more are refused with 429.
-    max_body_bytes: the largest request.
-    max_attempts: how many workers a request is tried on before its error goes to the client.
-    drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
+    max_queued: the most requests that wait; more are refused with 429.
+    max_body_bytes: the largest body of a request.
+    max_attempts: the most workers that a request is sent to before its client gets an error.
+    drain_timeout_s: how long the router waits for running requests after SIGTERM, in seconds.
     max_unserved_s: how long a request waits while no worker serves, in seconds.
-    max_worker_silence_s: how long nothing may come from a worker before its requests are broken
-        off, in seconds.
-    max_answer_silence_s: the same for one answer of a worker that is there.
-    limits: what clients may take of the router.
+    max_worker_silence_s: how long a worker may send nothing before its requests are cancelled, in
+        seconds.
+    max_answer_silence_s: how long one answer may send nothing while its worker is alive.
+    limits: the bytes, sockets and time that clients may take.
     ejection: when a worker that fails gets no requests for a while.
     log: what is logged, and in which form.
 
@@ -76,7 +76,7 @@ class RouterSettings:
 
 
 def _check_worker(url: str) -> None:
-    """Check a URL. Raises: InputError, which shows nothing that may be a secret."""
+    """Check a URL. Raises: InputError, whose message shows nothing that may be a secret."""
     match = _WORKER_URL.fullmatch(url)
     if match is not None and 0 < int(match[2] or 1) < 65536:
         return

@@ -31,7 +31,7 @@ async def at_a_rate(router: Router, per_s: float, for_s: float) -> list[int]:
 
 async def is_known(router: Router, worker: OddWorker, why: str) -> bool:
     """Whether the router knows why a worker does not serve."""
-    return why in (await router.workers())[worker.url]["reason"]
+    return why in (await router.workers())[worker.url].reason
 
 
 async def test_a_worker_that_fails_at_once_gets_less_than_its_share_and_comes_back() -> None:
@@ -40,14 +40,14 @@ async def test_a_worker_that_fails_at_once_gets_less_than_its_share_and_comes_ba
     async with routed(bad, *good) as router:
         first = await at_a_rate(router, 40, 3)
         assert first.count(500) < 0.1 * len(first)
-        assert (await router.workers())[bad.url]["standing"] == "ejected"
+        assert (await router.workers())[bad.url].standing == "ejected"
         assert await router.metric('seesaw_router_ejected_workers{reason="failed"} ') == 1
-        assert f"worker {bad.url} gets nothing for 5 s" in router.logged()
+        assert f"worker {bad.url} gets no requests for 5 s" in router.logged()
         bad.answer, asked = slow(0.3), bad.asked
         then = await at_a_rate(router, 20, 6)
         assert then.count(500) == 0
         assert bad.asked > asked
-        assert (await router.workers())[bad.url]["standing"] == "returning"
+        assert (await router.workers())[bad.url].standing == "returning"
 
 
 async def test_light_requests_are_not_drawn_to_the_worker_that_fails_them_at_once() -> None:
@@ -76,7 +76,7 @@ async def test_what_only_one_worker_can_answer_does_not_eject_it() -> None:
         for _ in range(12):
             async with router.http.post(f"{router.url}/v1/responses", data=body) as response:
                 assert response.status == 404
-        standings = {w["standing"] for w in (await router.workers()).values()}
+        standings = {w.standing for w in (await router.workers()).values()}
         assert standings == {"full"}
 
 
@@ -144,7 +144,7 @@ async def test_a_server_without_our_events_is_a_worker_beside_ours() -> None:
     plain = OddWorker(events=answer(status="404 Not Found"), answer=slow(0.2))
     ours = OddWorker(answer=slow(0.2))
     async with routed(plain, ours) as router:
-        assert (await router.workers())[plain.url]["kind"] == "static"
+        assert (await router.workers())[plain.url].kind == "static"
         assert set(await at_a_rate(router, 100, 1)) == {200}
         assert min(plain.asked, ours.asked) > 20
         plain.health = answer(status="503 Gone")

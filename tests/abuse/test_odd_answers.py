@@ -71,7 +71,7 @@ async def test_an_answer_that_stalls_is_ended_as_told_by_a_flag() -> None:
         for name in STALLED:
             status, body = await router.ask(prompt=name)
             assert status == 502, name
-            assert "said nothing for too long" in json.loads(body)["error"]["message"]
+            assert "sent nothing for too long" in json.loads(body)["error"]["message"]
         for number, name in enumerate(BEGUN, start=1):
             with pytest.raises(aiohttp.ClientPayloadError):
                 await router.ask(prompt=name)

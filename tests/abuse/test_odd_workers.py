@@ -23,13 +23,13 @@ UNREAD = {
     "a line without end": (events(b"event: state\ndata: " + b"x" * 60_000, every_s=0), "longer"),
     "too many events": (events(b"data: 1\n\n" * 2000), "events a second"),
     "another content type": (answer(), "content-type must be"),
-    "an error": (answer(status="500 Oops"), "with 500"),
-    "a redirect": (answer(status="302 Found", headers="location: http://[\r\n"), "with 302"),
+    "an error": (answer(status="500 Oops"), "with status 500"),
+    "a redirect": (answer(status="302 Found", headers="location: http://[\r\n"), "with status 302"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", hang), "cannot be reached"),
     "headers without end": (raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 5000, hang), "cannot be"),
-    "silence": (hang, "says nothing"),
-    "silence after a state": (raw(EVENTS_HEAD + event(), hang), "says nothing"),
-    "comments for ever": (events(event(), b": still here\n\n"), "says nothing"),
+    "silence": (hang, "sends no events"),
+    "silence after a state": (raw(EVENTS_HEAD + event(), hang), "sends no events"),
+    "comments for ever": (events(event(), b": still here\n\n"), "sends no events"),
     "events that end": (raw(EVENTS_HEAD + event(), close), "has ended"),
 }
 
@@ -47,7 +47,7 @@ async def test_what_cannot_be_read_of_one_worker_is_told_of_it_and_stops_nobody(
         for _ in range(70):
             assert (await router.ask())[0] == 200
             await asyncio.sleep(0.1)
-        assert (await router.workers())[good.url]["serving"]
+        assert (await router.workers())[good.url].serving
         log = router.logged()
         for name, (_, reason) in UNREAD.items():
             lines = [x for x in log.splitlines() if f"worker {odd[name].url} does not serve" in x]

@@ -59,7 +59,7 @@ _FINGERPRINT: Final = (
 _OWN: Final = "the router passes exact routes and methods only, and answers all others itself"
 _HEALTH: Final = "the router's health is its own, without vLLM's CORS headers"
 _HALF_CLOSED: Final = "plain vLLM drops a client that has shut its sending side; the router answers"
-_NO_HOST: Final = "HTTP/1.1 wants one Host header, and the router holds clients to it"
+_NO_HOST: Final = "HTTP/1.1 requires one Host header, and the router enforces it"
 _NO_HTTP: Final = "what is no HTTP/1.1 is refused by the router, in the form of OpenAI's errors"
 _CUT_SHORT: Final = (
     "vLLM breaks off the stream of a response that was not streamed when it was made; the router, "

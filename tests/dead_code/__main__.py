@@ -20,7 +20,7 @@ DECORATORS = ["@app.*", "@early.*", "@invariant", "@pytest.fixture", "@*.excepti
 FIELDS = {
     "operator/seesaw_operator/api/*": "pydantic reads users' YAML into them and writes them out",
     "cli/seesaw_generate/chart/*": "helm's templates read them as .Values",
-    "core/seesaw_core/messages.py": "dataclasses.asdict makes JSON of them",
+    "core/seesaw_core/*messages.py": "dataclasses.asdict makes JSON of them",
 }
 
 # File, why, and the names.
@@ -36,9 +36,6 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("operator/seesaw_operator/loop/handlers.py", "settings of kopf"): (
         "trust_env error_backoffs ultimate_exiting_timeout"
-    ),
-    ("router/seesaw_router/dispatch/parsed_request.py", "what policies to come decide by"): (
-        "adapter tenant prefix_hashes"
     ),
     ("tests/support/echo_mode.py", "vLLM's server calls or reads these"): (
         "input_processor check_admission do_log_stats"

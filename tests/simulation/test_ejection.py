@@ -82,7 +82,7 @@ class Fleet:
 
     async def _follow(self, backend: Backend) -> None:
         while True:
-            backend.be_static()
+            backend.mark_static()
             await asyncio.sleep(1.0)
 
     async def _request(self, *, is_retry: bool = False) -> None:
@@ -188,7 +188,7 @@ def test_of_two_workers_the_failing_one_goes_and_a_single_one_stays() -> None:
         await fleet.serve(20, 20)
         a, b = fleet.backends.named("a"), fleet.backends.named("b")
         assert fleet.backends.trusted() == [b]
-        b.lose("it is gone")
+        b.mark_lost("it is gone")
         assert fleet.backends.trusted() == [a]
 
     in_virtual_time(main)

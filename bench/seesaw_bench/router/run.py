@@ -1,9 +1,14 @@
-"""One run: every proxy in turn, round by round, on the same upstream."""
+"""One run: every proxy in turn, round by round, on the same upstream.
+
+Processor time is measured in short slices, a slice of each proxy in turn, so that what else the
+machine does meanwhile falls on all of them alike.
+"""
 
 import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from statistics import quantiles
 
@@ -22,6 +27,7 @@ class Workload:
     """How much is asked of each proxy in a round. Units in the names."""
 
     rounds: int = 3
+    slices: int = 10
     requests: int = 2000
     concurrency: int = 32
     probes: int = 400
@@ -32,7 +38,9 @@ class Workload:
 
     @classmethod
     def quick(cls) -> "Workload":
-        return cls(rounds=1, requests=100, probes=50, streams=4, chunks=20, open_streams=50)
+        return cls(
+            rounds=1, slices=1, requests=100, probes=50, streams=4, chunks=20, open_streams=50
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,29 +63,37 @@ async def measure(subjects: list[Subject], direct: str, work: Workload, say: Say
     for number in range(work.rounds):
         say(f"round {number + 1} of {work.rounds}")
         first = number % len(subjects)
-        for subject in subjects[first:] + subjects[:first]:
-            await _requests(subject, measured)
+        order = subjects[first:] + subjects[:first]
+        await _requests(order, measured)
+        for subject in order:
             await _latency(subject, direct, measured)
-            await _streams(subject, measured)
-            if number == 0:  # memory that a process has had, it keeps
+        await _streams(order, measured)
+        if number == 0:  # memory that a process has had, it keeps
+            for subject in order:
                 await _open_streams(subject, measured)
     return measured
 
 
-async def _requests(subject: Subject, measured: Measured) -> None:
+async def _requests(subjects: list[Subject], measured: Measured) -> None:
     """Processor time a request, from many at a time."""
     work = measured.workload
-    async with _session(work.concurrency) as http:
-        await _many(http, subject.url, work.requests // 10, work.concurrency)
-        before, began = subject.cpu_s(), time.monotonic()
-        await _many(http, subject.url, work.requests, work.concurrency)
-        seconds = time.monotonic() - began
-        cpu_s = subject.cpu_s() - before
-    measured.note(
-        subject.name,
-        request_ms=1e3 * cpu_s / work.requests,
-        requests_per_s=work.requests / seconds,
-    )
+    each = work.requests // work.slices
+    cpu_s, seconds = defaultdict[str, float](float), defaultdict[str, float](float)
+    async with AsyncExitStack() as stack:
+        https = [await stack.enter_async_context(_session(work.concurrency)) for _ in subjects]
+        for http, subject in zip(https, subjects, strict=True):
+            await _many(http, subject.url, work.requests // 10, work.concurrency)
+        for _ in range(work.slices):
+            for http, subject in zip(https, subjects, strict=True):
+                before, began = subject.cpu_s(), time.monotonic()
+                await _many(http, subject.url, each, work.concurrency)
+                seconds[subject.name] += time.monotonic() - began
+                cpu_s[subject.name] += subject.cpu_s() - before
+    for name in cpu_s:
+        count = each * work.slices
+        measured.note(
+            name, request_ms=1e3 * cpu_s[name] / count, requests_per_s=count / seconds[name]
+        )
 
 
 async def _latency(subject: Subject, direct: str, measured: Measured) -> None:
@@ -94,21 +110,26 @@ async def _latency(subject: Subject, direct: str, measured: Measured) -> None:
         measured.note(subject.name, **{f"added_{name}_ms": 1e3 * (of["through"] - of["direct"])})
 
 
-async def _streams(subject: Subject, measured: Measured) -> None:
+async def _streams(subjects: list[Subject], measured: Measured) -> None:
     """Processor time a chunk: a stream's, less that of a request."""
     work = measured.workload
-    async with _session(work.streams) as http:
-        before = subject.cpu_s()
-        await asyncio.gather(
-            *(
-                _stream(http, subject.url, f"{work.chunks} {work.chunk_every_ms}")
-                for _ in range(work.streams)
-            )
-        )
-        cpu_s = subject.cpu_s() - before
-    requests_s = work.streams * measured.figures[subject.name]["request_ms"][-1] / 1e3
-    chunks = work.streams * work.chunks
-    measured.note(subject.name, chunk_us=1e6 * max(0.0, cpu_s - requests_s) / chunks)
+    each = work.chunks // work.slices
+    cpu_s = defaultdict[str, float](float)
+    for _ in range(work.slices):
+        for subject in subjects:
+            async with _session(work.streams) as http:
+                before = subject.cpu_s()
+                streams = (
+                    _stream(http, subject.url, f"{each} {work.chunk_every_ms}")
+                    for _ in range(work.streams)
+                )
+                await asyncio.gather(*streams)
+                cpu_s[subject.name] += subject.cpu_s() - before
+    num_streams = work.streams * work.slices
+    for name, total_s in cpu_s.items():
+        requests_s = num_streams * measured.figures[name]["request_ms"][-1] / 1e3
+        chunk_s = max(0.0, total_s - requests_s) / (num_streams * each)
+        measured.note(name, chunk_us=1e6 * chunk_s)
 
 
 async def _open_streams(subject: Subject, measured: Measured) -> None:

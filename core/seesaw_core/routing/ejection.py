@@ -1,10 +1,10 @@
-"""Ejection: workers that fail where the others do not get no requests for a while.
+"""Decides which workers get no requests for a while, because they fail where others do not.
 
-A worker that fails at once is the least busy one, and would attract all traffic. So outcomes are
-recorded, and a worker is ejected after a run of failures that would be improbable if it were like
-the others. It returns slowly: one request tries it, then its share of the requests grows. Failures
-that clients cause are as frequent on every worker, so they eject none, and none is ejected where
-all workers fail.
+A worker that fails at once is the least busy, and would attract all traffic. So outcomes are
+counted, and a run of failures that would be improbable if the worker were like the others ejects
+it. The worker returns slowly: it gets one trial request, then a growing share. Failures that
+clients cause are the same on every worker and eject none; nor does any ejection happen if
+everything fails.
 
 Pure: time is an argument. Source: outlier detection in Envoy.
 Deviation: runs are weighed against the other workers' rate, not against a fixed number. More
@@ -36,13 +36,13 @@ class Outcome(StrEnum):
     """How a worker handled a request."""
 
     ANSWERED = "answered"
-    REFUSED = "refused"  # 4xx, which clients mostly cause
+    REFUSED = "refused"  # 4xx: usually the client's fault
     DECLINED = "declined"  # 429: the worker is full, which is not a failure
     FAILED = "failed"  # 5xx, a lost connection, or an answer that is not HTTP
 
 
 def outcome_of(status: int) -> Outcome:
-    """Return the outcome that an HTTP status stands for."""
+    """Returns the outcome that an HTTP status stands for."""
     if status == _OVERLOADED:
         return Outcome.DECLINED
     if status >= 500:
@@ -55,21 +55,20 @@ class Standing(StrEnum):
 
     FULL = "full"
     EJECTED = "ejected"
-    PROBING = "probing"  # the next request tries it
-    RETURNING = "returning"
+    PROBING = "probing"  # the next request is its trial
+    RETURNING = "returning"  # it gets a growing share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EjectionPolicy:
     """When a worker is ejected, and how it returns. Units: seconds.
 
-    max_share: the largest share of the workers that are ejected at once, rounded up; one always
-        stays.
-    improbable: a run ejects a worker if its probability on the other workers is at most this.
+    max_share: the largest share of workers ejected at once, rounded up; one worker always stays.
+    improbable: a run ejects a worker if its probability on other workers is at most this.
     min_run, min_refused_run: the shortest run of failures, and of refusals, that ejects.
-    window_s: how long an outcome counts.
-    first_s, longest_s: the first time out, and the longest; the time doubles with each ejection.
-    return_s: how long the share grows after a request has succeeded.
+    window_s: how long the outcomes of other workers count.
+    first_s, longest_s: the first ejection's duration, and the longest; it doubles each time.
+    return_s: how long the share grows after a trial has succeeded.
 
     Raises: InputError if the share is out of range.
     """
@@ -95,7 +94,7 @@ class EjectionPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ejection:
-    """A worker was ejected for ``for_s`` seconds after ``run`` equal outcomes in a row."""
+    """An ejection for ``for_s`` seconds, after a run of outcomes of one kind."""
 
     outcome: Outcome
     run: int
@@ -107,17 +106,17 @@ class Ejection:
 
 @dataclass(slots=True, kw_only=True)
 class _Record:
-    """The record of one worker."""
+    """The history of one worker."""
 
     outcomes: deque[tuple[float, Outcome]] = field(default_factory=lambda: deque(maxlen=_KEPT))
     ejection: Ejection | None = None
     num_ejections: int = 0
-    until_s: float = 0.0  # end of the ejection
-    returning_s: float | None = None  # when the worker began to return
-    is_tried: bool = False  # a request that tries the worker is under way
+    until_s: float = 0.0  # the end of its ejection
+    returning_s: float | None = None  # when it began to return
+    is_on_trial: bool = False  # its trial request is running
 
     def run(self, outcome: Outcome) -> int:
-        """Return how many of the latest outcomes in a row equal ``outcome``."""
+        """Returns the number of most recent outcomes that are of this kind."""
         count = 0
         for _, each in reversed(self.outcomes):
             if each is not outcome:
@@ -127,10 +126,10 @@ class _Record:
 
 
 class Ejector:
-    """Records the outcomes of all workers, and ejects workers.
+    """Records the outcomes of all workers, and ejects workers by the policy.
 
-    Call order: :meth:`observe` for each answer; :meth:`try_begins` and :meth:`try_ends` around
-    the request that tries a worker; :meth:`forget` when a worker is gone.
+    Call order: :meth:`observe` for each outcome; :meth:`begin_trial` and :meth:`end_trial` around
+    the trial request of a worker; :meth:`forget` when a worker is gone.
     """
 
     def __init__(self, policy: EjectionPolicy) -> None:
@@ -140,17 +139,17 @@ class Ejector:
 
     @property
     def typical_s(self) -> float:
-        """The mean time of an answered request."""
+        """The typical duration of a request that is answered."""
         return self._typical.seconds or _TYPICAL_S
 
     def ejection(self, name: str) -> Ejection | None:
-        """Return why a worker gets less than its full share, or None if it gets it."""
+        """Returns why a worker gets less than its full share; None if it gets all of it."""
         record = self._records.get(name)
         return None if record is None else record.ejection
 
     @property
     def is_any_ejected(self) -> bool:
-        """Whether any worker gets less than its full share, or did when last observed."""
+        """Whether any worker may get less than its full share."""
         return any(record.ejection is not None for record in self._records.values())
 
     def standing(self, name: str, now_s: float) -> Standing:
@@ -160,28 +159,28 @@ class Ejector:
         if record.returning_s is not None:
             is_back = now_s - record.returning_s >= self.policy.return_s
             return Standing.FULL if is_back else Standing.RETURNING
-        if now_s < record.until_s or record.is_tried:
+        if now_s < record.until_s or record.is_on_trial:
             return Standing.EJECTED
         return Standing.PROBING
 
     def share(self, name: str, now_s: float) -> float:
-        """Return a worker's share of the requests, which is below 1 while it returns."""
+        """Returns the share of a full worker's requests that the worker gets."""
         record = self._records.get(name)
         if record is None or record.ejection is None or record.returning_s is None:
             return 1.0
         return max(_LEAST_SHARE, min(1.0, (now_s - record.returning_s) / self.policy.return_s))
 
-    def took(self, seconds: float) -> None:
-        """Record the time of an answered request."""
+    def observe_duration(self, seconds: float) -> None:
+        """Note how long an answered request took."""
         self._typical.observe(seconds)
 
-    def try_begins(self, name: str) -> None:
-        self._records[name].is_tried = True
+    def begin_trial(self, name: str) -> None:
+        self._records[name].is_on_trial = True
 
-    def try_ends(self, name: str) -> None:
-        """Requires: the request's outcome has been observed."""
+    def end_trial(self, name: str) -> None:
+        """Requires: the outcome of the trial, if any, has been observed."""
         if name in self._records:
-            self._records[name].is_tried = False
+            self._records[name].is_on_trial = False
 
     def forget(self, name: str) -> None:
         self._records.pop(name, None)
@@ -189,17 +188,14 @@ class Ejector:
     def observe(
         self, name: str, outcome: Outcome, *, now_s: float, among: Collection[str]
     ) -> Ejection | None:
-        """Record an outcome. Returns the ejection that follows, if any.
-
-        ``among`` names all workers that serve.
-        """
+        """Record an outcome. Returns the ejection it causes. ``among``: all serving workers."""
         record = self._records.setdefault(name, _Record())
         record.outcomes.append((now_s, outcome))
         standing = self.standing(name, now_s)
         if standing is Standing.EJECTED:
-            return self._tried(record, outcome, now_s) if record.is_tried else None
+            return self._end_of_trial(record, outcome, now_s) if record.is_on_trial else None
         if standing is Standing.FULL:
-            self._forgive(record, now_s)
+            self._end_ejection(record, now_s)
         if outcome is Outcome.ANSWERED:
             return None
         run = record.run(outcome)
@@ -213,8 +209,8 @@ class Ejector:
             return None
         return self._eject(record, outcome, run, now_s)
 
-    def _tried(self, record: _Record, outcome: Outcome, now_s: float) -> Ejection | None:
-        assert record.ejection is not None, "only an ejected worker is tried"
+    def _end_of_trial(self, record: _Record, outcome: Outcome, now_s: float) -> Ejection | None:
+        assert record.ejection is not None, "it is ejected"
         if outcome is Outcome.FAILED or outcome is record.ejection.outcome:
             return self._eject(record, outcome, record.run(outcome), now_s)
         record.returning_s = now_s
@@ -227,8 +223,8 @@ class Ejector:
         record.ejection = Ejection(outcome=outcome, run=run, for_s=for_s)
         return record.ejection
 
-    def _forgive(self, record: _Record, now_s: float) -> None:
-        """End the return of a worker. After a further while its next ejection is short again."""
+    def _end_ejection(self, record: _Record, now_s: float) -> None:
+        """End an ejection; after a long time without another, the next one is short again."""
         if record.returning_s is None:
             return
         record.ejection = None
@@ -236,7 +232,7 @@ class Ejector:
             record.num_ejections, record.returning_s = 0, None
 
     def _is_improbable(self, name: str, outcome: Outcome, run: int, now_s: float) -> bool:
-        """Return whether the run is improbable for a worker that is like the others."""
+        """Returns whether such a run is improbable on a worker that is like the others."""
         least = self.policy.min_run if outcome is Outcome.FAILED else self.policy.min_refused_run
         if run < least:
             return False
@@ -249,6 +245,6 @@ class Ejector:
             if at_s >= since_s
         ]
         if outcome is Outcome.REFUSED and len(others) < least:
-            return False  # the clients may be the cause
+            return False  # it may as well be the clients' fault
         rate = (_EXPECTED_SHARE + others.count(outcome)) / (1 + len(others))
         return float(rate**run) <= self.policy.improbable

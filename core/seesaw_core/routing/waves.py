@@ -1,12 +1,12 @@
 """The router's wave policy: which prompts go to which replica, and when.
 
-Replicas prefill in windows. A prompt that arrives while no window is open gathers with others until
-the next window, so that a window is worth its two transitions. The replicas take turns, so that
-windows are spread evenly over time and the next one is soon. Light traffic does not gather: a
-replica with little to do gets prompts at once.
+Replicas prefill in windows. Prompts that arrive while no window is open gather until the next one
+opens, so that a window is worth its two transitions. The replicas take turns, so that windows are
+spread evenly over time and the next one is never far off. Light traffic does not wait: a replica
+that has little to do gets prompts at once.
 
 The policy takes a view and returns one step with its reason. It holds no state and reads no clock.
-It knows which prompts a replica accepts, and nothing of how the replica serves.
+It knows what replicas accept, but not how they serve.
 
 Source: Su et al., Seesaw (arXiv 2503.06433), section 4.2, for waves within a replica.
 Deviation: taking turns among replicas is ours; the paper's system has one.
@@ -33,19 +33,19 @@ _LOW_BUFFER = 0.5  # share of free room at which a buffer is low: a window then 
 class Intake(StrEnum):
     """When a replica accepts prompts."""
 
-    ALWAYS = "always"  # at any time, like plain vLLM
-    OPEN = "open"  # now: the prefill window is open
-    WAVES = "waves"  # in waves only, since they open a prefill window
+    ALWAYS = "always"  # at any time, one by one, as plain vLLM does
+    OPEN = "open"  # now, because its prefill window is open
+    WAVES = "waves"  # in waves, each of which makes it open a window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One replica as the router sees it. Units: tokens, seconds.
+    """A snapshot of one replica: what it accepts, and how much. Units: tokens, seconds.
 
-    num_running: requests that were sent to the replica and have not ended.
-    room_tokens: prompt tokens that it can take now, less those that are on their way.
-    capacity_tokens: the most prompt tokens that it can take at once.
-    window_age_s: the time since its last prefill window began; None before the first.
+    num_running: the requests that were sent to it and have not ended.
+    room_tokens: the prompt tokens that it has room for, less those that are on their way.
+    capacity_tokens: its room when it is empty.
+    window_age_s: the time since its last prefill window began; None before the first one.
     cycle_s: the mean time from one window to the next.
 
     Room and windows have no meaning for a replica that always accepts prompts.
@@ -66,7 +66,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A request that waits for a replica. A :class:`Release` names it by ``id``."""
+    """A request that waits for a replica. A :class:`Release` refers to it by ``id``."""
 
     id: int
     tokens: int
@@ -76,7 +76,7 @@ class Prompt:
 class Queue:
     """Prompts that gather, oldest first. Units: seconds.
 
-    ``num_behind`` counts the prompts after those in ``prompts``, for which no replica has room.
+    ``num_behind`` counts further prompts that are not listed, since no replica has room for them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -87,18 +87,43 @@ class Queue:
         return len(self.prompts) + self.num_behind
 
 
+class ReleaseReason(StrEnum):
+    """Why prompts are released: a label of metrics, and a sentence for people."""
+
+    LEAST_BUSY = "least_busy"
+    LITTLE_TO_DO = "little_to_do"
+    ALWAYS_ACCEPTS = "always_accepts"
+    WINDOW_OPEN = "window_open"
+    ITS_TURN = "its_turn"
+    WAITED_TOO_LONG = "waited_too_long"
+
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    ReleaseReason.LEAST_BUSY: "the least busy replica",
+    ReleaseReason.LITTLE_TO_DO: "a replica has little to do",
+    ReleaseReason.ALWAYS_ACCEPTS: "the least busy replica takes prompts at any time",
+    ReleaseReason.WINDOW_OPEN: "a window is open",
+    ReleaseReason.ITS_TURN: "its turn has come",
+    ReleaseReason.WAITED_TOO_LONG: "the oldest waited too long",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Send these requests to a replica, in this order."""
+    """A step: send these requests to a replica, in this order."""
 
     replica: str
     requests: tuple[int, ...]
-    reason: str
+    reason: ReleaseReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Wait for an event, or for ``at_most_s`` seconds."""
+    """A step: wait until something changes, or for ``at_most_s`` seconds."""
 
     at_most_s: float | None
     reason: str
@@ -128,9 +153,9 @@ class WavePolicy:
             raise InputError(f"--light-requests must be at least 1, got {self.light_requests}")
 
     def next_step(self, queue: Queue, replicas: Iterable[Replica]) -> Release | Hold:
-        """Choose the next step for the prompts that gather.
+        """Choose the next step for the prompts that wait.
 
-        Of equal replicas the first one is chosen, so the caller decides by their order.
+        Among equal replicas the first is chosen, so that the caller decides by their order.
         """
         serving = sorted(replicas, key=lambda r: (r.num_running, -r.room_tokens))
         if not queue.prompts:
@@ -139,30 +164,29 @@ class WavePolicy:
             return Hold(at_most_s=None, reason="no replica serves")
         least_busy = serving[0]
         if not self.stagger:
-            return _release(queue, 1, least_busy, "the least busy replica")
+            return _release(queue, 1, least_busy, ReleaseReason.LEAST_BUSY)
         if least_busy.num_running < self.light_requests:
-            return _release(queue, 1, least_busy, "a replica has little to do")
+            return _release(queue, 1, least_busy, ReleaseReason.LITTLE_TO_DO)
         if least_busy.accepts is Intake.ALWAYS:
-            reason = "the least busy replica takes prompts at any time"
-            return _release(queue, 1, least_busy, reason)
+            return _release(queue, 1, least_busy, ReleaseReason.ALWAYS_ACCEPTS)
         most = _most_in_a_wave(queue, serving)
         serving = [r for r in serving if r.accepts is not Intake.ALWAYS]
         for replica in serving:
             fitting = min(most, _num_fitting(queue.prompts, replica.room_tokens))
             if replica.accepts is Intake.OPEN and fitting:
-                return _release(queue, fitting, replica, "a window is open")
+                return _release(queue, fitting, replica, ReleaseReason.WINDOW_OPEN)
         return self._next_wave(queue, serving, most)
 
     def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
-        """Open the window whose turn it is: that of the replica which has waited longest."""
+        """Open the next window, on the replica whose last window is oldest, or hold."""
         flush_in = self.max_wait_s - queue.oldest_wait_s
         low = [r for r in serving if r.buffer_is_low]
         if flush_in <= _INSTANT_S:
-            turn, reason = _longest_without(low or serving), "the oldest waited too long"
+            turn, reason = _longest_without(low or serving), ReleaseReason.WAITED_TOO_LONG
         elif not low:
             return Hold(at_most_s=flush_in, reason="all buffers still feed their replicas")
         else:
-            turn, reason = _longest_without(low), "its turn has come"
+            turn, reason = _longest_without(low), ReleaseReason.ITS_TURN
             turn_in = self._turn_in_s(serving)
             if turn_in > _INSTANT_S:
                 at_most_s = min(turn_in, flush_in)
@@ -171,9 +195,10 @@ class WavePolicy:
         return _release(queue, count, turn, reason)
 
     def _turn_in_s(self, serving: list[Replica]) -> float:
-        """Return the time until the next turn: a replica's share of a cycle after the last window.
+        """Returns the time until the next replica's turn.
 
-        It is a little less than the share, so that the cycle can shrink to what replicas sustain.
+        The turn comes a replica's share of the cycle after the last window began, or a little
+        earlier, so that the cycle shrinks to what the replicas can do.
         """
         ages = [r.window_age_s for r in serving if r.window_age_s is not None]
         cycles = [r.cycle_s for r in serving if r.cycle_s is not None]
@@ -184,9 +209,9 @@ class WavePolicy:
 
 
 def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
-    """Return the size of a wave: all prompts, or an equal share if several replicas are hungry.
+    """Returns the most prompts for one wave: all, or an equal share if several replicas are hungry.
 
-    One buffer may hold far more than a replica's share of a burst, and the others would idle.
+    A buffer may hold far more than a replica's share of a burst, and the others would idle.
     """
     share = (len(queue) + sum(r.num_running for r in serving)) / len(serving)
     hungry = [r for r in serving if r.num_running < _HUNGRY * share]
@@ -194,12 +219,12 @@ def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:
 
 
 def _longest_without(replicas: list[Replica]) -> Replica:
-    """Return the replica whose last window began first."""
+    """Returns the replica whose last window is oldest."""
     return max(replicas, key=lambda r: inf if r.window_age_s is None else r.window_age_s)
 
 
 def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
-    """Return how many of the first prompts fit together into ``room_tokens``."""
+    """Returns how many of the first prompts fit together into ``room_tokens``."""
     left = room_tokens
     for count, prompt in enumerate(prompts):
         left -= prompt.tokens
@@ -208,7 +233,7 @@ def _num_fitting(prompts: tuple[Prompt, ...], room_tokens: int) -> int:
     return len(prompts)
 
 
-def _release(queue: Queue, count: int, replica: Replica, reason: str) -> Release:
-    """Release the first ``count`` prompts, which are in order of arrival."""
+def _release(queue: Queue, count: int, replica: Replica, reason: ReleaseReason) -> Release:
+    """Returns the release of the first ``count`` prompts, in the order of their arrival."""
     requests = tuple([prompt.id for prompt in queue.prompts[:count]])  # a list is faster
     return Release(replica=replica.name, requests=requests, reason=reason)

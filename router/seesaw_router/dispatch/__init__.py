@@ -1,1 +1,1 @@
-"""Dispatch: which workers there are, what each is doing, and which one gets a request."""
+"""Keeps track of the workers, and chooses the one that gets a request."""

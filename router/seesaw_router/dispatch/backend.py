@@ -1,4 +1,4 @@
-"""One worker behind a router: what it does, as its follower keeps it up to date."""
+"""The router's view of one worker, kept up to date by a follower."""
 
 import dataclasses
 import heapq
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from seesaw_core.messages import BufferState, ModeName, Stage, TransitionEvent, WorkerState
+from seesaw_core.messages import ModeName, Stage, TransitionEvent, WorkerState
 from seesaw_core.resharding.policy import Phase
 from seesaw_core.routing.waves import Intake, Replica
 from seesaw_core.routing.windows import PrefillWindows
@@ -15,13 +15,13 @@ from seesaw_router.dispatch.connections import Connections
 from seesaw_router.dispatch.in_flight import Call, Calls
 from seesaw_router.dispatch.serving_log import ServingLog
 
-_MOST_LINGERING = 1024
+_MAX_LINGERING = 1024
 _LONGEST_LINGER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A worker's address. ``is_draining``: it finishes what it has and takes nothing new."""
+    """A worker's address. ``is_draining``: it finishes its requests and takes no new ones."""
 
     name: str
     url: str
@@ -29,10 +29,10 @@ class Target:
 
 
 class Backend:
-    """One worker: its latest state, and what runs there. It reads nothing from the network.
+    """One worker: its latest state, and the requests that run there. It does no I/O.
 
-    Call order: any, from one event loop. The follower calls :meth:`take`, :meth:`be_static`,
-    :meth:`heard` and :meth:`lose`, the dispatcher :meth:`sent` and :meth:`ended`.
+    Call order: any, from one event loop. The follower calls :meth:`update`, :meth:`mark_static`,
+    :meth:`heard` and :meth:`mark_lost`, the dispatcher :meth:`sent` and :meth:`ended`.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Backend:
         self.num_running = 0
         self.last_sent = -1  # the number of the last request that went there
         self.share = 1.0
-        self._lingering: list[float] = []  # a heap of times, until when
+        self._lingering: list[float] = []  # a heap of the times at which each one ends
         self.state: WorkerState | None = None
         self.is_static = False
-        self.doubt: Callable[[], None] = lambda: None
+        self.check_health: Callable[[], None] = lambda: None
         self._trouble = "it has not answered yet"
         self._log = ServingLog(target.name)
         self._on_change = on_change
@@ -62,12 +62,12 @@ class Backend:
 
     @property
     def mode(self) -> str:
-        """How it serves, by its own words; `static` if it is no worker of ours."""
+        """The mode that the worker reports; ``static`` if it reports no state."""
         return self.state.mode if self.state else ModeName.STATIC
 
     @property
     def phase(self) -> Phase | None:
-        """Whose turn on its devices it is; None if it has no phases."""
+        """The phase that has the devices; None if the worker has no phases."""
         part = self.state.resharding if self.state else None
         return None if part is None else part.phase
 
@@ -79,7 +79,7 @@ class Backend:
     def why_not_serving(self) -> str:
         """Why the worker takes no requests; an empty string if it takes them."""
         if self.target.is_draining:
-            return "it is going"
+            return "it is draining"
         if self._trouble or self.state is None:
             return self._trouble
         if self.state.stage is not Stage.SERVING:
@@ -88,42 +88,42 @@ class Backend:
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which nothing at all has come from the worker."""
+        """Seconds since anything was received from the worker."""
         return self._now() - self._heard_s
 
     def sent(self, number: int, tokens: int) -> None:
-        """Count a request that goes there."""
+        """Count a request that is sent to this worker."""
         self.num_running += 1
         self.last_sent = number
         self._pending[number] = tokens
 
     def ended(self, number: int) -> None:
-        """Count a request no more: it has ended, however."""
+        """Stop counting a request, which has ended in whatever way."""
         self.num_running -= 1
         self._pending.pop(number, None)
 
     def linger(self, for_s: float) -> None:
-        """Count a request that failed at once as running for as long as others do run.
+        """Count a failed request as running for as long as requests usually run.
 
-        The least busy worker must not be the one that fails fastest.
+        Otherwise the worker that fails fastest would be the least busy one.
         """
-        if for_s > 0 and len(self._lingering) < _MOST_LINGERING:
+        if for_s > 0 and len(self._lingering) < _MAX_LINGERING:
             heapq.heappush(self._lingering, self._now() + min(for_s, _LONGEST_LINGER_S))
 
     @property
     def num_busy(self) -> int:
-        """The number of requests it counts as running where the least busy worker is wanted."""
+        """The load by which the least busy worker is chosen: requests, divided by its share."""
         now = self._now()
         while self._lingering and self._lingering[0] <= now:
             heapq.heappop(self._lingering)
         return ceil((self.num_running + len(self._lingering)) / self.share)
 
     def heard(self) -> None:
-        """Note that something came from it."""
+        """Note that something was received from the worker."""
         self._heard_s = self._now()
 
-    def take(self, event: WorkerState | TransitionEvent) -> None:
-        """Note its state, or a transition, as it reports them."""
+    def update(self, event: WorkerState | TransitionEvent) -> None:
+        """Apply a state or a transition that the worker has reported."""
         if isinstance(event, WorkerState):
             self.state, self.is_static, self._trouble = event, False, ""
             self._pending.clear()
@@ -134,49 +134,43 @@ class Backend:
                 self._windows.opened(self._now())
         self._changed()
 
-    def be_static(self) -> None:
-        """Note that it is healthy, and reports no state: it is not a worker of ours."""
+    def mark_static(self) -> None:
+        """Note that the server is healthy but reports no state, as plain vLLM does."""
         self.state, self.is_static, self._trouble = None, True, ""
         self._pending.clear()
         self._changed()
 
-    def lose(self, trouble: str) -> None:
-        """Send nothing more there until it reports its state again."""
+    def mark_lost(self, trouble: str) -> None:
+        """Send no requests to this worker until it reports its state again."""
         self.state, self.is_static, self._trouble = None, False, trouble
         self._changed()
 
     def in_flight(self) -> Call:
-        """Returns a context during which something is in flight to it."""
+        """Returns a context during which a call to this worker is in flight."""
         return Call(self.calls)
 
     def cancel_all(self) -> None:
-        """Break off whatever is in flight to it, now."""
+        """Cancel all calls to this worker, now."""
         self.calls.cancel_all()
 
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy.
 
-        Here alone a mode's state becomes what a replica accepts: a re-sharding worker prefills
-        in windows, any other one takes prompts at all times.
+        Only this method derives what a replica accepts from the worker's mode: a re-sharding
+        worker prefills in windows, and any other worker takes prompts at any time. The room of
+        a worker is what its buffer has free, less what waits for it or is on its way.
         """
-        part = None if self.state is None else self.state.resharding
-        if self.state is None or part is None or part.buffer is None:
-            return self._static_replica()
-        return self._resharding_replica(self.state.waiting_tokens, part.phase, part.buffer)
-
-    def _static_replica(self) -> Replica:
-        return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
-
-    def _resharding_replica(
-        self, waiting_tokens: int, phase: Phase, buffer: BufferState
-    ) -> Replica:
-        """Counts as room what the buffer has free, less what waits for it or is on its way."""
+        state = self.state
+        part = None if state is None else state.resharding
+        if state is None or part is None or part.buffer is None:
+            return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
+        buffer = part.buffer
         free_tokens = buffer.blocks.free * buffer.block_size
-        taken_tokens = waiting_tokens + sum(self._pending.values())
+        taken_tokens = state.waiting_tokens + sum(self._pending.values())
         return Replica(
             name=self.target.name,
             num_running=self.num_busy,
-            accepts=Intake.OPEN if phase is Phase.PREFILL else Intake.WAVES,
+            accepts=Intake.OPEN if part.phase is Phase.PREFILL else Intake.WAVES,
             room_tokens=max(0, free_tokens - taken_tokens),
             capacity_tokens=buffer.blocks.capacity * buffer.block_size,
             window_age_s=self._windows.age_s(self._now()),

@@ -1,4 +1,4 @@
-"""All workers behind a router: who they are, and which of them are trusted with requests."""
+"""All workers behind a router, and which of them are trusted with requests."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ from seesaw_router.dispatch.connections import Connections
 
 logger = logging.getLogger(__name__)
 
-_MOST_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 class Backends:
-    """All workers that are known, and which of them are trusted with requests.
+    """All known workers, and which of them are trusted with requests.
 
-    Call order: :meth:`set_targets` whenever they change; :meth:`close` at the end.
-    follow: starts a task that keeps a worker's state up to date for ever.
+    Call order: :meth:`set_targets` whenever the workers change; :meth:`close` at the end.
+    follow: starts a task that keeps a backend up to date for ever.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Backends:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def set_targets(self, targets: Iterable[Target]) -> None:
-        """Follow these workers and no others."""
+        """Follow exactly these workers."""
         wanted = {t.name: t for t in targets}
         for name in self._known.keys() - wanted.keys():
             self._forget(name)
@@ -65,10 +65,10 @@ class Backends:
         return [b for b in self._known.values() if b.is_serving]
 
     def trusted(self) -> list[Backend]:
-        """Returns those that get requests: all that serve, but for the ejected ones.
+        """Returns the workers that get requests: all that serve, except ejected ones.
 
-        If more are ejected than may be, since others have gone since, all that serve are. The
-        one whose last request is longest ago comes first.
+        If more are ejected than the policy allows, because others have gone since then, all
+        workers that serve are returned. The one whose last request is oldest comes first.
         """
         serving = sorted(self.serving(), key=lambda b: b.last_sent)
         if not self._ejector.is_any_ejected:
@@ -87,8 +87,8 @@ class Backends:
             return serving
         return trusted
 
-    def to_try(self) -> Backend | None:
-        """Returns an ejected worker whose time has come for one request, if there is one."""
+    def due_for_trial(self) -> Backend | None:
+        """Returns an ejected worker that is due for one trial request, if there is one."""
         if not self._ejector.is_any_ejected:
             return None
         for backend in self.serving():
@@ -100,7 +100,7 @@ class Backends:
         return self._ejector.standing(backend.target.name, self._now())
 
     def ejection(self, backend: Backend) -> Ejection | None:
-        """Returns why it has less than its full share; None if it has it."""
+        """Returns why a worker gets less than its full share; None if it gets all of it."""
         if self.standing(backend) is Standing.FULL:
             return None
         return self._ejector.ejection(backend.target.name)
@@ -108,35 +108,37 @@ class Backends:
     def observe(
         self, backend: Backend, outcome: Outcome, took_s: float | None = None
     ) -> Ejection | None:
-        """Note what a request there has come to, and how long it took from its worker's choice.
+        """Record the outcome of a request, and how long it took once its worker was chosen.
 
-        Returns the ejection that it leads to.
+        Returns the ejection that this outcome causes, if any.
         """
         if outcome is Outcome.ANSWERED:
             if took_s is not None:
-                self._ejector.took(took_s)
+                self._ejector.observe_duration(took_s)
         else:
             backend.linger(self._ejector.typical_s)
         name = backend.target.name
         if outcome is Outcome.DECLINED or self._known.get(name) is not backend:
-            return None  # nothing is wrong with it, or it has been replaced since
+            return None  # a full worker is not at fault, and a replaced one is of no interest
         is_good = outcome is Outcome.ANSWERED
         among = () if is_good else tuple(b.target.name for b in self.serving())
         ejection = self._ejector.observe(name, outcome, now_s=self._now(), among=among)
         if ejection is not None:
-            logger.warning("worker %s gets nothing for %g s: %s", name, ejection.for_s, ejection)
+            logger.warning(
+                "worker %s gets no requests for %g s: %s", name, ejection.for_s, ejection
+            )
         return ejection
 
-    def trial_begins(self, backend: Backend) -> None:
-        self._ejector.try_begins(backend.target.name)
+    def begin_trial(self, backend: Backend) -> None:
+        self._ejector.begin_trial(backend.target.name)
 
-    def trial_ends(self, backend: Backend) -> None:
-        """Note that the trial has ended. Requires: its outcome, if any, has been observed."""
-        self._ejector.try_ends(backend.target.name)
+    def end_trial(self, backend: Backend) -> None:
+        """Requires: the outcome of the trial, if any, has been observed."""
+        self._ejector.end_trial(backend.target.name)
 
     def why_none_serves(self) -> str:
-        """Returns each worker with its reason, for people."""
-        shown = [f"{b.target.name}: {b.why_not_serving}" for b in self.all()[:_MOST_SHOWN]]
+        """Returns a text that names each worker and why it does not serve."""
+        shown = [f"{b.target.name}: {b.why_not_serving}" for b in self.all()[:_MAX_SHOWN]]
         more = len(self._known) - len(shown)
         if not shown:
             return "no worker is known"

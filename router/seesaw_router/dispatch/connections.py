@@ -1,6 +1,7 @@
-"""Connections to workers: one pool carries requests, another what the router itself asks.
+"""Connections to workers: one pool for clients' requests, another for events and health.
 
-They are apart so that a worker with as many requests as it may have can still be followed.
+They are separate so that a worker can still be followed when it has as many requests as its pool
+allows.
 """
 
 import socket
@@ -18,12 +19,12 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from multidict import CIMultiDict
 
 CONNECT_TIMEOUT_S = 5.0
-# The most that comes at once, and that waits until it is read.
+# The most bytes that are received at once, and that wait to be read.
 _RECEIVE_BYTES = 32 << 10
 _CHUNK_BYTES = 16 << 10
-_MOST_INTERIM = 100
+_MAX_INTERIM = 100
 _IDLE_S = 3.0
-_MOST_PER_WORKER = 4096
+_MAX_PER_WORKER = 4096
 _SHOWN_CHARACTERS = 200
 # A worker whose machine has gone acknowledges nothing: after 15 s of silence, three probes.
 _KEEPALIVE = (
@@ -48,7 +49,7 @@ class Connections:
 
 @dataclass(slots=True, kw_only=True)
 class Sending:
-    """What is known of one request's connection. Set as :data:`sending` while it is sent."""
+    """Whether a request got a reused connection. :data:`sending` is set while it is sent."""
 
     is_reused: bool = True
 
@@ -58,7 +59,7 @@ sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
 
 @asynccontextmanager
 async def open_connections() -> AsyncIterator[Connections]:
-    """Opens the pools, until the context ends."""
+    """Yields the pools, which are closed when the context ends."""
     async with (
         _session(keeps=True) as requests,
         _session(keeps=False) as fresh,
@@ -68,24 +69,24 @@ async def open_connections() -> AsyncIterator[Connections]:
 
 
 def error_text(error: Exception) -> str:
-    """Returns an error's message as part of one line: a peer's words may stand in it."""
+    """Returns an error's message, made safe for one line of a log: a peer may have written it."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     line = " ".join((text or repr(error)).split())[:_SHOWN_CHARACTERS]
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections to workers, with bounds on their answers."""
+    """Opens connections to workers, and bounds what is buffered of their answers."""
 
     def __init__(self, *, keeps: bool) -> None:
         super().__init__(
             limit=0,
-            limit_per_host=_MOST_PER_WORKER,
+            limit_per_host=_MAX_PER_WORKER,
             force_close=not keeps,
             keepalive_timeout=_IDLE_S if keeps else None,
             socket_factory=_socket,
         )
-        # aiohttp has no public way to put a protocol of one's own here.
+        # aiohttp has no public way to use a protocol class of one's own.
         self._factory = cast("partial[ResponseHandler]", partial(_Answers, loop=self._loop))
 
 
@@ -101,7 +102,7 @@ def _session(*, keeps: bool) -> aiohttp.ClientSession:
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request with no header that is not given: clients send what they mean."""
+    """A request without the headers that aiohttp adds: clients send the headers they want."""
 
     _skip_auto_headers = CIMultiDict[None]({"Content-Type": None})
 
@@ -110,12 +111,12 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Answers(ResponseHandler):
-    """Reads a connection's answers. Interim ones without end are a malformed answer."""
+    """Reads the answers on a connection. Too many interim ones make an answer malformed."""
 
     _num_interim = 0
 
     def close(self) -> None:
-        """Close at once where the request has not gone yet: nobody needs the rest of it."""
+        """Close at once if the request has not been sent in full: nobody needs the rest."""
         if self.transport is not None and self.transport.get_write_buffer_size():
             self.transport.abort()
         super().close()
@@ -125,11 +126,11 @@ class _Answers(ResponseHandler):
             self._num_interim = 0
         else:
             self._num_interim += 1
-        if self._num_interim <= _MOST_INTERIM:
+        if self._num_interim <= _MAX_INTERIM:
             super().feed_data(data, size)
         elif self.transport is not None and not self.transport.is_closing():
             self.transport.close()
-            problem = f"it has more than {_MOST_INTERIM} interim ones"
+            problem = f"it has more than {_MAX_INTERIM} interim ones"
             self.set_exception(HttpProcessingError(code=502, message=problem))
 
 

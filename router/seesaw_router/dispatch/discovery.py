@@ -1,4 +1,4 @@
-"""Finds the workers: watches the EndpointSlices of their headless Service."""
+"""Discovers workers by watching the EndpointSlices of their headless Service."""
 
 import asyncio
 import ipaddress
@@ -16,8 +16,8 @@ from seesaw_router.dispatch.backend import Target
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
-_MOST_WORKERS = 2000
-_MOST_PROBLEMS = 20
+_MAX_WORKERS = 2000
+_MAX_PROBLEMS = 20
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -25,7 +25,7 @@ Slice = dict[str, Any]
 
 
 async def configure() -> None:
-    """Learn how to reach the apiserver: as a pod does, or from a kubeconfig.
+    """Load the configuration of the Kubernetes client: a pod's, or a kubeconfig.
 
     Raises: InputError if there is neither.
     """
@@ -38,7 +38,7 @@ async def configure() -> None:
             await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
         except (config.ConfigException, OSError) as error:
             raise InputError(
-                "--service needs Kubernetes: this is no pod, and there is no kubeconfig "
+                "--service needs Kubernetes: this is not a pod, and there is no kubeconfig "
                 f"({error}); set KUBECONFIG, or give --worker URL instead"
             ) from error
 
@@ -46,8 +46,8 @@ async def configure() -> None:
 async def follow_service(service: str, set_targets: Callable[[Iterable[Target]], None]) -> None:
     """Report the workers behind ``NAMESPACE/NAME`` for ever, whenever they change.
 
-    A failure of the API changes nothing: the workers known last are kept, and are asked
-    themselves whether they serve. Requires: :func:`configure`.
+    If the API fails, the last known workers stay; their followers report whether they serve.
+    Requires: :func:`configure`.
     """
     from kubernetes.aio import client
 
@@ -66,13 +66,13 @@ async def follow_service(service: str, set_targets: Callable[[Iterable[Target]],
             ) as error:
                 logger.warning("watching %s: %s", service, error)
                 await asyncio.sleep(_RETRY_S)
-            except Exception:  # an answer like none before: the workers known last are kept
+            except Exception:  # an unforeseen answer: the last known workers stay
                 logger.exception("watching %s", service)
                 await asyncio.sleep(_RETRY_S)
 
 
 class _Reporter:
-    """Reports the workers in all slices, and logs once what cannot be read of them."""
+    """Reports the workers of all slices, and logs once each part that cannot be read."""
 
     def __init__(self, set_targets: Callable[[Iterable[Target]], None]) -> None:
         self._set_targets = set_targets
@@ -82,7 +82,7 @@ class _Reporter:
         workers, problems = targets(slices)
         if problems != self._problems:
             for problem in problems:
-                logger.warning("part of an EndpointSlice is left out: %s", problem)
+                logger.warning("part of an EndpointSlice is ignored: %s", problem)
             self._problems = problems
         self._set_targets(workers)
 
@@ -101,8 +101,8 @@ async def _watch(api: Any, where: dict[str, str], reporter: _Reporter) -> None:
         **where,
     )
     async for event in events:
-        if not isinstance(event, dict):  # the library hands on what is no JSON
-            raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
+        if not isinstance(event, dict):  # the library passes on text that is not JSON
+            raise aiohttp.ClientPayloadError(f"the watch sent {event!r}")
         body = event["raw_object"]
         if event["type"] == "DELETED":
             slices.pop(body["metadata"]["name"], None)
@@ -112,10 +112,10 @@ async def _watch(api: Any, where: dict[str, str], reporter: _Reporter) -> None:
 
 
 def targets(slices: Iterable[Slice]) -> tuple[list[Target], tuple[str, ...]]:
-    """Returns the workers in some EndpointSlices, each port of each pod, and what is unreadable.
+    """Returns the workers in EndpointSlices (each port of each pod), and all problems.
 
-    A pod that is still loading is among them, since its own events say when it serves. A pod
-    that several slices name is one worker: the one that stays before the one that is draining.
+    Pods that are still loading are included, since their own events report when they serve. If
+    several slices name a worker, one that does not drain takes precedence.
     """
     by_name: dict[str, Target] = {}
     problems: list[str] = []
@@ -136,9 +136,9 @@ def targets(slices: Iterable[Slice]) -> tuple[list[Target], tuple[str, ...]]:
                 known = by_name.get(target.name)
                 if known is None or (known.is_draining and not target.is_draining):
                     by_name[target.name] = target
-    if len(by_name) > _MOST_WORKERS:
-        problems.append(f"{len(by_name)} workers: only the first {_MOST_WORKERS} are taken")
-    return list(by_name.values())[:_MOST_WORKERS], tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS]
+    if len(by_name) > _MAX_WORKERS:
+        problems.append(f"{len(by_name)} workers: only the first {_MAX_WORKERS} are used")
+    return list(by_name.values())[:_MAX_WORKERS], tuple(dict.fromkeys(problems))[:_MAX_PROBLEMS]
 
 
 def _target(endpoint: dict[str, Any], port: dict[str, Any]) -> Target:
@@ -159,7 +159,7 @@ def _target(endpoint: dict[str, Any], port: dict[str, Any]) -> Target:
 
 
 def _host(address: str) -> str:
-    """Returns an address as a URL has it. Raises: MessageError."""
+    """Returns an address in the form that URLs use. Raises: MessageError."""
     try:
         number = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The queue of prompts, and the loop that carries out the wave policy's steps."""
+"""The queue of prompts, and the loop that executes the steps of the wave policy."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ _AFTER_FAILURE_S = 1.0
 
 
 class Dispatcher:
-    """Gives each request a worker, when its turn comes.
+    """Assigns each request to a worker when its turn comes.
 
     Call order: :meth:`run` as a task; :meth:`place` for each attempt of each request.
     """
@@ -54,7 +54,7 @@ class Dispatcher:
         return len(self._queue)
 
     def kick(self) -> None:
-        """Look at the queue again, since something has changed."""
+        """Have the queue looked at again, because something has changed."""
         self._kick.set()
 
     async def place(self, request: ParsedRequest, avoid: frozenset[str]) -> Placed:
@@ -78,12 +78,12 @@ class Dispatcher:
             raise
 
     async def run(self) -> None:
-        """Carry out steps for ever."""
+        """Execute steps for ever."""
         while True:
             self._kick.clear()
             try:
                 hold_s = self._step()
-            except Exception:  # a bug of ours; without this loop no request is ever placed again
+            except Exception:  # a bug in the router; without this loop no request is placed again
                 logger.exception("a step of the dispatcher failed")
                 hold_s = _AFTER_FAILURE_S
             with contextlib.suppress(TimeoutError):
@@ -91,7 +91,7 @@ class Dispatcher:
                     await self._kick.wait()
 
     def _step(self) -> float | None:
-        """Release whatever may go now. Returns how long to wait at most for something new."""
+        """Release all that may go now. Returns the longest time to wait for a change."""
         while True:
             if not self._queue:
                 self.last_reason = "no prompt waits"
@@ -117,7 +117,7 @@ class Dispatcher:
         return Queue(prompts=tuple(t.prompt for t in tickets), oldest_wait_s=oldest_wait_s)
 
     def _retry_elsewhere(self) -> None:
-        """Send requests that a worker has failed to another at once; they have waited enough."""
+        """Send requests that a worker failed to another one at once: they have waited before."""
         for ticket in [t for t in self._queue.values() if t.avoid]:
             trusted = self._trusted()
             others = [b for b in trusted if b.target.name not in ticket.avoid] or trusted
@@ -125,14 +125,19 @@ class Dispatcher:
                 self._grant(ticket, min(others, key=lambda b: b.num_busy))
 
     def _try_ejected(self) -> None:
-        """Send one request to an ejected worker whose time has come, to try it."""
-        backend = self._backends().to_try()
+        """Send one request to an ejected worker that is due for a trial."""
+        backend = self._backends().due_for_trial()
+        if backend is None:
+            return
         ticket = next((t for t in self._queue.values() if not t.avoid), None)
-        if backend is not None and ticket is not None:
+        if ticket is not None:
             self._grant(ticket, backend, is_trial=True)
 
     def _give_up_unserved(self) -> float | None:
-        """Refuse what has waited too long without any worker. Returns when the next will have."""
+        """Refuse requests that waited too long while no worker served.
+
+        Returns the time until the next request will have waited too long.
+        """
         if self._backends().serving():
             self._unserved_since_s, self._has_warned = None, False
             return None
@@ -154,7 +159,7 @@ class Dispatcher:
 
     def _release(self, step: Release) -> None:
         backend = self._backends().named(step.replica)
-        self.last_reason = step.reason
+        self.last_reason = step.reason.sentence
         self._metrics.count_released(len(step.requests), step.reason)
         for request in step.requests:
             self._grant(self._queue[request], backend)
@@ -162,21 +167,21 @@ class Dispatcher:
     def _grant(self, ticket: Ticket, backend: Backend, *, is_trial: bool = False) -> None:
         del self._queue[ticket.prompt.id]
         if ticket.granted.done():
-            return  # its client has gone, and its task has not run since
+            return  # its client left, and its task has not run since then
         self._metrics.queue_seconds.observe(self._now() - ticket.enqueued_s)
         backend.sent(ticket.prompt.id, ticket.prompt.tokens)
         if is_trial:
-            self._backends().trial_begins(backend)
+            self._backends().begin_trial(backend)
         end = partial(self._end, ticket.prompt.id, backend, is_trial=is_trial)
         ticket.granted.set_result(Placed(backend=backend, end=end, is_trial=is_trial))
 
     def _end(self, number: int, backend: Backend, *, is_trial: bool) -> None:
         backend.ended(number)
         if is_trial:
-            self._backends().trial_ends(backend)
+            self._backends().end_trial(backend)
         self._kick.set()
 
     def _retry_after_s(self) -> int:
-        """Returns how long the oldest has waited by now: so fast does the queue move."""
+        """Returns the wait of the oldest request, an estimate of how fast the queue moves."""
         oldest = next(iter(self._queue.values()))
         return max(1, round(self._now() - oldest.enqueued_s))

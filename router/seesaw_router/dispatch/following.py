@@ -1,6 +1,6 @@
-"""Follows one worker: its event stream, or ``/health`` where it has none.
+"""Follows one worker: its event stream, or ``/health`` if it has no events.
 
-Whatever a worker says or does here changes what is known of that worker, and nothing else.
+Whatever a worker sends or does affects only what the router knows of that worker.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ _MARGIN_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Bounds how often a worker is asked, and how long it may be silent. Units: seconds.
+    """Bounds how often a worker is contacted, and how long it may be silent. Units: seconds.
 
-    retry_s: between two attempts to reach it.
-    retry_unread_s: the longest between two attempts where it answers what cannot be read.
-    poll_s: between two looks at ``/health`` of a worker without events.
+    retry_s: between two attempts to reach the worker.
+    retry_unreadable_s: the longest pause between attempts while its answers cannot be read.
+    poll_s: between two requests for ``/health`` of a worker without events.
     ask_again_s: how often such a worker is asked for events again; it may have been upgraded.
-    silence_s: without state or transition for so long it takes nothing new; it reports one each
-        second.
-    dead_s: silent for so long, its requests are broken off.
+    silence_s: after so long without a state or transition the worker gets no new requests; it
+        sends a state every second.
+    dead_s: after so long without any data the requests of the worker are cancelled.
     """
 
     retry_s: float = 0.5
-    retry_unread_s: float = 30.0
+    retry_unreadable_s: float = 30.0
     poll_s: float = 1.0
     ask_again_s: float = 30.0
     silence_s: float = 5.0
@@ -52,25 +52,25 @@ def follow(backend: Backend, pace: Pace) -> "asyncio.Task[None]":
 class Follower:
     """Keeps a backend up to date.
 
-    Call order: :meth:`run` as a task; :meth:`doubt` at any time.
+    Call order: :meth:`run` as a task; :meth:`check_health` at any time.
     """
 
     def __init__(self, backend: Backend, pace: Pace) -> None:
         self._backend = backend
         self._http = backend.connections.control
         self._pace = pace
-        self._num_unread = 0
+        self._num_unreadable = 0
         self._listening: asyncio.Timeout | None = None
-        self._doubting: asyncio.Task[None] | None = None
-        backend.doubt = self.doubt
+        self._health_check: asyncio.Task[None] | None = None
+        backend.check_health = self.check_health
 
     async def run(self) -> None:
-        """Follow it for ever."""
+        """Follow the worker for ever."""
         try:
             await self._run()
         finally:
-            if self._doubting is not None:
-                self._doubting.cancel()
+            if self._health_check is not None:
+                self._health_check.cancel()
 
     async def _run(self) -> None:
         name = self._backend.target.name
@@ -80,29 +80,29 @@ class Follower:
             try:
                 trouble = await self._follow()
             except MessageError as error:
-                trouble = f"what it says cannot be read: {error_text(error)}"
-                wait_s = self._wait_unread_s(began_s)
+                trouble = f"its events cannot be read: {error_text(error)}"
+                wait_s = self._unreadable_pause_s(began_s)
             except TimeoutError:
-                trouble = "it says nothing, neither state nor transition"
+                trouble = "it sends no events"
             except (aiohttp.ClientError, OSError) as error:
                 trouble = f"it cannot be reached: {error_text(error)}"
-            except Exception:  # the task must not end: this worker would be followed no more
+            except Exception:  # the task must not end, or this worker would no longer be followed
                 logger.exception("following worker %s failed", name)
-                trouble, wait_s = "following it failed", self._pace.retry_unread_s
+                trouble, wait_s = "following it failed", self._pace.retry_unreadable_s
             if not trouble:
                 continue
-            self._backend.lose(trouble)
+            self._backend.mark_lost(trouble)
             if self._backend.num_running and self._backend.silent_s >= self._pace.dead_s:
-                logger.warning("worker %s is gone: breaking off its requests", name)
+                logger.warning("worker %s is gone: cancelling its requests", name)
                 self._backend.cancel_all()
             await asyncio.sleep(wait_s)
 
-    def doubt(self) -> None:
-        """Look now whether the worker is there, since a connection to it has failed."""
-        if self._doubting is None or self._doubting.done():
-            self._doubting = asyncio.create_task(self._look())
+    def check_health(self) -> None:
+        """Check now whether the worker is alive, because a connection to it has failed."""
+        if self._health_check is None or self._health_check.done():
+            self._health_check = asyncio.create_task(self._check_now())
 
-    async def _look(self) -> None:
+    async def _check_now(self) -> None:
         problem = ""
         try:
             async with asyncio.timeout(self._pace.silence_s / 2):
@@ -114,13 +114,13 @@ class Follower:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = f"/health: {error_text(error)}"
         if problem:
-            self._backend.lose(f"a connection failed, and {problem}")
+            self._backend.mark_lost(f"a connection failed, and {problem}")
             if self._listening is not None:
                 with contextlib.suppress(RuntimeError):  # it has just ended by itself
                     self._listening.reschedule(asyncio.get_running_loop().time())
 
     async def _follow(self) -> str:
-        """Follow it until it cannot be followed. Returns why; empty if nothing is wrong.
+        """Follow the worker until that fails. Returns why, or "" if nothing is wrong.
 
         Raises: MessageError, and what the network raises.
         """
@@ -134,7 +134,7 @@ class Follower:
 
     async def _listen(self, response: aiohttp.ClientResponse) -> str:
         if response.status != 200:
-            return f"it answers /seesaw/events with {response.status}"
+            return f"it answers /seesaw/events with status {response.status}"
         if response.content_type != "text/event-stream":
             raise MessageError(
                 "content-type", f"must be text/event-stream, is {response.content_type!a}"
@@ -147,13 +147,13 @@ class Follower:
                 event = read_event(kind, data)
                 if event is None or isinstance(event, WaveEvent):
                     continue
-                self._backend.take(event)
+                self._backend.update(event)
                 if self._listening is not None:
                     self._listening.reschedule(loop.time() + self._pace.silence_s)
-        return "it has ended its events"
+        return "its event stream has ended"
 
     async def _poll(self) -> str:
-        """Look at ``/health`` of a worker without events, such as plain vLLM."""
+        """Poll ``/health`` of a worker without events, such as plain vLLM."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._pace.ask_again_s
         while loop.time() < until_s:
@@ -161,7 +161,7 @@ class Follower:
                 status = await self._health()
             if status != 200:
                 return f"it has no /seesaw/events, and /health answers {status}"
-            self._backend.be_static()
+            self._backend.mark_static()
             await asyncio.sleep(self._pace.poll_s)
         return ""
 
@@ -172,15 +172,15 @@ class Follower:
             return response.status
 
     def _patience_s(self) -> float:
-        """Returns how long it may take to answer: at most until its requests are broken off."""
+        """Returns how long to wait for an answer: at most until its requests are cancelled."""
         left_s = self._pace.dead_s - self._backend.silent_s
         if not self._backend.num_running or left_s <= 0:
             return self._pace.silence_s
         return min(self._pace.silence_s, left_s + _MARGIN_S)
 
-    def _wait_unread_s(self, began_s: float) -> float:
-        """Returns how long to pause: twice as long each time, until it was readable for a while."""
-        if asyncio.get_running_loop().time() - began_s > self._pace.retry_unread_s:
-            self._num_unread = 0
-        self._num_unread = min(self._num_unread + 1, 16)
-        return min(self._pace.retry_unread_s, self._pace.retry_s * 2.0**self._num_unread)
+    def _unreadable_pause_s(self, began_s: float) -> float:
+        """Returns the next pause, which doubles until the events were readable for a while."""
+        if asyncio.get_running_loop().time() - began_s > self._pace.retry_unreadable_s:
+            self._num_unreadable = 0
+        self._num_unreadable = min(self._num_unreadable + 1, 16)
+        return min(self._pace.retry_unreadable_s, self._pace.retry_s * 2.0**self._num_unreadable)

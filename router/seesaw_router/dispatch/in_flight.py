@@ -1,4 +1,4 @@
-"""The calls that are in flight to one worker: each is checked regularly, and can be cancelled."""
+"""The calls in flight to one worker, each of which is checked regularly and can be cancelled."""
 
 import asyncio
 from types import TracebackType
@@ -16,14 +16,14 @@ class Calls:
         self._is_checking = False
 
     def add(self, call: "Call") -> None:
-        """Have a call checked twice a second, until :meth:`remove`."""
+        """Check a call twice a second, until :meth:`remove`."""
         self._calls.add(call)
         if not self._is_checking:
             self._is_checking = True
             asyncio.get_running_loop().call_later(_CHECK_S, self._check)
 
     def remove(self, call: "Call") -> None:
-        """Check a call no more: it has ended."""
+        """Stop checking a call, which has ended."""
         self._calls.remove(call)
 
     def cancel_all(self) -> None:
@@ -40,9 +40,9 @@ class Calls:
 
 
 class Call:
-    """A context during which something is in flight to a worker.
+    """A context during which a call to a worker is in flight.
 
-    Raises: ConnectionResetError when it is left, if the call was cancelled.
+    Raises: ConnectionResetError on exit, if the call was cancelled.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -67,9 +67,9 @@ class Call:
             raise ConnectionResetError(f"{self._calls.worker} has vanished") from cancelled
 
     def check(self) -> None:
-        """Look whether all is well. The timer calls this; subclasses say what they look at."""
+        """Cancel the call if something is wrong with it. Does nothing here; see subclasses."""
 
     def cancel(self) -> None:
-        """Break the call off, unless that has happened already."""
+        """Cancel the call, unless it has been cancelled already."""
         if not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())

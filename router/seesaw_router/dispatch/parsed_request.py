@@ -1,7 +1,8 @@
-"""A request as the router understands it: read once, at the edge, and never looked up again.
+"""A request as the router understands it: parsed once, at the edge.
 
-``server.requests`` reads it from headers and body. What waits in the queue, and whoever chooses
-a worker, knows no JSON and no HTTP.
+``server.requests`` parses it; the queue and the choice of a worker know no JSON and no HTTP. To
+let anything else decide when a request runs, or where (a tenant, or hashes of the prompt's leading
+blocks), add a field here and fill it there.
 """
 
 from dataclasses import dataclass
@@ -9,24 +10,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRequest:
-    """What a request says that may decide when it runs, and where.
+    """The parts of a request that may decide when it runs, and where.
 
-    tokens: an estimate of the prompt's length. Only the worker knows it exactly.
-    model: the name that the client asks for, which may be that of a LoRA adapter; None where
-        the request names none or was not read.
-    adapter: the LoRA adapter; None while the router cannot tell adapters from models.
-    tenant: whose request it is; None while the router knows no tenants.
-    prefix_hashes: of the prompt's leading blocks, shortest prefix first; none are computed yet.
-    priority: as vLLM has it: a lower one is served first.
+    tokens: an estimate of the prompt's length, which only the worker knows exactly.
+    model: the name that the client gives; None if it gives none or the body was not parsed. It may
+        be the name of a LoRA adapter, which only the worker can tell from a model.
+    priority: as in vLLM; lower values are served first.
     stream: whether the client wants the answer token by token.
-    previous_response_id: the stored response that it continues. Only one worker keeps that.
+    previous_response_id: the stored response to continue, which only one worker has.
     """
 
     tokens: int
     model: str | None = None
-    adapter: str | None = None
-    tenant: str | None = None
-    prefix_hashes: tuple[int, ...] = ()
     priority: int = 0
     stream: bool = False
     previous_response_id: str | None = None

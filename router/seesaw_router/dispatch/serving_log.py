@@ -1,17 +1,17 @@
-"""Logs whether one worker serves, without flooding the log where it goes up and down."""
+"""Logs whether one worker serves, without flooding the log when that changes often."""
 
 import logging
 from math import inf
 
 logger = logging.getLogger(__name__)
 
-_SAME_NEWS_S = 60.0
+_REPEAT_AFTER_S = 60.0
 _KIND_CHARACTERS = 60
-_MOST_KINDS = 32
+_MAX_KINDS = 32
 
 
 class ServingLog:
-    """What was logged of one worker, and when.
+    """Logs changes of one worker, and remembers what it logged when.
 
     Call order: :meth:`note` after every change.
     """
@@ -22,7 +22,7 @@ class ServingLog:
         self._logged_s: dict[str, float] = {}  # by kind of reason
 
     def note(self, reason: str, now_s: float) -> None:
-        """Log why the worker does not serve, or that it does (an empty reason), if that is news."""
+        """Log why the worker does not serve, or that it does (an empty reason), if it is news."""
         if reason == self._logged or not self._is_news(reason, now_s):
             return
         self._logged = reason
@@ -32,11 +32,11 @@ class ServingLog:
             logger.info("worker %s serves", self._worker)
 
     def _is_news(self, reason: str, now_s: float) -> bool:
-        """Returns whether to log it now: each kind once a minute, and what still holds then."""
+        """Returns whether to log a reason now: each kind of reason is logged once a minute."""
         kind = reason.partition(":")[0][:_KIND_CHARACTERS]
-        if now_s - self._logged_s.get(kind, -inf) < _SAME_NEWS_S:
+        if now_s - self._logged_s.get(kind, -inf) < _REPEAT_AFTER_S:
             return False
-        if len(self._logged_s) >= _MOST_KINDS:
+        if len(self._logged_s) >= _MAX_KINDS:
             self._logged_s.clear()
         self._logged_s[kind] = now_s
         return True

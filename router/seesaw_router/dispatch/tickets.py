@@ -1,4 +1,4 @@
-"""A request's place in the queue, what it gets there, and why it may get nothing."""
+"""A request's place in the queue, the worker it gets, and why it may get none."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from seesaw_router.dispatch.backend import Backend
 
 
 class QueueFullError(RetryError):
-    """Too many requests wait; the client shall come back after ``retry_after_s`` seconds."""
+    """Too many requests wait; the client should retry after ``retry_after_s`` seconds."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("too many requests wait")
@@ -19,19 +19,19 @@ class QueueFullError(RetryError):
 
 
 class NoWorkerError(RetryError):
-    """No worker serves, or none has for too long; the client may come back later."""
+    """No worker serves, or none has for too long; the client may retry later."""
 
     def __init__(self, why: str, waited_s: float = 0.0) -> None:
         since = f"has served for {waited_s:.0f} s" if round(waited_s) else "serves"
         super().__init__(f"no worker {since}: {why}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Placed:
-    """A request's worker, where it counts as running until this context is left.
+    """The worker of a request, which counts as running there until this context ends.
 
-    ``is_trial``: it tries one that was ejected. ``is_pinned``: no other worker could have had the
-    request, so that how it ends says nothing of the worker beside others.
+    ``is_trial``: the request tries an ejected worker. ``is_pinned``: no other worker could take
+    the request, so that its outcome does not compare the worker with others.
     """
 
     backend: Backend
@@ -50,7 +50,7 @@ class Placed:
 class Ticket:
     """One request in the queue, named by ``prompt.id``.
 
-    ``prompt`` is what the wave policy sees of it. ``avoid``: workers that have failed it already.
+    prompt: the part that the wave policy sees. avoid: workers that have failed the request.
     """
 
     prompt: Prompt

@@ -1,1 +1,1 @@
-"""The router's HTTP server: what clients send, what is passed on, and how answers come back."""
+"""The router's HTTP server: it takes requests, forwards them and passes answers back."""

@@ -13,10 +13,10 @@ _WHOLE_BYTES = 256 << 10  # a longer answer is passed on in parts
 async def pass_back(
     exchange: Exchange, call: WorkerCall, learn: Callable[[bytes], None] | None
 ) -> None:
-    """Pass the answer back as it comes.
+    """Pass the answer back as it arrives.
 
-    A short one is begun only when it is there as a whole, and any other when its first part
-    is, so that it can still be had elsewhere. ``learn`` gets the beginning of it.
+    A short answer starts only when all of it is there, and a longer one when its first part is:
+    until then the request can be retried elsewhere. ``learn`` gets the beginning of the body.
     """
     response = call.response
     length = response.content_length

@@ -1,4 +1,4 @@
-"""The router as an ASGI application: its own routes, and the proxy around them."""
+"""The router as an ASGI application: the proxy, and the router's own routes behind it."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,9 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from seesaw_core.router_messages import VERSION, RoutedWorker, RouterState, WorkerKind
 from seesaw_core.routing.ejection import Outcome
+from seesaw_core.writing import as_json
 from seesaw_router.dispatch.backend import Backend, Target
 from seesaw_router.dispatch.backends import Backends
 from seesaw_router.dispatch.connections import open_connections
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Router:
-    """One router: its connections, which exist while the application runs, and its parts."""
+    """One router and its parts. Connections exist only while the application runs."""
 
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
@@ -54,7 +56,7 @@ class Router:
         own = FastAPI(
             title="Seesaw router",
             lifespan=self._lifespan,
-            openapi_url=None,  # it would list the router's own routes alone
+            openapi_url=None,  # it would list only the router's own routes
         )
 
         @own.get("/health")
@@ -76,12 +78,12 @@ class Router:
 
         @own.get("/load")
         async def load() -> dict[str, float]:
-            """Reports what vLLM's route does, for all workers together."""
+            """Reports what vLLM's route of this name does, summed over all workers."""
             return {"server_load": sum(b.num_running for b in self._backends().all())}
 
         @own.get("/seesaw/state")
         async def state() -> dict[str, Any]:
-            return self._state()
+            return as_json(self._state())
 
         return Proxy(
             own,
@@ -135,32 +137,32 @@ class Router:
             self._metrics.ejected.labels(reason=outcome).set(count)
         self._metrics.queued.set(len(self.dispatcher))
 
-    def _state(self) -> dict[str, Any]:
-        workers = [self._state_of(backend) for backend in self._backends().all()]
-        return {
-            "queued": len(self.dispatcher),
-            "last_step": self.dispatcher.last_reason,
-            "workers": workers,
-        }
+    def _state(self) -> RouterState:
+        return RouterState(
+            version=VERSION,
+            queued=len(self.dispatcher),
+            last_step=self.dispatcher.last_reason,
+            workers=tuple(self._state_of(backend) for backend in self._backends().all()),
+        )
 
-    def _state_of(self, backend: Backend) -> dict[str, Any]:
+    def _state_of(self, backend: Backend) -> RoutedWorker:
         ejection = self._backends().ejection(backend)
-        return {
-            "name": backend.target.name,
-            "url": backend.target.url,
-            "kind": "static" if backend.is_static else "seesaw",
-            "serving": backend.is_serving,
-            "reason": backend.why_not_serving,
-            "going": backend.target.is_draining,
-            "standing": self._backends().standing(backend),
-            "ejected": None if ejection is None else str(ejection),
-            "running": backend.num_running,
-            "mode": backend.mode,
-            "phase": backend.phase,
-        }
+        return RoutedWorker(
+            name=backend.target.name,
+            url=backend.target.url,
+            kind=WorkerKind.STATIC if backend.is_static else WorkerKind.SEESAW,
+            serving=backend.is_serving,
+            reason=backend.why_not_serving,
+            going=backend.target.is_draining,
+            standing=self._backends().standing(backend),
+            ejected=None if ejection is None else str(ejection),
+            running=backend.num_running,
+            mode=backend.mode,
+            phase=backend.phase,
+        )
 
 
 def _log_end(helper: "asyncio.Task[None]") -> None:
-    """Log that a helper has ended, which none should. ``/health`` reports it to the probe."""
+    """Log that a helper has ended, which none should. ``/health`` reports it to probes."""
     if not helper.cancelled():
         logger.error("a part of the router has ended", exc_info=helper.exception())

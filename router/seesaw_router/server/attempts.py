@@ -1,8 +1,8 @@
-"""Sends one request to workers until one has answered, and passes its answer back as it comes.
+"""Sends a request to one worker after another until one answers, and passes the answer back.
 
-A request that was never sent goes elsewhere freely. One whose worker was lost with it is sent
-once more: it may be what ended the worker, and shall not end them all. Once an answer has
-begun it can only be broken off.
+A request that was never sent may go elsewhere freely. A request whose worker was lost is retried
+only once: it may be what killed the worker, and must not kill all of them. Once an answer has
+begun, it can only be aborted.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ from seesaw_router.settings import RouterSettings
 logger = logging.getLogger(__name__)
 
 _UNAVAILABLE = {502, 503, 504}
-_MAY_BE_TRIED = frozenset({Outcome.FAILED, Outcome.DECLINED})  # elsewhere, that is
-_MAX_HELD = 2
+_RETRIED_ELSEWHERE = frozenset({Outcome.FAILED, Outcome.DECLINED})
+_MAX_LOST = 2  # attempts that end while a worker has the request
 _HEALTH_TIMEOUT_S = 2.0
 _RETRY_AFTER_S = 5
 
 
 class Attempts:
-    """Carries requests to workers. Shared by all requests."""
+    """Has workers answer requests. One object serves all requests."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Attempts:
         self._numbers = itertools.count(1)
 
     async def carry(self, exchange: Exchange) -> None:
-        """Have a request answered, or refuse it."""
+        """Have a worker answer a request, or refuse it."""
         try:
             await self._carry(exchange)
         except QueueFullError as error:
@@ -72,12 +72,12 @@ class Attempts:
                 return
             # Returning without the end of the answer closes the connection: the client sees it.
             self._metrics.broken.inc()
-            logger.warning("an answer is broken off: %s", error)
+            logger.warning("an answer is aborted: %s", error)
 
     async def _carry(self, exchange: Exchange) -> None:
         """Try workers in turn. Raises: QueueFullError, NoWorkerError, or WorkerError in the end."""
         avoid: frozenset[str] = frozenset()
-        num_held = 0
+        num_lost = 0
         for attempt in range(1, self._settings.max_attempts + 1):
             is_last = attempt == self._settings.max_attempts
             try:
@@ -86,42 +86,42 @@ class Attempts:
                     await self._try(exchange, placed, avoid, is_last=is_last)
                     return
             except WorkerError as error:
-                num_held += error.failure.held_it
+                num_lost += error.failure.had_request
                 if exchange.has_begun or is_last:
                     raise
-                if num_held >= _MAX_HELD:
-                    raise error.last_of(num_held) from error
+                if num_lost >= _MAX_LOST:
+                    raise error.given_up_after(num_lost) from error
                 self._metrics.retries.inc()
-                logger.info("request is tried again (%d): %s", attempt, error)
+                logger.info("request is retried (%d): %s", attempt, error)
 
     async def _place(self, exchange: Exchange, avoid: frozenset[str]) -> Placed:
-        """Returns a worker: by its turn, or at once for what costs a worker next to nothing."""
-        owner = await self._owner(exchange, avoid)
+        """Returns a worker: when its turn comes, or at once for requests that cost little."""
+        stored = exchange.route.id or exchange.request.previous_response_id
+        owner = await self._owner(exchange, stored, avoid) if stored else None
         if owner is not None:
-            return self._at(owner, exchange.request.tokens, is_pinned=True)
+            return self._place_now(owner, exchange.request.tokens, is_pinned=True)
         if exchange.generates:
             return await self._dispatcher.place(exchange.request, avoid)
         trusted = self._backends().trusted()
         others = [b for b in trusted if b.target.name not in avoid] or trusted
         if not others:
             raise NoWorkerError(self._backends().why_none_serves())
-        return self._at(min(others, key=lambda b: b.num_busy), 0)
+        return self._place_now(min(others, key=lambda b: b.num_busy), 0)
 
-    def _at(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
-        """Place a request at a worker at once, without its turn."""
+    def _place_now(self, backend: Backend, tokens: int, *, is_pinned: bool = False) -> Placed:
+        """Place a request at a worker at once, without queueing."""
         number = -next(self._numbers)
         backend.sent(number, tokens)
         return Placed(backend=backend, end=partial(backend.ended, number), is_pinned=is_pinned)
 
-    async def _owner(self, exchange: Exchange, avoid: frozenset[str]) -> Backend | None:
-        """Returns the worker that alone can answer, since it keeps the response that is meant."""
-        name = exchange.route.id or exchange.request.previous_response_id
-        if not name:
-            return None
+    async def _owner(
+        self, exchange: Exchange, response_id: str, avoid: frozenset[str]
+    ) -> Backend | None:
+        """Returns the worker that alone can answer, since it keeps the stored response."""
         trusted = [b for b in self._backends().trusted() if b.target.name not in avoid]
         if not trusted:
             return None
-        return await self._stored.owner(name, trusted, exchange.headers)
+        return await self._stored.owner(response_id, trusted, exchange.headers)
 
     def _is_another(self, avoid: frozenset[str]) -> bool:
         return any(b.target.name not in avoid for b in self._backends().trusted())
@@ -129,13 +129,13 @@ class Attempts:
     async def _try(
         self, exchange: Exchange, placed: Placed, tried: frozenset[str], *, is_last: bool
     ) -> None:
-        """Make one attempt, and count all that comes of it. Raises: WorkerError."""
+        """Make one attempt, and record its outcome. Raises: WorkerError."""
         backend, began_s = placed.backend, time.monotonic()
         try:
             async with WorkerCall(exchange, backend, self._settings.max_answer_silence_s) as call:
                 status = call.response.status
                 outcome = outcome_of(status)
-                if outcome in _MAY_BE_TRIED and not is_last and self._is_another(tried):
+                if outcome in _RETRIED_ELSEWHERE and not is_last and self._is_another(tried):
                     await self._judge(placed, status)
                 if not placed.is_pinned and outcome is not Outcome.ANSWERED:
                     self._backends().observe(backend, outcome)
@@ -148,25 +148,27 @@ class Attempts:
             if not placed.is_pinned:
                 self._backends().observe(backend, Outcome.FAILED)
             if error.failure in (Failure.UNREACHED, Failure.LOST):
-                backend.doubt()
+                backend.check_health()
             raise
-        if not placed.is_pinned and outcome is Outcome.ANSWERED:  # only now: it might break off
+        if (
+            not placed.is_pinned and outcome is Outcome.ANSWERED
+        ):  # only now, since an answer may be cut short
             took_s = time.monotonic() - began_s if exchange.generates else None
             self._backends().observe(backend, outcome, took_s)
 
     async def _judge(self, placed: Placed, status: int) -> None:
-        """Decide whose fault an error is. Raises: WorkerError if it is the worker's."""
+        """Raise WorkerError if an error of this status is the worker's fault."""
         backend = placed.backend
         if status in _UNAVAILABLE:
             raise WorkerError(backend, Failure.UNAVAILABLE, f"answered {status}")
         if placed.is_trial:
-            raise WorkerError(backend, Failure.ERROR, f"answered {status} when it was tried")
+            raise WorkerError(backend, Failure.ERROR, f"answered {status} in its trial")
         if status == 500 and not await _is_healthy(backend):
-            raise WorkerError(backend, Failure.LOST, "answered 500 and is healthy no more")
+            raise WorkerError(backend, Failure.LOST, "answered 500 and is no longer healthy")
 
 
 async def _is_healthy(backend: Backend) -> bool:
-    """Returns whether an error is the request's own, not the worker's end."""
+    """Returns whether a worker is healthy, so that an error concerns only its request."""
     timeout = aiohttp.ClientTimeout(total=_HEALTH_TIMEOUT_S)
     with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with backend.connections.control.get(

@@ -1,4 +1,4 @@
-"""All connections of clients: how many there may be, and which have taken too long."""
+"""All connections of clients: bounds their number, and closes those that take too long."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _BODY_BYTES_PER_S = 1024
 _PROBE_S = 1.0
-_BYTES_BEHIND = 256 << 10  # the most that waits here for one client, on both sides
+_BYTES_BEHIND = 256 << 10  # the most bytes that wait for one client, in both sockets
 _FEW_BEHIND = 16
-_SEND_BYTES = 128 << 10  # of a socket: it is memory of this process's, too
+_SEND_BYTES = 128 << 10  # a socket's buffer counts as memory of this process, too
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # of Linux' TCP states
 _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 30),
@@ -35,9 +35,9 @@ class Stage(StrEnum):
 
 
 class Clients:
-    """The connections that are open.
+    """The open connections.
 
-    Call order: :meth:`watch` as a task while the server runs; the rest by the connections.
+    Call order: :meth:`watch` as a task while the server runs; connections call the rest.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Clients:
     def admit(self, client: "ClientProtocol") -> bool:
         """Returns whether there is room for a connection.
 
-        To make some, the connection idle for longest is closed; if none is idle, the one whose
-        request's head has been coming for longest.
+        To make room, the connection that has been idle longest is closed; if none is idle, the
+        one that has been sending the head of its request for longest.
         """
         sock = client.transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
@@ -82,7 +82,10 @@ class Clients:
         self.catches_up(client)
 
     def falls_behind(self, client: "ClientProtocol") -> None:
-        """Note that its answer waits. Of too many, the one longest without taking any is closed."""
+        """Note that an answer waits for its client.
+
+        If too many wait, the client that has taken nothing for longest is closed.
+        """
         self._behind[client] = None
         if len(self._behind) > max(_FEW_BEHIND, self.limits.held_bytes // _BYTES_BEHIND):
             first = next(iter(self._behind))
@@ -91,11 +94,11 @@ class Clients:
             self._given_up()
 
     def catches_up(self, client: "ClientProtocol") -> None:
-        """Note that a client has taken what there was, or has gone."""
+        """Note that a client has taken all that waited, or has left."""
         self._behind.pop(client, None)
 
     async def watch(self) -> None:
-        """Close whatever takes too long, for ever."""
+        """Close connections that take too long, for ever."""
         pause_s = min(1.0, self.limits.shortest_s / 4)
         while True:
             await asyncio.sleep(pause_s)
@@ -103,11 +106,11 @@ class Clients:
             if self.is_ending and self._ending_s is None:
                 self._ending_s = now
             for client in list(self._open):
-                self._look(client, now)
+                self._check(client, now)
 
     @staticmethod
     def is_reset(transport: asyncio.Transport) -> bool:
-        """Returns whether a client that had finished sending has gone since."""
+        """Returns whether a client that had finished sending has left since then."""
         try:
             info = transport.get_extra_info("socket").getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, 1
@@ -116,7 +119,7 @@ class Clients:
             return True
         return info[0] not in (_ESTABLISHED, _CLOSE_WAIT)
 
-    def _look(self, client: "ClientProtocol", now: float) -> None:
+    def _check(self, client: "ClientProtocol", now: float) -> None:
         limits, waited_s = self.limits, now - client.since_s
         if client.may_be_gone and now - client.probed_s >= _PROBE_S:
             client.probe()
@@ -129,23 +132,23 @@ class Clients:
             if waited_s > limits.header_s:
                 client.refuse(408, f"the headers took longer than {limits.header_s:g} s")
         elif client.stage is Stage.BODY:
-            self._look_at_body(client, now)
+            self._check_body(client, now)
 
-    def _look_at_body(self, client: "ClientProtocol", now: float) -> None:
+    def _check_body(self, client: "ClientProtocol", now: float) -> None:
         limits = self.limits
         if self._ending_s is not None and now - self._ending_s > limits.body_s:
-            client.refuse(503, "the router is going, and the body was not sent in time")
+            client.refuse(503, "the router is shutting down, and the body was not sent in time")
             return
         if now - client.since_s <= limits.body_s:
             return
-        come = client.body_bytes - client.body_bytes_seen
-        if come < _BODY_BYTES_PER_S * limits.body_s and not client.flow.read_paused:
+        num_new = client.body_bytes - client.body_bytes_checked
+        if num_new < _BODY_BYTES_PER_S * limits.body_s and not client.flow.read_paused:
             client.refuse(
                 408,
-                f"less than {_BODY_BYTES_PER_S} bytes a second of the body came for "
+                f"less than {_BODY_BYTES_PER_S} bytes a second of the body arrived for "
                 f"{limits.body_s:g} s",
             )
-        client.body_bytes_seen = client.body_bytes
+        client.body_bytes_checked = client.body_bytes
         client.since_s = now
 
     def _reads_nothing(self, client: "ClientProtocol", now: float) -> bool:

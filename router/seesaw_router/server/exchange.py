@@ -1,4 +1,4 @@
-"""One request of a client and its answer, as HTTP: what is passed on, and errors as OpenAI's."""
+"""One request of a client and its answer, as HTTP, and errors in the form of OpenAI's API."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,31 +19,31 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Leaving:
-    """Knows whether a connection's client has left. A scope holds it as an extension."""
+    """Whether a connection's client has left. An ASGI scope holds it as an extension."""
 
     EXTENSION = "seesaw.leaving"
 
     def __init__(self) -> None:
         self.has_left = False
-        self._tell: Callable[[], object] | None = None
+        self._callback: Callable[[], object] | None = None
 
-    def tell(self, callback: Callable[[], object] | None) -> None:
-        """Call this, instead of what was to be called before, as soon as the client has left."""
-        self._tell = callback
+    def set_callback(self, callback: Callable[[], object] | None) -> None:
+        """Set the one callback that is called as soon as the client has left."""
+        self._callback = callback
         if callback is not None and self.has_left:
             callback()
 
     def leave(self) -> None:
-        """Note that the client has left, and call whoever waits to know."""
+        """Note that the client has left, and call the callback."""
         if not self.has_left:
             self.has_left = True
-            self.tell(self._tell)
+            self.set_callback(self._callback)
 
 
 class Exchange:
     """One request and its answer.
 
-    headers: as a worker gets them. release: called once the body has been dropped.
+    headers: as a worker gets them. release: called whenever the body is dropped.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Exchange:
     ) -> None:
         self.method: str = scope["method"]
         query = scope["query_string"].decode("ascii")
-        path = scope["raw_path"].decode("ascii")  # what was matched is what is sent
+        path = scope["raw_path"].decode("ascii")  # the path that was matched is sent as it is
         self.target = f"{path}?{query}" if query else path
         self.route = route
         self.headers = headers
@@ -76,8 +76,7 @@ class Exchange:
     def drop_body(self) -> None:
         """Drop the body: it cannot be sent again."""
         self.body = b""
-        release, self._release = self._release, lambda: None
-        release()
+        self._release()
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun, self.status = True, status
@@ -87,7 +86,7 @@ class Exchange:
 async def refuse(
     send: Send, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    """Answer with an error in OpenAI's form."""
+    """Answer with an error in the form of OpenAI's API."""
     body = error_body(status, message)
     start = [
         (b"date", formatdate(usegmt=True).encode()),
@@ -100,7 +99,7 @@ async def refuse(
 
 
 def error_body(status: int, message: str) -> bytes:
-    """Returns an error as OpenAI's clients read it."""
+    """Returns the body of an error, as clients of OpenAI's API read it."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"

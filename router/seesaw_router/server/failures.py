@@ -1,7 +1,7 @@
-"""How a worker may fail a request.
+"""The ways in which a worker can fail a request.
 
-What matters to whoever tries again is what the worker may have done with the request: nothing
-(it was never sent), anything (the worker was lost while it had it), or it said no itself.
+Whether to retry depends on what the worker may have done with the request: nothing (it was never
+sent), anything (the worker was lost while it had the request), or the worker itself declined.
 """
 
 from enum import StrEnum
@@ -16,12 +16,12 @@ class Failure(StrEnum):
     LOST = "lost"
     SILENT = "silent"
     MALFORMED = "malformed"
-    UNAVAILABLE = "unavailable"  # it said so: 502, 503 or 504
-    ERROR = "error"  # it said so, and was only being tried
+    UNAVAILABLE = "unavailable"  # the worker answered 502, 503 or 504
+    ERROR = "error"  # the worker answered another 5xx during its trial
 
     @property
-    def held_it(self) -> bool:
-        """Whether the worker had the request, and may have come to harm by it."""
+    def had_request(self) -> bool:
+        """Whether the worker had the request, which may have harmed it."""
         return self in (Failure.LOST, Failure.SILENT, Failure.MALFORMED)
 
 
@@ -33,8 +33,8 @@ class WorkerError(Exception):
         self.backend = backend
         self.failure = failure
 
-    def last_of(self, num_workers: int) -> "WorkerError":
-        """Returns the error for a request that is given up since it may be what ends workers."""
+    def given_up_after(self, num_workers: int) -> "WorkerError":
+        """Returns the error for a request that is given up because it may be killing workers."""
         problem = str(self).removeprefix(f"worker {self.backend.target.name} ")
         return WorkerError(
             self.backend,

@@ -1,8 +1,8 @@
-"""Headers between clients and workers: all of what was sent, and nothing that was not.
+"""Headers between clients and workers: they are passed on as they were sent.
 
-What belongs to one connection is dropped on both sides (RFC 9110, section 7.6.1), and the
-router adds who asked. Nothing that a client says of where it comes from is believed: the last
-entry of ``X-Forwarded-For`` is the router's own, those before it are what the client claims.
+Headers of one connection are dropped on both sides (RFC 9110, section 7.6.1), and the router adds
+the client's address. It does not trust what a client says of its origin: the last entry of
+``X-Forwarded-For`` is the router's own, and those before it are the client's claims.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _NOT_TO_WORKERS = _HOP_BY_HOP | _FORWARDED | {b"host", b"content-length", b"expe
 
 
 class HeaderError(Exception):
-    """A header that cannot be passed on as it is."""
+    """Headers that cannot be passed on."""
 
 
 def to_worker(
@@ -31,8 +31,8 @@ def to_worker(
 ) -> CIMultiDict[str]:
     """Returns a client's headers as its worker gets them.
 
-    headers: as they came, with names in lower case. Raises: HeaderError, also where it is not
-    clear what the request says.
+    headers: as they were received, with names in lower case. Raises: HeaderError, also if the
+    headers are ambiguous.
     """
     kept: Headers = []
     aside: dict[bytes, list[bytes]] = {}
@@ -43,12 +43,12 @@ def to_worker(
             kept.append((name, value))
     num_hosts = len(aside.get(b"host", ()))
     if http_version == "1.1" and num_hosts != 1:
-        raise HeaderError(f"HTTP/1.1 wants one Host header, got {num_hosts}")
+        raise HeaderError(f"HTTP/1.1 requires one Host header, got {num_hosts}")
     if b"upgrade" in aside and (
         b"transfer-encoding" in aside
         or any(length.strip() != b"0" for length in aside.get(b"content-length", ()))
-    ):  # the body would be another protocol's
-        raise HeaderError("a request with a body cannot ask for an Upgrade; send it without")
+    ):  # the body would belong to another protocol
+        raise HeaderError("a request with a body cannot ask for an Upgrade; send it without one")
     named = _named(aside.get(b"connection", ()))
     try:
         decoded = [(n.decode(), v.decode()) for n, v in kept if n not in named]
@@ -60,7 +60,7 @@ def to_worker(
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
-    """Returns a worker's headers as the client gets them. ``length``: of the body, if any."""
+    """Returns a worker's headers as the client gets them. ``length``: of the body, if known."""
     kept: Headers = []
     connection: list[bytes] = []
     for as_sent, value in headers:
@@ -78,14 +78,14 @@ def to_client(headers: Iterable[tuple[bytes, bytes]], length: int | None) -> Hea
 
 
 def _named(connection: Iterable[bytes]) -> frozenset[bytes]:
-    """Returns the headers that ``Connection`` declares to be of this connection alone."""
+    """Returns the names of headers that ``Connection`` declares to be hop-by-hop."""
     return frozenset(token.strip().lower() for value in connection for token in value.split(b","))
 
 
 def _forwarded(
     aside: dict[bytes, list[bytes]], client: tuple[str, int] | None, scheme: str
 ) -> list[tuple[str, str]]:
-    """Returns the headers that say who asks, and what the client says of it."""
+    """Returns the forwarding headers: the client's own claims, then the router's entry."""
 
     def given(name: bytes) -> list[str]:
         return [value.decode() for value in aside.get(name, ())]

@@ -1,4 +1,4 @@
-"""Runs the router: one process, drained by SIGTERM."""
+"""Runs the router as one process, which SIGTERM drains."""
 
 import asyncio
 import contextlib
@@ -25,15 +25,15 @@ from seesaw_router.settings import RouterSettings
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-_PARTING_S = 1.0
-_NEW_OBJECTS = 10_000  # between two garbage collections, which took a tenth of each request
+_ABORT_AFTER_S = 1.0
+_NEW_OBJECTS = 10_000  # between garbage collections, which took a tenth of each request's time
 
 
 class _Uvicorn(uvicorn.Server):
     """A server that ends with exit code 0 when it was asked to end."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen; uvloop would not report a failure. Raises: OSError."""
+        """Start to listen, because uvloop would not report a failure. Raises: OSError."""
         for each in sockets or ():
             each.listen(_BACKLOG)
         await super().startup(sockets)
@@ -47,11 +47,11 @@ class _Uvicorn(uvicorn.Server):
 
     def _end(self) -> None:
         """Drain at the first signal; wait for nothing more at the second."""
-        logger.info("ending now" if self.should_exit else "draining; again to stop now")
+        logger.info("ending now" if self.should_exit else "draining; signal again to stop now")
         if self.should_exit:
             for task in self.server_state.tasks:
                 task.cancel()
-            asyncio.get_running_loop().call_later(_PARTING_S, self._abort)
+            asyncio.get_running_loop().call_later(_ABORT_AFTER_S, self._abort)
         self.should_exit = True
 
     def _abort(self) -> None:
@@ -64,7 +64,7 @@ class Server:
     """One router's server.
 
     Call order: :meth:`run` once; :meth:`stop` from anywhere. Raises: InputError if it cannot
-    listen where it is told to.
+    listen on its host and port.
     """
 
     def __init__(self, settings: RouterSettings) -> None:
@@ -79,12 +79,12 @@ class Server:
             http=cast("type[ClientProtocol]", protocol),
             ws="none",
             access_log=False,
-            log_config=None,  # as everything else is logged
+            log_config=None,  # uvicorn logs like everything else
             log_level="warning",
             lifespan="on",
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
             backlog=_BACKLOG,
-            # A worker's headers are its own, and nobody who connects here is believed.
+            # Workers send these headers themselves, and clients' proxy headers are not trusted.
             date_header=False,
             server_header=False,
             proxy_headers=False,
@@ -93,19 +93,19 @@ class Server:
         self._server = _Uvicorn(config)
 
     def run(self) -> int:
-        """Serve until told to stop. Returns the exit code.
+        """Serve until stopped. Returns the exit code.
 
-        Raises: InputError if workers are to be found in a cluster that cannot be reached, or
-        another process has begun to listen in the same place.
+        Raises: InputError if there is no access to Kubernetes but ``service`` is set, or if
+        another process has started to listen on the same port.
         """
         if self._settings.service is not None:
             asyncio.run(configure())
-        gc.freeze()  # what is here by now stays
+        gc.freeze()  # what has been imported stays
         gc.set_threshold(_NEW_OBJECTS, 5, 5)
         with listening(self._settings.port, self._settings.host):
             self._server.run(self._listeners)
         return 0 if self._server.started else 1
 
     def stop(self) -> None:
-        """Finish what runs, and end."""
+        """Finish running requests, and end."""
         self._server.should_exit = True

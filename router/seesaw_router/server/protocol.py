@@ -1,8 +1,8 @@
-"""Clients' connections: uvicorn's HTTP/1.1, with every byte and every second bounded.
+"""Connections of clients: uvicorn's HTTP/1.1 with bounds on bytes and time.
 
-uvicorn bounds neither heads nor waits, takes trailers as headers, and closes on a client that has
-only finished sending. What is refused here has reached no application; its error has the form of
-OpenAI's all the same.
+uvicorn bounds neither heads nor waits, treats trailers as headers, and closes the connection of a
+client that has only finished sending. Requests that are refused here reach no application, but
+their errors have the form of OpenAI's API all the same.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ _MAX_PIPELINED = 16
 _UNSENT_BYTES = 32 << 10  # beyond it an answer waits for its client
 _OVERHEAD_PER_BODY_BYTE = 16  # of chunks: their sizes and extensions
 _UNENCODED = re.compile(rb"[^\x21-\x7e]")
-_INVALID = (400, "this is no valid HTTP/1.1 request")
+_INVALID = (400, "this is not a valid HTTP/1.1 request")
 _LINGER_S = 1.0
 _MAX_DISCARDED_BYTES = 256 << 10
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Closing:
-    """What a request may do with its connection: close it, at the body's end or slowly."""
+    """The transport of one request, which is closed slowly if the client still sends."""
 
     def __init__(self, protocol: "ClientProtocol", transport: asyncio.Transport) -> None:
         self._protocol = protocol
@@ -64,7 +64,7 @@ class ClientProtocol(HttpToolsProtocol):
         self.since_s = self.loop.time()
         self.num_requests = 0
         self.body_bytes = 0
-        self.body_bytes_seen = 0  # when last looked at, as the next one
+        self.body_bytes_checked = 0  # at the last check, as is the next one
         self.unsent_bytes = 0
         self.unsent_since_s = 0.0
         self.has_ended = False  # the client sends nothing more
@@ -74,7 +74,7 @@ class ClientProtocol(HttpToolsProtocol):
         self._most_headers = clients.limits.headers
         self._is_refused = False
         self._discarded_bytes = 0
-        self._wrong = _INVALID  # what to say where the parser stops
+        self._refusal = _INVALID  # the status and error if the parser stops
         self._is_in_head = True
         self._raw_bytes = 0
         self._raw_bytes_at_body = 0  # when the last part of a body came
@@ -99,15 +99,15 @@ class ClientProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.clients.discard(self)
-        self.clients.bodies.give(sum(len(cycle.body) for cycle, _ in self.pipeline))
+        self.clients.bodies.release(sum(len(cycle.body) for cycle, _ in self.pipeline))
         self.pipeline.clear()
-        self._let_application_go()
+        self._disconnect_application()
         super().connection_lost(exc)
-        del self.cycle, self._closing  # which refer back: nothing is left for the collector
+        del self.cycle, self._closing  # both refer back here; this breaks the cycle
 
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
-        self._let_application_go()
+        """Close at once, even during a request."""
+        self._disconnect_application()
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -122,16 +122,16 @@ class ClientProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # nothing else is spoken here: the request is answered as any other
+            pass  # no other protocol is supported: the request is answered like any other
         except httptools.HttpParserError:
-            self.refuse(*self._wrong)
+            self.refuse(*self._refusal)
             return
         self._bound_raw_bytes()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Note that the client has finished sending, or is gone. Returns whether to keep it open.
+        """Note that the client has finished sending, or has left. Returns whether to keep it open.
 
-        Both look the same until something is written to it: see :meth:`probe`.
+        Both look the same until something is written to the client: see :meth:`probe`.
         """
         if self.stage is not Stage.ANSWER or self._is_refused or self.transport.is_closing():
             return False
@@ -142,14 +142,14 @@ class ClientProtocol(HttpToolsProtocol):
 
     @property
     def may_be_gone(self) -> bool:
-        """Whether nothing that comes would tell that the client has left."""
+        """Whether the client may have left unnoticed, because nothing is read from it."""
         return self.has_ended or (self.stage is Stage.ANSWER and self.flow.read_paused)
 
     def probe(self) -> None:
-        """Find out whether a client from which nothing comes still reads. Once a second.
+        """Find out whether a client that sends nothing still reads. Called once a second.
 
-        Where no answer has begun, an interim response, which every client of HTTP/1.1 skips, does
-        nothing to one that reads, and has one that is gone reset the connection.
+        If no answer has begun, an interim response is sent. Every HTTP/1.1 client skips it, and
+        the host of a client that has left resets the connection.
         """
         if self.transport.is_closing():
             return
@@ -173,7 +173,7 @@ class ClientProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer with an error, and close. An answer that is under way is broken off instead."""
+        """Answer with an error, and close. An answer that has begun is aborted instead."""
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
@@ -190,11 +190,11 @@ class ClientProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self._let_application_go()
+        self._disconnect_application()
         self.close_slowly()
 
     def close_slowly(self) -> None:
-        """Close for a client that still sends: an abrupt end may cost it the answer."""
+        """Close while the client still sends: an abrupt end could lose the answer."""
         self._is_refused = True
         if self.transport.is_closing():
             return
@@ -202,7 +202,7 @@ class ClientProtocol(HttpToolsProtocol):
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.abort)
 
-    # ---- what the parser finds
+    # ---- callbacks of the parser
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -223,7 +223,7 @@ class ClientProtocol(HttpToolsProtocol):
                 self._stop(431, f"there are more than {self._most_headers} headers")
             super().on_header(name, value)
             return
-        # A trailer never becomes a header: nobody has checked it.
+        # A trailer never becomes a header, since nothing has checked it.
         self._trailer_bytes += len(name) + len(value) + 4
         if self._trailer_bytes > self.clients.limits.header_bytes:
             self._stop(431, "the trailers are larger than headers may be")
@@ -239,7 +239,7 @@ class ClientProtocol(HttpToolsProtocol):
         if num_bytes > limits.header_bytes:
             self._stop(431, f"the headers are larger than {limits.header_bytes} bytes")
         if codings and codings != [b"chunked"]:
-            self._stop(501, "the only transfer coding that is understood is chunked")
+            self._stop(501, "the only supported transfer coding is chunked")
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._stop(429, f"more than {_MAX_PIPELINED} requests wait on this connection")
         super().on_headers_complete()
@@ -248,14 +248,14 @@ class ClientProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         self._is_in_head = False
         self._raw_bytes = self._raw_bytes_at_body = self._trailer_bytes = 0
-        self.body_bytes = self.body_bytes_seen = 0
+        self.body_bytes = self.body_bytes_checked = 0
         if not self.pipeline:
             self.enter(Stage.BODY)
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         self._raw_bytes_at_body = self._raw_bytes
-        if self.pipeline and not self.clients.bodies.take(  # it waits for the one before it
+        if self.pipeline and not self.clients.bodies.acquire(  # it waits for the one before it
             len(body), len(self.cycle.body) + len(body)
         ):
             self._stop(503, "the router holds as many bytes of requests as it may")
@@ -265,11 +265,11 @@ class ClientProtocol(HttpToolsProtocol):
         self._raw_bytes = 0
         if self.stage is Stage.BODY:
             self.enter(Stage.IDLE if self.cycle.response_complete else Stage.ANSWER)
-            self.flow.resume_reading()  # to see the client leave
+            self.flow.resume_reading()  # to notice when the client leaves
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Note that an answer is sent. One before the body's end ends the connection."""
+        """Note that an answer was sent. If the body had not ended, the connection closes."""
         self.server_state.total_requests += 1
         self.num_requests += 1
         self._running = None
@@ -280,7 +280,7 @@ class ClientProtocol(HttpToolsProtocol):
             return
         if self.pipeline:
             cycle, app = self.pipeline.pop()
-            self.clients.bodies.give(len(cycle.body))
+            self.clients.bodies.release(len(cycle.body))
             if not self.pipeline:
                 self.flow.resume_reading()
             self.enter(Stage.BODY if cycle.more_body else Stage.ANSWER)
@@ -294,7 +294,7 @@ class ClientProtocol(HttpToolsProtocol):
     # ---- bounds
 
     def enter(self, stage: Stage) -> None:
-        """Note that the connection waits for something else now."""
+        """Enter a stage, and restart its clock."""
         self.stage = stage
         self.since_s = self.loop.time()
 
@@ -304,8 +304,8 @@ class ClientProtocol(HttpToolsProtocol):
         cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, app)
 
-    def _let_application_go(self) -> None:
-        """Tell the request that runs that nobody waits for it."""
+    def _disconnect_application(self) -> None:
+        """Tell the running request that its client has left."""
         self._leaving.leave()
         if self._running is not None:
             self._running.disconnected = True
@@ -313,16 +313,16 @@ class ClientProtocol(HttpToolsProtocol):
             self._running = None
 
     def _bound_raw_bytes(self) -> None:
-        """Bound what the parser takes without giving anything back."""
+        """Bound the bytes that the parser consumes without calling back."""
         bound = self.clients.limits.header_bytes
         if not self._is_in_head:
             is_thin = self._raw_bytes > bound + _OVERHEAD_PER_BODY_BYTE * self.body_bytes
             if is_thin or self._raw_bytes - self._raw_bytes_at_body > bound:
-                self.refuse(400, "the chunks of the body have too little in them")
+                self.refuse(400, "the chunks of the body are too small")
         elif self._raw_bytes > bound:
             self.refuse(431, f"the headers are larger than {bound} bytes")
 
     def _stop(self, status: int, message: str) -> None:
-        """Refuse what comes, from within the parser."""
-        self._wrong = (status, message)
+        """Refuse the request, from within a callback of the parser."""
+        self._refusal = (status, message)
         raise ValueError(message)

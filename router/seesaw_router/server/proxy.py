@@ -1,6 +1,6 @@
-"""The endpoint: takes the requests of vLLM's API whole, and hands them to workers.
+"""The endpoint: reads requests to vLLM's API in full, and passes them to workers.
 
-A client that goes away ends its request at the worker.
+If a client leaves, its request at the worker is cancelled.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from seesaw_router.settings import RouterSettings
 
 _CLOSE = (b"connection", b"close")
 _RETRY_AFTER = (b"retry-after", b"5")
-_GOING = "the router is going; try again"
+_SHUTTING_DOWN = "the router is shutting down; try again"
 
 
 class Proxy:
-    """ASGI application: passes vLLM's routes on, and leaves the router's own to ``app``.
+    """ASGI application that forwards vLLM's routes, and leaves the router's own to ``app``.
 
-    Requires: scopes with the extension :class:`Leaving`, as :class:`ClientProtocol` makes them.
+    Requires: scopes with the extension :class:`Leaving`, which :class:`ClientProtocol` adds.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class Proxy:
         try:
             body = await upload.read(receive, declared)
             exchange = Exchange(scope, route, headers, body, send, release=upload.release)
-            del body  # the exchange drops it as early as it can
+            del body  # the exchange drops its body as early as it can
         except asyncio.CancelledError:
             task.uncancel()
-            raise UploadError(503, _GOING) from None
+            raise UploadError(503, _SHUTTING_DOWN) from None
         leaving: Leaving = scope["extensions"][Leaving.EXTENSION]
-        leaving.tell(task.cancel)
+        leaving.set_callback(task.cancel)
         try:
             await self._attempts.carry(exchange)
         except asyncio.CancelledError:
@@ -112,15 +112,15 @@ class Proxy:
             if leaving.has_left:
                 return 499
             if not exchange.has_begun:
-                raise UploadError(503, _GOING) from None
-            self._metrics.broken.inc()  # as where the worker is lost, the client sees no end
+                raise UploadError(503, _SHUTTING_DOWN) from None
+            self._metrics.broken.inc()  # the client sees no end, as if the worker were lost
         finally:
-            leaving.tell(None)
+            leaving.set_callback(None)
         return exchange.status
 
 
 def _dated(send: Send) -> Send:
-    """Adds a date to the router's own answers; those of workers have one."""
+    """Adds a date to the router's own answers. Answers of workers have one."""
 
     async def dated(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,96 +1,69 @@
-"""Reads a request once, as it comes in: everything behind this module knows only the result.
+"""Parses a request once, when it arrives; the rest of the router uses only the result.
 
-Reading decides nothing about what is forwarded: a worker gets every body as its client sent it.
-So there are no errors here. What cannot be read is left out, and the worker refuses it in its
-own words.
+Parsing does not change what is forwarded: a worker gets every body as its client sent it. So
+there are no errors here: fields that cannot be read are ignored, and the worker refuses them.
 """
 
 import re
 from typing import Any
 
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from seesaw_router.dispatch.parsed_request import ParsedRequest
 from seesaw_router.server.routes import RESPONSES, Kind, Match
 
-# A larger body is taken as unread, since reading holds up all other requests: this much takes
-# 0.1 ms for ordinary text, and up to 4 ms and 5 MiB for JSON that is made to be laborious.
+# A larger body is not parsed, since parsing blocks all other requests. This size takes 0.1 ms for
+# ordinary text, and up to 4 ms and 5 MiB for JSON that is designed to be slow.
 MAX_READ_BYTES = 256 << 10
-# The result outlives the body, and counts against no bound on memory.
+# The result outlives the body, and no limit on memory counts it.
 MAX_NAME_CHARACTERS = 256
 
 _BYTES_PER_TOKEN = 4  # of a request's body: text in JSON, or token ids with their commas
-_PRIORITIES = range(-(2**63), 2**63)
+_PRINTABLE = r"^(?: |[^\p{C}\p{Z}])+$"  # fit for labels, logs and headers
 _PREVIOUS = re.compile(rb'"previous_response_id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255})"')
 
 
-class _Fields(TypedDict, total=False):
-    """The fields that are read of a body, whatever their values are; the others are skipped."""
-
-    model: Any
-    priority: Any
-    stream: Any
+def _field(schema: CoreSchema, default: object) -> core_schema.TypedDictField:
+    """Returns a field that is read as vLLM reads it; it has its default if vLLM refuses it."""
+    lenient = core_schema.with_default_schema(schema, default=default, on_error="default")
+    return core_schema.typed_dict_field(lenient)
 
 
-_READER = TypeAdapter(_Fields).validator
-_INTEGER = TypeAdapter(int).validator
-_TRUTH = TypeAdapter(bool).validator
-_UNREAD = _Fields()
+# The fields that are read from a body; all others are skipped.
+_READER = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            "model": _field(
+                core_schema.str_schema(pattern=_PRINTABLE, max_length=MAX_NAME_CHARACTERS), None
+            ),
+            "priority": _field(core_schema.int_schema(ge=-(2**63), lt=2**63), 0),
+            "stream": _field(core_schema.bool_schema(), False),
+        }
+    )
+)
 
 
 def parse(route: Match, body: bytes) -> ParsedRequest:
-    """Returns what a request says. Never raises, whatever the body is."""
-    fields = _read(body) if route.kind is Kind.PROMPT else _UNREAD
+    """Returns the parsed request. Never raises, whatever the body is."""
     return ParsedRequest(
         tokens=max(1, len(body) // _BYTES_PER_TOKEN),
-        model=_name(fields.get("model")),
-        priority=_priority(fields.get("priority")),
-        stream=_stream(fields.get("stream")),
         previous_response_id=_previous(body) if route.template == RESPONSES else None,
+        **(_fields(body) if route.kind is Kind.PROMPT else {}),
     )
 
 
-def _read(body: bytes) -> _Fields:
-    """Returns the fields of a body that is a JSON object; none of any other."""
+def _fields(body: bytes) -> dict[str, Any]:
+    """Returns the fields of a body, or no fields if it is not a JSON object."""
     if len(body) > MAX_READ_BYTES:
-        return _UNREAD
+        return {}
     try:
-        fields: _Fields = _READER.validate_json(body)
-    except ValueError:  # no JSON object, no UTF-8, nested too deeply, or a number too large
-        return _UNREAD
+        fields: dict[str, Any] = _READER.validate_json(body)
+    except ValueError:  # not a JSON object, not UTF-8, nested too deeply, or a number too large
+        return {}
     return fields
 
 
-def _name(value: Any) -> str | None:
-    """Returns a name that is fit for labels, logs and headers, or None."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARACTERS:
-        return None
-    return value if value.isprintable() else None
-
-
-def _priority(value: Any) -> int:
-    """Returns a priority as vLLM reads it, ``"3"`` included; its default for anything else."""
-    if value is None:
-        return 0
-    try:
-        priority: int = _INTEGER.validate_python(value)
-    except ValueError:
-        return 0
-    return priority if priority in _PRIORITIES else 0
-
-
-def _stream(value: Any) -> bool:
-    """Returns whether vLLM would stream, which takes ``1`` and ``"yes"`` for true, too."""
-    if value is None:
-        return False
-    try:
-        return bool(_TRUTH.validate_python(value))
-    except ValueError:
-        return False
-
-
 def _previous(body: bytes) -> str | None:
-    """Returns the id of the stored response that a request continues, however large it is."""
+    """Returns the id of the stored response that a request of any size continues."""
     match = _PREVIOUS.search(body)
     return match[1].decode() if match else None

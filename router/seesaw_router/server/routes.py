@@ -1,12 +1,12 @@
-"""Which of vLLM's routes the router passes on, exactly; nothing else reaches a worker.
+"""The routes of vLLM that the router forwards; nothing else reaches a worker.
 
 The path that is compared is the path that is sent, byte by byte: nothing is decoded, joined or
-cleaned up, so that no spelling of another route can pass. A contract test holds the tables to
-the routes of the vLLM that is installed.
+normalised, so that no other spelling of a route can pass. A contract test compares the tables with
+the routes of the installed vLLM.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MAX_PATH_BYTES = 512
@@ -17,14 +17,14 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255}")
 class Kind(StrEnum):
     """How a request gets its worker."""
 
-    PROMPT = "prompt"  # queues for a wave
-    LIGHT = "light"  # costs next to nothing: any worker, at once
-    STORED = "stored"  # belongs to the worker that made the response it names
+    PROMPT = "prompt"  # it waits in the queue for a wave
+    LIGHT = "light"  # it costs little: any worker, at once
+    STORED = "stored"  # it goes to the worker that stores the response it names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One route of vLLM. ``template``: ``{}`` stands for one segment, an id."""
+    """One route of vLLM. In ``template``, ``{}`` stands for one segment, an id."""
 
     method: str
     template: str
@@ -32,14 +32,14 @@ class Route:
 
     @property
     def methods(self) -> frozenset[str]:
-        """The methods that are passed: HEAD like GET, and OPTIONS, which browsers ask first."""
+        """The methods that are forwarded: HEAD with GET, and OPTIONS, which browsers send first."""
         more = {"HEAD"} if self.method == "GET" else set()
         return frozenset({self.method, "OPTIONS"} | more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A request's route, and what stands at its ``{}``."""
+    """A request's route, and the id at its ``{}``."""
 
     kind: Kind
     template: str
@@ -47,7 +47,7 @@ class Match:
 
 
 class UnroutableError(Exception):
-    """A request that goes to no worker. ``allow``: methods that its path has."""
+    """A request that no worker gets. ``allow``: the methods of its path."""
 
     def __init__(self, status: int, message: str, allow: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
@@ -81,12 +81,12 @@ ROUTES = (
     Route(method="POST", template="/v1/responses/{}/cancel", kind=Kind.STORED),
 )
 
-# Answered by the router itself.
+# The router answers these itself.
 OWN = frozenset({"/health", "/ready", "/metrics", "/load", "/seesaw/state"})
 
 _ONE_WORKER = "it concerns one worker; ask that worker itself"
 _OPERATIONS = "it operates a worker, and is not for clients"
-_WEBSOCKET = "the router passes no WebSockets; connect to a worker itself"
+_WEBSOCKET = "the router does not forward WebSockets; connect to a worker itself"
 
 _OF_ONE_WORKER = """
 /tokenizer_info /server_info /kv_event_sources /is_sleeping /is_paused /get_world_size
@@ -102,7 +102,7 @@ _FOR_OPERATORS = """
 /scale_elastic_ep /fault_tolerance/apply
 """
 
-# vLLM's other routes, and why each is withheld.
+# vLLM's other routes, and why the router does not forward them.
 WITHHELD = {
     "/v1/realtime": _WEBSOCKET,
     **dict.fromkeys(_paths(_OF_ONE_WORKER), _ONE_WORKER),
@@ -111,28 +111,28 @@ WITHHELD = {
 
 
 def match(method: str, path: str) -> Match:
-    """Returns the route of a request, by its path as it came. Raises: UnroutableError."""
+    """Returns the route of a request, by its unchanged path. Raises: UnroutableError."""
     if len(path) > MAX_PATH_BYTES:
         raise UnroutableError(414, f"the path is longer than {MAX_PATH_BYTES} bytes")
     template, name = _template(path)
-    kinds = _BY_TEMPLATE.get(template)
-    if kinds is None:
+    matches = _BY_TEMPLATE.get(template)
+    if matches is None:
         if path in WITHHELD:
             raise UnroutableError(
                 501 if path == "/v1/realtime" else 404, f"{path}: {WITHHELD[path]}"
             )
         raise UnroutableError(
-            404, "there is no such path here; vLLM's API routes are passed, spelled exactly so"
+            404, "there is no such path here; vLLM's API routes are forwarded if spelled exactly"
         )
-    kind = kinds.get(method)
-    if kind is None:
-        allow = frozenset(kinds)
+    matched = matches.get(method)
+    if matched is None:
+        allow = frozenset(matches)
         raise UnroutableError(405, f"{template} takes {', '.join(sorted(allow))}", allow)
-    return Match(kind=kind, template=template, id=name)
+    return replace(matched, id=name) if name else matched
 
 
 def _template(path: str) -> tuple[str, str]:
-    """Returns the template that a path fits, and the id in it."""
+    """Returns the template that matches a path, and the id in the path."""
     prefix = "/v1/responses/"
     if path in _BY_TEMPLATE or not path.startswith(prefix):
         return path, ""
@@ -140,11 +140,13 @@ def _template(path: str) -> tuple[str, str]:
     return (f"{prefix}{{}}{slash}{rest}", name) if _SEGMENT.fullmatch(name) else (path, "")
 
 
-def _by_template() -> dict[str, dict[str, Kind]]:
-    table: dict[str, dict[str, Kind]] = {}
+def _by_template() -> dict[str, dict[str, Match]]:
+    table: dict[str, dict[str, Match]] = {}
     for route in ROUTES:
-        kinds = table.setdefault(route.template, {})
-        kinds.update((m, Kind.LIGHT if m == "OPTIONS" else route.kind) for m in route.methods)
+        for method in route.methods:
+            kind = Kind.LIGHT if method == "OPTIONS" else route.kind
+            by_method = table.setdefault(route.template, {})
+            by_method[method] = Match(kind=kind, template=route.template)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Which worker keeps which stored response: only the one that made it knows it."""
+"""Remembers which worker stores which response: only the one that made it has it."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from yarl import URL
 
 from seesaw_router.dispatch.backend import Backend
 
-_MOST_KNOWN = 65_536
+_MAX_KNOWN = 65_536
 _LOOK_TIMEOUT_S = 2.0
 _SEARCHED_BYTES = 4096
 _ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255})"')
@@ -21,14 +21,14 @@ _ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255})"')
 class StoredResponses:
     """Names of workers by ids of responses, learned from answers; the oldest are forgotten.
 
-    For an id that is not known here, since the router is new or one of several, workers are asked.
+    If an id is unknown, because the router is new or one of several, the workers are asked.
     """
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, str] = OrderedDict()
 
     def learn(self, first_part: bytes, worker: str) -> None:
-        """Learn from the beginning of an answer to ``/v1/responses``, streamed or not."""
+        """Note the id at the beginning of an answer to ``/v1/responses``, streamed or not."""
         match = _ID.search(first_part[:_SEARCHED_BYTES])
         if match:
             self._note(match[1].decode(), worker)
@@ -36,9 +36,9 @@ class StoredResponses:
     async def owner(
         self, name: str, workers: Sequence[Backend], headers: CIMultiDict[str]
     ) -> Backend | None:
-        """Returns the worker that keeps a response, if one of these does.
+        """Returns the worker that stores a response, if one of these does.
 
-        ``headers``: the client's.
+        headers: the client's.
         """
         known = self._owners.get(name)
         for worker in workers:
@@ -53,7 +53,7 @@ class StoredResponses:
     def _note(self, name: str, worker: str) -> None:
         self._owners[name] = worker
         self._owners.move_to_end(name)
-        if len(self._owners) > _MOST_KNOWN:
+        if len(self._owners) > _MAX_KNOWN:
             self._owners.popitem(last=False)
 
 

@@ -1,13 +1,13 @@
-"""Takes the bodies of requests: whole or not at all, and no more of them than memory allows."""
+"""Reads the bodies of requests in full, within the memory that all of them may take."""
 
 from seesaw_router.limits import BodyBudget
 from seesaw_router.server.exchange import Receive
 
 
 class UploadError(Exception):
-    """A request that is not taken, for its body or since the router goes.
+    """A request that is refused for its body, or because the router shuts down.
 
-    ``status`` is 499 where the client broke off.
+    ``status`` is 499 if the client left.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -31,7 +31,7 @@ class Upload:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise UploadError(499, "the client went away before its request had come")
+                raise UploadError(499, "the client left before its request was complete")
             part = message.get("body", b"")
             self._take(len(part))
             parts.append(part)
@@ -39,15 +39,15 @@ class Upload:
                 return b"".join(parts) if len(parts) > 1 else parts[0]
 
     def release(self) -> None:
-        """Give the bytes back to the budget: the body is held no more."""
-        self._budget.give(self._held)
+        """Return the bytes to the budget, since the body is no longer held."""
+        self._budget.release(self._held)
         self._held = 0
 
     def _take(self, num_bytes: int) -> None:
         total = self._held + num_bytes
         if total > self._max_bytes:
             raise self._too_large()
-        if not self._budget.take(num_bytes, total):
+        if not self._budget.acquire(num_bytes, total):
             raise UploadError(503, "the router holds as many bytes of requests as it may")
         self._held = total
 

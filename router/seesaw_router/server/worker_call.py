@@ -1,4 +1,4 @@
-"""One request to one worker: sent, and its answer read, with everything that may go wrong typed."""
+"""Sends one request to one worker and reads the answer; all that can go wrong has a type."""
 
 import asyncio
 import re
@@ -21,10 +21,10 @@ _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class WorkerCall(Call):
-    """One request to one worker. Inside this context the head of its answer has come.
+    """One request to one worker. Inside this context, the head of its answer has arrived.
 
-    Call order: inside, :meth:`whole` once, or :meth:`part` and :meth:`pass_on`. All, and the
-    context, raise WorkerError, for whatever is wrong with the worker or its answer.
+    Call order: inside, :meth:`whole` once, or :meth:`part` and :meth:`pass_on`. These methods and
+    the context raise WorkerError for anything that is wrong with the worker or its answer.
     """
 
     def __init__(self, exchange: Exchange, backend: Backend, silence_s: float) -> None:
@@ -55,12 +55,12 @@ class WorkerCall(Call):
         trace: TracebackType | None,
     ) -> None:
         if self._response is not None:
-            self._response.close()  # gives the connection back if all has been read
+            self._response.close()  # returns the connection to the pool if all has been read
         try:
             await super().__aexit__(kind, error, trace)
         except ConnectionResetError as ended:
             if self._is_silent:
-                raise self._typed(TimeoutError()) from ended
+                raise self._worker_error(TimeoutError()) from ended
             raise WorkerError(self._backend, Failure.LOST, f"was lost: {ended}") from ended
 
     @property
@@ -70,25 +70,25 @@ class WorkerCall(Call):
         return self._response
 
     async def whole(self) -> bytes:
-        """Returns a short body as a whole."""
+        """Returns the whole body, which must be short."""
         self._waits_since_s = self._loop.time()
         try:
             return await self.response.read()
         except Exception as error:
-            raise self._typed(error) from error
+            raise self._worker_error(error) from error
 
     async def part(self) -> bytes:
-        """Returns the first part of a body; an empty one if there is none."""
+        """Returns the first part of the body; empty if the body is."""
         self._waits_since_s = self._loop.time()
         try:
             part = await self.response.content.readany()
         except Exception as error:
-            raise self._typed(error) from error
-        self._waits_since_s = None  # the client's slowness is not the worker's
+            raise self._worker_error(error) from error
+        self._waits_since_s = None  # the worker is not blamed for a slow client
         return part
 
     async def pass_on(self, part: bytes, send: Send) -> None:
-        """Pass on this part of a body and the rest, each as the client has taken the one before."""
+        """Pass on this part of the body and the rest, each part once the client took the last."""
         read, now = self.response.content.readany, self._loop.time
         while part:
             await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -96,14 +96,15 @@ class WorkerCall(Call):
             try:
                 part = await read()
             except Exception as error:
-                raise self._typed(error) from error
+                raise self._worker_error(error) from error
             self._waits_since_s = None
         await send({"type": "http.response.body", "body": b""})
 
     async def _send(self) -> aiohttp.ClientResponse:
-        """Send the request. A kept connection that closes just then has carried nothing.
+        """Send the request.
 
-        If so the request is sent once more, to the same worker; one that is gone by then was lost.
+        If a reused connection closes at once, it has carried nothing: the request is sent once
+        more, to the same worker. A worker that cannot be reached by then was lost.
         """
         connections, used = self._backend.connections, Sending()
         began_s = self._waits_since_s = self._loop.time()
@@ -132,14 +133,14 @@ class WorkerCall(Call):
                 allow_redirects=False,
             )
         except Exception as error:
-            raise self._typed(error) from error
+            raise self._worker_error(error) from error
 
-    def _typed(self, error: Exception) -> WorkerError:
-        """Returns one of our errors for whatever is raised during a call."""
+    def _worker_error(self, error: Exception) -> WorkerError:
+        """Returns the WorkerError for any exception during a call."""
         if isinstance(error, _UNREACHED):
             return self._error(Failure.UNREACHED, "cannot be reached", error)
         if isinstance(error, TimeoutError):
-            problem = f"said nothing for too long: --max-answer-silence-s={self._silence_s:g}"
+            problem = f"sent nothing for too long: --max-answer-silence-s={self._silence_s:g}"
             return WorkerError(self._backend, Failure.SILENT, problem)
         if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
             return self._error(Failure.LOST, "was lost", error)
@@ -147,16 +148,16 @@ class WorkerCall(Call):
             if isinstance(error.__cause__, TransferEncodingError):
                 return self._error(Failure.MALFORMED, "sent a malformed body", error)
             return self._error(Failure.LOST, "was lost within its answer", error)
-        # A peer may break the client in ways that nobody foresaw.
+        # A worker can make aiohttp raise in ways that nobody foresaw.
         return self._error(Failure.MALFORMED, "sent a malformed answer", error)
 
     def _error(self, failure: Failure, what: str, error: Exception) -> WorkerError:
         return WorkerError(self._backend, failure, f"{what}: {error_text(error)}")
 
     def check(self) -> None:
-        """End the call if it has waited too long, or waits for a body whose connection is gone.
+        """End the call if it has waited too long, or if the connection of its body is gone.
 
-        aiohttp closes the connection at a chunk that is none, without telling the body's reader.
+        aiohttp closes the connection at an invalid chunk without telling the body's reader.
         """
         response, since_s = self._response, self._waits_since_s
         is_late = since_s is not None and self._loop.time() - since_s >= self._silence_s
@@ -169,7 +170,7 @@ class WorkerCall(Call):
         if body.is_eof() or body.exception() is not None:
             return
         if connection is None or connection.transport is None:
-            body.set_exception(aiohttp.ClientPayloadError("it broke off within its body"))
+            body.set_exception(aiohttp.ClientPayloadError("it ended within its body"))
         elif is_late:
             body.set_exception(aiohttp.SocketTimeoutError("its body stalls"))
 
@@ -184,6 +185,6 @@ class WorkerCall(Call):
 
 
 def _has_begun_answer(error: WorkerError) -> bool:
-    """Returns whether part of an answer's head had come."""
+    """Returns whether part of an answer's head had arrived."""
     cause = error.__cause__
     return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)

@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from seesaw_cli.serve.local import free_port
+from seesaw_core.reading import read_router_state
+from seesaw_core.router_messages import RoutedWorker
 from seesaw_worker.synthetic import TINY, write_checkpoint
-from support.chart_release.helm import CHART, Json
+from support.chart_release.helm import CHART
 from support.cluster_client.kubectl import BINARIES
 from support.control_plane.apiserver import ApiServer
 from support.control_plane.processes import end, until
@@ -125,7 +127,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, str]]:
         *(f"--port={router.rpartition(':')[2]}", f"--served-model-name={MODEL}", *flags, *sizes),
     ]
     process = started(command, log)
-    found: Json = {}
+    workers: list[RoutedWorker] = []
 
     async def is_ready() -> bool:
         assert process.poll() is None, log.read_text()[-3000:]
@@ -135,12 +137,12 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, str]]:
                 http.get("/ready"),
                 http.get("/seesaw/state") as response,
             ):
-                found.update(await response.json())
-        return bool(found)
+                workers.extend(read_router_state(await response.read()).workers)
+        return bool(workers)
 
     try:
         await until(is_ready, LOADS_S, lambda: log.read_text()[-3000:])
-        yield router, found["workers"][0]["url"].removeprefix("http://")
+        yield router, workers[0].url.removeprefix("http://")
     finally:
         await asyncio.to_thread(end, process)
 

@@ -18,6 +18,7 @@ from support.control_plane.operators import write_kubeconfig
 from support.control_plane.processes import end, until
 from support.control_plane.proxy import Proxy
 from support.control_plane.resources import make_namespace
+from support.fake_worker.router import router_state_of
 
 FOUND_S = 30.0
 NOWHERE = "255.255.255.255"
@@ -47,8 +48,8 @@ def start_router(port: int, kubeconfig: Path, log: Path) -> "subprocess.Popen[by
 async def known(url: str) -> set[str] | None:
     """The workers that a router knows of; None while it does not answer."""
     try:
-        async with aiohttp.ClientSession() as http, http.get(f"{url}/seesaw/state") as response:
-            return {w["url"] for w in (await response.json())["workers"]}
+        async with aiohttp.ClientSession() as http:
+            return {worker.url for worker in (await router_state_of(http, url)).workers}
     except aiohttp.ClientError:
         return None
 

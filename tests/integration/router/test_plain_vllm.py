@@ -44,14 +44,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 async def until_static(router: Router, url: str) -> None:
     async with asyncio.timeout(READY_WITHIN_S):
-        while not (await router.workers())[url]["serving"]:
+        while not (await router.workers())[url].serving:
             await asyncio.sleep(0.5)
 
 
 async def test_plain_vllm_serves_behind_a_router_alone_and_beside_ours(plain: str) -> None:
     async with OddWorker().running() as ours, router_before(plain) as alone:
         await until_static(alone, plain)
-        assert (await alone.workers())[plain]["kind"] == "static"
+        assert (await alone.workers())[plain].kind == "static"
         body = {"model": "stand-in", "prompt": "a b c", "max_tokens": 4, "temperature": 0}
         async with aiohttp.ClientSession() as http:
             async with http.post(f"{plain}/v1/completions", json=body) as response:

@@ -11,6 +11,9 @@ import aiohttp
 import pytest
 
 from seesaw_cli.serve.local import free_port
+from seesaw_core.resharding.policy import Phase
+from seesaw_core.router_messages import RoutedWorker, WorkerKind
+from support.fake_worker.router import router_state_of
 from support.older import VERSION_0, environment_of, tree_of
 
 STAND_IN = Path(__file__).parents[2] / "support" / "fake_worker" / "engine.py"
@@ -54,7 +57,7 @@ async def test_an_older_peer_serves_with_todays(start: Start, is_older: str) -> 
     body = {"model": "stand-in", "prompt": "a b c", "max_tokens": 8}
     async with aiohttp.ClientSession() as http:
         known = await until_serving(http, router)
-        assert (known["kind"], known["phase"]) == ("seesaw", "decode")
+        assert (known.kind, known.phase) == (WorkerKind.SEESAW, Phase.DECODE)
         answers = []
         for url in (worker, router):
             async with http.post(f"{url}/v1/completions", json=body) as response:
@@ -63,15 +66,14 @@ async def test_an_older_peer_serves_with_todays(start: Start, is_older: str) -> 
     assert answers[0] == answers[1]
 
 
-async def until_serving(http: aiohttp.ClientSession, router: str) -> dict[str, object]:
+async def until_serving(http: aiohttp.ClientSession, router: str) -> RoutedWorker:
     """Wait until the router's one worker serves; returns what is known of it."""
     deadline = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < deadline:
         try:
-            async with http.get(f"{router}/seesaw/state") as response:
-                worker: dict[str, object] = (await response.json())["workers"][0]
-                if worker["serving"]:
-                    return worker
+            worker = (await router_state_of(http, router)).workers[0]
+            if worker.serving:
+                return worker
         except aiohttp.ClientError:
             pass
         await asyncio.sleep(0.1)

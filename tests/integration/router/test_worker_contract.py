@@ -23,6 +23,7 @@ from seesaw_cli.serve.local import free_port
 from seesaw_core.messages import VERSION, Stage, WorkerState
 from seesaw_core.reading import read_event
 from seesaw_worker.synthetic import TINY, write_checkpoint
+from support.fake_worker.router import router_state_of
 from support.worker_states import num_inside, state_of
 
 STAND_IN = Path(__file__).parents[2] / "support" / "fake_worker" / "engine.py"
@@ -67,7 +68,7 @@ def served(
     router = f"http://127.0.0.1:{port}"
     try:
         asyncio.run(until_ready(router, processes))
-        worker = asyncio.run(get(f"{router}/seesaw/state"))["workers"][0]["url"]
+        worker = asyncio.run(worker_of(router))
         yield Served(router=router, worker=worker, processes=processes)
     finally:
         for process in processes:
@@ -92,10 +93,9 @@ async def until_ready(url: str, processes: list["subprocess.Popen[bytes]"]) -> N
     raise TimeoutError(url)
 
 
-async def get(url: str) -> Any:
-    async with aiohttp.ClientSession() as http, http.get(url) as response:
-        response.raise_for_status()
-        return await response.json()
+async def worker_of(router: str) -> str:
+    async with aiohttp.ClientSession() as http:
+        return (await router_state_of(http, router)).workers[0].url
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ async def test_an_echo_engine_serves_over_the_openai_api_and_behind_a_router(ech
             async with http.post(f"{router.url}/v1/completions", json=body) as response:
                 routed = (await response.json())["choices"][0]
             assert routed == choice
-            assert (await router.workers())[echo]["mode"] == "echo"
+            assert (await router.workers())[echo].mode == "echo"
 
 
 async def until_healthy(http: aiohttp.ClientSession, url: str) -> None:

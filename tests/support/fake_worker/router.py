@@ -15,9 +15,17 @@ import psutil
 from yarl import URL
 
 from seesaw_cli.serve.local import free_port
+from seesaw_core.reading import read_router_state
+from seesaw_core.router_messages import RoutedWorker, RouterState
 from support.fake_worker.odd import OddWorker
 
 BODY = {"model": "stand-in", "prompt": "x", "max_tokens": 4}
+
+
+async def router_state_of(http: aiohttp.ClientSession, url: str) -> RouterState:
+    """What a router reports."""
+    async with http.get(f"{url}/seesaw/state") as response:
+        return read_router_state(await response.read())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +52,17 @@ class Router:
         async with self.http.post(f"{self.url}/v1/completions", json=BODY | more) as response:
             return response.status, await response.read()
 
-    async def workers(self) -> dict[str, dict[str, Any]]:
+    async def workers(self) -> dict[str, RoutedWorker]:
         """What is known of each worker, by its URL."""
-        async with self.http.get(f"{self.url}/seesaw/state") as response:
-            return {w["url"]: w for w in (await response.json())["workers"]}
+        state = await router_state_of(self.http, self.url)
+        return {worker.url: worker for worker in state.workers}
 
     async def until_serving(self, *urls: str) -> None:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
                 known = await self.workers()
-                if all(known[url]["serving"] for url in urls):
+                if all(known[url].serving for url in urls):
                     return
             except aiohttp.ClientError:
                 pass

@@ -1,5 +1,6 @@
 """The router's policy, one decision at a time."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seesaw_core.errors import InputError
-from seesaw_core.routing.waves import Hold, Intake, Prompt, Queue, Release, Replica, WavePolicy
+from seesaw_core.routing.waves import (
+    Hold,
+    Intake,
+    Prompt,
+    Queue,
+    Release,
+    ReleaseReason,
+    Replica,
+    WavePolicy,
+)
 
 POLICY = WavePolicy(max_wait_s=10.0, light_requests=4)
 BUSY = Replica(
@@ -33,13 +43,13 @@ def queue(*tokens: int, oldest_wait_s: float = 0.1) -> Queue:
 def test_a_replica_with_little_to_do_gets_a_prompt_at_once() -> None:
     idle = replace(BUSY, name="b", num_running=3, window_age_s=0.1)
     step = POLICY.next_step(queue(10, 10), [BUSY, idle])
-    assert step == Release(replica="b", requests=(100,), reason="a replica has little to do")
+    assert step == Release(replica="b", requests=(100,), reason=ReleaseReason.LITTLE_TO_DO)
 
 
 def test_an_open_window_takes_what_its_buffer_holds() -> None:
     open_now = replace(BUSY, name="b", accepts=Intake.OPEN, room_tokens=250)
     step = POLICY.next_step(queue(100, 100, 100), [BUSY, open_now])
-    assert step == Release(replica="b", requests=(100, 101), reason="a window is open")
+    assert step == Release(replica="b", requests=(100, 101), reason=ReleaseReason.WINDOW_OPEN)
 
 
 def test_prompts_gather_while_another_window_has_just_begun() -> None:
@@ -51,14 +61,14 @@ def test_prompts_gather_while_another_window_has_just_begun() -> None:
 def test_the_replica_whose_window_is_longest_ago_has_its_turn() -> None:
     other = replace(BUSY, name="b", window_age_s=9.0)
     assert POLICY.next_step(queue(10, 20), [BUSY, other]) == Release(
-        replica="b", requests=(100, 101), reason="its turn has come"
+        replica="b", requests=(100, 101), reason=ReleaseReason.ITS_TURN
     )
 
 
 def test_a_prompt_that_has_waited_too_long_goes_whatever_the_turns() -> None:
     just_begun = replace(BUSY, window_age_s=0.0)
     step = POLICY.next_step(queue(10, oldest_wait_s=10.0), [just_begun])
-    assert step == Release(replica="a", requests=(100,), reason="the oldest waited too long")
+    assert step == Release(replica="a", requests=(100,), reason=ReleaseReason.WAITED_TOO_LONG)
 
 
 def test_a_burst_is_shared_with_replicas_that_have_next_to_nothing() -> None:
@@ -85,18 +95,17 @@ def test_a_prompt_larger_than_any_buffer_still_goes() -> None:
 
 def test_a_replica_that_always_accepts_prompts_gets_them_while_it_is_the_least_busy() -> None:
     static = Replica(name="b", num_running=19, accepts=Intake.ALWAYS)
-    reason = "the least busy replica takes prompts at any time"
     step = POLICY.next_step(queue(10, 10), [BUSY, static])
-    assert step == Release(replica="b", requests=(100,), reason=reason)
+    assert step == Release(replica="b", requests=(100,), reason=ReleaseReason.ALWAYS_ACCEPTS)
     its_turn = replace(BUSY, window_age_s=9.0)
     step = POLICY.next_step(queue(10, 10), [its_turn, replace(static, num_running=21)])
-    assert step == Release(replica="a", requests=(100, 101), reason="its turn has come")
+    assert step == Release(replica="a", requests=(100, 101), reason=ReleaseReason.ITS_TURN)
 
 
 def test_without_turns_each_prompt_goes_to_the_least_busy() -> None:
     other = replace(BUSY, name="b", num_running=19)
     step = replace(POLICY, stagger=False).next_step(queue(10, 10), [BUSY, other])
-    assert step == Release(replica="b", requests=(100,), reason="the least busy replica")
+    assert step == Release(replica="b", requests=(100,), reason=ReleaseReason.LEAST_BUSY)
 
 
 def test_figures_out_of_range_are_refused() -> None:
@@ -136,3 +145,8 @@ def test_every_step_moves_prompts_or_says_when_to_look_again(
         assert step.at_most_s is not None
         assert 0 < step.at_most_s <= POLICY.max_wait_s
         assert oldest_wait_s < POLICY.max_wait_s
+
+
+def test_each_reason_is_a_label_with_a_sentence_of_its_own() -> None:
+    assert len({reason.sentence for reason in ReleaseReason}) == len(ReleaseReason)
+    assert all(re.fullmatch("[a-z_]+", reason) for reason in ReleaseReason)

@@ -121,9 +121,9 @@ async def test_what_is_wrong_is_told_once_a_minute_and_at_the_latest_then(
         for second in range(150):
             now_s = float(second)
             if 5 <= second < 20:
-                backend.be_static()
+                backend.mark_static()
             else:
-                backend.lose(f"it cannot be reached: attempt {second}")
+                backend.mark_lost(f"it cannot be reached: attempt {second}")
     assert [record.getMessage() for record in caplog.records] == [
         "worker a does not serve: it cannot be reached: attempt 0",
         "worker a serves",

@@ -24,7 +24,7 @@ class Worker:
     def trusted(self) -> list[Any]:
         return self.serving()
 
-    def to_try(self) -> None:
+    def due_for_trial(self) -> None:
         return None
 
     def why_none_serves(self) -> str:

@@ -50,33 +50,33 @@ def to(phase: Phase) -> TransitionEvent:
 
 def test_a_static_worker_accepts_prompts_at_any_time() -> None:
     worker = backend()
-    worker.be_static()
+    worker.mark_static()
     worker.sent(1, 500)
     assert worker.replica() == Replica(name="a", num_running=1, accepts=Intake.ALWAYS)
 
 
 def test_a_worker_of_ours_without_a_buffer_has_no_windows_either() -> None:
     worker = backend()
-    worker.take(replace(STATE, resharding=replace(PART, buffer=None)))
+    worker.update(replace(STATE, resharding=replace(PART, buffer=None)))
     assert worker.replica() == Replica(name="a", num_running=0, accepts=Intake.ALWAYS)
 
 
 def test_a_worker_that_decodes_accepts_waves_and_one_that_prefills_any_prompt_that_fits() -> None:
     worker = backend()
-    worker.take(STATE)
+    worker.update(STATE)
     decoding = Replica(
         name="a", num_running=0, accepts=Intake.WAVES, room_tokens=550, capacity_tokens=1000
     )
     assert worker.replica() == decoding
-    worker.take(to(Phase.PREFILL))
+    worker.update(to(Phase.PREFILL))
     assert worker.replica() == replace(decoding, accepts=Intake.OPEN, window_age_s=0.0)
-    worker.take(to(Phase.DECODE))
+    worker.update(to(Phase.DECODE))
     assert worker.replica() == replace(decoding, window_age_s=0.0)
 
 
 def test_prompts_on_their_way_take_room_until_a_state_counts_them() -> None:
     worker = backend()
-    worker.take(STATE)
+    worker.update(STATE)
     worker.sent(1, 200)
     worker.sent(2, 300)
     assert worker.replica().room_tokens == 50
@@ -84,19 +84,19 @@ def test_prompts_on_their_way_take_room_until_a_state_counts_them() -> None:
     assert worker.replica().room_tokens == 350
     worker.sent(3, 5000)
     assert worker.replica().room_tokens == 0
-    worker.take(STATE)
+    worker.update(STATE)
     assert worker.replica().room_tokens == 550
 
 
 def test_windows_are_remembered_while_a_worker_is_lost() -> None:
     clock = Clock()
     worker = backend(clock)
-    worker.take(STATE)
-    worker.take(to(Phase.PREFILL))
+    worker.update(STATE)
+    worker.update(to(Phase.PREFILL))
     clock.now_s += 8
-    worker.take(to(Phase.PREFILL))
-    worker.lose("it cannot be reached")
+    worker.update(to(Phase.PREFILL))
+    worker.mark_lost("it cannot be reached")
     clock.now_s += 3
-    worker.take(STATE)
+    worker.update(STATE)
     replica = worker.replica()
     assert (replica.window_age_s, replica.cycle_s) == (3.0, 8.0)
