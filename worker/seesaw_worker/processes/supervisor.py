@@ -104,6 +104,7 @@ def _wait(child: subprocess.Popen[bytes], stops: StopWatch, last_word: Path) -> 
                 with contextlib.suppress(OSError):
                     last_word.write_text(f"{line}\n")
                 child.kill()
+                break
         return child.wait()
     finally:
         os.close(pidfd)
