@@ -1,4 +1,4 @@
-"""Parses ``seesaw worker``'s command line with vLLM's own parser."""
+"""Parses the command line of ``seesaw worker`` with vLLM's own parser."""
 
 import contextlib
 import math
@@ -34,18 +34,18 @@ _LEAST = {
     "cpu_distributed_timeout_seconds": 1,
     "mm_processor_cache_gb": 0,
 }
-"""Of vLLM's flags whose values it does not check before it has loaded, or ever."""
+"""The least values of flags that vLLM checks only after loading, or never."""
 _SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
 
 def make_parser() -> ArgumentParser:
-    """Returns vLLM's serve parser with our flags added."""
+    """Return the parser of ``vllm serve`` with Seesaw's flags added."""
     parser: ArgumentParser = serve_parser(add_flags, GROUP)
     return parser
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Parse and check flags. Raises: InputError."""
+    """Parse and check the flags. Raises: InputError."""
     if (file := config_path(arguments)) is not None:
         read_config(file)
     with refusals():
@@ -66,21 +66,21 @@ def parse(arguments: list[str]) -> Namespace:
         if path is not None and not Path(path).is_file():
             raise InputError(f"--{name.replace('_', '-')}={path}: no such file")
     if any(getattr(args, name) for name in _LOGGING) and not hasattr(args, "log_level"):
-        args.log_level = "INFO"  # vLLM logs them there, and a worker is quieter by default
+        args.log_level = "INFO"  # where vLLM logs them; a worker logs warnings only by default
     check_served(args)
     return args
 
 
 @cache
 def vllm_defaults() -> dict[str, object]:
-    """What each flag of vLLM's is when none is given."""
+    """Return the default value of each of vLLM's flags."""
     ours = {flag.attribute for flag in FLAGS}
-    nothing = vars(make_parser().parse_args([]))
-    return {name: value for name, value in nothing.items() if name not in ours}
+    defaults = vars(make_parser().parse_args([]))
+    return {name: value for name, value in defaults.items() if name not in ours}
 
 
 def listen(args: Namespace) -> socket.socket:
-    """vLLM's own check of the server's flags, and its socket. Raises: InputError."""
+    """Check the server's flags as vLLM does and open its socket. Raises: InputError."""
     for name in args.middleware:
         check_importable(name)
     if args.ssl_cert_reqs not in tuple(ssl.VerifyMode):
@@ -91,7 +91,7 @@ def listen(args: Namespace) -> socket.socket:
 
 def _listen(args: Namespace) -> socket.socket:
     if args.uds:
-        _remove_left_behind(Path(args.uds))
+        _remove_stale_socket(Path(args.uds))
     with refusals():
         try:
             return open_listener(args)
@@ -102,11 +102,11 @@ def _listen(args: Namespace) -> socket.socket:
             raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
 
 
-def _remove_left_behind(path: Path) -> None:
-    """A socket of ours to which nobody listens any more: vLLM's server leaves its own."""
+def _remove_stale_socket(path: Path) -> None:
+    """Remove this user's socket if no process listens on it: vLLM's server does not do so."""
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        found = path.lstat()
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        status = path.lstat()
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
             return
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -116,7 +116,7 @@ def _remove_left_behind(path: Path) -> None:
 
 
 def address(listener: socket.socket, args: Namespace) -> str:
-    """Where a socket listens, as a URL, and what that means where it is every interface."""
+    """Return the URL on which a socket listens, with a note if it listens on every interface."""
     scheme = "https" if args.ssl_certfile else "http"
     if listener.family == socket.AF_UNIX:
         return f"{scheme}+unix:{args.uds}"

@@ -1,6 +1,7 @@
-"""The command line of ``seesaw worker``: vLLM's flags and a few of our own.
+"""Seesaw's own flags of ``seesaw worker``, which takes those of ``vllm serve`` as well.
 
-The table below is the one source of our flags: parser, settings and generated reference read it.
+The table below is the one source of these flags: the parser, the settings and the generated
+reference read it.
 """
 
 import os
@@ -63,9 +64,9 @@ FLAGS = (
         parse=str,
         default=_POLICY.reshard.value,
         choices=tuple(r.value for r in Reshard),
-        help="When to prefill under the prefill layout: 'auto' where measurements say that two "
-        "transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' not at all "
-        "(plain vLLM in the decode layout).",
+        help="When to prefill in the prefill layout: 'auto' re-shards where measurements show "
+        "that it pays for two transitions, 'always' whenever the KV buffer can carry a prompt, "
+        "'never' not at all (plain vLLM in the decode layout).",
     ),
     Flag(
         name="--kv-buffer-gib",
@@ -73,7 +74,7 @@ FLAGS = (
         parse=POSITIVE,
         default=4.0,
         help="Shared memory, in GiB, for the KV of prompts on their way from prefill to decode. "
-        "The larger, the fewer transitions. Reserved at the start.",
+        "A larger buffer means fewer transitions. It is reserved at the start.",
     ),
     Flag(
         name="--weights",
@@ -82,16 +83,17 @@ FLAGS = (
         default=WeightsMode.SHARED.value,
         choices=tuple(m.value for m in WeightsMode),
         help="'shared': one weights arena per device, refilled at each transition. 'resident': "
-        "each engine keeps its own weights, which takes twice the device memory and copies "
-        "nothing; on the CPU it also lets vLLM pack them for oneDNN.",
+        "each engine keeps its own weights, which takes twice the device memory for weights but "
+        "copies nothing; on the CPU it also lets vLLM pack the weights for oneDNN.",
     ),
     Flag(
         name="--flush-timeout-s",
         sets="policy.flush_timeout_s",
         parse=POSITIVE,
         default=_POLICY.flush_timeout_s,
-        help="The longest, in seconds, that prompts wait for a wave once the buffer has room, or "
-        "that running requests stand still for one; never less than the dwell time.",
+        help="Longest time, in seconds, that prompts wait for a wave once the buffer has room, or "
+        "that running requests stand still during a wave. At least the dwell time "
+        "(--dwell-transitions).",
     ),
     Flag(
         name="--low-watermark",
@@ -99,14 +101,15 @@ FLAGS = (
         parse=Number(below=1),
         default=_POLICY.low_watermark,
         help="Share of the KV buffer below which it counts as nearly empty, so that the next "
-        "wave may begin.",
+        "wave may start.",
     ),
     Flag(
         name="--dwell-transitions",
         sets="policy.dwell_transitions",
         parse=NOT_NEGATIVE,
         default=_POLICY.dwell_transitions,
-        help="A decode phase lasts at least this many transition times while it has work.",
+        help="Shortest decode phase, in multiples of the time of a transition. A decode phase "
+        "without work ends at once.",
     ),
     Flag(
         name="--shm-dir",
@@ -120,8 +123,9 @@ FLAGS = (
         sets="verify_kv",
         parse=bool,
         default=False,
-        help="Check on arrival that every page of KV is bit for bit what the prefill engine "
-        "computed, and stop if not. Costs some throughput; for new hardware and bug reports.",
+        help="Check that every page of KV reaches the decode engine bit for bit as the prefill "
+        "engine computed it, and stop the worker if not. Costs some throughput; meant for new "
+        "hardware and bug reports.",
     ),
     Flag(
         name="--always-replay-weights",
@@ -129,47 +133,48 @@ FLAGS = (
         parse=bool,
         default=False,
         help="Fill the weights arenas at every transition, even where both layouts keep the same "
-        "bytes on a device and nothing need be copied; for new hardware and timings.",
+        "bytes on a device and nothing has to be copied; meant for new hardware and timings.",
     ),
     Flag(
         name="--drain-timeout-s",
         sets="drain_timeout_s",
         parse=NOT_NEGATIVE,
         default=600.0,
-        help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
+        help="Time, in seconds, that running requests have to finish after SIGTERM.",
     ),
     Flag(
         name="--stall-unhealthy-s",
         sets="stall.unhealthy_s",
         parse=NOT_NEGATIVE,
         default=StallBounds().unhealthy_s,
-        help="How long, in seconds, an engine may be at one step before /health is 503: until it "
-        "goes on, and never before three times the longest step so far. A quarter of it is told "
-        "in the log. 0 for never.",
+        help="Time, in seconds, that an engine may take for one step before /health answers 503, "
+        "which it does until the step ends. At least three times the longest step so far. A "
+        "quarter of this time is logged. 0 means never.",
     ),
     Flag(
         name="--stall-exit-s",
         sets="stall.exit_s",
         parse=NOT_NEGATIVE,
         default=StallBounds().exit_s,
-        help="How long, in seconds, an engine may be at one step before the worker ends with exit "
-        "code 1, and never before three times the longest step so far. So long, too, may a process "
-        "be stopped while the engines load, or the server at any time. 0 for never.",
+        help="Time, in seconds, that an engine may take for one step before the worker exits with "
+        "code 1. At least three times the longest step so far. It also bounds how long a process "
+        "may be stopped (SIGSTOP) while the engines load, and the server at any time. 0 means "
+        "never.",
     ),
     Flag(
         name="--load-exit-s",
         sets="stall.load_s",
         parse=NOT_NEGATIVE,
         default=StallBounds().load_s,
-        help="How long, in seconds, the engines may load and warm up before the worker ends with "
-        "exit code 1. Downloads do not count. 0 for never.",
+        help="Time, in seconds, that the engines may load and warm up before the worker exits with "
+        "code 1. Downloads do not count. 0 means never.",
     ),
     *planning_flags.FLAGS,
 )
 
 
 def add_flags(parser: Any) -> None:
-    """Add our flags, as a group of their own, to vLLM's parser."""
+    """Add Seesaw's flags to a parser, as a group of their own."""
     group = parser.add_argument_group(GROUP, "Re-sharding between prefill and decode.")
     for flag in FLAGS:
         shown = "" if flag.default is None else f" Default: {flag.default}."
@@ -185,40 +190,40 @@ def add_flags(parser: Any) -> None:
 
 
 def check_own_flags(arguments: Sequence[str]) -> Namespace:
-    """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
+    """Check Seesaw's flags, also those of a ``--config`` file, before the slow import of vLLM.
 
-    Those of a ``--config`` file too. Returns all of ours. Raises: InputError.
+    Returns the flags. Raises: InputError.
     """
-    made = CommandParser("seesaw worker", None, allow_abbrev=False)
-    add_flags(made)
+    parser = CommandParser("seesaw worker", None, allow_abbrev=False)
+    add_flags(parser)
     in_file: list[str] = []
     if (file := config_path(arguments)) is not None:
         in_file = [_in_full(a) for a in as_arguments(read_config(file))]
         try:
-            made.parse_known_args(in_file)
+            parser.parse_known_args(in_file)
         except InputError as error:
             raise InputError(f"--config={file}: {error}") from error
-    args, _ = made.parse_known_args([*in_file, *map(_in_full, arguments)])
+    args, _ = parser.parse_known_args([*in_file, *map(_in_full, arguments)])
     check_shm_dir(args.shm_dir)
     return args
 
 
 def _in_full(argument: str) -> str:
-    """vLLM takes ``--kv_buffer_gib`` as well, and ``--kv-buf`` if no other flag begins so."""
+    """Spell a flag in full: vLLM also takes ``--kv_buffer_gib``, and unambiguous prefixes."""
     flag, equals, value = argument.partition("=")
     if not flag.startswith("--") or flag == "--":
         return argument
     flag = flag.replace("_", "-")
     others = [f"--{name}".replace("_", "-") for name in BY_FLAG]
     known = [*(each.name for each in FLAGS), *others]
-    found = [name for name in known if name.startswith(flag)]
-    return (found[0] if len(found) == 1 else flag) + equals + value
+    matching = [name for name in known if name.startswith(flag)]
+    return (matching[0] if len(matching) == 1 else flag) + equals + value
 
 
 def settings_of(args: Namespace) -> WorkerSettings:
-    """Our settings from parsed flags. Raises: InputError, LayoutError.
+    """Return the worker's settings. Raises: InputError, LayoutError.
 
-    With ``--parallelism=auto`` the layouts are of one device until the plan is made.
+    With ``--parallelism=auto`` both layouts have one device until the planner has chosen.
     """
     planning = planning_flags.planning_of(args)
     for size in ("tensor_parallel_size", "pipeline_parallel_size"):
@@ -270,7 +275,7 @@ def settings_of(args: Namespace) -> WorkerSettings:
 
 
 def check_shm_dir(folder: Path) -> None:
-    """Refuse a place that cannot hold shared memory. Raises: InputError."""
+    """Refuse a folder that cannot hold shared memory. Raises: InputError."""
     hint = "give a writable memory-backed folder, such as /dev/shm or a mounted emptyDir"
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--shm-dir={folder} cannot be written; {hint}")

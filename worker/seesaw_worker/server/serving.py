@@ -1,4 +1,4 @@
-"""From parsed flags to a running worker: settings, the plan and the mode."""
+"""Starts a worker from parsed flags: settings, layout plan, mode and server."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,7 +13,7 @@ from seesaw_worker.settings.model_path import check_model_path
 
 
 def serve(args: Namespace) -> int:
-    """Serve a model by parsed flags. Returns the exit code. Raises: InputError."""
+    """Serve a model as the flags say. Returns the exit code. Raises: InputError."""
     import uvloop
 
     settings = settings_of(args)
