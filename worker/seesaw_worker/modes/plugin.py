@@ -1,7 +1,7 @@
-"""vLLM's entry point into Seesaw, in every process that vLLM starts.
+"""The plugin through which vLLM calls Seesaw in every process that it starts.
 
-Does nothing unless the process belongs to a Seesaw worker, so that plain vLLM in the same
-environment stays plain.
+It does nothing unless the process belongs to a Seesaw worker, so that plain vLLM in the same
+environment is not changed.
 """
 
 import os
@@ -11,7 +11,7 @@ SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
 
 
 def register() -> None:
-    """Set this process up as one of a Seesaw worker's. Safe to call again."""
+    """Set up this process if it belongs to a Seesaw worker. Safe to call again."""
     server_pid = os.environ.get(SERVER_PID_VARIABLE)
     if server_pid is not None:
         _register(server_pid)

@@ -1,9 +1,9 @@
-"""Plain vLLM on a list of prompts: the reference that Seesaw's tokens are held against.
+"""Plain vLLM on a list of prompts: the reference to which Seesaw's tokens are compared.
 
-Runs as a process of its own, ``python -m seesaw_worker.modes.static.reference JOB``, so that
-nothing of Seesaw is in it but the way its engine core starts: forked, on the CPU, from a process
-that has imported vLLM already, which saves half a minute. JOB is a JSON file; the outputs go to
-the path that it names.
+It runs as a separate process, ``python -m seesaw_worker.modes.static.reference JOB``, so that
+Seesaw affects nothing in it but how the engine core starts: on the CPU it is forked from a process
+that has already imported vLLM, which saves half a minute. JOB is a JSON file, which names the file
+for the outputs.
 """
 
 import json
@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to run. ``engine`` holds vLLM's engine arguments beside model and layout."""
+    """The requests to run. ``engine`` holds vLLM's engine arguments beside model and layout."""
 
     model: str
     tensor: int
@@ -48,7 +48,7 @@ class Job:
 
 
 class StageInputs:
-    """Mends the one gap without which plain vLLM cannot run pipeline-parallel here."""
+    """Patches the one gap that keeps plain vLLM from running pipeline-parallel on the CPU."""
 
     model_runner: Any
 
@@ -59,7 +59,7 @@ class StageInputs:
 
 
 def plain_environment(layout: Layout) -> dict[str, str]:
-    """The environment of a plain vLLM; on the CPU, with one share of the cores a device."""
+    """Return the environment of plain vLLM. On the CPU each device gets a share of the cores."""
     from seesaw_worker.processes.forking import (
         BIND_VARIABLE,
         divide_cores,
@@ -83,7 +83,7 @@ def plain_environment(layout: Layout) -> dict[str, str]:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Generate all samples in one batch. Returns tokens by sample, and seconds."""
+    """Generate all samples in one batch. Returns the tokens of each sample, and the seconds."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(
@@ -103,7 +103,7 @@ def run(job: Job) -> dict[str, Any]:
         use_tqdm=False,
     )
     seconds = time.perf_counter() - began
-    # vLLM would leave the shared memory of its collectives on the CPU behind.
+    # vLLM does not remove the shared memory of its CPU collectives.
     remove_segments(s for s in mapped_segments(descendants()) if s.name.startswith("vllm_dist_"))
     tokens = [[list(c.token_ids) for c in o.outputs] for o in outputs]
     return {"tokens": tokens, "seconds": seconds}
