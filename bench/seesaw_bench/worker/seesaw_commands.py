@@ -172,7 +172,7 @@ class SeesawCommands:
 
     def _tell(self, mode: Mode) -> None:
         self._policy.mode = mode
-        self._llm.controller.let_go()  # wakes the controller up
+        self._llm.controller.unpin_decode()  # wakes the controller up
 
     async def _until(self, is_so: Any) -> None:
         async with asyncio.timeout(_PATIENCE_S):

@@ -79,7 +79,7 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
     num_devices = settings.decode.num_devices
     shape = shape_of(config)
     prefill_pool = parts.prefill_pool_bytes(settings.prefill, shape)
-    asked, asked_by = asked_pool(settings, config, parts)
+    asked, requested_by = requested_pool(settings, config, parts)
     decode_pool = asked
     taken = parts.buffer_bytes + sum(parts.arenas) + num_devices * prefill_pool
     taken += (2 * num_devices + 3) * _PROCESS_BYTES
@@ -95,7 +95,7 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
     least = parts.pool_bytes_for(settings.decode, shape, model_len)
     if asked is not None and decode_pool < least:
         raise CapacityError(
-            f"{asked_by} cannot hold one request of --max-model-len="
+            f"{requested_by} cannot hold one request of --max-model-len="
             f"{model_len} tokens, which takes {least} bytes on a device; "
             "raise the one or lower the other"
         )
@@ -121,7 +121,7 @@ def _divide_devices(
 ) -> Sizes:
     """On devices with memory of their own. ``device``: its bytes, and the ranks that share it."""
     shape = shape_of(config)
-    asked, asked_by = asked_pool(settings, config, parts)
+    asked, requested_by = requested_pool(settings, config, parts)
     if settings.weights is WeightsMode.RESIDENT and asked is None:
         raise CapacityError(
             "--weights=resident: how much two copies of the weights take is known only once both "
@@ -142,7 +142,7 @@ def _divide_devices(
                 settings.decode, shape, config.model_config.max_model_len + parts.block_size
             ),
             decode_pool_bytes=asked,
-            asked_by=asked_by,
+            requested_by=requested_by,
         )
     )
     return Sizes(
@@ -155,7 +155,7 @@ def _divide_devices(
     )
 
 
-def asked_pool(
+def requested_pool(
     settings: WorkerSettings, config: VllmConfig, parts: Parts
 ) -> tuple[int | None, str]:
     """The decode pool's bytes on a device as the user set them, if so, and by what."""
