@@ -1,4 +1,4 @@
-"""vLLM's configuration of both engines, made from one set of ``vllm serve`` flags."""
+"""Creates vLLM's configuration of both engines from one set of ``vllm serve`` flags."""
 
 import dataclasses
 import os
@@ -52,20 +52,20 @@ class EngineConfigs:
 
 
 def choose_model_runner() -> None:
-    """Take vLLM's first model runner on devices of their own, unless the user names one.
+    """Choose vLLM's first model runner on GPUs, unless the user names one.
 
-    vLLM's default wherever Triton works is the second, which no test of re-sharding has run: it
-    needs Triton, which the CPU build lacks.
+    The second runner, vLLM's default where Triton works, has not been tested with re-sharding on a
+    GPU, and the CPU build lacks Triton.
     """
     if not current_platform.is_cpu():
         os.environ.setdefault(_RUNNER_VARIABLE, "0")
 
 
 def probe(args: AsyncEngineArgs) -> VllmConfig:
-    """A configuration on one device, to learn the model's shape before any layout is tried.
+    """Return a configuration on one device, which shows the model's shape.
 
-    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for ways of
-    quantization that re-sharding does not go with.
+    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for a
+    quantization that re-sharding does not support.
     """
     refuse_quantization(args)
     choose_model_runner()
@@ -80,14 +80,14 @@ def engine_configs(
     shape: ModelShape,
     tensors: tuple[TensorInfo, ...],
 ) -> EngineConfigs:
-    """Both engines' configurations, checked for what re-sharding cannot do.
+    """Create both engines' configurations, and refuse what re-sharding does not support.
 
     Raises: LayoutError, UnsupportedError, CapacityError.
     """
     check_pair(settings.prefill, settings.decode, shape)
     decode_args = with_layout(args, settings.decode)
     probe_config = create_config(decode_args, UsageContext.OPENAI_API_SERVER)
-    os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
+    os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sizes the decode pool, not the prefill pool
     refuse_models(probe_config)
     refuse_cache_settings(probe_config)
     block_size = choose_block_size(probe_config)
@@ -96,8 +96,8 @@ def engine_configs(
     num_blocks = int(settings.kv_buffer_gib * GIB) // block_bytes
     if num_blocks < 1:
         raise CapacityError(
-            f"--kv-buffer-gib={settings.kv_buffer_gib}: not one block of {block_size} tokens "
-            f"fits, which takes {block_bytes} bytes; give at least {at_least_gib(block_bytes)}"
+            f"--kv-buffer-gib={settings.kv_buffer_gib} is too small for one block of {block_size} "
+            f"tokens, which takes {block_bytes} bytes; give at least {at_least_gib(block_bytes)}"
         )
     arenas = (
         tuple(
@@ -148,7 +148,7 @@ def engine_configs(
     )
     _give_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
     prefill_args.max_model_len = prefill_len
-    prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
+    prefill_args.enforce_eager = True  # each layer must return to Python, which saves its KV
     prefill_args.disable_log_stats = True
     prefill_args.enable_lora = False
     prefill_args.num_gpu_blocks_override = None
