@@ -178,7 +178,7 @@ class Rank:
             host.files = [
                 torch.frombuffer(map_segment(path), dtype=torch.uint8) for path in setup.files
             ]
-        host.hold()
+        host.lock_pages()
         self.memory = self.device.open_arena(setup.folder, 0, setup.arena_bytes)
         arena = Arena(self.memory)
         layers, tp = setup.model.num_layers, 2 if role == "tp" else 1
