@@ -244,9 +244,9 @@ def _pools(measured: Measured) -> str:
 def _arenas(measured: Measured) -> list[str]:
     notes = []
     for engine, ranks in measured.facts["seesaw"]["ranks"].items():
-        plans = [rank["plan"] for rank in ranks]
+        replays = [rank["replay"] for rank in ranks]
         parts = ", ".join(
-            f"{name.removesuffix('_bytes')} {' + '.join(_mib(p[name]) for p in plans)}"
+            f"{name.removesuffix('_bytes')} {' + '.join(_mib(p[name]) for p in replays)}"
             for name in ("copied_bytes", "written_bytes", "snapshot_bytes", "resident_bytes")
         )
         notes.append(f"What a transition to {engine} moves, MiB by rank: {parts}.")

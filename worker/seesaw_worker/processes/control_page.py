@@ -33,7 +33,7 @@ _NOBODY = -1
 
 
 class ControlPage:
-    """Words per device: owner, then loaded, plan digest, step ended and begun per engine.
+    """Words per device: owner, then loaded, digest of the replay, step ended and begun per engine.
 
     Units: step times in nanoseconds of the system-wide monotonic clock.
     """

@@ -100,30 +100,30 @@ class SeesawWorker(BaseWorker):
         start = time.perf_counter()
         self._control.take(self.rank, self._role)
         patches.spin_when_idle(True)
-        plan = SharedArenaLoader.plan
+        replay = SharedArenaLoader.replay
         copied = 0
         needed = self._settings.always_replay or not self._control.same_weights(self.rank)
-        if plan is not None and needed:
-            copied = plan.replay()
+        if replay is not None and needed:
+            copied = replay.run()
         self._fresh = True
         return copied, time.perf_counter() - start
 
     def seesaw_info(self) -> dict[str, Any]:
         """Return facts of this rank: its process, what its replay moves, and its KV copies."""
-        plan = SharedArenaLoader.plan
-        summary = plan.summary if plan else None
+        replay = SharedArenaLoader.replay
+        summary = replay.summary if replay else None
         connector = SeesawConnector.worker_side
         return {
             "pid": os.getpid(),
             "rank": self.rank,
-            "plan": {f: getattr(summary, f) for f in summary.__slots__} if summary else None,
+            "replay": {f: getattr(summary, f) for f in summary.__slots__} if summary else None,
             "kv_seconds": connector.seconds() if connector else None,
         }
 
     def seesaw_digests(self) -> str | None:
         """Return the SHA-256 of this rank's weights in the arena, or None if it has none there."""
-        plan = SharedArenaLoader.plan
-        return plan.checksum() if plan else None
+        replay = SharedArenaLoader.replay
+        return replay.checksum() if replay else None
 
     def seesaw_memcpy_s(self) -> tuple[int, float]:
         """Time a plain copy of as many bytes as a replay moves, then restore the arena.
@@ -131,5 +131,5 @@ class SeesawWorker(BaseWorker):
         This is the physical limit to which a transition is compared. Requires: ownership.
         """
         self._control.require(self.rank, self._role)
-        plan = SharedArenaLoader.plan
-        return plan.time_memcpy(self.rank) if plan else (0, 0.0)
+        replay = SharedArenaLoader.replay
+        return replay.time_memcpy(self.rank) if replay else (0, 0.0)

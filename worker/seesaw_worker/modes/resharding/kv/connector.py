@@ -2,7 +2,7 @@
 
 Scheduler half, in the engine-core process:
     get_num_new_matched_tokens   any number of times per request; reports what the buffer holds
-    update_state_after_alloc     once blocks are allocated; plans the load, if there is one
+    update_state_after_alloc     once blocks are allocated; schedules the load, if there is one
     build_connector_meta         once per step; passes the copies of the step to the workers
     update_connector_output      after a step; reports the loads that every rank has finished
     request_finished             once per request; releases a ticket that was never loaded
@@ -23,7 +23,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 
 from seesaw_worker.modes.resharding.attention import REQUIRED_LAYOUT
 from seesaw_worker.modes.resharding.kv.pages import Pages
-from seesaw_worker.modes.resharding.kv.plans import LoadPlans, SavePlans
+from seesaw_worker.modes.resharding.kv.schedules import LoadSchedule, SaveSchedule
 from seesaw_worker.modes.resharding.kv.transfer import StepCopies
 from seesaw_worker.processes.control_page import Role
 from seesaw_worker.settings.engine import EngineSettings
@@ -56,15 +56,15 @@ class SeesawConnector(KVConnectorBase_V1):
         super().__init__(vllm_config, role, kv_cache_config)
         settings = EngineSettings.of(vllm_config.additional_config)
         self._pages: Pages | None = None
-        self._plans: SavePlans | LoadPlans | None = None
+        self._schedule: SaveSchedule | LoadSchedule | None = None
         if role is KVConnectorRole.WORKER:
             rank = vllm_config.parallel_config.rank
             self._pages = type(self).worker_side = Pages(settings, rank)
         elif settings.role is Role.PREFILL:
-            self._plans = SavePlans(settings)
+            self._schedule = SaveSchedule(settings)
         else:
             prefix_caching = bool(vllm_config.cache_config.enable_prefix_caching)
-            self._plans = LoadPlans(settings, prefix_caching=prefix_caching)
+            self._schedule = LoadSchedule(settings, prefix_caching=prefix_caching)
 
     @classmethod
     def get_required_kvcache_layout(
@@ -82,29 +82,29 @@ class SeesawConnector(KVConnectorBase_V1):
     def get_num_new_matched_tokens(
         self, request: "Request", num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        assert self._plans is not None
-        return self._plans.match(request, num_computed_tokens)
+        assert self._schedule is not None
+        return self._schedule.match(request, num_computed_tokens)
 
     def update_state_after_alloc(
         self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
     ) -> None:
-        assert self._plans is not None
-        self._plans.admit(request, blocks.get_block_ids()[0], num_external_tokens)
+        assert self._schedule is not None
+        self._schedule.admit(request, blocks.get_block_ids()[0], num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> KVConnectorMetadata:
-        assert self._plans is not None
-        return self._plans.take_step(scheduler_output)
+        assert self._schedule is not None
+        return self._schedule.take_step(scheduler_output)
 
     def update_connector_output(self, connector_output: "KVConnectorOutput") -> None:
-        if isinstance(self._plans, LoadPlans):
+        if isinstance(self._schedule, LoadSchedule):
             for request_id in connector_output.finished_recving or ():
-                self._plans.loaded(request_id)
+                self._schedule.loaded(request_id)
 
     def request_finished(
         self, request: "Request", block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
-        assert self._plans is not None
-        self._plans.finished(request.request_id)
+        assert self._schedule is not None
+        self._schedule.finished(request.request_id)
         return False, None
 
     def get_loaded_kv_cache_group_ids(self, request: "Request") -> tuple[int, ...]:
@@ -112,8 +112,8 @@ class SeesawConnector(KVConnectorBase_V1):
         return (0,)
 
     def on_new_request(self, request: "Request") -> None:
-        if isinstance(self._plans, LoadPlans):
-            self._plans.new(request)
+        if isinstance(self._schedule, LoadSchedule):
+            self._schedule.new(request)
 
     def reset_cache(self) -> bool | None:
         return True  # the buffer keeps KV only for the requests that it was written for
@@ -151,8 +151,8 @@ class SeesawConnector(KVConnectorBase_V1):
         return None, self._pages.take_loaded() or None
 
     def shutdown(self) -> None:
-        if isinstance(self._plans, LoadPlans):
-            self._plans.close()
+        if isinstance(self._schedule, LoadSchedule):
+            self._schedule.close()
 
     def _step(self) -> StepCopies:
         step = self._get_connector_metadata()

@@ -22,7 +22,7 @@ from seesaw_worker.devices import current_device
 from seesaw_worker.modes.resharding.weights.arena import Arena
 from seesaw_worker.modes.resharding.weights.host import HostModel
 from seesaw_worker.modes.resharding.weights.recorder import recording
-from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
+from seesaw_worker.modes.resharding.weights.replay import WeightsReplay
 from seesaw_worker.processes.control_page import ControlPage, Role
 from seesaw_worker.settings.engine import EngineSettings
 
@@ -35,11 +35,11 @@ _TURN_POLL_S = 0.02
 class SharedArenaLoader(DefaultModelLoader):
     """Loads a rank's weights into the device's shared arena.
 
-    After ``load_model``, ``plan`` holds what to replay, and the engine owns the device.
+    After ``load_model``, ``replay`` holds what to replay, and the engine owns the device.
     Raises: ModelError if the checkpoint cannot be mapped; CapacityError if the arena is too small.
     """
 
-    plan: WeightsPlan | None = None
+    replay: WeightsReplay | None = None
 
     def __init__(self, load_config: LoadConfig) -> None:
         super().__init__(dataclasses.replace(load_config, load_format="safetensors"))
@@ -69,14 +69,16 @@ class SharedArenaLoader(DefaultModelLoader):
             model = super().load_model(vllm_config, model_config, prefix)
         device.settle_arena(settings.folder, index, self._arena.used_bytes)
         live = [p.data for p in model.parameters() if p.numel()]
-        plan = WeightsPlan(arena=self._arena, host=self._host, device=device, ops=ops, live=live)
+        replay = WeightsReplay(
+            arena=self._arena, host=self._host, device=device, ops=ops, live=live
+        )
         if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()  # the plan's checks took as much as a region
-        logger.info("weights of %s rank %d: %s", settings.role.title, index, plan.summary)
-        type(self).plan = plan
+            torch.accelerator.empty_cache()  # the replay's checks took as much as a region
+        logger.info("weights of %s rank %d: %s", settings.role.title, index, replay.summary)
+        type(self).replay = replay
         control.give_up(index, settings.role.other)
         control.take(index, settings.role)
-        control.set_loaded(index, settings.role, plan.identity())
+        control.set_loaded(index, settings.role, replay.identity())
         return model
 
     def get_all_weights(

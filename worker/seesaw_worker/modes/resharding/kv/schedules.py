@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 
-class SavePlans:
+class SaveSchedule:
     """The prefill engine's scheduler half: chooses the blocks that each step saves."""
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -76,7 +76,7 @@ class SavePlans:
         self._tickets.pop(request_id, None)
 
 
-class LoadPlans:
+class LoadSchedule:
     """The decode engine's scheduler half: chooses the blocks to load and releases the entries."""
 
     def __init__(self, settings: EngineSettings, *, prefix_caching: bool = True) -> None:
@@ -85,7 +85,7 @@ class LoadPlans:
         self._sender = ProgressSender(settings.socket_path)
         self._unreleased: dict[str, BufferTicket] = {}
         self._loading: set[str] = set()
-        self._planned: list[BlockCopy] = []
+        self._next_loads: list[BlockCopy] = []
 
     def new(self, request: "Request") -> None:
         ticket = BufferTicket.of(request.kv_transfer_params)
@@ -114,7 +114,7 @@ class LoadPlans:
         self._loading.add(request_id)
         self._count_cached(request, ticket)
         self._sender.send(Progress.LOADING, ticket.key, request_id)
-        self._planned.append(
+        self._next_loads.append(
             BlockCopy(
                 request_id=request_id,
                 buffer_blocks=tuple(b for b, _ in pairs),
@@ -123,8 +123,8 @@ class LoadPlans:
         )
 
     def take_step(self, scheduler_output: "SchedulerOutput") -> StepCopies:
-        step = StepCopies(loads=self._planned)
-        self._planned = []
+        step = StepCopies(loads=self._next_loads)
+        self._next_loads = []
         return step
 
     def loaded(self, request_id: str) -> None:
