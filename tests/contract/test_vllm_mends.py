@@ -25,7 +25,7 @@ from vllm.utils.network_utils import get_file_store_init_method
 from vllm.v1.executor import multiproc_executor, uniproc_executor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.run_folder import WorkerFiles
 from seesaw_worker.upstream import patches
 
 only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
@@ -61,7 +61,7 @@ def test_mend_ranks_meet_in_a_file_that_names_their_worker(
 ) -> None:
     for module in (multiproc_executor, uniproc_executor):
         monkeypatch.setattr(module, "get_file_store_init_method", get_file_store_init_method)
-    patches.name_rendezvous(Traces(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
+    patches.name_rendezvous(WorkerFiles(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
     names = {m.get_file_store_init_method() for m in (multiproc_executor, uniproc_executor)}
     assert len(names) == 2
     start = f"file://{tmp_path}/seesaw-0123456789abcdef/seesaw.0123456789abcdef."

@@ -23,18 +23,18 @@ def _register(server_pid: str) -> None:
 
     from seesaw_worker.modes.resharding.weights import loader
     from seesaw_worker.processes import forking
-    from seesaw_worker.processes.run_folder import Traces, name_what_is_made
-    from seesaw_worker.processes.watchdog import end_with
+    from seesaw_worker.processes.run_folder import WorkerFiles, tag_shared_memory
+    from seesaw_worker.processes.watchdog import die_with
     from seesaw_worker.upstream import crash_reasons, patches
 
     if int(server_pid) != os.getpid():
-        end_with(int(server_pid))
+        die_with(int(server_pid))
         crash_reasons.keep_causes()
     patches.calm_idle_readers()
     patches.reserve_message_queues()
-    if (traces := Traces.current()) is not None:
-        name_what_is_made()
-        patches.name_rendezvous(traces.new_rendezvous)
+    if (files := WorkerFiles.current()) is not None:
+        tag_shared_memory()
+        patches.name_rendezvous(files.new_rendezvous)
     if current_platform.is_cpu():
         forking.fork_instead_of_spawning()
         patches.rewind_seeded_generators_on_cpu()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from seesaw_worker.processes.run_folder import Traces, remove_abandoned
+from seesaw_worker.processes.run_folder import WorkerFiles, remove_abandoned
 from seesaw_worker.processes.stopped import StopWatch
 from seesaw_worker.upstream.crash_reasons import BROKEN_FILE
 
@@ -52,24 +52,24 @@ def supervise(command: Sequence[str], longest_stop_s: float = 0.0) -> int:
     adopt_orphans()
     _stop_with_parent()
     remove_abandoned()
-    traces = Traces.create()
+    files = WorkerFiles.create()
     try:
         if stops:
             return 0
-        more = traces.environment() | {SUPERVISOR_PID_VARIABLE: str(os.getpid())}
+        more = files.environment() | {SUPERVISOR_PID_VARIABLE: str(os.getpid())}
         child = subprocess.Popen(command, start_new_session=True, env=os.environ | more)
         if stops:  # it came before there was a child to pass it on to
             tell_to_stop(child)
-        broken = traces.folder / BROKEN_FILE
+        broken = files.folder / BROKEN_FILE
         code = _wait(child, StopWatch(longest_stop_s), broken)
         end_all(descendants)
-        traces.remove_memory()
+        files.remove_memory()
         killed = (
             f"seesaw worker: broken: the server (process {child.pid}) has died by signal {-code}"
         )
         _say_last(broken, otherwise=f"{killed}\n" if code < 0 and not stops else "")
     finally:
-        traces.remove()
+        files.remove()
     if code == -signal.SIGTERM and stops:
         return 0  # it was told to stop before it could listen: while it was importing vLLM
     return code if code >= 0 else 1

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from seesaw_worker.processes.run_folder import Traces, remove_memory
+from seesaw_worker.processes.run_folder import WorkerFiles, remove_memory
 from seesaw_worker.processes.supervisor import (
     PR_SET_PDEATHSIG,
     SUPERVISOR_PID_VARIABLE,
@@ -25,7 +25,7 @@ has removed what only it had found.
 """
 
 
-def end_with(pid: int) -> None:
+def die_with(pid: int) -> None:
     """Kill this process when process ``pid`` has died, whatever it is doing then.
 
     It removes the worker's shared memory first: whoever else would do so may be dead.
@@ -54,8 +54,8 @@ def clean_up_with_supervisor() -> None:
         with ENDING:
             try:
                 kill_children()
-                if (traces := Traces.current()) is not None:
-                    traces.remove()
+                if (files := WorkerFiles.current()) is not None:
+                    files.remove()
             finally:
                 os._exit(1)
 

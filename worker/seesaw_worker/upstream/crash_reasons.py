@@ -9,7 +9,7 @@ import logging
 import time
 from pathlib import Path
 
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.run_folder import WorkerFiles
 
 BROKEN_FILE = "broken"
 _CAUSES_FILE = "causes"
@@ -47,24 +47,24 @@ class _Keeper(logging.Handler):
 
 def keep_causes() -> None:
     """In an engine's process: keep what its end will be about. Once a process."""
-    if (traces := Traces.current()) is not None:
-        logging.getLogger("vllm").addHandler(_Keeper(traces.folder / _CAUSES_FILE))
+    if (files := WorkerFiles.current()) is not None:
+        logging.getLogger("vllm").addHandler(_Keeper(files.folder / _CAUSES_FILE))
 
 
 def keep_last_word(line: str) -> None:
     """In the server: what the supervisor shall say last, below all that the dying print."""
-    if (traces := Traces.current()) is not None:
+    if (files := WorkerFiles.current()) is not None:
         with contextlib.suppress(OSError):
-            (traces.folder / BROKEN_FILE).write_text(f"{line}\n", errors="backslashreplace")
+            (files.folder / BROKEN_FILE).write_text(f"{line}\n", errors="backslashreplace")
 
 
 def first_cause(within_s: float) -> str | None:
     """The first cause that any process gave in the last ``within_s`` seconds."""
-    traces = Traces.current()
-    if traces is None:
+    files = WorkerFiles.current()
+    if files is None:
         return None
     with contextlib.suppress(OSError, ValueError):
-        for line in (traces.folder / _CAUSES_FILE).read_text(errors="replace").splitlines():
+        for line in (files.folder / _CAUSES_FILE).read_text(errors="replace").splitlines():
             at_s, _, cause = line.partition(" ")
             if time.monotonic() - float(at_s) <= within_s:
                 return cause

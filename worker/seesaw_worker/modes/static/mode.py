@@ -18,7 +18,7 @@ from seesaw_worker.modes.client import WatchedLLM
 from seesaw_worker.modes.mode import Hooks, ModeState
 from seesaw_worker.modes.vllm_config import create_config, with_layout
 from seesaw_worker.processes.forking import BIND_VARIABLE, divide_cores
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.run_folder import WorkerFiles
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _CPU_WORKER = "seesaw_worker.modes.static.cpu_worker.PlainCpuWorker"
@@ -70,10 +70,10 @@ def plain_config(args: AsyncEngineArgs, layout: Layout) -> VllmConfig:
         if layout.num_devices > 1 and args.worker_cls == "auto":
             args = dataclasses.replace(args, worker_cls=_CPU_WORKER)
     config = create_config(with_layout(args, layout), UsageContext.OPENAI_API_SERVER)
-    traces = Traces.current()
+    files = WorkerFiles.current()
     for transfer in (config.kv_transfer_config, config.ec_transfer_config):
-        if traces is not None and transfer is not None and _RANDOM_ID(transfer.engine_id):
+        if files is not None and transfer is not None and _RANDOM_ID(transfer.engine_id):
             transfer.engine_id = (
-                f"{traces.mark}{transfer.engine_id}"  # it is part of the names of shared memory
+                f"{files.tag}{transfer.engine_id}"  # it is part of the names of shared memory
             )
     return config
