@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seesaw_core.errors import InputError
 from seesaw_worker.server.flags import FLAGS, GROUP, add_flags
-from seesaw_worker.settings.config_file import config_path, read_config, with_config_apart
+from seesaw_worker.settings.config_file import config_path, read_config, separate_config
 from seesaw_worker.upstream.flag_hints import name_the_flag, written
 from seesaw_worker.upstream.refusals import refusals
 from seesaw_worker.upstream.serve_parser import (
@@ -49,7 +49,7 @@ def parse(arguments: list[str]) -> Namespace:
     if (file := config_path(arguments)) is not None:
         read_config(file)
     with refusals():
-        args: Namespace = make_parser().parse_args(with_config_apart(arguments))
+        args: Namespace = make_parser().parse_args(separate_config(arguments))
     if args.model_tag is not None:
         args.model = args.model_tag
     elif args.model == DEFAULT_MODEL:
