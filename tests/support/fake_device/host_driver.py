@@ -107,7 +107,7 @@ class HostDriver:
             self.read_only.append(range(address, address + num_bytes))
         return self.pins
 
-    def seen(self, address: int) -> int:
+    def device_address(self, address: int) -> int:
         return address
 
     def pinned(self, num_bytes: int) -> torch.Tensor:

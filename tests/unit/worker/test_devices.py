@@ -153,7 +153,7 @@ def test_slots_are_refilled_only_once_they_are_empty() -> None:
     files = [noise(64 << 10)]
     rows = [straight(0, 1, 0, 30_000), strided(7, 30_016, 96, 300), strided(9, 59_008, 700, 9, 4)]
     target = torch.zeros(66_000, dtype=torch.uint8)
-    staged = ring.plan(files, target.data_ptr(), rows)
+    staged = ring.stage(files, target.data_ptr(), rows)
     for _ in range(3):
         target.zero_()
         staged.copy()

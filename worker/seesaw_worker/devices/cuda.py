@@ -76,7 +76,7 @@ class CudaDevice:
         if self._ring is None:
             self._ring = StagingRing(self._driver)
             logger.info("the checkpoint's pages cannot be pinned: copies go through pinned slots")
-        return _Both(direct, self._ring.plan(files, target, rest))
+        return _Both(direct, self._ring.stage(files, target, rest))
 
     def plain_copier(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
@@ -85,7 +85,7 @@ class CudaDevice:
 
     def pin(self, memory: torch.Tensor) -> None:
         if self._pin(memory, writable=True):
-            address = self._driver.seen(memory.data_ptr())
+            address = self._driver.device_address(memory.data_ptr())
             view = self._driver.tensor(address, memory.numel(), memory)
             self._mapped.append((memory, view))
         else:
@@ -110,7 +110,7 @@ class CudaDevice:
         assert target.stride(1) == source.stride(1) == 1, "each row is in one piece"
         there, here = _indices(target_rows), _indices(source_rows)
         num_bytes = len(source_rows) * source.shape[1] * source.element_size()
-        to_host, from_host = self._reached(target), self._reached(source)
+        to_host, from_host = self._device_view(target), self._device_view(source)
         reached = to_host is not None or from_host is not None
         if reached and num_bytes < _num_runs(there, here) * _RUN_BYTES:
             into = target if to_host is None else to_host
@@ -144,7 +144,7 @@ class CudaDevice:
             self._driver.current_stream(),
         )
 
-    def _reached(self, rows: torch.Tensor) -> torch.Tensor | None:
+    def _device_view(self, rows: torch.Tensor) -> torch.Tensor | None:
         """Rows of pinned host memory as the device sees them; None for any other rows."""
         for memory, seen in self._mapped:
             offset = rows.data_ptr() - memory.data_ptr()

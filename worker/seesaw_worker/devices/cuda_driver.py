@@ -65,7 +65,7 @@ class Driver(Protocol):
         """
         ...
 
-    def seen(self, address: int) -> int:
+    def device_address(self, address: int) -> int:
         """Where the device sees host memory that is pinned."""
         ...
 
@@ -146,7 +146,7 @@ class CudaDriver:
         done = cu.CUresult.CUDA_SUCCESS
         return any(cu.cuMemHostRegister(address, num_bytes, f)[0] == done for f in [*flags, plain])
 
-    def seen(self, address: int) -> int:
+    def device_address(self, address: int) -> int:
         self._enter()
         return int(self._check(self._cu.cuMemHostGetDevicePointer(address, 0)))
 

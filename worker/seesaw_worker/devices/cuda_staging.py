@@ -75,7 +75,7 @@ class StagingRing:
         self._lanes = [_Lane(driver, slot_bytes) for _ in range(num_lanes)]
         self._threads = ThreadPoolExecutor(num_lanes, thread_name_prefix="seesaw-staging")
 
-    def plan(
+    def stage(
         self, files: Sequence[torch.Tensor], target: int, rows: Sequence[Rows]
     ) -> "StagedRows":
         """Cut ``rows`` into batches that each fit a slot. ``target``: the arena's address."""

@@ -29,7 +29,7 @@ def _register(server_pid: str) -> None:
 
     if int(server_pid) != os.getpid():
         die_with(int(server_pid))
-        crash_reasons.keep_causes()
+        crash_reasons.record_causes()
     patches.calm_idle_readers()
     patches.reserve_message_queues()
     if (files := WorkerFiles.current()) is not None:

@@ -7,7 +7,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 
 from seesaw_core.layouts import Layout
-from seesaw_worker.upstream.flag_hints import name_the_flag
+from seesaw_worker.upstream.flag_hints import naming_the_flag
 from seesaw_worker.upstream.refusals import refusals
 
 
@@ -18,7 +18,7 @@ def create_config(args: AsyncEngineArgs, usage: UsageContext) -> VllmConfig:
         with refusals():
             return args.create_engine_config(usage_context=usage)
 
-    return name_the_flag(args, _defaults(), create)
+    return naming_the_flag(args, _defaults(), create)
 
 
 def _defaults() -> dict[str, object]:

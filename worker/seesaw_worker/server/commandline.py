@@ -13,7 +13,7 @@ from pathlib import Path
 from seesaw_core.errors import InputError
 from seesaw_worker.server.flags import FLAGS, GROUP, add_flags
 from seesaw_worker.settings.config_file import config_path, read_config, separate_config
-from seesaw_worker.upstream.flag_hints import name_the_flag, written
+from seesaw_worker.upstream.flag_hints import as_written, naming_the_flag
 from seesaw_worker.upstream.refusals import refusals
 from seesaw_worker.upstream.serve_parser import (
     DEFAULT_MODEL,
@@ -60,7 +60,7 @@ def parse(arguments: list[str]) -> Namespace:
     for name, least in _LEAST.items():
         value = getattr(args, name)
         if value is not None and not least <= value < math.inf:
-            raise InputError(f"{written(name, value)}: must be a number of at least {least}")
+            raise InputError(f"{as_written(name, value)}: must be a number of at least {least}")
     for name in _SSL_FILES:
         path = getattr(args, name)
         if path is not None and not Path(path).is_file():
@@ -85,7 +85,7 @@ def listen(args: Namespace) -> socket.socket:
         check_importable(name)
     if args.ssl_cert_reqs not in tuple(ssl.VerifyMode):
         raise InputError(f"--ssl-cert-reqs={args.ssl_cert_reqs}: must be 0, 1 or 2")
-    listener: socket.socket = name_the_flag(args, vllm_defaults(), _listen)
+    listener: socket.socket = naming_the_flag(args, vllm_defaults(), _listen)
     return listener
 
 

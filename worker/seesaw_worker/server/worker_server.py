@@ -34,7 +34,7 @@ from seesaw_worker.server.loading import loading_failure
 from seesaw_worker.server.shutdown import end_now, end_whatever_hangs, say
 from seesaw_worker.server.telemetry import Telemetry
 from seesaw_worker.settings.worker import WorkerSettings
-from seesaw_worker.upstream.crash_reasons import keep_last_word, with_cause
+from seesaw_worker.upstream.crash_reasons import save_last_line, with_cause
 from seesaw_worker.upstream.openai_server import (
     QuietServer,
     certificate_refresher,
@@ -274,7 +274,7 @@ class WorkerServer:
         self._telemetry.set_stage(stage, detail)
         line = self._say(f"{stage}: {detail}")
         if stage is Stage.BROKEN:
-            keep_last_word(line)
+            save_last_line(line)
 
     def _say(self, text: str) -> str:
         line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"

@@ -1,15 +1,15 @@
-"""What vLLM finds out about the machine: CPU or GPUs, how many, and how large its batches are."""
+"""What vLLM reports about the machine: CPU or GPUs, their number, and the default batch sizes."""
 
 
 def is_cpu() -> bool:
-    """Reports whether the installed vLLM runs on the CPU."""
+    """Return whether the installed vLLM runs on the CPU."""
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
 
 
 def is_cuda() -> bool:
-    """Reports whether the installed vLLM runs on NVIDIA GPUs."""
+    """Return whether the installed vLLM runs on NVIDIA GPUs."""
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cuda())
@@ -30,7 +30,7 @@ def device_name() -> str:
 
 
 def batch_defaults(num_devices: int) -> tuple[int, int]:
-    """Returns tokens and requests of a step where no flag sets them: vLLM's own defaults."""
+    """Return vLLM's default numbers of tokens and of requests per step."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
 
