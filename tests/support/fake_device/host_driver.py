@@ -75,7 +75,7 @@ class HostDriver:
 
     def allocate(self, num_bytes: int) -> int:
         if num_bytes > self.room:
-            raise MemoryError(f"{num_bytes} bytes of device memory wanted, {self.room} free")
+            raise MemoryError(f"{num_bytes} bytes of device memory needed, {self.room} free")
         memory = mmap.mmap(-1, num_bytes)
         address: int = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
         self.allocations[address] = memory

@@ -209,7 +209,7 @@ def test_an_arena_whose_process_has_died_is_refused(tmp_path: Path) -> None:
 
 def test_an_arena_that_does_not_fit_the_gpu_names_the_bytes(tmp_path: Path) -> None:
     device = CudaDevice(HostDriver(room=MIB))
-    with pytest.raises(CapacityError, match="4194304 bytes of device memory wanted"):
+    with pytest.raises(CapacityError, match="4194304 bytes of device memory needed"):
         device.open_arena(tmp_path, 0, 3 * MIB)
     assert not list(tmp_path.glob("*.json"))
 

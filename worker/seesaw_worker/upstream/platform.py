@@ -16,14 +16,14 @@ def is_cuda() -> bool:
 
 
 def num_devices() -> int:
-    """Returns the number of GPUs; 1 on the CPU."""
+    """Return the number of GPUs; 1 on the CPU."""
     from vllm.platforms import current_platform
 
     return 1 if is_cpu() else max(1, int(current_platform.device_count()))
 
 
 def device_name() -> str:
-    """Returns what the GPU calls itself, or ``CPU``."""
+    """Return the name that the GPU reports, or ``CPU``."""
     from vllm.platforms import current_platform
 
     return "CPU" if is_cpu() else str(current_platform.get_device_name())
