@@ -193,7 +193,7 @@ def test_an_arena_on_another_gpu_is_refused(tmp_path: Path) -> None:
 
 def test_an_arena_too_small_for_the_second_process_is_refused(tmp_path: Path) -> None:
     held = CudaDevice(HostDriver()).open_arena(tmp_path, 0, MIB)
-    with pytest.raises(IntegrityError, match="4194304 are wanted"):
+    with pytest.raises(IntegrityError, match="4194304 are needed"):
         CudaDevice(HostDriver()).open_arena(tmp_path, 0, 4 * MIB)
     assert held.bytes.numel() == MIB
 
