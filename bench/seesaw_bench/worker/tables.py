@@ -1,4 +1,4 @@
-"""Tables that explain what was measured; they know no terminal and no file."""
+"""The tables of the results, independent of terminals and files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MS = 1e3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table, and the sentences that say how to read it."""
+    """A table with notes that explain how to read it."""
 
     title: str
     header: tuple[str, ...]
@@ -24,7 +24,7 @@ class Table:
 
 
 def tables(measured: Measured) -> list[Table]:
-    """In the order in which to read them."""
+    """Return the tables in reading order."""
     return [
         _target_table(measured),
         _transition_table(measured),

@@ -9,7 +9,7 @@ import pytest
 
 from seesaw_bench.worker.link import answer
 from seesaw_bench.worker.memory import Kind, parse_smaps
-from seesaw_bench.worker.policy import Mode, ToldPolicy
+from seesaw_bench.worker.policy import Mode, ScriptedPolicy
 from seesaw_bench.worker.spread import Spread
 from seesaw_bench.worker.targets import Target
 from seesaw_bench.worker.workload import ModelFacts, Workload
@@ -96,7 +96,7 @@ def test_mappings_are_told_apart_and_paths_may_hold_spaces() -> None:
     ],
 )
 def test_the_policy_does_as_it_is_told(mode: Mode, view: View, step: type[Step]) -> None:
-    assert isinstance(ToldPolicy(mode).next_step(view), step)
+    assert isinstance(ScriptedPolicy(mode).next_step(view), step)
 
 
 def test_a_target_knows_its_side() -> None:
