@@ -20,7 +20,7 @@ from seesaw_worker.modes.client import WatchedLLM
 from seesaw_worker.modes.mode import Core, Hooks, ModeState
 from seesaw_worker.modes.vllm_config import create_config
 from seesaw_worker.server.commandline import parse
-from seesaw_worker.server.flags import settings_of
+from seesaw_worker.server.settings import settings_of
 from seesaw_worker.server.worker_server import WorkerServer
 
 

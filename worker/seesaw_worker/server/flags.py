@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seesaw_core.errors import InputError, LayoutError
-from seesaw_core.layouts import Layout
+from seesaw_core.errors import InputError
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_flags.files import InputFolder
 from seesaw_flags.parser import CommandParser
@@ -21,7 +20,6 @@ from seesaw_worker.processes.stalls import StallBounds
 from seesaw_worker.settings.config_file import as_arguments, config_path, read_config
 from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.flag import Flag
-from seesaw_worker.settings.worker import WorkerSettings
 from seesaw_worker.upstream.vllm_flags import BY_FLAG
 
 _LONGEST_SHM_DIR = 64
@@ -220,60 +218,6 @@ def _in_full(argument: str) -> str:
     return (matching[0] if len(matching) == 1 else flag) + equals + value
 
 
-def settings_of(args: Namespace) -> WorkerSettings:
-    """Return the worker's settings. Raises: InputError, LayoutError.
-
-    With ``--parallelism=auto`` both layouts have one device until the planner has chosen.
-    """
-    planning = planning_flags.planning_of(args)
-    for size in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if getattr(args, size) < 1:
-            flag = "--" + size.replace("_", "-")
-            raise LayoutError(f"{flag}={getattr(args, size)}: must be at least 1")
-        own = getattr(args, f"decode_{size}")
-        if getattr(args, size) != 1 and own not in (None, getattr(args, size)):
-            flag = "--" + size.replace("_", "-")
-            raise LayoutError(
-                f"{flag}={getattr(args, size)} and --decode-{flag[2:]}={own} both set the decode "
-                "layout; give one of them"
-            )
-    decode = Layout(
-        tensor=_or(args.decode_tensor_parallel_size, args.tensor_parallel_size),
-        pipeline=_or(args.decode_pipeline_parallel_size, args.pipeline_parallel_size),
-    )
-    tensor = args.prefill_tensor_parallel_size
-    pipeline = args.prefill_pipeline_parallel_size
-    if pipeline is None:
-        if decode.num_devices % tensor:
-            raise LayoutError(
-                f"--prefill-tensor-parallel-size={tensor} does not divide the "
-                f"{decode.num_devices} devices of the decode layout {decode}; give a divisor, or "
-                "--prefill-pipeline-parallel-size as well"
-            )
-        pipeline = decode.num_devices // tensor
-    check_shm_dir(args.shm_dir)
-    return WorkerSettings(
-        prefill=Layout(tensor=tensor, pipeline=pipeline),
-        decode=decode,
-        kv_buffer_gib=args.kv_buffer_gib,
-        shm_dir=args.shm_dir,
-        policy=PhasePolicy(
-            reshard=Reshard(args.reshard),
-            flush_timeout_s=args.flush_timeout_s,
-            low_watermark=args.low_watermark,
-            dwell_transitions=args.dwell_transitions,
-        ),
-        weights=WeightsMode(args.weights),
-        drain_timeout_s=args.drain_timeout_s,
-        verify_kv=args.verify_kv,
-        stall=StallBounds(
-            unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s, load_s=args.load_exit_s
-        ),
-        always_replay=args.always_replay_weights,
-        planning=planning,
-    )
-
-
 def check_shm_dir(folder: Path) -> None:
     """Refuse a folder that cannot hold shared memory. Raises: InputError."""
     hint = "give a writable memory-backed folder, such as /dev/shm or a mounted emptyDir"
@@ -284,7 +228,3 @@ def check_shm_dir(folder: Path) -> None:
             f"--shm-dir={folder} is too long a path for the sockets in it; give one of at most "
             f"{_LONGEST_SHM_DIR} bytes"
         )
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value

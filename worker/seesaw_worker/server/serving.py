@@ -7,7 +7,7 @@ from seesaw_core.errors import InputError
 from seesaw_worker.modes.choose import mode_of
 from seesaw_worker.planning.start import make_start_plan
 from seesaw_worker.server.commandline import vllm_defaults
-from seesaw_worker.server.flags import settings_of
+from seesaw_worker.server.settings import settings_of
 from seesaw_worker.server.worker_server import WorkerServer
 from seesaw_worker.settings.model_path import check_model_path
 
