@@ -3,16 +3,13 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psutil
 from vllm.config import VllmConfig
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
 from vllm.v1.executor import Executor
 
-from seesaw_core.errors import EngineDiedError
 from seesaw_core.policies import Policy
 from seesaw_core.resharding.decode_requests import DecodeRoom
 from seesaw_core.resharding.driver import Driver, Rules
@@ -23,6 +20,7 @@ from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE, register
 from seesaw_worker.modes.resharding.configs import EngineConfigs
 from seesaw_worker.modes.resharding.controller import Controller, Observer
 from seesaw_worker.modes.resharding.core_client import TwoEngineClient
+from seesaw_worker.modes.resharding.death_watch import DeathCallback, DeathWatch, process_names
 from seesaw_worker.modes.resharding.handover import Engines
 from seesaw_worker.modes.resharding.kv.buffer import create_buffer
 from seesaw_worker.modes.resharding.kv.checksums import create_sums
@@ -31,8 +29,6 @@ from seesaw_worker.processes.control_page import ControlPage
 
 _WARM_UP_TOKENS = 512
 _LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
-
-DeathCallback = Callable[[EngineDiedError], None]
 
 
 class SeesawLLM(WatchedLLM):
@@ -45,7 +41,7 @@ class SeesawLLM(WatchedLLM):
     controller: Controller
     configs: EngineConfigs
     control: ControlPage
-    _death: "_Death"
+    _death: DeathWatch
     _loop: asyncio.AbstractEventLoop
     _tasks: list[asyncio.Task[None]]
     _progress_server: asyncio.AbstractServer
@@ -62,10 +58,10 @@ class SeesawLLM(WatchedLLM):
         """
         self._loop = asyncio.get_running_loop()
         self._progress_server = progress
-        self._death = death = _Death(self.cores, on_death)
+        self._death = death = DeathWatch(self.cores, on_death)
         self._tasks = [
             asyncio.create_task(death.watch_process(pid, name))
-            for pid, name in _process_names().items()
+            for pid, name in process_names().items()
         ]
         for work in (self.controller.run(), failed):
             self._tasks.append(asyncio.create_task(death.watch_work(work)))
@@ -225,51 +221,3 @@ async def _follow_progress(
     except Exception as error:  # noqa: BLE001 - it ends the worker
         if not failed.done():
             failed.set_exception(error)
-
-
-def _process_names() -> dict[int, str]:
-    """Return the names of all processes below the server, by process id."""
-    return {p.pid: p.name() for p in psutil.Process().children(recursive=True)}
-
-
-class _Death:
-    """Reports the first death, once, to the clients of both engines and to ``on_death``."""
-
-    def __init__(self, cores: TwoEngineClient, on_death: DeathCallback) -> None:
-        self._cores = cores
-        self._on_death: DeathCallback | None = on_death
-
-    def expect(self) -> None:
-        """Report no death from now on."""
-        self._on_death = None
-
-    async def watch_process(self, pid: int, name: str) -> None:
-        loop = asyncio.get_running_loop()
-        died = asyncio.Event()
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
-            return
-        loop.add_reader(pidfd, died.set)
-        try:
-            await died.wait()
-        finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-        self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
-
-    async def watch_work(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except* Exception as errors:  # noqa: BLE001 - whatever it is, the worker is broken
-            cause = errors.exceptions[0]
-            error = EngineDiedError(f"the controller failed: {cause!r}")
-            error.__cause__ = cause
-            self._announce(error)
-
-    def _announce(self, error: EngineDiedError) -> None:
-        callback, self._on_death = self._on_death, None
-        if callback is not None:
-            self._cores.fail()
-            callback(error)
