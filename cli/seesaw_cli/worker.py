@@ -24,11 +24,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _serve(arguments: list[str]) -> int:
+    from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE
     from seesaw_worker.processes.watchdog import clean_up_with_supervisor
 
     clean_up_with_supervisor()
     set_defaults()
-    os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
+    os.environ[SERVER_PID_VARIABLE] = str(os.getpid())
     if not asks_for_help(arguments):
         from seesaw_worker.processes.forking import find_cpu_build, start_fork_server
 
@@ -49,13 +50,14 @@ def set_defaults() -> None:
     """Set a worker's environment variables unless the user has. Called before vLLM is imported."""
     import seesaw_worker.processes.run_folder
     import seesaw_worker.upstream.log_filters  # noqa: F401 - both take effect on import
+    from seesaw_worker.processes.forking import BIND_VARIABLE
 
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        BIND_VARIABLE: "nobind",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }.items():

@@ -17,8 +17,9 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.input_processor import InputProcessor
 
 from seesaw_worker.modes.client import WatchedLLM
-from seesaw_worker.modes.mode import Core, Hooks, ModeState
+from seesaw_worker.modes.mode import Hooks, ModeState
 from seesaw_worker.modes.vllm_config import create_config
+from seesaw_worker.processes.liveness import Core
 from seesaw_worker.server.commandline import parse
 from seesaw_worker.server.settings import settings_of
 from seesaw_worker.server.worker_server import WorkerServer

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from seesaw_cli.serve.local import LocalWorker
+from seesaw_worker.processes.run_folder import SHM
 from seesaw_worker.processes.segments import mapped_segments
 from seesaw_worker.processes.shm import RUN_FOLDER
 
-SHM = Path("/dev/shm")
 GONE_WITHIN_S = 10.0
 
 StartWorker = Callable[..., LocalWorker]

@@ -30,6 +30,19 @@ class Rows:
     width: int
     count: int
 
+    @classmethod
+    def straight(cls, file: int, source: int, target: int, width: int) -> "Rows":
+        """Return ``width`` bytes of a file as one straight copy."""
+        return cls(
+            file=file,
+            source=source,
+            source_pitch=width,
+            target=target,
+            target_pitch=width,
+            width=width,
+            count=1,
+        )
+
 
 class RowCopier(Protocol):
     """Runs a fixed list of row copies, any number of times."""

@@ -7,7 +7,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from seesaw_worker.modes.mode import Core
+from seesaw_worker.processes.liveness import Core
 from seesaw_worker.upstream.schemas import check_structure
 
 

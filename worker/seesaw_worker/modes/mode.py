@@ -6,14 +6,15 @@ add a mode, implement the protocol in a folder of its own and name it in
 :mod:`seesaw_worker.modes.choose`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import EngineDiedError
 from seesaw_core.messages import ReshardingState, StaticState, TransitionEvent, WaveEvent
+from seesaw_worker.processes.liveness import WatchedClient
 
 Event = TransitionEvent | WaveEvent
 
@@ -43,13 +44,7 @@ class Hooks:
     on_death: Callable[[EngineDiedError], None]
 
 
-class Core(Protocol):
-    """What the liveness watch needs of an engine."""
-
-    async def collective_rpc_async(self, method: str) -> Any: ...
-
-
-class ModeClient(Protocol):
+class ModeClient(WatchedClient, Protocol):
     """What the server needs of a mode's engine client, beyond vLLM's ``EngineClient``.
 
     :class:`seesaw_worker.modes.client.WatchedLLM` implements it for engines of vLLM. The server
@@ -61,9 +56,6 @@ class ModeClient(Protocol):
     dead_error: BaseException
 
     async def get_supported_tasks(self) -> tuple[str, ...]: ...
-    def watched_cores(self) -> Mapping[str, Core]: ...
-    def hand_over(self) -> int | None: ...
-    def expected_step_s(self) -> float: ...
     def fail(self) -> None: ...
     def shutdown(self, timeout: float | None = None) -> None: ...
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from seesaw_core.errors import ModelError
 from seesaw_core.resharding.weights import TensorInfo
-from seesaw_worker.modes.resharding.weights.host import HostTensor, read_header
+from seesaw_worker.modes.resharding.weights.host import HostTensor, no_safetensors, read_header
 from seesaw_worker.settings.model_path import PATH_STARTS
 from seesaw_worker.upstream.refusals import one_line, refusals
 
@@ -49,10 +49,7 @@ def checkpoint_tensors(model: str) -> tuple[TensorInfo, ...]:
     folder = Path(model).expanduser() if is_local(model) else _download(model)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelError(
-            f"{model} holds no *.safetensors files, which sharing one host copy of the weights "
-            "needs; convert the checkpoint, or use --weights resident"
-        )
+        raise no_safetensors(model)
     return tuple(
         TensorInfo(
             name=tensor.name, num_dims=len(tensor.shape), num_bytes=tensor.stop - tensor.start

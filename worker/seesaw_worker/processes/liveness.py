@@ -25,8 +25,8 @@ class Core(Protocol):
     async def collective_rpc_async(self, method: str) -> Any: ...
 
 
-class Client(Protocol):
-    """The engine client whose engines are watched."""
+class WatchedClient(Protocol):
+    """An engine client whose engines are watched."""
 
     def watched_cores(self) -> Mapping[str, Core]: ...
     def hand_over(self) -> int | None: ...
@@ -42,7 +42,7 @@ class Liveness:
 
     def __init__(
         self,
-        client: Client,
+        client: WatchedClient,
         bounds: StallBounds,
         on_verdict: Callable[[Verdict, str], None],
         say: Callable[[str], object],

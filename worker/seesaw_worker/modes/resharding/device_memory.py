@@ -81,10 +81,7 @@ def divide_device(needs: DeviceNeeds) -> DeviceShares:
     requested = needs.decode_pool_bytes
     least = needs.least_decode_pool_bytes
     if requested is not None and requested < least:
-        raise CapacityError(
-            f"{needs.requested_by} cannot hold one request of --max-model-len tokens, which takes "
-            f"{least} bytes on a device; raise the one or lower the other"
-        )
+        raise pool_too_small(needs.requested_by, least)
     left = needs.budget_bytes - needs.fixed_bytes
     pool = left if requested is None else requested
     if left < max(pool, least):
@@ -95,6 +92,14 @@ def divide_device(needs: DeviceNeeds) -> DeviceShares:
         decode_pool_bytes=pool,
         prefill_share=_share(first, needs.device_bytes),
         decode_share=_share(pool + needs.decode.work_bytes, needs.device_bytes),
+    )
+
+
+def pool_too_small(requested_by: str, least_bytes: int) -> CapacityError:
+    """Return the error for a decode pool that the user set too small for one request."""
+    return CapacityError(
+        f"{requested_by} cannot hold one request of --max-model-len tokens, which takes "
+        f"{least_bytes} bytes on a device; raise the one or lower the other"
     )
 
 

@@ -94,11 +94,7 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
         decode_pool = min(most, int(left * 0.6) // num_devices)
     least = parts.pool_bytes_for(settings.decode, shape, model_len)
     if requested is not None and decode_pool < least:
-        raise CapacityError(
-            f"{requested_by} cannot hold one request of --max-model-len="
-            f"{model_len} tokens, which takes {least} bytes on a device; "
-            "raise the one or lower the other"
-        )
+        raise device_memory.pool_too_small(requested_by, least)
     if left < num_devices * decode_pool or decode_pool < least:
         pools = num_devices * max(decode_pool, least)
         raise CapacityError(

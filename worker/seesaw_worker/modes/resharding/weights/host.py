@@ -55,6 +55,14 @@ class Place:
     offset: int
 
 
+def no_safetensors(model: str) -> ModelError:
+    """Return the error for a checkpoint without safetensors files."""
+    return ModelError(
+        f"{model} holds no *.safetensors files, which sharing one host copy of the weights needs; "
+        "convert the checkpoint, or use --weights resident"
+    )
+
+
 def read_header(path: Path) -> list[HostTensor]:
     """Return the tensors of a safetensors file. Raises: ModelError if it cannot be read as one."""
     try:

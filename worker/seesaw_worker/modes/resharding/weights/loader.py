@@ -17,10 +17,9 @@ from vllm.logger import init_logger
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-from seesaw_core.errors import ModelError
 from seesaw_worker.devices import current_device
 from seesaw_worker.modes.resharding.weights.arena import Arena
-from seesaw_worker.modes.resharding.weights.host import HostModel
+from seesaw_worker.modes.resharding.weights.host import HostModel, no_safetensors
 from seesaw_worker.modes.resharding.weights.recorder import recording
 from seesaw_worker.modes.resharding.weights.replay import WeightsReplay
 from seesaw_worker.processes.control_page import ControlPage, Role
@@ -96,10 +95,7 @@ class SharedArenaLoader(DefaultModelLoader):
             allow_patterns_overrides=None,
         )
         if not is_safetensors:
-            raise ModelError(
-                f"{model_config.model} has no safetensors weights, which sharing one host copy "
-                "needs; convert the checkpoint, or use --weights resident"
-            )
+            raise no_safetensors(model_config.model)
         return [Path(file) for file in files]
 
 

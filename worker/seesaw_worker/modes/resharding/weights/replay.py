@@ -22,7 +22,6 @@ from seesaw_worker.modes.resharding.weights.rows import (
     as_rows,
     coalesce,
     shift,
-    straight_rows,
 )
 
 _POISONS = (0xA5, 0x5A)
@@ -117,7 +116,7 @@ class WeightsReplay:
             width = min(left, file.numel() - source, self._memory.bytes.numel() - target) & -_WORD
             skip -= source
             if width > 0:
-                flat.append(straight_rows(index, source, target, width))
+                flat.append(Rows.straight(index, source, target, width))
             left, target = left - width, target + width
         copier = self._device.plain_copier(self._host.files, self._memory, flat)
         start = time.perf_counter()

@@ -60,23 +60,10 @@ def coalesce(rows: Sequence[Rows]) -> list[Rows]:
             and last.source + last.width == row.source
             and last.target + last.width == row.target
         ):
-            joined[-1] = straight_rows(row.file, last.source, last.target, last.width + row.width)
+            joined[-1] = Rows.straight(row.file, last.source, last.target, last.width + row.width)
         else:
             joined.append(row)
     return joined
-
-
-def straight_rows(file: int, source: int, target: int, width: int) -> Rows:
-    """Return ``width`` bytes of a file as one straight copy."""
-    return Rows(
-        file=file,
-        source=source,
-        source_pitch=width,
-        target=target,
-        target_pitch=width,
-        width=width,
-        count=1,
-    )
 
 
 def shift(rows: Rows, by: int) -> Rows:
