@@ -45,7 +45,7 @@ def _check(name: str, *, where: str) -> None:
     for refused, why in REFUSED.items():
         # An abbreviation reaches the worker as the flag that it stands for.
         if name == refused or (len(name) > len("--u") and refused.startswith(name)):
-            raise InputError(f"{refused}{where} does not go with seesaw serve: {why}{_DIRECT}")
+            raise InputError(f"{refused}{where} does not work with seesaw serve: {why}{_DIRECT}")
 
 
 def _check_file(path: Path) -> None:
@@ -54,7 +54,7 @@ def _check_file(path: Path) -> None:
         name = key.replace("_", "-")
         if name in _ROUTERS_OWN:
             raise InputError(
-                f"--{name}{where} does not go with seesaw serve: {_ROUTER_LISTENS}, on the command "
+                f"--{name}{where} does not work with seesaw serve: {_ROUTER_LISTENS}, on the command "
                 f"line{_DIRECT}"
             )
         _check(f"--{name}", where=where)

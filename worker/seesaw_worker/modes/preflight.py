@@ -36,7 +36,7 @@ def check_tokenizer(config: "ModelConfig") -> None:
 
 
 def is_local(model: str) -> bool:
-    """Whether a model is a folder on this machine rather than a hub name."""
+    """Return whether a model is a folder on this machine rather than a hub name."""
     return Path(model).expanduser().is_dir()
 
 

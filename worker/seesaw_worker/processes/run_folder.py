@@ -38,7 +38,7 @@ SHM = Path("/dev/shm")
 _FOLDER = re.compile(r"seesaw-[0-9a-f]{16}")
 _UNFINISHED = re.compile(rf"\.{_FOLDER.pattern}")
 _MEMORY_LINK = "memory"
-_LONGEST_BASE = 46  # bytes: sockets lie in the folder, and their paths end at 107
+_LONGEST_BASE = 46  # bytes: the paths of sockets in the folder may have 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

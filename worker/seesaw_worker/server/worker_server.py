@@ -77,7 +77,7 @@ class WorkerServer:
             self._report(Stage.STARTING, str(planned))
 
     async def run(self) -> int:
-        """Serve until told to stop. Returns the exit code.
+        """Serve until a signal stops the worker. Returns the exit code.
 
         Raises: InputError for input that cannot work, before anything is loaded.
         """

@@ -52,7 +52,7 @@ def refuse_environment(environment: Mapping[str, str]) -> None:
         value = environment.get(name, "")
         if value.lower() not in variable.allowed:
             raise UnsupportedError(
-                f"{name}={value} in the environment does not go with re-sharding: {variable.why}; "
+                f"{name}={value} in the environment does not work with re-sharding: {variable.why}; "
                 "unset it, or use --reshard never"
             )
     plugins = environment.get(_PLUGINS)

@@ -23,8 +23,8 @@ class Scope(StrEnum):
     """Where a flag is refused if its value is not vLLM's default, in words for the message."""
 
     NOWHERE = "is taken"
-    SHARED_WEIGHTS = "does not go with --weights=shared"
-    RESHARDING = "does not go with re-sharding"
+    SHARED_WEIGHTS = "does not work with --weights=shared"
+    RESHARDING = "does not work with re-sharding"
     EVERYWHERE = "is not available"
 
 

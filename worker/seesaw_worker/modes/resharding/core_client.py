@@ -44,7 +44,7 @@ class TwoEngineClient:
     def __getattr__(self, name: str) -> Any:
         if name in _UNSUPPORTED:
             raise UnsupportedError(
-                f"{_UNSUPPORTED[name]} does not go with re-sharding; start the worker with "
+                f"{_UNSUPPORTED[name]} does not work with re-sharding; start the worker with "
                 "--reshard never"
             )
         return getattr(self.decode, name)

@@ -11,7 +11,7 @@ def refuse_quantization(args: AsyncEngineArgs) -> None:
     """Raises: UnsupportedError for weights that cannot be laid out for another layout."""
     if args.quantization in ("torchao", "bitsandbytes"):
         raise UnsupportedError(
-            f"--quantization={args.quantization} does not go with re-sharding: its weights cannot "
+            f"--quantization={args.quantization} does not work with re-sharding: its weights cannot "
             "be laid out for another layout; drop it, or use --reshard never"
         )
 

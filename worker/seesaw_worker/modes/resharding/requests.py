@@ -50,12 +50,12 @@ def carried_tokens(request: EngineCoreRequest) -> int | None:
 
 
 def check_transport(request: EngineCoreRequest) -> None:
-    """Send a request to an engine core and read it there, in thought.
+    """Encode and decode a request as on its way to an engine core.
 
-    vLLM meets what cannot be encoded when the request is sent, which for one that waits is long
-    after its caller has gone; what cannot be decoded ends the engine's input thread. Tensors
-    are left out: some ways of sending them work only once.
-    Raises: whatever either end would.
+    vLLM would encode a request only when it is sent, which for one that waits is after its caller
+    has returned, and a request that cannot be decoded ends the engine's input thread. Tensors are
+    left out, since some ways of sending them work only once.
+    Raises: the errors of encoding and decoding.
     """
     plain = msgspec.structs.replace(request, mm_features=None, prompt_embeds=None)
     _DECODER.decode(_ENCODER.encode(plain))
