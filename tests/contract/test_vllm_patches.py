@@ -28,7 +28,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from seesaw_worker.processes.run_folder import WorkerFiles
 from seesaw_worker.upstream import patches
 
-only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
+only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="patches vLLM's CPU backend")
 
 
 def test_mend_readers_spin_for_a_second() -> None:

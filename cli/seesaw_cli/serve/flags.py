@@ -54,7 +54,7 @@ def _check_file(path: Path) -> None:
         name = key.replace("_", "-")
         if name in _ROUTERS_OWN:
             raise InputError(
-                f"--{name}{where} does not work with seesaw serve: {_ROUTER_LISTENS}, on the command "
-                f"line{_DIRECT}"
+                f"--{name}{where} does not work with seesaw serve: {_ROUTER_LISTENS}, on the "
+                f"command line{_DIRECT}"
             )
         _check(f"--{name}", where=where)

@@ -27,7 +27,7 @@ class CpuDevice:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < num_bytes:
-                os.ftruncate(fd, num_bytes)  # sparse: settle_arena reserves what is used
+                os.ftruncate(fd, num_bytes)
             reserve(fd, num_bytes, path=path, flag="the model's size, or use --weights resident")
         finally:
             os.close(fd)

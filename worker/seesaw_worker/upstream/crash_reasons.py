@@ -14,7 +14,7 @@ from seesaw_worker.processes.run_folder import WorkerFiles
 BROKEN_FILE = "broken"
 _CAUSES_FILE = "causes"
 FATAL = (
-    "WorkerProc failed",  # to start, or for good
+    "WorkerProc failed",  # at its start or later
     "WorkerProc hit an exception.",
     "EngineCore failed to start.",
     "EngineCore encountered a fatal error.",

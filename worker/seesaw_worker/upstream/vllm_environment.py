@@ -52,8 +52,8 @@ def refuse_environment(environment: Mapping[str, str]) -> None:
         value = environment.get(name, "")
         if value.lower() not in variable.allowed:
             raise UnsupportedError(
-                f"{name}={value} in the environment does not work with re-sharding: {variable.why}; "
-                "unset it, or use --reshard never"
+                f"{name}={value} in the environment does not work with re-sharding: "
+                f"{variable.why}; unset it, or use --reshard never"
             )
     plugins = environment.get(_PLUGINS)
     if plugins is not None and _OURS not in plugins.split(","):

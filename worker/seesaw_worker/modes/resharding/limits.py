@@ -11,8 +11,8 @@ def refuse_quantization(args: AsyncEngineArgs) -> None:
     """Raises: UnsupportedError for weights that cannot be laid out for another layout."""
     if args.quantization in ("torchao", "bitsandbytes"):
         raise UnsupportedError(
-            f"--quantization={args.quantization} does not work with re-sharding: its weights cannot "
-            "be laid out for another layout; drop it, or use --reshard never"
+            f"--quantization={args.quantization} does not work with re-sharding: its weights "
+            "cannot be laid out for another layout; drop it, or use --reshard never"
         )
 
 
