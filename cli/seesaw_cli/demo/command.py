@@ -11,7 +11,6 @@ import dataclasses
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -211,37 +210,11 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
 
 def _plain(model: Path, requests: list[Request], folder: Path) -> list[list[int]]:
     """Run the same requests on plain vLLM in the decode layout. Returns their tokens."""
-    from seesaw_worker.modes.static.reference import Job, Sample, plain_environment
+    from seesaw_worker.modes.static.reference import Sample, plain_tokens
 
     _say(f"running the same requests on plain vLLM, layout {_DECODE} (about a minute)")
-    job = Job(
-        model=str(model),
-        tensor=_DECODE.tensor,
-        pipeline=_DECODE.pipeline,
-        output=str(folder / "plain-output.json"),
-        samples=[Sample(prompt=r.prompt, params=r.params) for r in requests],
-        engine=_ENGINE_FLAGS
-        | {
-            "enforce_eager": True,
-            # plain vLLM's CPU engine dies on a seeded prompt that it prefills in chunks
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": _MAX_LEN,
-        },
-    )
-    path = folder / "plain-job.json"
-    job.write(path)
-    with (folder / "plain.log").open("wb") as log:
-        ended = subprocess.run(
-            [sys.executable, "-m", "seesaw_worker.modes.static.reference", str(path)],
-            env=plain_environment(_DECODE),
-            stdout=log,
-            stderr=log,
-            check=False,
-        )
-    if ended.returncode:
-        raise RuntimeError((folder / "plain.log").read_text(errors="replace")[-4000:])
-    outputs = json.loads(Path(job.output).read_text())["tokens"]
-    return [choices[0] for choices in outputs]
+    samples = [Sample(prompt=r.prompt, params=r.params) for r in requests]
+    return plain_tokens(model, _DECODE, samples, _ENGINE_FLAGS, folder)
 
 
 def _summary(

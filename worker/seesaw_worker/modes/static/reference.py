@@ -8,6 +8,7 @@ for the outputs.
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 from seesaw_core.layouts import Layout
 from seesaw_worker.processes.segments import mapped_segments, remove_segments
 from seesaw_worker.processes.supervisor import descendants
+
+_MODULE = "seesaw_worker.modes.static.reference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +85,48 @@ def plain_environment(layout: Layout) -> dict[str, str]:
     }
 
 
+def plain_tokens(
+    model: Path, layout: Layout, samples: list[Sample], engine: dict[str, Any], folder: Path
+) -> list[list[int]]:
+    """Run plain vLLM in a separate process. Returns the tokens of the first choice of each sample.
+
+    Prompts are prefilled whole, since plain vLLM's CPU engine dies on a seeded prompt in chunks.
+    The job, its output and the log go to ``folder``. Raises: RuntimeError with the end of the log.
+    """
+    output, log_file = folder / "plain-output.json", folder / "plain.log"
+    job = Job(
+        model=str(model),
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        output=str(output),
+        samples=samples,
+        engine=engine
+        | {
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": engine["max_model_len"],
+        },
+    )
+    job.write(folder / "plain-job.json")
+    with log_file.open("wb") as log:
+        ended = subprocess.run(
+            [sys.executable, "-m", _MODULE, str(folder / "plain-job.json")],
+            env=plain_environment(layout),
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    if ended.returncode:
+        raise RuntimeError(log_file.read_text(errors="replace")[-4000:])
+    return [choices[0] for choices in json.loads(output.read_text())["tokens"]]
+
+
 def run(job: Job) -> dict[str, Any]:
     """Generate all samples in one batch. Returns the tokens of each sample, and the seconds."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(
-        worker_extension_cls="seesaw_worker.modes.static.reference.StageInputs",
+        worker_extension_cls=f"{_MODULE}.StageInputs",
         model=job.model,
         tensor_parallel_size=job.tensor,
         pipeline_parallel_size=job.pipeline,
