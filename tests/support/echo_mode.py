@@ -1,6 +1,6 @@
-"""A second mode in a few lines: an engine that answers with the prompt. Serves as a program.
+"""A second mode in a few lines, whose engine answers with the prompt. Run as a program, it serves.
 
-Nothing of server, router or operator knows of it.
+Server, router and operator do not know it.
 """
 
 import asyncio

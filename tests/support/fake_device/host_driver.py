@@ -1,7 +1,7 @@
-"""A GPU's driver over host memory, with streams that run as late as they may.
+"""A GPU's driver over host memory, with streams that run as late as possible.
 
-A slot emptied too late, or a copy that nobody waits for, so leaves wrong bytes. The same tests run
-over a real GPU where there is one.
+So a slot that is reused too early, or a copy that is not waited for, leaves wrong bytes. The same
+tests run on a real GPU if there is one.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ class LateEvent:
 
 @dataclass
 class LateStream:
-    """Does nothing before it is waited for, unless it is the one that torch works on."""
+    """A stream that does nothing before it is waited for, unless it is torch's current one."""
 
     eager: bool = False
     work: list[Callable[[], Any]] = field(default_factory=list)
@@ -135,7 +135,7 @@ class HostDriver:
 
 
 class ChoosyDriver(HostDriver):
-    """Pins the first file, and no other."""
+    """A driver that can pin only the first file."""
 
     def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
         pinned = super().register(address, num_bytes, writable=writable)
