@@ -102,7 +102,7 @@ class ModelFacts:
             token_bytes = int(elements * _ITEM_BYTES[dtype])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
-                f"{model}: its config.json lacks what the size of its KV depends on"
+                f"{model}: the size of its KV cannot be computed from its config.json"
             ) from error
         files = list(model.glob("*.safetensors"))
         if not files:
