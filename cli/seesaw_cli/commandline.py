@@ -1,4 +1,4 @@
-"""What commands share: parsers that refuse in one line, and processes that end with them."""
+"""What commands share: the detection of ``--help``, and a pool of processes."""
 
 import signal
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from multiprocessing.pool import Pool
 
 AS_SERVER = "--as-server"
-"""Given by ``seesaw worker`` to the process that it supervises."""
+"""The flag with which ``seesaw worker`` starts the process that it supervises."""
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -16,7 +16,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 
 def worker_processes() -> "Pool":
-    """One process a core, as a context: whatever ends it, Ctrl-C too, ends them."""
+    """Return a pool of one process per core. Leaving its context ends them, also on Ctrl-C."""
     from multiprocessing import Pool
 
     return Pool(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))

@@ -1,4 +1,4 @@
-"""``seesaw``: the command line, one sub-command per part."""
+"""``seesaw``: the command line, with a sub-command for each task."""
 
 import contextlib
 import importlib
@@ -17,9 +17,10 @@ from seesaw_core.errors import BrokenError, InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A sub-command: where it lives, and its line in ``seesaw --help``.
+    """A sub-command: its module, and its line in ``seesaw --help``.
 
-    ``supervises``: it runs until it is told to stop, and acts whether or not its log is read.
+    ``supervises``: the command runs until a signal stops it, and must work even if its log is not
+    read.
     """
 
     module: str
@@ -30,22 +31,22 @@ class Command:
 COMMANDS = {
     "worker": Command(
         module="seesaw_cli.worker",
-        summary="serve a model that prefills under one layout and decodes under another",
+        summary="serve a model that prefills in one layout and decodes in another",
         supervises=True,
     ),
     "serve": Command(
         module="seesaw_cli.serve.command",
-        summary="a router and one worker on this machine",
+        summary="serve a model with a router and one worker on this machine",
         supervises=True,
     ),
     "router": Command(
         module="seesaw_cli.router",
-        summary="one OpenAI-compatible endpoint in front of workers, with prefill waves",
+        summary="run one OpenAI-compatible endpoint in front of workers, with prefill waves",
         supervises=True,
     ),
     "operator": Command(
         module="seesaw_cli.operator",
-        summary="make a cluster match its SeesawDeployments",
+        summary="reconcile the SeesawDeployments of a Kubernetes cluster",
         supervises=True,
     ),
     "plan": Command(
@@ -54,23 +55,23 @@ COMMANDS = {
     ),
     "simulate": Command(
         module="seesaw_cli.simulate.command",
-        summary="serve a workload on a virtual clock: throughput, latency and pictures, no GPU",
+        summary="simulate a workload on a virtual clock: throughput, latency and pictures (no GPU)",
     ),
     "calibrate": Command(
         module="seesaw_cli.calibrate.command",
-        summary="measure this machine with the real worker, and write a profile of it",
+        summary="measure this machine with a real worker, and write a profile for the planner",
     ),
     "paper": Command(
         module="seesaw_bench.paper.command",
-        summary="the Seesaw paper's evaluation on the simulator, beside the paper's answers",
+        summary="run the Seesaw paper's evaluation on the simulator, beside the paper's results",
     ),
     "demo": Command(
         module="seesaw_cli.demo.command",
-        summary="show a worker re-shard itself under load, checked against plain vLLM (no GPU)",
+        summary="show a worker that re-shards itself under load, compared with plain vLLM (no GPU)",
     ),
     "bench": Command(
         module="seesaw_bench.command",
-        summary="measure a worker against physical limits and vLLM, or a router beside others",
+        summary="compare a worker with physical limits and vLLM, or a router with other routers",
     ),
 }
 
@@ -80,7 +81,7 @@ LABORATORY = "seesaw_bench"  # in the source tree only, not in the wheel
 def main() -> int:
     """Run a sub-command.
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads any more.
+    Exit codes: 0 success, 1 failure, 2 bad input, 130 interrupted, 141 output closed.
     """
     try:
         try:
@@ -94,12 +95,12 @@ def main() -> int:
     except BrokenPipeError:
         if sys.stdout is None or not _is_cut_off(sys.stdout.fileno()):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
-        return 128 + signal.SIGPIPE  # as of any command before `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the buffered rest
+        return 128 + signal.SIGPIPE  # like any command before `| head`
 
 
 def _output_of(arguments: list[str]) -> contextlib.AbstractContextManager[None]:
-    """How a command writes. The server of a worker writes to its supervisor, which reads on."""
+    """Return how a command writes. A worker's server writes to its supervisor's detached output."""
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None or not command.supervises or AS_SERVER in arguments:
         return contextlib.nullcontext()
@@ -145,29 +146,29 @@ def _load(command: Command) -> Callable[[list[str]], int]:
         if error.name != LABORATORY:
             raise
         raise InputError(
-            "this installation has no benchmarks; they come with the source tree: clone it and "
+            "this installation has no benchmarks, which are part of the source tree: clone it and "
             "run `make setup` there"
         ) from error
     return run
 
 
 def _complain(text: str) -> None:
-    """Say what is wrong, if anybody reads it; the exit code says it in any case."""
+    """Print an error. The exit code reports it even if stderr is closed."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # takes the buffered rest
 
 
 def _is_cut_off(pipe: int) -> bool:
-    """Whether nobody reads a pipe's or socket's other end any more."""
+    """Return whether the other end of a pipe or socket is closed."""
     poller = select.poll()
     poller.register(pipe, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 def usage() -> str:
-    """What ``seesaw --help`` prints."""
+    """Return the text of ``seesaw --help``."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
@@ -178,7 +179,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "seesaw COMMAND --help explains each.",
+            "seesaw COMMAND --help describes a command.",
         ]
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run until told to stop. Raises: InputError."""
+    """Run until a signal stops the operator. Raises: InputError."""
     from seesaw_flags.logs import configure_logs
     from seesaw_operator.flags import settings_of
 

@@ -1,9 +1,9 @@
-"""Standard output and error that can neither block nor fail: for commands that supervise.
+"""Standard output and error that can neither block nor fail, for commands that supervise.
 
-A process that must act on signals and deaths does not depend on whoever reads its log. While
-:func:`detached_output` is in force, this process and all below it write into pipes that are
-always read; threads pass the bytes on to where the output was to go. If that is a pipe that
-nobody reads, a full disk or a reader that has gone away, the bytes are dropped beyond a bound.
+A process that must act on signals and deaths must not depend on the reader of its log. While
+:func:`detached_output` is active, this process and its children write to pipes that are always
+read, and threads pass the bytes on to the original output. If that output is a pipe that nobody
+reads, a full disk or a closed pipe, the bytes beyond a bound are dropped.
 """
 
 import array
@@ -28,13 +28,13 @@ _STANDARD = (1, 2)
 
 @contextlib.contextmanager
 def detached_output() -> Iterator[None]:
-    """Detach the standard output and error of this process and of those that it starts.
+    """Detach the standard output and error of this process and of its children.
 
-    At the end they are as before, once what was written has been passed on, or a second later.
+    At the end they are restored, after all bytes have been passed on, or after a second.
     """
     _open_standard_descriptors()
     saved = {number: os.dup(number) for number in _STANDARD}
-    relay = _Relay(saved[1])  # one file, such as a log, has one, so that lines keep their order
+    relay = _Relay(saved[1])  # shared if both go to one file, so that lines keep their order
     relays = {1: relay, 2: relay if os.path.sameopenfile(*_STANDARD) else _Relay(saved[2])}
     try:
         _flush()
@@ -68,7 +68,7 @@ class _Relay:
             threading.Thread(target=work, name="seesaw-output", daemon=True).start()
 
     def drain(self, until_s: float) -> None:
-        """Wait until all has been passed on, but no longer than ``until_s``."""
+        """Wait until all bytes have been passed on, but no longer than ``until_s``."""
         while not self._is_empty() and time.monotonic() < until_s:
             time.sleep(_POLL_S)
 
@@ -97,15 +97,15 @@ class _Relay:
                     self._changed.wait()
                 chunk = self._pending.popleft()
                 dropped, self._dropped_bytes = self._dropped_bytes, 0
-            said = f"seesaw: {dropped} bytes of output were dropped here\n" if dropped else ""
-            is_written = self._write_whole(said.encode() + chunk)
+            note = f"seesaw: {dropped} bytes of output were dropped here\n" if dropped else ""
+            is_written = self._write_whole(note.encode() + chunk)
             with self._changed:
                 self._pending_bytes -= len(chunk)
                 if not is_written:
                     self._dropped_bytes += dropped + len(chunk)
 
     def _write_whole(self, data: bytes) -> bool:
-        """Write, however long it takes. Returns whether the target took all of it."""
+        """Write all of ``data``, however long it takes. Returns whether that succeeded."""
         left = memoryview(data)
         while left:
             try:
@@ -118,7 +118,7 @@ class _Relay:
 
 
 def _open_standard_descriptors() -> None:
-    """Give closed standard descriptors a file, or the next one opened would become one."""
+    """Open closed standard descriptors, since the next file opened would take their number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -128,7 +128,7 @@ def _open_standard_descriptors() -> None:
                 if opened != number:
                     os.dup2(opened, number)
                     os.close(opened)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for good
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 

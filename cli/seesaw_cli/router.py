@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Serve until told to stop. Raises: InputError."""
+    """Serve until a signal stops the router. Raises: InputError."""
     from seesaw_router.flags import settings_of
 
     settings = settings_of(arguments)

@@ -1,4 +1,4 @@
-"""``seesaw worker MODEL``: the server below a supervisor that leaves nothing behind."""
+"""``seesaw worker MODEL``: the server, below a supervisor that cleans up after it."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from seesaw_cli.commandline import AS_SERVER, asks_for_help
 
 
 def run(arguments: list[str]) -> int:
-    """Serve a model. Raises: InputError for input that cannot work."""
+    """Serve a model. Raises: InputError if a flag or the model is wrong."""
     if AS_SERVER in arguments:
         return _serve([a for a in arguments if a != AS_SERVER])
     if asks_for_help(arguments):
@@ -24,17 +24,18 @@ def run(arguments: list[str]) -> int:
 
 
 def _serve(arguments: list[str]) -> int:
+    from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE
     from seesaw_worker.processes.watchdog import clean_up_with_supervisor
 
     clean_up_with_supervisor()
     set_defaults()
-    os.environ["SEESAW_SERVER_PID"] = str(os.getpid())
+    os.environ[SERVER_PID_VARIABLE] = str(os.getpid())
     if not asks_for_help(arguments):
         from seesaw_worker.processes.forking import find_cpu_build, start_fork_server
 
         if "--enforce-eager" in arguments and find_cpu_build():
-            # vLLM compiles a few helpers even when eager, which takes a C++ compiler and seconds
-            # inside a request.
+            # vLLM compiles a few helpers even when eager, which needs a C++ compiler and delays
+            # the first request by seconds.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         start_fork_server()
         print("seesaw worker [   0.0 s] starting: importing vLLM", file=sys.stderr, flush=True)
@@ -46,16 +47,17 @@ def _serve(arguments: list[str]) -> int:
 
 
 def set_defaults() -> None:
-    """Environment that a worker wants unless the user says otherwise; before vLLM is imported."""
+    """Set a worker's environment variables unless the user has. Called before vLLM is imported."""
     import seesaw_worker.processes.run_folder
-    import seesaw_worker.upstream.log_filters  # noqa: F401 - both work by being imported
+    import seesaw_worker.upstream.log_filters  # noqa: F401 - both take effect on import
+    from seesaw_worker.processes.forking import BIND_VARIABLE
 
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        BIND_VARIABLE: "nobind",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }.items():

@@ -137,7 +137,7 @@ def reference() -> str:
             "## Flags of `seesaw worker`",
             "",
             "Every flag of `vllm serve` works as well, but for those that the worker refuses by",
-            "name because they do not go with re-sharding.",
+            "name because they do not work with re-sharding.",
             "",
             *table(("Flag", "Default", "Meaning"), map(_flag_row, FLAGS)),
             "",

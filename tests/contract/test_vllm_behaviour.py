@@ -31,7 +31,7 @@ from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
 from seesaw_worker.modes.resharding.weights.loader import SharedArenaLoader
 from seesaw_worker.server.commandline import parse
 
-only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
+only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="patches vLLM's CPU backend")
 
 
 def test_transfer_parameters_reach_the_scheduler_by_extra_args() -> None:

@@ -74,7 +74,7 @@ def test_it_does_not_matter_how_a_flag_is_written(
     file = tmp_path / "flags.yaml"
     file.write_text("kv-offloading-size: 4\n")
     args = parse([str(tmp_path), *(part.replace("FILE", str(file)) for part in written)])
-    with pytest.raises(UnsupportedError, match=r"^--.* does not go with re-sharding"):
+    with pytest.raises(UnsupportedError, match=r"^--.* does not work with re-sharding"):
         refuse_vllm_flags(args, defaults, reshards=True, shares_weights=True)
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from seesaw_core.layouts import Layout
-from seesaw_worker.modes.static.reference import Sample
+from seesaw_worker.modes.static.reference import Sample, plain_tokens
 from support.cluster_client.kubectl import Json, Kubectl
 from support.cluster_client.models import ENGINE, FLAGS, LOADED_S, MAX_LEN, claim_models
-from support.plain_vllm.reference import plain_tokens
 
 pytestmark = pytest.mark.e2e
 

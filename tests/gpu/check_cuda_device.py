@@ -1,4 +1,4 @@
-"""Proves arena, plan and KV buffer on one GPU, without vLLM, and measures them.
+"""Proves arena, replay and KV buffer on one GPU, without vLLM, and measures them.
 
     PYTHONPATH=core:worker python tests/gpu/check_cuda_device.py            # on a GPU: 3 GiB
     PYTHONPATH=core:worker python tests/gpu/check_cuda_device.py --device cpu
@@ -37,7 +37,7 @@ from seesaw_worker.modes.resharding.kv.buffer import KvBuffer, as_pages, create_
 from seesaw_worker.modes.resharding.weights.arena import Arena
 from seesaw_worker.modes.resharding.weights.host import HostModel
 from seesaw_worker.modes.resharding.weights.recorder import recording
-from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
+from seesaw_worker.modes.resharding.weights.replay import WeightsReplay
 from seesaw_worker.processes.shm import map_segment
 
 GIB = 1 << 30
@@ -106,7 +106,7 @@ class Shard(nn.Module):
             add(f"{layer}_norm", model.hidden)
         if tp > 1:
             add("head", padded // tp, model.hidden)
-        add("computed", 4096)  # no copy fills it: the plan must find and keep it
+        add("computed", 4096)  # no copy fills it: the replay must find and keep it
 
     def load(self, host: HostModel) -> None:
         """Rank 0's part of each tensor, copied as vLLM's weight loaders copy."""
@@ -178,7 +178,7 @@ class Rank:
             host.files = [
                 torch.frombuffer(map_segment(path), dtype=torch.uint8) for path in setup.files
             ]
-        host.hold()
+        host.lock_pages()
         self.memory = self.device.open_arena(setup.folder, 0, setup.arena_bytes)
         arena = Arena(self.memory)
         layers, tp = setup.model.num_layers, 2 if role == "tp" else 1
@@ -189,22 +189,22 @@ class Rank:
         self.device.settle_arena(setup.folder, 0, arena.used_bytes)
         live = [p.data for p in shard.parameters()]
         start = time.perf_counter()
-        self.plan = WeightsPlan(arena=arena, host=host, device=self.device, ops=ops, live=live)
-        self.plan_s = time.perf_counter() - start
+        self.weights = WeightsReplay(arena=arena, host=host, device=self.device, ops=ops, live=live)
+        self.record_s = time.perf_counter() - start
         pinned = getattr(self.device, "_pinned", {})
         self.way = "memory" if not pinned else "direct" if pinned[_at(host)][1] else "staged"
 
     def built(self) -> dict[str, Any]:
-        summary = self.plan.summary
+        summary = self.weights.summary
         facts = {name: getattr(summary, name) for name in summary.__slots__}
-        return facts | {"way": self.way, "plan_s": self.plan_s}
+        return facts | {"way": self.way, "plan_s": self.record_s}
 
     def checksum(self) -> str:
-        return self.plan.checksum()
+        return self.weights.checksum()
 
     def replay(self) -> tuple[int, float]:
         start = time.perf_counter()
-        num_bytes = self.plan.replay()
+        num_bytes = self.weights.run()
         return num_bytes, time.perf_counter() - start
 
     def flip(self, offset: int) -> None:
@@ -212,11 +212,11 @@ class Rank:
         self.device.synchronize()
 
     def memcpy(self) -> tuple[int, float]:
-        return min((self.plan.time_memcpy(0) for _ in range(3)), key=lambda found: found[1])
+        return min((self.weights.time_memcpy(0) for _ in range(3)), key=lambda found: found[1])
 
     def pinned_memcpy(self) -> tuple[int, float]:
         """The link's limit: torch's copy of one pinned tensor of as many bytes."""
-        size = self.plan.summary.copied_bytes
+        size = self.weights.summary.copied_bytes
         source = torch.empty(size, dtype=torch.uint8, pin_memory=self.setup.device == "cuda")
         source.fill_(1)
         target = self.memory.bytes[:size]
@@ -225,7 +225,7 @@ class Rank:
             target.copy_(source, non_blocking=True)
 
         found = size, self.best(copy)
-        self.plan.replay()
+        self.weights.run()
         return found
 
     def best(self, work: Callable[[], None], times: int = 5) -> float:

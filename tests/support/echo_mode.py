@@ -1,6 +1,6 @@
-"""A second mode in a few lines: an engine that answers with the prompt. Serves as a program.
+"""A second mode in a few lines, whose engine answers with the prompt. Run as a program, it serves.
 
-Nothing of server, router or operator knows of it.
+Server, router and operator do not know it.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.input_processor import InputProcessor
 
 from seesaw_worker.modes.client import WatchedLLM
-from seesaw_worker.modes.mode import Core, Hooks, ModeState
+from seesaw_worker.modes.mode import Hooks, ModeState
 from seesaw_worker.modes.vllm_config import create_config
+from seesaw_worker.processes.liveness import Core
 from seesaw_worker.server.commandline import parse
-from seesaw_worker.server.flags import settings_of
+from seesaw_worker.server.settings import settings_of
 from seesaw_worker.server.worker_server import WorkerServer
 
 

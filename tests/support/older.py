@@ -1,4 +1,4 @@
-"""The parts as they were at an earlier commit, out of this repository's history."""
+"""The parts of Seesaw at an earlier commit, from this repository's history."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _SOURCES = ("core", "operator", "router", "worker", "cli")
 
 
 def tree_of(commit: str, folder: Path) -> Path:
-    """Unpack the sources of a commit. Skips the test where the history does not reach back."""
+    """Unpack the sources of a commit. Skips the test if the history does not contain it."""
     archive = folder / "tree.tar"
     made = subprocess.run(
         ["git", "archive", f"--output={archive}", commit, *_SOURCES, "tests/stand_in"],
@@ -32,6 +32,6 @@ def tree_of(commit: str, folder: Path) -> Path:
 
 
 def environment_of(tree: Path) -> dict[str, str]:
-    """The environment in which ``python -m seesaw_cli.main`` runs the parts of that tree."""
+    """Return an environment in which ``python -m seesaw_cli.main`` runs the parts of that tree."""
     paths = [str(tree / name) for name in (*_SOURCES, "tests")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -1,8 +1,8 @@
 """Two small model engines in virtual time, under the driver of the phase policy.
 
-The model does what the controller does: it asks the driver, reports what happens to it, and sleeps
-until something would wake it. An engine works in steps, and a switch waits for the end of the step
-under way. Lengths in tokens, times in virtual seconds.
+The model does what the controller does: it asks the driver for steps, reports events to it, and
+sleeps until an event would wake it. An engine works in steps, and a switch waits for the end of the
+running step. Units: tokens, virtual seconds.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ EPSILON_S = 1e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """How fast the two engines are, and how much they take."""
+    """The speed and the capacity of the two engines."""
 
     prefill_tokens_per_s: float = 8000.0
     in_place_tokens_per_s: float = 2000.0
@@ -46,7 +46,7 @@ class Machine:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Request:
-    """One request as it goes. ``aborts_s`` is when its client gives up."""
+    """One request and its progress. ``aborts_s`` is when its client gives up."""
 
     name: str
     tokens: int
@@ -60,7 +60,7 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Stretch:
-    """How long something has held without a break, and the longest that it ever did."""
+    """How long a condition has held without a break, and the longest time that it ever did."""
 
     since_s: float | None = None
     longest_s: float = 0.0
@@ -75,7 +75,7 @@ class Stretch:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a run looked like."""
+    """The results of a run."""
 
     transitions_s: list[float] = field(default_factory=list)
     ended_s: float = 0.0
@@ -111,7 +111,7 @@ class Run:
             self._observe(events.TransitionEnded(to=to, standstill_s=machine.transition_s))
 
     def to_end(self) -> Report:
-        """Run until nothing is left to do."""
+        """Run until no work is left."""
         idle_rounds = 0
         while not self._is_done():
             before_s = self.now_s
@@ -133,7 +133,7 @@ class Run:
         return nobody and self.driver.phase is Phase.DECODE and self.step is None
 
     def _check(self) -> None:
-        """What must hold at every decision."""
+        """Check the invariants of every decision."""
         view, totals = self.driver.view(self.now_s), self.ledger.totals()
         assert totals.free + totals.reserved + totals.stored + totals.loading == totals.capacity
         assert (view.num_prefilling, view.num_decoding) == (
@@ -168,7 +168,7 @@ class Run:
                     self._observe(events.SentInPlace(request_id=name, num_tokens=request.tokens))
 
     def _wait(self, at_most_s: float | None) -> None:
-        """Sleep until something would wake the controller."""
+        """Sleep until an event would wake the controller."""
         until_s = inf if at_most_s is None else self.now_s + at_most_s
         woken = False
         while not woken and self.now_s < until_s and not self._is_done():
@@ -183,7 +183,7 @@ class Run:
             self._check()
 
     def _switch(self, to: Phase) -> None:
-        if self.step is None:  # an engine begins its next step without asking anybody
+        if self.step is None:  # an engine begins its next step by itself
             self.step = self._next_engine_step()
         age_s = self.driver.phase_age_s(self.now_s)
         if to is Phase.PREFILL:
@@ -306,12 +306,12 @@ class Run:
 
 
 def batch(count: int, *, tokens: int = 500, outputs: int = 60) -> list[Request]:
-    """Offline work: everything is there from the start."""
+    """Return offline work, which is complete at the start."""
     return [Request(name=f"r{i}", tokens=tokens, outputs=outputs) for i in range(count)]
 
 
 def stream(count: int, *, gap_s: float, tokens: int, outputs: int) -> list[Request]:
-    """Online work: one request every ``gap_s``."""
+    """Return online work: one request every ``gap_s``."""
     return [
         replace(request, arrives_s=i * gap_s)
         for i, request in enumerate(batch(count, tokens=tokens, outputs=outputs))

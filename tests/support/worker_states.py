@@ -1,4 +1,4 @@
-"""A worker's state, as tests ask for it: read as router and operator read it."""
+"""A worker's state, read as the router and the operator read it."""
 
 import aiohttp
 
@@ -42,30 +42,30 @@ SERVING = WorkerState(
     waiting_tokens=0,
     resharding=IDLE,
 )
-"""A worker that re-shards, and has nothing to do."""
+"""The state of an idle re-sharding worker."""
 
 
 async def state_of(http: aiohttp.ClientSession, url: str) -> WorkerState:
-    """The state of the worker at ``url``. Raises: MessageError if it cannot be read."""
+    """Return the state of the worker at ``url``. Raises: MessageError if it cannot be read."""
     async with http.get(f"{url}/seesaw/state") as response:
         response.raise_for_status()
         return read_state(await response.read())
 
 
 def resharding(state: WorkerState) -> ReshardingState:
-    """The part of a worker that re-shards."""
+    """Return the re-sharding part of a worker's state."""
     assert state.resharding is not None, state
     return state.resharding
 
 
 def num_inside(state: WorkerState) -> int:
-    """The number of requests that have not ended."""
+    """Return the number of requests that have not ended."""
     part = resharding(state)
     return state.num_waiting + part.num_prefilling + part.num_decoding
 
 
 def is_idle(state: WorkerState) -> bool:
-    """Reports whether no request is left and every block of the buffer is free."""
+    """Return whether no request is left and every block of the buffer is free."""
     buffer = resharding(state).buffer
     assert buffer is not None, state
     return not num_inside(state) and buffer.blocks.free == buffer.blocks.capacity

@@ -1,6 +1,6 @@
-"""``seesaw bench worker``: what re-sharding costs here, against physical limits and plain vLLM.
+"""``seesaw bench worker``: measures re-sharding against physical limits and plain vLLM.
 
-People read standard error; standard output is the JSON that also goes to the output folder.
+Progress and tables go to stderr. Stdout is the JSON that is also written to the output folder.
 """
 
 import json
@@ -25,7 +25,7 @@ _ROUNDS = 7
 
 
 def run(arguments: list[str]) -> int:
-    """Run the benchmark. Returns 0 if it could measure; missed targets are shown, no failure."""
+    """Run the benchmark. Returns 0 if it could measure, even if a target is missed."""
     options = parser().parse_args(arguments)
     from seesaw_cli.worker import set_defaults
 
@@ -69,26 +69,28 @@ def run(arguments: list[str]) -> int:
 
 
 def parser() -> CommandParser:
-    """The flags of ``seesaw bench worker``."""
-    made = CommandParser(prog="seesaw bench worker", description=__doc__)
-    made.add_argument(
-        "--quick", action="store_true", help="a tiny model and one round: shows that it works"
+    """Return the parser of ``seesaw bench worker``."""
+    parser = CommandParser(prog="seesaw bench worker", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="use a tiny model and one round, to see that it works"
     )
-    made.add_argument(
-        "--rounds", type=Whole(most=1000), help=f"default: {_ROUNDS}, with --quick {_QUICK_ROUNDS}"
+    parser.add_argument(
+        "--rounds",
+        type=Whole(most=1000),
+        help=f"number of rounds (default: {_ROUNDS}, with --quick {_QUICK_ROUNDS})",
     )
-    made.add_argument(
+    parser.add_argument(
         "--model",
         type=InputFolder(),
-        help="a checkpoint's folder (default: a random Llama of 1.1 GiB)",
+        help="folder of a checkpoint (default: a random Llama of 1.1 GiB)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--output",
         type=OutputFolder(),
         default=Path("bench-output"),
         help="folder for results and logs (default: bench-output)",
     )
-    return made
+    return parser
 
 
 def _make_model(folder: Path, *, quick: bool) -> Path:

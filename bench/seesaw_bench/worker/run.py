@@ -1,4 +1,4 @@
-"""The benchmark's one run: start every subject, take turns, gather what was seen."""
+"""Runs the benchmark: starts every subject, lets them take turns, and collects the figures."""
 
 import contextlib
 import os
@@ -39,9 +39,9 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True, kw_only=True)
 class Measured:
-    """All that was seen. ``figures`` holds a list by name, a value each round.
+    """All results. ``figures`` holds a list by name, with a value per round.
 
-    memory: by subject, ``seesaw`` while it was alone.
+    memory: by subject; that of ``seesaw`` from before the others started.
     """
 
     workload: Workload
@@ -122,7 +122,7 @@ def measure(model: Path, workload: Workload, *, logs: Path, say: Say) -> Measure
 
 
 class _SeesawRound:
-    """What only Seesaw's own engines take part in."""
+    """The measurements of a round that only Seesaw takes part in."""
 
     def __init__(self, seesaw: Subject, measured: Measured) -> None:
         self._seesaw = seesaw
@@ -130,7 +130,7 @@ class _SeesawRound:
         self._every_s = 0.0
 
     def prepare(self) -> None:
-        """Store the entries that are to arrive, and learn how long a step takes."""
+        """Store the entries to be loaded later, and measure how long a step takes."""
         work = self.measured.workload
         self._seesaw.ask("switch", to="prefill")
         self._seesaw.ask("store", entries=work.entries, tokens=work.entry)
@@ -144,11 +144,11 @@ class _SeesawRound:
         self._arrivals(number)
 
     def _transitions(self, number: int) -> None:
-        """Several, as under load they follow one another; the median counts.
+        """Measure several transitions in a row, as under load, and note their median.
 
-        Seesaw has stood idle while the others were measured, and memory that nobody has touched
-        for minutes may be slow to come back, for a memcpy too: in turn, one of the two goes
-        first and is noted apart.
+        Seesaw was idle while the others were measured, and memory that has not been touched for
+        minutes may be slow at first, for a memcpy as well. So one of the two, in turn, goes first
+        and is noted separately.
         """
         work, measured = self.measured.workload, self.measured
         if number % 2:
@@ -172,8 +172,8 @@ class _SeesawRound:
         batch = {"prompts": work.prompts, "tokens": work.prompt}
         self._seesaw.ask("prefill", **batch, leaving=True)  # the first after a switch is slower
         for leaving in _turns((True, False), number):
-            seen = self._seesaw.ask("prefill", **batch, leaving=leaving)
-            self.measured.note("prefill.with" if leaving else "prefill.without", seen)
+            figures = self._seesaw.ask("prefill", **batch, leaving=leaving)
+            self.measured.note("prefill.with" if leaving else "prefill.without", figures)
         self._seesaw.ask("switch", to="decode")
 
     def _arrivals(self, number: int) -> None:
@@ -186,7 +186,7 @@ class _SeesawRound:
         )
 
     def _note_memcpy(self, role: str, name: str = "memcpy") -> None:
-        """Ranks copy at the same time; the slowest one counts, as it does in a transition."""
+        """Time a memcpy on all ranks at once. The slowest rank counts, as in a transition."""
         times = 1 if name == "idle_memcpy" else _TRANSITIONS
         several = [self._seesaw.ask("memcpy", role=role) for _ in range(times)]
         values = {
@@ -208,37 +208,37 @@ def _steady_round(subjects: dict[str, Subject], measured: Measured, number: int)
 
 
 def _ask_transitions(subject: Subject, work: Workload) -> dict[str, dict[str, float]]:
-    seen: dict[str, dict[str, float]] = subject.ask(
+    parts: dict[str, dict[str, float]] = subject.ask(
         "transitions",
         batch=work.batch,
         context=work.context,
         waiting=work.waiting,
         waiting_prompt=work.waiting_prompt,
     )
-    return seen
+    return parts
 
 
 def _ask_decode(subject: Subject, work: Workload, **arguments: Any) -> dict[str, Any]:
-    seen: dict[str, Any] = subject.ask(
+    figures: dict[str, Any] = subject.ask(
         "decode", batch=work.batch, context=work.context, tokens=work.decoded, **arguments
     )
-    return seen
+    return figures
 
 
 def _turns(names: tuple[Any, ...], number: int) -> tuple[Any, ...]:
-    """Another one goes first each round."""
+    """Return the names in the order of a round: another one goes first each time."""
     first = number % len(names)
     return names[first:] + names[:first]
 
 
 def _blank(measured: Measured) -> dict[str, Any]:
-    """For what is measured and thrown away."""
+    """Return the fields of a copy without figures, whose results are discarded."""
     names = ("workload", "model", "model_bytes", "machine")
     return {name: getattr(measured, name) for name in names}
 
 
 def _environment(kind: str) -> dict[str, str]:
-    """Seesaw gets what the worker gets; plain vLLM nothing of Seesaw's."""
+    """Return a subject's environment: a worker's for Seesaw, none of Seesaw's for plain vLLM."""
     if kind in ("seesaw", "resident"):
         return dict(os.environ)
     plain = plain_environment(DECODE)
@@ -247,7 +247,11 @@ def _environment(kind: str) -> dict[str, str]:
 
 
 def _check_memory(model: ModelFacts, workload: Workload) -> None:
-    """Arenas, two resident engines', two plain ones' weights; the host copy may be dropped."""
+    """Refuse a model that is too large for all subjects at once. Raises: CapacityError.
+
+    The copies of the weights are the arenas, two in resident engines and two in plain ones. The
+    host copy does not count, since the kernel may drop it.
+    """
     tokens = 4 * workload.pool_tokens + 2 * (workload.prefill_pool_tokens + workload.buffer_tokens)
     weights = _COPIES_OF_WEIGHTS * model.weights_bytes
     wanted = weights + tokens * model.token_bytes + len(_SUBJECTS) * _PROCESS_TREE_BYTES

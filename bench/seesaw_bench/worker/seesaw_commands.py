@@ -1,4 +1,4 @@
-"""What the benchmark can ask of Seesaw's two engines."""
+"""The commands that the benchmark runs on Seesaw's two engines."""
 
 import asyncio
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from seesaw_bench.worker.decoding import Batch, random_prompt, steady_decode
-from seesaw_bench.worker.policy import Mode, ToldPolicy
+from seesaw_bench.worker.policy import Mode, ScriptedPolicy
 from seesaw_bench.worker.taps import AcquireTap, Events, PrefillTap
 from seesaw_worker.modes.resharding import requests
 from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
@@ -22,9 +22,9 @@ _PATIENCE_S = 300.0
 
 
 class SeesawCommands:
-    """What the benchmark can ask of Seesaw; each public coroutine is one command."""
+    """The commands of a Seesaw subject; each public coroutine is one of them."""
 
-    def __init__(self, llm: SeesawLLM, policy: ToldPolicy, events: Events) -> None:
+    def __init__(self, llm: SeesawLLM, policy: ScriptedPolicy, events: Events) -> None:
         self._llm = llm
         self._policy = policy
         self._events = events
@@ -38,7 +38,7 @@ class SeesawCommands:
         self._entries: list[str] = []
 
     async def ready(self) -> dict[str, Any]:
-        """Facts that stay: sizes, processes, what each rank's plan moves."""
+        """Return constant facts: sizes, processes, and what each rank's replay moves."""
 
         settings = self._llm.configs.settings
         return {
@@ -73,14 +73,14 @@ class SeesawCommands:
         running.start()
         await running.all_decoding.wait()
         self._tell(Mode.HOLD)
-        seen = len(self._events.transitions)
+        num_before = len(self._events.transitions)
         fresh = Batch(llm=self._llm, prompts=self._prompts(waiting, waiting_prompt), max_tokens=2)
         fresh.start()
         await self._until(lambda: len(self._llm.controller.driver.waiting) == waiting)
         self._tell(Mode.RESHARD)
         await fresh.join()
         self._tell(Mode.HOLD)
-        events = self._events.transitions[seen:]
+        events = self._events.transitions[num_before:]
         if running.first_ended.is_set() or [e.to for e in events] != ["prefill", "decode"]:
             raise RuntimeError(f"the load ended early, or transitions were {events}")
         handovers = {role.title: self._llm.control.last_handover_s(role) for role in Role}
@@ -172,7 +172,7 @@ class SeesawCommands:
 
     def _tell(self, mode: Mode) -> None:
         self._policy.mode = mode
-        self._llm.controller.let_go()  # wakes the controller up
+        self._llm.controller.unpin_decode()  # wakes the controller up
 
     async def _until(self, is_so: Any) -> None:
         async with asyncio.timeout(_PATIENCE_S):

@@ -1,6 +1,6 @@
-"""Seesaw's two engines, as a subject of the benchmark: the worker's own code, told what to do.
+"""Seesaw's two engines, as a subject of the benchmark: the worker's code under a scripted policy.
 
-Imports vLLM only once its fork server is on its way, as the worker does.
+It imports vLLM only after its fork server has started, as the worker does.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from seesaw_bench.worker.link import Job, answer, run_subject
-from seesaw_bench.worker.policy import ToldPolicy
+from seesaw_bench.worker.policy import ScriptedPolicy
 from seesaw_bench.worker.workload import DECODE, PREFILL
 from seesaw_core.errors import EngineDiedError
 from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE
@@ -18,7 +18,7 @@ _COMMANDS = ("ready", "switch", "memcpy", "transitions", "prefill", "store", "de
 
 
 async def serve(fd: int, job: Job) -> None:
-    """Start both engines and answer until the benchmark hangs up."""
+    """Start both engines, and run commands until the benchmark closes the connection."""
     from seesaw_bench.worker.plain_subject import engine_args
     from seesaw_bench.worker.seesaw_commands import SeesawCommands
     from seesaw_bench.worker.taps import Events
@@ -45,13 +45,15 @@ async def serve(fd: int, job: Job) -> None:
     tensors = preflight.checkpoint_tensors(job.model) if mode is WeightsMode.SHARED else ()
     folder = RunFolder.create(settings.shm_dir)
     try:
-        made = configs.engine_configs(
+        engines = configs.engine_configs(
             args, settings, folder=folder.path, shape=shape, tensors=tensors
         )
-        policy, events = ToldPolicy(), Events()
-        llm = await start_llm(made, policy=policy, observer=events, on_death=_die, log_stats=False)
-        able = SeesawCommands(llm, policy, events)
-        await answer(fd, {name: getattr(able, name) for name in _COMMANDS})
+        policy, events = ScriptedPolicy(), Events()
+        llm = await start_llm(
+            engines, policy=policy, observer=events, on_death=_die, log_stats=False
+        )
+        commands = SeesawCommands(llm, policy, events)
+        await answer(fd, {name: getattr(commands, name) for name in _COMMANDS})
         with contextlib.suppress(Exception):
             llm.shutdown()
     finally:
@@ -59,7 +61,7 @@ async def serve(fd: int, job: Job) -> None:
 
 
 def _die(error: EngineDiedError) -> None:
-    """The benchmark sees the end of the stream, and shows the log."""
+    """Exit. The benchmark detects the end of the stream and shows the log."""
     print(f"seesaw bench: {error}", flush=True)
     asyncio.get_running_loop().call_later(0.5, os._exit, 1)
 

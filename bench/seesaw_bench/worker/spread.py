@@ -1,4 +1,4 @@
-"""Figures that were measured several times."""
+"""The spread of a figure over several measurements."""
 
 import statistics
 from collections.abc import Iterable
@@ -17,18 +17,20 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """Raises: ValueError if there are none."""
-        held = tuple(values)
-        if not held:
-            raise ValueError("no values to spread")
-        return cls(median=statistics.median(held), min=min(held), max=max(held), values=held)
+        """Return the spread of values. Raises: ValueError if there are none."""
+        values = tuple(values)
+        if not values:
+            raise ValueError("a spread needs at least one value")
+        return cls(
+            median=statistics.median(values), min=min(values), max=max(values), values=values
+        )
 
     @classmethod
     def of_ratios(cls, above: "Spread", below: "Spread") -> Self:
-        """Round by round, so that what slows both down cancels out."""
+        """Return the ratios round by round, so that what slows down both sides cancels out."""
         return cls.of(a / b for a, b in zip(above.values, below.values, strict=True) if b)
 
     def show(self, factor: float = 1.0, digits: int = 1) -> str:
-        """Such as ``12.3 (11.9-14.0)``."""
+        """Return the spread as text, such as ``12.3 (11.9-14.0)``."""
         low, middle, high = (f"{factor * v:,.{digits}f}" for v in (self.min, self.median, self.max))
         return middle if len(self.values) == 1 else f"{middle} ({low}–{high})"

@@ -1,4 +1,4 @@
-"""Tables that explain what was measured; they know no terminal and no file."""
+"""The tables of the results, independent of terminals and files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MS = 1e3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table, and the sentences that say how to read it."""
+    """A table with notes that explain how to read it."""
 
     title: str
     header: tuple[str, ...]
@@ -24,7 +24,7 @@ class Table:
 
 
 def tables(measured: Measured) -> list[Table]:
-    """In the order in which to read them."""
+    """Return the tables in reading order."""
     return [
         _target_table(measured),
         _transition_table(measured),
@@ -244,9 +244,9 @@ def _pools(measured: Measured) -> str:
 def _arenas(measured: Measured) -> list[str]:
     notes = []
     for engine, ranks in measured.facts["seesaw"]["ranks"].items():
-        plans = [rank["plan"] for rank in ranks]
+        replays = [rank["replay"] for rank in ranks]
         parts = ", ".join(
-            f"{name.removesuffix('_bytes')} {' + '.join(_mib(p[name]) for p in plans)}"
+            f"{name.removesuffix('_bytes')} {' + '.join(_mib(p[name]) for p in replays)}"
             for name in ("copied_bytes", "written_bytes", "snapshot_bytes", "resident_bytes")
         )
         notes.append(f"What a transition to {engine} moves, MiB by rank: {parts}.")

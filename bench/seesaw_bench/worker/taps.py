@@ -1,4 +1,4 @@
-"""Where the benchmark looks into a running worker: its events, and two engine cores' answers."""
+"""Observes a running worker for the benchmark: its events, and the answers of its engine cores."""
 
 import asyncio
 from typing import Any
@@ -16,13 +16,13 @@ class Events:
         self.transitions.append(event)
 
     def wave_done(self, event: WaveEvent) -> None:
-        """Waves are not what is measured here."""
+        """Ignore waves, which are not measured."""
 
 
 class PrefillTap:
-    """Sees what the prefill engine finishes, on its way to the controller.
+    """Observes the finished prompts of the prefill engine on their way to the controller.
 
-    Requires: made before the controller first reads that engine's outputs.
+    Requires: it is created before the controller first reads that engine's outputs.
     """
 
     def __init__(self, core: Any) -> None:
@@ -42,7 +42,7 @@ class PrefillTap:
 
 
 class AcquireTap:
-    """Sees how long an engine's ranks copied when they took the devices."""
+    """Observes how long an engine's ranks copied when they took the devices."""
 
     def __init__(self, core: Any) -> None:
         self.copying_s = 0.0

@@ -1,4 +1,4 @@
-"""The bounds that the project has set itself, and what was measured against each."""
+"""The targets of the project, and the measured ratios."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from seesaw_bench.worker.spread import Spread
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One ratio and its bound; ``at_most`` tells on which side it must lie."""
+    """One ratio and its bound, which is an upper one with ``at_most``."""
 
     name: str
     title: str
@@ -22,9 +22,9 @@ class Target:
 
 
 def targets(measured: Measured) -> list[Target]:
-    """Every ratio that the project has set itself a bound for."""
+    """Return every ratio that has a target."""
     spread = measured.spread
-    found = [
+    compared = [
         Target(
             name=f"handover_to_{to}",
             title=f"hand-over to {to} / memcpy",
@@ -57,7 +57,7 @@ def targets(measured: Measured) -> list[Target]:
             0.97,
         ),
     ):
-        found.append(
+        compared.append(
             Target(
                 name=name,
                 title=title,
@@ -67,4 +67,4 @@ def targets(measured: Measured) -> list[Target]:
                 bound=bound,
             )
         )
-    return found
+    return compared

@@ -1,4 +1,4 @@
-"""What the benchmark does in one round, and how much memory that takes."""
+"""The workload of one round of the benchmark, and the memory that it takes."""
 
 import json
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Units: tokens. ``entries`` prompts lie in the KV buffer, to be loaded again and again.
+    """Units: tokens. ``entries`` prompts stay in the KV buffer, to be loaded repeatedly.
 
-    rounds: how often everything is measured; one more round goes ahead and is thrown away.
-    batch, context, decoded: the steady batch, its mean context, and what each request decodes.
-    prompts, prompt: how many prompts of which length one prefill measurement takes.
-    waiting, waiting_prompt: the prompts that wait when a transition begins.
-    entries, entry: the KV that arrives while decoding.
-    chunk: most tokens of a step.
+    rounds: how often everything is measured, after one more round that is discarded.
+    batch, context, decoded: the steady batch, its mean context, and the tokens of each request.
+    prompts, prompt: number and length of the prompts of one prefill measurement.
+    waiting, waiting_prompt: number and length of the prompts that wait when a transition begins.
+    entries, entry: number and length of the prompts whose KV is loaded while decoding.
+    chunk: the largest number of tokens in a step.
     """
 
     rounds: int
@@ -45,7 +45,7 @@ class Workload:
 
     @classmethod
     def quick(cls, rounds: int) -> "Workload":
-        """Small enough for a test."""
+        """Return a workload that is small enough for a test."""
         return cls(
             rounds=rounds, batch=4, context=64, prompts=4, prompt=256, waiting_prompt=64, entry=128
         )
@@ -61,29 +61,29 @@ class Workload:
 
     @property
     def buffer_tokens(self) -> int:
-        """All that is in the KV buffer at a time, with room for block edges."""
-        held = (
+        """Tokens in the KV buffer at a time, with room for partial blocks."""
+        parts = (
             (self.entries, self.entry),
             (self.prompts, self.prompt),
             (self.waiting, self.waiting_prompt),
         )
-        return sum(count * (tokens + _BLOCK_TOKENS) for count, tokens in held) * 2
+        return sum(count * (tokens + _BLOCK_TOKENS) for count, tokens in parts) * 2
 
     @property
     def prefill_pool_tokens(self) -> int:
-        """What the worker gives its prefill engine: the longest prompt and chunks in flight."""
+        """Tokens in a worker's prefill pool: the longest prompt and the chunks in flight."""
         return self.max_len + self.chunk * (PREFILL.pipeline + 1)
 
     @property
     def pool_tokens(self) -> int:
-        """All that is in a decode pool at a time: the batch and the KV that arrives."""
+        """Tokens in a decode pool at a time: the batch and the KV that is loaded."""
         each = self.context + 2 * self.decoded + 2 * _BLOCK_TOKENS
         return self.batch * each + 8 * (self.entry + _BLOCK_TOKENS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What sizes everything. Units: bytes; ``token_bytes`` of one token's KV, all layers."""
+    """The sizes of a model. Units: bytes; ``token_bytes`` is one token's KV in all layers."""
 
     dtype: str
     token_bytes: int
@@ -91,7 +91,7 @@ class ModelFacts:
 
     @classmethod
     def read(cls, model: Path) -> "ModelFacts":
-        """From a local checkpoint. Raises: ModelError."""
+        """Read the facts of a local checkpoint. Raises: ModelError."""
         try:
             config = json.loads(read_text(model / "config.json", flag="--model"))
             heads = config["num_attention_heads"]
@@ -102,7 +102,7 @@ class ModelFacts:
             token_bytes = int(elements * _ITEM_BYTES[dtype])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
-                f"{model}: its config.json does not say how large its KV is"
+                f"{model}: the size of its KV cannot be computed from its config.json"
             ) from error
         files = list(model.glob("*.safetensors"))
         if not files:

@@ -1,9 +1,9 @@
-"""``seesaw demo``: the main job in a few minutes, without GPU, cluster or model download.
+"""``seesaw demo``: shows re-sharding in a few minutes, without GPU, cluster or model download.
 
-Makes a small Llama, serves it on two CPU ranks that prefill pipeline-parallel and decode
-tensor-parallel, sends it requests, and holds every token against plain vLLM's. People read
-standard error; standard output ends with one line of JSON: whether all tokens were equal (``ok``),
-the counts of requests, tokens and transitions, seconds by phase, and where the picture is.
+Creates a small random Llama, serves it on two CPU ranks that prefill pipeline-parallel and decode
+tensor-parallel, sends requests to it, and compares every token with plain vLLM's. Progress goes to
+stderr. Stdout ends with one line of JSON: whether all tokens were equal (``ok``), the counts of
+requests, tokens and transitions, seconds by phase, and the path of the picture.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import dataclasses
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -79,23 +78,25 @@ def run(arguments: list[str]) -> int:
 
 
 def parser() -> CommandParser:
-    """The command's flags."""
-    made = CommandParser(prog="seesaw demo", description=__doc__)
-    made.add_argument(
-        "--requests", type=Whole(most=100_000), default=64, help="how many (default: 64)"
+    """Return the parser of the command's flags."""
+    parser = CommandParser(prog="seesaw demo", description=__doc__)
+    parser.add_argument(
+        "--requests", type=Whole(most=100_000), default=64, help="number of requests (default: 64)"
     )
-    made.add_argument("--seed", type=SEED, default=0, help="of prompts and arrivals (default: 0)")
-    made.add_argument(
+    parser.add_argument(
+        "--seed", type=SEED, default=0, help="seed of prompts and arrivals (default: 0)"
+    )
+    parser.add_argument(
         "--output",
         type=OutputFolder(),
         default=Path("demo-output"),
         help="folder for model, picture and log (default: demo-output)",
     )
-    return made
+    return parser
 
 
 def make_requests(count: int, *, seed: int) -> list[Request]:
-    """Prompts of 1 to about 1,500 tokens, half of them at once, half greedy and half seeded."""
+    """Draw prompts of 1 to 1,500 tokens. Half of them arrive at once, and half are greedy."""
     rng = random.Random(seed)
     requests = []
     at_s = 0.0
@@ -128,7 +129,7 @@ def _make_model(folder: Path) -> Path:
 
     model = folder / "demo-llama"
     shutil.rmtree(model, ignore_errors=True)
-    _say(f"making a random Llama of {weights_bytes(DEMO) >> 20} MiB, which stays in {model}")
+    _say(f"creating a random Llama of {weights_bytes(DEMO) >> 20} MiB in {model}")
     write_checkpoint(model, DEMO)
     return model
 
@@ -155,7 +156,7 @@ def _serve(model: Path, requests: list[Request], log: Path) -> tuple[Recording, 
 
 
 async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
-    """Send all requests, and watch the worker meanwhile."""
+    """Send all requests, and record the worker's states and events meanwhile."""
     import aiohttp
 
     recording = Recording(tokens=[[] for _ in requests])
@@ -192,8 +193,9 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
         async with http.get(f"{url}/seesaw/events", timeout=None) as response:
             async for chunk in response.content.iter_any():
                 for event in parser.feed(chunk, time.monotonic()):
-                    if isinstance(seen := read_event(*event), TransitionEvent):
-                        recording.transitions.append((time.monotonic() - began, seen))
+                    message = read_event(*event)
+                    if isinstance(message, TransitionEvent):
+                        recording.transitions.append((time.monotonic() - began, message))
 
     timeout = aiohttp.ClientTimeout(total=600)
     async with aiohttp.ClientSession(timeout=timeout) as http:
@@ -207,38 +209,12 @@ async def _drive(url: str, model: str, requests: list[Request]) -> Recording:
 
 
 def _plain(model: Path, requests: list[Request], folder: Path) -> list[list[int]]:
-    """The same requests on plain vLLM in the decode layout."""
-    from seesaw_worker.modes.static.reference import Job, Sample, plain_environment
+    """Run the same requests on plain vLLM in the decode layout. Returns their tokens."""
+    from seesaw_worker.modes.static.reference import Sample, plain_tokens
 
-    _say(f"asking plain vLLM, layout {_DECODE}, the same (it starts on its own; about a minute)")
-    job = Job(
-        model=str(model),
-        tensor=_DECODE.tensor,
-        pipeline=_DECODE.pipeline,
-        output=str(folder / "plain-output.json"),
-        samples=[Sample(prompt=r.prompt, params=r.params) for r in requests],
-        engine=_ENGINE_FLAGS
-        | {
-            "enforce_eager": True,
-            # plain vLLM's CPU engine dies on a seeded prompt that it prefills in chunks
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": _MAX_LEN,
-        },
-    )
-    path = folder / "plain-job.json"
-    job.write(path)
-    with (folder / "plain.log").open("wb") as log:
-        ended = subprocess.run(
-            [sys.executable, "-m", "seesaw_worker.modes.static.reference", str(path)],
-            env=plain_environment(_DECODE),
-            stdout=log,
-            stderr=log,
-            check=False,
-        )
-    if ended.returncode:
-        raise RuntimeError((folder / "plain.log").read_text(errors="replace")[-4000:])
-    outputs = json.loads(Path(job.output).read_text())["tokens"]
-    return [choices[0] for choices in outputs]
+    _say(f"running the same requests on plain vLLM, layout {_DECODE} (about a minute)")
+    samples = [Sample(prompt=r.prompt, params=r.params) for r in requests]
+    return plain_tokens(model, _DECODE, samples, _ENGINE_FLAGS, folder)
 
 
 def _summary(

@@ -1,4 +1,4 @@
-"""What the demo saw of its worker, and the picture of it."""
+"""The demo's recording of its worker, and the picture of it."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from seesaw_core.resharding.ledger import LedgerTotals
 
 @dataclass(slots=True, kw_only=True)
 class Recording:
-    """What was seen of the worker. Units: seconds since the first request."""
+    """The tokens, states and transitions of the worker. Units: seconds since the first request."""
 
     tokens: list[list[int]] = field(default_factory=list)
     samples: list[tuple[float, WorkerState]] = field(default_factory=list)
@@ -20,20 +20,20 @@ class Recording:
 
 
 def resharding(state: WorkerState | None) -> ReshardingState:
-    """The part of the demo's worker, which re-shards."""
-    assert state is not None, "the worker was never asked"
+    """Return the re-sharding part of the worker's state."""
+    assert state is not None, "no state was recorded"
     assert state.resharding is not None, state.mode
     return state.resharding
 
 
 def blocks_of(part: ReshardingState) -> LedgerTotals:
-    """Its buffer, which is there once it serves."""
+    """Return the blocks of the worker's buffer, which exists once the worker serves."""
     assert part.buffer is not None
     return part.buffer.blocks
 
 
 def draw(recording: Recording, path: Path) -> None:
-    """Phases over time, the KV buffer's fill, and what waits and decodes."""
+    """Draw the phases, the fill of the KV buffer, and waiting and decoding requests over time."""
     os.environ.setdefault("MPLBACKEND", "Agg")
     import matplotlib.pyplot as plt
 
@@ -73,7 +73,7 @@ def draw(recording: Recording, path: Path) -> None:
 
 
 def _phases(recording: Recording) -> list[tuple[str, float, float]]:
-    """Phases as (name, start, stop), from the transitions."""
+    """Return the phases as (name, start, stop), from the transitions."""
     edges = [(at_s, event) for at_s, event in recording.transitions if at_s > 0]
     spans, start, phase = [], 0.0, "decode"
     for at_s, event in edges:

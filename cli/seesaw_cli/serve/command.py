@@ -11,7 +11,7 @@ from seesaw_core.errors import InputError
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Serve until told to stop. The router's flags are its own; all others go to the worker.
+    """Serve until a signal stops it. The router takes its own flags, the worker all others.
 
     Raises: InputError.
     """
@@ -22,29 +22,31 @@ def run(arguments: Sequence[str]) -> int:
     from seesaw_worker.server.flags import check_own_flags
     from seesaw_worker.settings.model_path import check_model_path
 
-    made = parser()
-    made.prog = "seesaw serve MODEL"
-    made.description = (
-        "A router and one worker on this machine. The flags below are the router's; all others "
-        "go to the worker: see seesaw worker --help."
+    router_parser = parser()
+    router_parser.prog = "seesaw serve MODEL"
+    router_parser.description = (
+        "Serve MODEL with a router and one worker on this machine. The flags below are the "
+        "router's; all others go to the worker: see seesaw worker --help."
     )
-    made.epilog = "Example: seesaw serve my/model --port 8000 --decode-tensor-parallel-size 2"
-    args, for_worker = made.parse_known_args(arguments)
+    router_parser.epilog = (
+        "Example: seesaw serve my/model --port 8000 --decode-tensor-parallel-size 2"
+    )
+    args, worker_arguments = router_parser.parse_known_args(arguments)
     if args.worker:
         raise InputError("seesaw serve starts its own worker; use seesaw router for others")
-    if not for_worker or for_worker[0].startswith("-"):
+    if not worker_arguments or worker_arguments[0].startswith("-"):
         raise InputError("give the model first: seesaw serve MODEL [options]")
-    check_worker_flags(for_worker)
-    check_own_flags(for_worker)
-    check_model_path(for_worker[0])
+    check_worker_flags(worker_arguments)
+    check_own_flags(worker_arguments)
+    check_model_path(worker_arguments[0])
     port = free_port()
     args.worker = [f"http://127.0.0.1:{port}"]
     settings = settings_from(args)
     from seesaw_router.server.process import Server
 
     server = Server(settings)
-    command = [sys.executable, "-m", "seesaw_cli.main", "worker", *for_worker]
-    # The router stops waiting first, so that the worker still answers what it has let through.
+    command = [sys.executable, "-m", "seesaw_cli.main", "worker", *worker_arguments]
+    # Both drain equally long. The router begins first, so the worker answers what it has received.
     drain = f"--drain-timeout-s={settings.drain_timeout_s}"
     worker = subprocess.Popen(
         [*command, "--host=127.0.0.1", f"--port={port}", drain],
@@ -59,15 +61,15 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = server.run()
     finally:
-        lost = worker.poll()
-        if lost is None:
+        worker_code = worker.poll()
+        if worker_code is None:
             worker.send_signal(signal.SIGTERM)
-            lost = _ended(worker)
-    return code or lost
+            worker_code = _wait(worker)
+    return code or worker_code
 
 
-def _ended(worker: "subprocess.Popen[bytes]") -> int:
-    """Wait for the worker, which finishes what it has."""
+def _wait(worker: "subprocess.Popen[bytes]") -> int:
+    """Wait until the worker has finished its requests. Returns its exit code."""
     while True:
         try:
             return worker.wait()

@@ -1,7 +1,7 @@
-"""Which flags of ``seesaw serve`` are about its endpoint, and who gets them.
+"""Refuses flags of ``seesaw serve`` that would change the address of its worker.
 
-The endpoint is the router's: host, port and what guards them. The worker behind it stays on the
-loopback address, without TLS, on a port of its own.
+The router is the endpoint, with its host, port and access control. The worker behind it listens
+on the loopback address, without TLS, on a free port.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from seesaw_worker.settings.config_file import config_path, read_config
 
 _ROUTER_SPEAKS_HTTP = "the router in front speaks plain HTTP; put a TLS proxy before it"
 _ROUTER_LISTENS = "the router in front listens; give it --host and --port"
-_ROUTER_SERVES = "clients reach the router in front, which has no such flag; put a proxy before it"
+_ROUTER_SERVES = "clients connect to the router, which has no such flag; put a proxy before it"
 _DIRECT = ", or run seesaw worker itself"
 
 REFUSED = {
@@ -25,15 +25,15 @@ REFUSED = {
     "--uds": _ROUTER_LISTENS,
     "--root-path": _ROUTER_SERVES,
 }
-"""Flags of the worker's that would keep the router from it, or clients from either."""
+"""Flags with which the router could not reach the worker, or clients could not reach either."""
 
 _ROUTERS_OWN = ("host", "port")
 
 
 def check_worker_flags(arguments: Sequence[str]) -> None:
-    """Refuse what would make the worker unreachable, in flags and in a ``--config`` file.
+    """Refuse flags that would make the worker unreachable, also those of a ``--config`` file.
 
-    Raises: InputError, naming the flag and where it stands.
+    Raises: InputError naming the flag and the file.
     """
     for argument in arguments:
         _check(argument.partition("=")[0].replace("_", "-"), where="")
@@ -45,7 +45,7 @@ def _check(name: str, *, where: str) -> None:
     for refused, why in REFUSED.items():
         # An abbreviation reaches the worker as the flag that it stands for.
         if name == refused or (len(name) > len("--u") and refused.startswith(name)):
-            raise InputError(f"{refused}{where} does not go with seesaw serve: {why}{_DIRECT}")
+            raise InputError(f"{refused}{where} does not work with seesaw serve: {why}{_DIRECT}")
 
 
 def _check_file(path: Path) -> None:
@@ -54,7 +54,7 @@ def _check_file(path: Path) -> None:
         name = key.replace("_", "-")
         if name in _ROUTERS_OWN:
             raise InputError(
-                f"--{name}{where} does not go with seesaw serve: {_ROUTER_LISTENS}, on the command "
-                f"line{_DIRECT}"
+                f"--{name}{where} does not work with seesaw serve: {_ROUTER_LISTENS}, on the "
+                f"command line{_DIRECT}"
             )
         _check(f"--{name}", where=where)

@@ -1,4 +1,4 @@
-"""A worker on this machine, started and stopped by another command: demo, bench and tests."""
+"""A worker on this machine that another command starts and stops: demo, bench or a test."""
 
 import contextlib
 import json
@@ -26,8 +26,8 @@ _POLL_S = 0.2
 class LocalWorker:
     """A worker process on a free port of the loopback address.
 
-    Call order: as a context manager; the server is healthy inside. Raises: EngineDiedError with
-    the end of its log if it does not come up. ``tell`` hears how far it has come.
+    Call order: as a context manager, inside which the server is healthy. Raises: EngineDiedError
+    with the end of its log if it does not start. ``tell`` gets the progress of the start.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LocalWorker:
         self.start_s = 0.0
         self._start_timeout_s = start_timeout_s
         self._tell = tell
-        self._told = ""
+        self._last_progress = ""
         self._command = [
             sys.executable,
             "-m",
@@ -93,7 +93,7 @@ class LocalWorker:
             raise
 
     def launch(self) -> None:
-        """Start and do not wait. It is told to stop when this process is gone, however."""
+        """Start without waiting. The worker stops when this process ends, even if it is killed."""
         self._began_s = time.monotonic()
         more = {"HF_HUB_OFFLINE": "1", PARENT_PID_VARIABLE: str(os.getpid())}
         with self.log.open("ab") as log:
@@ -102,13 +102,13 @@ class LocalWorker:
             )
 
     def wait_until_healthy(self) -> None:
-        """Wait until it serves. Raises: EngineDiedError if it ends or takes too long."""
+        """Wait until the worker serves. Raises: EngineDiedError if it ends or takes too long."""
         while not self.is_healthy():
             code = self.process.poll()
             waited = time.monotonic() - self._began_s
             if code is not None or waited > self._start_timeout_s:
                 tail = self.log.read_text(errors="replace")[-4000:]
-                raise EngineDiedError(f"the worker did not come up (exit {code}):\n{tail}")
+                raise EngineDiedError(f"the worker did not start (exit code {code}):\n{tail}")
             time.sleep(_POLL_S)
         self.start_s = time.monotonic() - self._began_s
 
@@ -136,18 +136,18 @@ class LocalWorker:
             return False
 
     def _relay(self, progress: str) -> None:
-        if progress != self._told:
-            self._told = progress
+        if progress != self._last_progress:
+            self._last_progress = progress
             self._tell(progress)
 
     def state(self) -> WorkerState:
-        """What the worker says of itself. Raises: MessageError if it cannot be read."""
+        """Return the worker's state. Raises: MessageError if it cannot be read."""
         with urllib.request.urlopen(f"{self.url}/seesaw/state", timeout=10) as response:  # noqa: S310
             return read_state(response.read())
 
 
 def free_port() -> int:
-    """A loopback port that is free at the moment."""
+    """Return a port of the loopback address that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -25,8 +25,7 @@ from integration.worker.test_faults import CLIENTS_HEAR_WITHIN_S, kill_under_loa
 from integration.worker.test_integrity import Setup, play
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout, LayoutPair
-from seesaw_worker.modes.static.reference import Sample
-from support.plain_vllm.reference import plain_tokens
+from seesaw_worker.modes.static.reference import Sample, plain_tokens
 from support.process_watch.machine import GONE_WITHIN_S, Machine, find, living, role_of, wait_for
 from support.worker_states import resharding
 

@@ -8,17 +8,7 @@ import pytest
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_worker.synthetic import TINY, write_checkpoint
 from support.process_watch.machine import Machine, StartWorker
-
-FLAGS = (
-    "-tp=2",
-    "--dtype=float32",
-    "--reshard=always",
-    "--enforce-eager",
-    "--max-model-len=2048",
-    "--block-size=32",
-    "--generation-config=vllm",
-    "--kv-cache-memory-bytes=268435456",
-)
+from support.tiny_worker import FLAGS
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def refusal(*arguments: str) -> str:
         pytest.param("--structured-outputs-config=[1", "Invalid JSON", id="json"),
         pytest.param("--config=/no/such.yaml", "--config=/no/such.yaml: No such", id="no-config"),
         pytest.param("--config=/tmp", "--config=/tmp: its name must end in", id="config-folder"),
-        pytest.param("--allowed-origins=*", "--allowed-origins: '*' is no valid JSON", id="cors"),
+        pytest.param("--allowed-origins=*", "--allowed-origins: '*' is not valid JSON", id="cors"),
         pytest.param(
             '--watermark-config={"name":"kgw"}', '--watermark-config={"name": "kgw"}', id="kgw"
         ),

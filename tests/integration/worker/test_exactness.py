@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
 from seesaw_core.messages import ReshardingState
-from seesaw_worker.modes.static.reference import Sample
+from seesaw_worker.modes.static.reference import Sample, plain_tokens
 from seesaw_worker.synthetic import (
     TINY,
     TINY_MISTRAL,
@@ -29,7 +29,6 @@ from seesaw_worker.synthetic import (
     ModelSpec,
     write_checkpoint,
 )
-from support.plain_vllm.reference import plain_tokens
 from support.worker_states import resharding
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

@@ -106,13 +106,13 @@ async def figures_of_100_transitions(run: Any) -> None:
     cores = {"prefill": run.llm.cores.prefill, "decode": run.llm.cores.decode}
     for name, core in cores.items():
         to = [event for event in events if event.to == name]
-        plans = [info["plan"] for info in await core.collective_rpc_async("seesaw_info")]
+        replays = [info["replay"] for info in await core.collective_rpc_async("seesaw_info")]
         run.notes[name] = {
             "transitions": len(to),
             "weight_bytes": min(event.weight_bytes for event in to),
-            "region_bytes": sum(plan["region_bytes"] for plan in plans),
-            "snapshot_bytes": sum(plan["snapshot_bytes"] for plan in plans),
-            "resident_bytes": sum(plan["resident_bytes"] for plan in plans),
+            "region_bytes": sum(replay["region_bytes"] for replay in replays),
+            "snapshot_bytes": sum(replay["snapshot_bytes"] for replay in replays),
+            "resident_bytes": sum(replay["resident_bytes"] for replay in replays),
             **{f"{p}_s": median(getattr(e, f"{p}_s") for e in to) for p in PARTS},
             "memcpy_s": await run.memcpy_s(name),
         }

@@ -19,21 +19,12 @@ from seesaw_core.event_stream import EventParser
 from seesaw_core.messages import VERSION, Stage, TransitionEvent, WorkerState
 from seesaw_core.reading import read_event
 from seesaw_core.resharding.policy import Phase
+from support.tiny_worker import FLAGS as TINY_FLAGS
 from support.worker_states import is_idle, resharding
 
 pytestmark = pytest.mark.engine
 
-FLAGS = (
-    "-tp=2",
-    "--dtype=float32",
-    "--reshard=always",
-    "--kv-buffer-gib=0.25",
-    "--enforce-eager",
-    "--max-model-len=2048",
-    "--block-size=32",
-    "--generation-config=vllm",
-    "--kv-cache-memory-bytes=268435456",
-)
+FLAGS = (*TINY_FLAGS, "--kv-buffer-gib=0.25")
 TALK = (
     "--enable-auto-tool-choice",
     "--tool-call-parser=hermes",

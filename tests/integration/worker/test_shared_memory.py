@@ -12,22 +12,12 @@ import pytest
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
 from seesaw_worker.modes.resharding.shared_memory import vllm_shared_bytes
+from support.tiny_worker import FLAGS as TINY_FLAGS
 from support.worker_states import resharding
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-FLAGS = (
-    "-tp=2",
-    "--dtype=float32",
-    "--reshard=always",
-    "--enforce-eager",
-    "--max-model-len=2048",
-    "--block-size=32",
-    "--generation-config=vllm",
-    "--kv-cache-memory-bytes=268435456",
-    "--kv-buffer-gib=0.05",
-    "--flush-timeout-s=0.5",
-)
+FLAGS = (*TINY_FLAGS, "--kv-buffer-gib=0.05", "--flush-timeout-s=0.5")
 OWN_SHM = ["unshare", "-m", "sh", "-c"]
 MOUNT = 'mount -t tmpfs -o size=400m tmpfs /dev/shm && exec "$@"'
 

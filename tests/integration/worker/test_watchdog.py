@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seesaw_worker.processes.run_folder import SHM, Traces
+from seesaw_worker.processes.run_folder import SHM, WorkerFiles
 
 NUM_SEGMENTS = 300  # so many that removing them takes longer than the main thread's end
 
@@ -36,25 +36,25 @@ time.sleep(60)
 
 
 @pytest.fixture
-def traces() -> Iterator[Traces]:
-    made = Traces.create()
+def files() -> Iterator[WorkerFiles]:
+    made = WorkerFiles.create()
     for number in range(NUM_SEGMENTS):
-        (SHM / f"vllm_dist_{made.mark}{number}-tp:0").write_bytes(bytes(4096))
+        (SHM / f"vllm_dist_{made.tag}{number}-tp:0").write_bytes(bytes(4096))
     yield made
     made.remove()
 
 
-def segments(traces: Traces) -> list[Path]:
-    return list(SHM.glob(f"*{traces.mark}*"))
+def segments(files: WorkerFiles) -> list[Path]:
+    return list(SHM.glob(f"*{files.tag}*"))
 
 
 def test_the_end_of_the_server_waits_for_the_clean_up_after_its_supervisor(
-    traces: Traces,
+    files: WorkerFiles,
 ) -> None:
     supervisor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, ENGINE, *map(str, segments(traces))],
-        env=traces.environment() | {"SEESAW_SUPERVISOR_PID": str(supervisor.pid)},
+        [sys.executable, "-c", SERVER, ENGINE, *map(str, segments(files))],
+        env=files.environment() | {"SEESAW_SUPERVISOR_PID": str(supervisor.pid)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -65,8 +65,8 @@ def test_the_end_of_the_server_waits_for_the_clean_up_after_its_supervisor(
         supervisor.kill()
         assert server.wait(timeout=30) == 1
         assert not engine.is_running()
-        assert [path.name for path in segments(traces)] == []
-        assert not traces.folder.exists()
+        assert [path.name for path in segments(files)] == []
+        assert not files.folder.exists()
     finally:
         for process in (supervisor, server):
             process.kill()

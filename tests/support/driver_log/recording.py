@@ -1,4 +1,4 @@
-"""A driver that writes down what it is told and what it says to that, and a log told again."""
+"""A driver that records its calls and their results, and a replay of such a log."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ class Entry:
 
 
 class Recorder(Driver):
-    """A driver that keeps a log. ``began_s`` is when it was made."""
+    """A driver that keeps a log. ``began_s`` is the time of its creation."""
 
     def __init__(self, *args: Any, now_s: float = 0.0) -> None:
         super().__init__(*args, now_s=now_s)
@@ -48,7 +48,7 @@ class Recorder(Driver):
 
 
 def tell_again(log: list[Entry], driver: Driver) -> list[Entry]:
-    """Return the log that a driver makes of what another was told."""
+    """Repeat the calls of a log on another driver. Returns its log."""
     answers: list[Entry] = []
     for entry in log:
         answer: Any
@@ -57,7 +57,7 @@ def tell_again(log: list[Entry], driver: Driver) -> list[Entry]:
                 answer = driver.next_step(entry.now_s)
             else:
                 answer = driver.observe(entry.event, entry.now_s)
-        except Exception as error:  # noqa: BLE001 - it is the answer
+        except Exception as error:  # noqa: BLE001 - it is the result
             answer = type(error)
         answers.append(Entry(now_s=entry.now_s, event=entry.event, answer=answer))
     return answers

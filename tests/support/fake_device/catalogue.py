@@ -1,4 +1,4 @@
-"""A made-up accelerator whose plans need no large model: links are slow, and so is its memory."""
+"""An invented accelerator with slow links and slow memory, so that plans need no large model."""
 
 # For it the planner prefers tensor parallelism for long answers, and a pair for long prompts.
 TOY = """\

@@ -1,7 +1,7 @@
-"""A GPU's driver over host memory, with streams that run as late as they may.
+"""A GPU's driver over host memory, with streams that run as late as possible.
 
-A slot emptied too late, or a copy that nobody waits for, so leaves wrong bytes. The same tests run
-over a real GPU where there is one.
+So a slot that is reused too early, or a copy that is not waited for, leaves wrong bytes. The same
+tests run on a real GPU if there is one.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ class LateEvent:
 
 @dataclass
 class LateStream:
-    """Does nothing before it is waited for, unless it is the one that torch works on."""
+    """A stream that does nothing before it is waited for, unless it is torch's current one."""
 
     eager: bool = False
     work: list[Callable[[], Any]] = field(default_factory=list)
@@ -75,7 +75,7 @@ class HostDriver:
 
     def allocate(self, num_bytes: int) -> int:
         if num_bytes > self.room:
-            raise MemoryError(f"{num_bytes} bytes of device memory wanted, {self.room} free")
+            raise MemoryError(f"{num_bytes} bytes of device memory needed, {self.room} free")
         memory = mmap.mmap(-1, num_bytes)
         address: int = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
         self.allocations[address] = memory
@@ -107,7 +107,7 @@ class HostDriver:
             self.read_only.append(range(address, address + num_bytes))
         return self.pins
 
-    def seen(self, address: int) -> int:
+    def device_address(self, address: int) -> int:
         return address
 
     def pinned(self, num_bytes: int) -> torch.Tensor:
@@ -135,7 +135,7 @@ class HostDriver:
 
 
 class ChoosyDriver(HostDriver):
-    """Pins the first file, and no other."""
+    """A driver that can pin only the first file."""
 
     def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
         pinned = super().register(address, num_bytes, writable=writable)

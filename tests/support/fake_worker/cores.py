@@ -1,8 +1,8 @@
 """Stand-ins for vLLM's engine cores below a real controller.
 
-They keep to what the real engine cores do, which tests/integration/worker/test_live.py checks on
-real vLLM: a paused core computes nothing, an abort leaves no output, and the decode engine
-releases each buffer entry exactly once a request.
+They behave like real engine cores, which tests/integration/worker/test_live.py checks on real vLLM:
+a paused core computes nothing, an abort gives no output, and the decode engine releases the buffer
+entry of each request exactly once.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ BLOCK = 16
 
 
 class Devices:
-    """What one engine core owns at a time, as the control page has it."""
+    """The devices, which one engine core owns at a time, as in the control page."""
 
     owner: "StandInCore | None" = None
 
 
 class StandInCore:
-    """An engine core that takes one scheduler step a request and can be paused.
+    """An engine core that takes one scheduler step per request and can be paused.
 
-    It works its calls off in order, and an acquire waits for the devices.
+    It handles its calls in order, and an acquire waits for the devices.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ def request_of(request_id: str, prompt: list[int], **params: Any) -> EngineCoreR
 
 @dataclass
 class Worker:
-    """A controller on two stand-ins, and how each request has ended for the front end."""
+    """A controller on two stand-ins, and the end of each request as the front end sees it."""
 
     controller: Controller
     prefill: StandInCore
@@ -173,10 +173,10 @@ class Worker:
     ended: dict[str, FinishReason | Exception] = field(default_factory=dict)
 
     async def submit(self, request: EngineCoreRequest) -> None:
-        """As vLLM's front end does. What is raised is the request's end."""
+        """Submit a request as vLLM's front end does. An error ends the request."""
         try:
             await self.controller.submit(request)
-        except Exception as error:  # noqa: BLE001 - it is the request's end
+        except Exception as error:  # noqa: BLE001 - it ends the request
             self.ended[request.request_id] = error
 
     async def read_outputs(self) -> None:
@@ -188,7 +188,7 @@ class Worker:
                     self.ended.setdefault(output.request_id, output.finish_reason)
 
     async def nothing_left(self) -> None:
-        """Wait until every request and every block has been given back."""
+        """Wait until no request is left and every block is free."""
         async with asyncio.timeout(20):
             await self.controller.drained()
             while len(self.controller.driver.ledger):
@@ -202,7 +202,7 @@ class Worker:
 
 
 def rules(reshard: Reshard, *, by_priority: bool = False) -> Rules:
-    """Rules of a worker whose phases are as short as the stand-ins' steps."""
+    """Return the rules of a worker with phases as short as the stand-ins' steps."""
     return Rules(
         policy=PhasePolicy(reshard=reshard, flush_timeout_s=0.02, dwell_transitions=1),
         decode_room=DecodeRoom(num_requests=4, num_queued_tokens=200),
@@ -211,7 +211,7 @@ def rules(reshard: Reshard, *, by_priority: bool = False) -> Rules:
 
 
 def buffer() -> Ledger:
-    """A KV buffer as small as the stand-ins are."""
+    """Return the ledger of a small KV buffer."""
     return Ledger(num_blocks=12, block_size=BLOCK)
 
 
@@ -225,7 +225,7 @@ async def running_worker(
     by_priority: bool = False,
     driver_type: type[Driver] = Driver,
 ) -> AsyncIterator[Worker]:
-    """A worker of stand-ins that serves; it ends with the context."""
+    """Run a worker of stand-ins until the context ends."""
     devices = Devices()
     prefill, decode = (
         StandInCore(rng, devices, is_prefill=p, rejects=rejects, raises=raises)

@@ -1,4 +1,4 @@
-"""A stand-in for a worker: its HTTP contract with deterministic answers and no model.
+"""A stand-in for a worker, with its HTTP contract, deterministic answers and no model.
 
 It passes ``tests/integration/router/test_worker_contract.py``, which a real worker passes too.
 Run it as a program; SIGTERM drains it as it drains a worker.
@@ -33,7 +33,7 @@ VOCABULARY = 900
 
 
 class Engine:
-    """What the stand-in knows of itself."""
+    """The state of the stand-in."""
 
     def __init__(self, model: str, token_s: float) -> None:
         self.model = model
@@ -84,7 +84,7 @@ class Engine:
 
 
 def application(engine: Engine) -> web.Application:
-    """All routes of the contract."""
+    """Return an application with all routes of the contract."""
     app = web.Application(client_max_size=64 << 20)
 
     async def health(_: web.Request) -> web.Response:
@@ -136,7 +136,7 @@ def application(engine: Engine) -> web.Application:
 async def answer(
     request: web.Request, engine: Engine, body: dict[str, Any], prompt: str, count: int
 ) -> web.StreamResponse:
-    """One answer, token by token, streamed or not."""
+    """Answer token by token, as a stream or as one response."""
     is_chat = request.path.endswith("chat/completions")
     name = hashlib.sha256(prompt.encode()).hexdigest()[:16]
     head = {"id": f"cmpl-{name}", "model": engine.model, "created": 0}
@@ -177,7 +177,7 @@ def _error(status: int, message: str) -> web.Response:
 
 
 async def serve(host: str, port: int, engine: Engine) -> None:
-    """Serve until SIGTERM, then finish what runs."""
+    """Serve until SIGTERM, then finish running requests."""
     runner = web.AppRunner(
         application(engine), access_log=None, handler_cancellation=True, shutdown_timeout=600
     )

@@ -1,4 +1,4 @@
-"""Peers that misbehave as they are told: raw sockets, no HTTP library that would put it right."""
+"""Peers that misbehave on purpose, on plain sockets, since an HTTP library would prevent it."""
 
 import asyncio
 import dataclasses
@@ -15,7 +15,7 @@ STATE = Engine("stand-in", 0.0).state()
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request that has been read whole, and where its answer goes."""
+    """One complete request, and the connection for its answer."""
 
     path: str
     head: bytes
@@ -28,18 +28,18 @@ class Asked:
         await self.writer.drain()
 
     def cut(self) -> None:
-        """End the connection, at once and visibly."""
+        """Reset the connection at once."""
         self.writer.transport.abort()
 
 
 def answer(body: bytes = b'{"ok": true}', status: str = "200 OK", headers: str = "") -> Act:
-    """A proper answer."""
+    """Send a valid answer."""
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}"
     return raw(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
 
 
 def raw(data: bytes, then: Act | None = None) -> Act:
-    """These bytes, whatever they are, and what follows them."""
+    """Send these bytes, then do ``then``."""
 
     async def act(asked: Asked) -> None:
         await asked.say(data)
@@ -50,19 +50,19 @@ def raw(data: bytes, then: Act | None = None) -> Act:
 
 
 async def hang(_: Asked) -> None:
-    """Say nothing more, and keep the connection."""
+    """Keep the connection without sending more."""
     await asyncio.sleep(3600)
 
 
 async def gush(asked: Asked) -> None:
-    """Answer without end, as fast as it is taken."""
+    """Send an endless answer, as fast as it is read."""
     await asked.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
     while True:
         await asked.say(b"10000\r\n" + b"a" * 65536 + b"\r\n")
 
 
 def by_prompt(acts: Mapping[str, Act]) -> Act:
-    """What the prompt names; a proper answer to any other."""
+    """Do what the prompt names, and answer other prompts properly."""
 
     async def act(asked: Asked) -> None:
         prompt = json.loads(asked.body).get("prompt") if asked.body else None
@@ -91,9 +91,9 @@ EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection
 
 
 def event(kind: str = "state", **changes: object) -> bytes:
-    """One event: the state of a worker that serves, with changes; ``...`` removes a field.
+    """Return an event with the state of a serving worker and changes; ``...`` removes a field.
 
-    A field of the mode's part is changed there, as well as beside it, where older readers look.
+    A field of the mode's part is changed in both places where readers look for it.
     """
     part = STATE["resharding"]
     own = part | {k: v for k, v in changes.items() if k in part}
@@ -103,7 +103,7 @@ def event(kind: str = "state", **changes: object) -> bytes:
 
 
 def events(*said: bytes, every_s: float = 0.2) -> Act:
-    """An event stream: this in turn, and the last of it for ever."""
+    """Send an event stream: each item in turn, then the last one for ever."""
 
     async def act(asked: Asked) -> None:
         await asked.say(EVENTS_HEAD)
@@ -118,7 +118,7 @@ def events(*said: bytes, every_s: float = 0.2) -> Act:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class OddWorker:
-    """A worker by its three answers. ``asked`` counts requests that are neither of the router's."""
+    """A worker with three answers. ``asked`` counts requests other than the router's own two."""
 
     events: Act = dataclasses.field(default_factory=lambda: events(event()))
     health: Act = dataclasses.field(default_factory=answer)

@@ -1,4 +1,4 @@
-"""A client of bare sockets, which sends what it is told and nothing else."""
+"""A client on plain sockets, which sends exactly the bytes that it is given."""
 
 import asyncio
 import fcntl
@@ -31,13 +31,13 @@ class RawClient:
 
     @property
     def num_unsent(self) -> int:
-        """Bytes that the other side's kernel has not acknowledged yet."""
+        """The bytes that the other side's kernel has not acknowledged yet."""
         sock = self.writer.get_extra_info("socket")
         (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
         return int(queued) + self.writer.transport.get_write_buffer_size()
 
     async def until_closed(self, at_most_s: float = 10.0) -> bytes:
-        """All that comes until the other side closes. Raises: TimeoutError."""
+        """Return all bytes until the other side closes. Raises: TimeoutError."""
         got = bytearray()
         async with asyncio.timeout(at_most_s):
             try:
@@ -58,19 +58,19 @@ def request(
     headers: bytes = b"",
     method: str = "POST",
 ) -> bytes:
-    """A whole request, of which the connection is to be closed."""
+    """Return a complete request with ``Connection: close``."""
     line = f"{method} {target} HTTP/1.1\r\nHost: router\r\nConnection: close\r\n"
     length = f"Content-Length: {len(body)}\r\n" if body else ""
     return line.encode() + headers + length.encode() + b"\r\n" + body
 
 
 async def ask(url: str, data: bytes, at_most_s: float = 10.0) -> bytes:
-    """Everything that is answered to these bytes on a connection of their own."""
+    """Send bytes on a new connection. Returns the whole answer."""
     client = await RawClient.to(url)
     await client.send(data)
     return await client.until_closed(at_most_s)
 
 
 def status_of(answer: bytes) -> int:
-    """The first status in an answer; 0 if there is none."""
+    """Return the first status of an answer; 0 if there is none."""
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0

@@ -1,4 +1,4 @@
-"""A real router as a process of its own, before any workers."""
+"""A real router in a separate process, in front of any workers."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ async def router_state_of(http: aiohttp.ClientSession, url: str) -> RouterState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """Asks a router, and looks at what it knows."""
+    """Sends requests to a router, and reads its state."""
 
     url: str
     http: aiohttp.ClientSession
@@ -43,7 +43,7 @@ class Router:
 
     @property
     def num_clients(self) -> int:
-        """Connections that it has accepted."""
+        """The connections that the router has accepted."""
         connections = psutil.Process(self.process.pid).net_connections(kind="tcp")
         port = URL(self.url).port
         return sum(c.status == "ESTABLISHED" and c.laddr.port == port for c in connections)
@@ -53,7 +53,7 @@ class Router:
             return response.status, await response.read()
 
     async def workers(self) -> dict[str, RoutedWorker]:
-        """What is known of each worker, by its URL."""
+        """Return the router's state of each worker, by its URL."""
         state = await router_state_of(self.http, self.url)
         return {worker.url: worker for worker in state.workers}
 
@@ -70,7 +70,7 @@ class Router:
         raise TimeoutError(f"{urls} do not serve: {self.logged()}")
 
     async def metric(self, start: str) -> float:
-        """The sum of all samples whose line starts so."""
+        """Return the sum of all samples whose line has this start."""
         async with self.http.get(f"{self.url}/metrics") as response:
             lines = (await response.text()).splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
@@ -79,7 +79,7 @@ class Router:
         self.process.send_signal(number)
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended."""
+        """Return the router's exit code once it has ended."""
         return await self.process.wait()
 
     def logged(self) -> str:
@@ -89,7 +89,7 @@ class Router:
 
 @asynccontextmanager
 async def router_before(*urls: str, flags: tuple[str, ...] = ()) -> AsyncIterator[Router]:
-    """A router, ended and read for tracebacks after the test."""
+    """Run a router, end it after the test, and check its log for tracebacks."""
     port = free_port()
     command = [sys.executable, "-m", "seesaw_cli.main", "router", f"--port={port}"]
     workers = [f"--worker={url}" for url in urls]
@@ -114,7 +114,7 @@ async def router_before(*urls: str, flags: tuple[str, ...] = ()) -> AsyncIterato
 async def routed(
     *workers: OddWorker, flags: tuple[str, ...] = (), is_served: bool = True
 ) -> AsyncIterator[Router]:
-    """These workers, running, and a router before them."""
+    """Run these workers and a router in front of them."""
     async with AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(worker.running())

@@ -1,11 +1,11 @@
-"""Waiting for what others do, and no longer than that takes."""
+"""Waits for a condition, for as short as possible."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], at_most_s: float = 10.0) -> None:
-    """Raises: TimeoutError if it does not come to hold."""
+    """Wait until a condition holds. Raises: TimeoutError if it does not in time."""
     async with asyncio.timeout(at_most_s):
         while True:
             holds = condition()

@@ -1,7 +1,7 @@
-"""The whole machine seen from outside: a worker's processes by their roles, and its shared memory.
+"""Observes a worker from outside: its processes by their roles, and its shared memory.
 
-A segment is a worker's if one of its processes ever had it mapped, so that other engines may run,
-and leak, on the same machine.
+A segment belongs to a worker if one of its processes has ever mapped it, so that other engines on
+the same machine do not matter.
 """
 
 import time
@@ -12,17 +12,17 @@ from pathlib import Path
 import psutil
 
 from seesaw_cli.serve.local import LocalWorker
+from seesaw_worker.processes.run_folder import SHM
 from seesaw_worker.processes.segments import mapped_segments
 from seesaw_worker.processes.shm import RUN_FOLDER
 
-SHM = Path("/dev/shm")
 GONE_WITHIN_S = 10.0
 
 StartWorker = Callable[..., LocalWorker]
 
 
 def tree(worker: LocalWorker) -> list[psutil.Process]:
-    """Every process of a worker, the supervisor first."""
+    """Return every process of a worker, the supervisor first."""
     supervisor = psutil.Process(worker.process.pid)
     return [supervisor, *supervisor.children(recursive=True)]
 
@@ -34,7 +34,7 @@ def living(worker: LocalWorker) -> Iterator[psutil.Process]:
 
 
 def role_of(process: psutil.Process) -> str:
-    """``supervisor``, ``server``, ``fork server``, ``EngineCore``, ``Worker_TP0``, …"""
+    """Return ``supervisor``, ``server``, ``fork server``, ``EngineCore``, ``Worker_TP0``, …"""
     try:
         words = " ".join(process.cmdline()).strip()
     except psutil.Error:
@@ -77,7 +77,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> float:
 
 @dataclass(kw_only=True)
 class Machine:
-    """Everything that a worker was seen to have."""
+    """The processes and the shared memory that a worker has had."""
 
     processes: list[psutil.Process] = field(default_factory=list)
     segments: set[Path] = field(default_factory=set)
@@ -91,7 +91,7 @@ class Machine:
         return [f"{p.pid} {role_of(p)}" for p in self.processes if is_alive(p)]
 
     def left(self) -> list[Path]:
-        """Shared memory and run folders of this worker that are still there."""
+        """Return the shared memory and run folders of this worker that still exist."""
         pids = {p.pid for p in self.processes}
         folders = [p for p in SHM.glob("*seesaw-*-*") if owner_pid(p) in pids]
         return folders + [s for s in self.segments if s.exists()]

@@ -15,7 +15,8 @@ from seesaw_generate.chart.__main__ import FILES
 from seesaw_generate.flags import EXIT_CODES, ROUTES, reference
 from seesaw_operator.api.crd import document
 from seesaw_worker.modes.static.mode import StaticMode
-from seesaw_worker.server.flags import FLAGS, add_flags, settings_of
+from seesaw_worker.server.flags import FLAGS, add_flags
+from seesaw_worker.server.settings import settings_of
 from seesaw_worker.server.telemetry import Telemetry
 from seesaw_worker.settings.flag import Flag
 from seesaw_worker.settings.worker import WorkerSettings

@@ -15,7 +15,7 @@ def test_a_flag_that_would_hide_the_worker_is_refused(flag: str, form: str, tmp_
     file = tmp_path / "flags.yaml"
     file.write_text(f"{flag[2:].replace('-', '_')}: x\n")
     given = f"--config={file}" if form == "config" else form.format(flag)
-    with pytest.raises(InputError, match=f"^{flag}.* does not go with seesaw serve"):
+    with pytest.raises(InputError, match=f"^{flag}.* does not work with seesaw serve"):
         run(["my/model", *given.split()])
 
 

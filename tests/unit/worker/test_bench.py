@@ -9,7 +9,7 @@ import pytest
 
 from seesaw_bench.worker.link import answer
 from seesaw_bench.worker.memory import Kind, parse_smaps
-from seesaw_bench.worker.policy import Mode, ToldPolicy
+from seesaw_bench.worker.policy import Mode, ScriptedPolicy
 from seesaw_bench.worker.spread import Spread
 from seesaw_bench.worker.targets import Target
 from seesaw_bench.worker.workload import ModelFacts, Workload
@@ -66,7 +66,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 
 def test_a_spread_needs_a_value() -> None:
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="at least one value"):
         Spread.of([])
 
 
@@ -96,7 +96,7 @@ def test_mappings_are_told_apart_and_paths_may_hold_spaces() -> None:
     ],
 )
 def test_the_policy_does_as_it_is_told(mode: Mode, view: View, step: type[Step]) -> None:
-    assert isinstance(ToldPolicy(mode).next_step(view), step)
+    assert isinstance(ScriptedPolicy(mode).next_step(view), step)
 
 
 def test_a_target_knows_its_side() -> None:
@@ -117,7 +117,7 @@ def test_a_model_tells_how_large_its_kv_is(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="does not say"):
+    with pytest.raises(ModelError, match="cannot be computed"):
         ModelFacts.read(tmp_path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from vllm import SamplingParams
 from vllm.v1.request import Request
 
-from seesaw_worker.modes.resharding.kv.plans import LoadPlans
+from seesaw_worker.modes.resharding.kv.schedules import LoadSchedule
 from seesaw_worker.modes.resharding.kv.transfer import BufferTicket
 from support.fake_worker.cores import request_of, running_worker
 
@@ -42,25 +42,25 @@ def settings(tmp_path: Path) -> Iterator[Any]:
 def test_only_what_nobody_had_to_compute_is_cached(
     in_prefill: int, in_decode: int, prefix_caching: bool, cached: int, settings: Any
 ) -> None:
-    plans = LoadPlans(settings, prefix_caching=prefix_caching)
+    schedule = LoadSchedule(settings, prefix_caching=prefix_caching)
     ticket = BufferTicket(
         key="k", num_tokens=100, blocks=tuple(range(7)), num_cached_tokens=in_prefill
     )
     params = SamplingParams(extra_args={"kv_transfer_params": ticket.to_params()})
     request = Request("r", PROMPT, params, None)
-    plans.new(request)
-    external, _ = plans.match(request, in_decode)
+    schedule.new(request)
+    external, _ = schedule.match(request, in_decode)
     assert request.prefill_stats is not None
     request.prefill_stats.set(  # as vLLM does, before it allocates
         num_prompt_tokens=101,
         num_local_cached_tokens=in_decode,
         num_external_cached_tokens=external,
     )
-    plans.admit(request, list(range(1, 8)), external)
+    schedule.admit(request, list(range(1, 8)), external)
     stats = request.prefill_stats
     assert (stats.num_cached_tokens, stats.num_computed_tokens) == (cached, 101 - cached)
     assert (stats.num_local_cached_tokens, stats.num_external_cached_tokens) == (cached, 0)
-    plans.close()
+    schedule.close()
 
 
 def test_of_equal_prompts_that_share_a_wait_one_was_computed() -> None:

@@ -41,7 +41,7 @@ def test_both_processes_see_the_same_page(page: ControlPage, tmp_path: Path) -> 
     assert (other.num_loaded(Role.DECODE), other.num_loaded(Role.PREFILL)) == (1, 0)
 
 
-def test_weights_count_as_the_same_only_if_both_engines_named_equal_plans(
+def test_weights_count_as_the_same_only_if_both_engines_named_equal_replays(
     page: ControlPage,
 ) -> None:
     assert not page.same_weights(0)

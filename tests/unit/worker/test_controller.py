@@ -52,11 +52,11 @@ async def storm(seed: int, reshard: Reshard) -> Worker:
                     aborts.append(tasks.create_task(abort()))
             await asyncio.sleep(rng.random() * 0.004)
             if index % 20 == 10:  # as a user's pause does
-                await controller.hold_in_decode()
-                await controller.pass_on_all()
+                await controller.pin_decode()
+                await controller.move_all_to_decode()
                 assert not controller.driver.waiting
                 assert not controller.driver.prefilling
-                controller.let_go()
+                controller.unpin_decode()
         await asyncio.gather(*aborts)
         await worker.nothing_left()
     return worker

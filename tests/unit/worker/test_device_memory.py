@@ -72,7 +72,7 @@ def test_the_prefill_pool_comes_first_and_the_decode_pool_gets_the_rest(
             id="a decode pool that does not fit",
         ),
         pytest.param(
-            replace(NEEDS, decode_pool_bytes=100, asked_by="--kv-cache-memory-bytes=100"),
+            replace(NEEDS, decode_pool_bytes=100, requested_by="--kv-cache-memory-bytes=100"),
             ("--kv-cache-memory-bytes=100", "--max-model-len", str(GIB)),
             id="a decode pool too small for one request",
         ),

@@ -62,18 +62,6 @@ def noise(num_bytes: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (num_bytes,), dtype=torch.uint8, generator=generator)
 
 
-def straight(file: int, source: int, target: int, width: int) -> Rows:
-    return Rows(
-        file=file,
-        source=source,
-        source_pitch=width,
-        target=target,
-        target_pitch=width,
-        width=width,
-        count=1,
-    )
-
-
 def strided(source: int, target: int, width: int, count: int, gap: int = 0) -> Rows:
     """Every second row of a file, to rows that lie ``gap`` bytes apart."""
     return Rows(
@@ -98,12 +86,14 @@ def expected(files: list[torch.Tensor], rows: list[Rows], before: torch.Tensor) 
 
 
 ROWS = {
-    "one straight copy": [straight(0, 8, 0, MIB)],
-    "a copy larger than a slot": [straight(0, 0, 64, 9 * MIB)],
+    "one straight copy": [Rows.straight(0, 8, 0, MIB)],
+    "a copy larger than a slot": [Rows.straight(0, 0, 64, 9 * MIB)],
     "narrow rows side by side": [strided(0, 256, 96, 5000)],
     "rows apart at both ends": [strided(64, 0, 1024, 300, gap=512)],
-    "odd addresses and widths": [strided(3, 5, 7, 11, gap=2), straight(1, 1, 4099, 13)],
-    "two files and many small copies": [straight(i % 2, 100 * i, 128 * i, 100) for i in range(999)],
+    "odd addresses and widths": [strided(3, 5, 7, 11, gap=2), Rows.straight(1, 1, 4099, 13)],
+    "two files and many small copies": [
+        Rows.straight(i % 2, 100 * i, 128 * i, 100) for i in range(999)
+    ],
 }
 
 
@@ -151,9 +141,13 @@ def test_slots_are_refilled_only_once_they_are_empty() -> None:
     driver = HostDriver()
     ring = StagingRing(driver, num_lanes=3, slot_bytes=256)
     files = [noise(64 << 10)]
-    rows = [straight(0, 1, 0, 30_000), strided(7, 30_016, 96, 300), strided(9, 59_008, 700, 9, 4)]
+    rows = [
+        Rows.straight(0, 1, 0, 30_000),
+        strided(7, 30_016, 96, 300),
+        strided(9, 59_008, 700, 9, 4),
+    ]
     target = torch.zeros(66_000, dtype=torch.uint8)
-    staged = ring.plan(files, target.data_ptr(), rows)
+    staged = ring.stage(files, target.data_ptr(), rows)
     for _ in range(3):
         target.zero_()
         staged.copy()
@@ -193,7 +187,7 @@ def test_an_arena_on_another_gpu_is_refused(tmp_path: Path) -> None:
 
 def test_an_arena_too_small_for_the_second_process_is_refused(tmp_path: Path) -> None:
     held = CudaDevice(HostDriver()).open_arena(tmp_path, 0, MIB)
-    with pytest.raises(IntegrityError, match="4194304 are wanted"):
+    with pytest.raises(IntegrityError, match="4194304 are needed"):
         CudaDevice(HostDriver()).open_arena(tmp_path, 0, 4 * MIB)
     assert held.bytes.numel() == MIB
 
@@ -209,7 +203,7 @@ def test_an_arena_whose_process_has_died_is_refused(tmp_path: Path) -> None:
 
 def test_an_arena_that_does_not_fit_the_gpu_names_the_bytes(tmp_path: Path) -> None:
     device = CudaDevice(HostDriver(room=MIB))
-    with pytest.raises(CapacityError, match="4194304 bytes of device memory wanted"):
+    with pytest.raises(CapacityError, match="4194304 bytes of device memory needed"):
         device.open_arena(tmp_path, 0, 3 * MIB)
     assert not list(tmp_path.glob("*.json"))
 
@@ -220,7 +214,7 @@ def test_each_file_is_pinned_once_and_only_if_rows_use_it() -> None:
     files = [noise(4096), noise(4096)]
     arena = ArenaMemory(bytes=torch.zeros(4096, dtype=torch.uint8))
     for _ in range(3):
-        device.row_copier(files, arena, [straight(1, 0, 0, 64)])
+        device.row_copier(files, arena, [Rows.straight(1, 0, 0, 64)])
     assert driver.registered == [(files[1].data_ptr(), 4096)]
 
 

@@ -35,9 +35,9 @@ async def recorded(seed: int, reshard: Reshard, *, by_priority: bool) -> Recorde
             if rng.random() < 0.3:
                 await worker.controller.abort([f"0_{index}", f"2_{index}"])
             if index % 20 == 10:
-                await worker.controller.hold_in_decode()
-                await worker.controller.pass_on_all()
-                worker.controller.let_go()
+                await worker.controller.pin_decode()
+                await worker.controller.move_all_to_decode()
+                worker.controller.unpin_decode()
         await worker.nothing_left()
     driver = worker.controller.driver
     assert isinstance(driver, Recorder)

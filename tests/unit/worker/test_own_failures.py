@@ -275,10 +275,10 @@ def test_whatever_happens_to_requests_every_count_comes_back_to_nothing(
                     aborted.update(chosen)
                     await worker.controller.abort(chosen)
                 elif act == "pause":
-                    await worker.controller.hold_in_decode()
+                    await worker.controller.pin_decode()
                     if kind % 2:
-                        await worker.controller.pass_on_all()
-                    worker.controller.let_go()
+                        await worker.controller.move_all_to_decode()
+                    worker.controller.unpin_decode()
                 else:
                     await asyncio.sleep(which * 0.0002)
             await worker.nothing_left()

@@ -16,7 +16,7 @@ from seesaw_core.messages import FinishedTotals, Proposal
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_worker.planning.defaults import with_defaults
-from seesaw_worker.planning.live import TELLING_REQUESTS, Replanner, Traffic
+from seesaw_worker.planning.live import MIN_REQUESTS, Replanner, Traffic
 from seesaw_worker.planning.start import Planned, find_accelerator, make_start_plan
 from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.planning import Parallelism, Planning
@@ -214,11 +214,11 @@ def proposed_by(one: Replanner) -> Proposal | None:
 async def test_too_few_requests_tell_nothing(model: Path) -> None:
     came, heard = Came(), list[Proposal]()
     one = replanner(model, came, heard)
-    came.add(TELLING_REQUESTS - 1, 300, 1500)
-    await one.look()
+    came.add(MIN_REQUESTS - 1, 300, 1500)
+    await one.replan()
     assert one.summary.expected_tokens_per_s is None
     came.add(1, 300, 1500)
-    await one.look()
+    await one.replan()
     assert one.summary.expected_tokens_per_s is not None
 
 
@@ -228,14 +228,14 @@ async def test_what_two_looks_agree_on_is_proposed_once(model: Path) -> None:
     before = one.summary
     for _ in range(2):
         assert proposed_by(one) is None
-        came.add(TELLING_REQUESTS, 300, 1500)
-        await one.look()
+        came.add(MIN_REQUESTS, 300, 1500)
+        await one.replan()
     proposed = proposed_by(one)
     assert proposed is not None
     assert (proposed.prompt_tokens, proposed.output_tokens) == (300, 1500)
     assert (one.summary.prefill, one.summary.reason) == (before.prefill, before.reason)
-    came.add(TELLING_REQUESTS, 310, 1510)
-    await one.look()
+    came.add(MIN_REQUESTS, 310, 1510)
+    await one.replan()
     assert proposed_by(one) is proposed, "figures that change nothing are not news"
     assert heard == [proposed]
 
@@ -244,17 +244,17 @@ async def test_a_short_burst_neither_proposes_nor_takes_back(model: Path) -> Non
     came, heard = Came(), list[Proposal]()
     one = replanner(model, came, heard)
     for prompt, output in ((300, 1500), (3000, 250), (300, 1500)):
-        came.add(TELLING_REQUESTS, prompt, output)
-        await one.look()
+        came.add(MIN_REQUESTS, prompt, output)
+        await one.replan()
         assert proposed_by(one) is None
-    came.add(TELLING_REQUESTS, 300, 1500)
-    await one.look()
+    came.add(MIN_REQUESTS, 300, 1500)
+    await one.replan()
     assert proposed_by(one) is not None
-    came.add(TELLING_REQUESTS, 3000, 250)
-    await one.look()
+    came.add(MIN_REQUESTS, 3000, 250)
+    await one.replan()
     assert proposed_by(one) is not None
-    came.add(TELLING_REQUESTS, 3000, 250)
-    await one.look()
+    came.add(MIN_REQUESTS, 3000, 250)
+    await one.replan()
     assert proposed_by(one) is None
     assert len(heard) == 1
 
@@ -264,8 +264,8 @@ async def test_a_plan_without_prediction_proposes_nothing(model: Path) -> None:
     plan = make_start_plan(flags(model), settings(num_devices=2))
     one = Replanner(plan, lambda: came.totals, heard.append)
     for _ in range(3):
-        came.add(TELLING_REQUESTS, 300, 1500)
-        await one.look()
+        came.add(MIN_REQUESTS, 300, 1500)
+        await one.replan()
     assert one.summary == plan.summary
 
 

@@ -129,7 +129,7 @@ def test_bounds_that_slow_steps_have_made_longer_are_told_once() -> None:
 
     asyncio.run(watch())
     (line,) = said
-    assert "unhealthy after 300 s and ends the worker after 400 s" in line
+    assert "unhealthy after 300 s and ends it after 400 s" in line
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_checkpoint_that_is_there_is_left_alone_and_one_of_another_spec_is_rep
 
 def test_a_folder_of_somebody_else_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="no synthetic checkpoint"):
+    with pytest.raises(FileExistsError, match="not a synthetic checkpoint"):
         write_checkpoint(tmp_path, SMALL)
     assert (tmp_path / "config.json").read_text() == "{}"
 

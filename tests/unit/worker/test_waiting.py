@@ -1,5 +1,6 @@
 """The queue before the prefill engine: who goes next, and who shares whose way."""
 
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -138,16 +139,22 @@ def test_what_a_request_costs_does_not_depend_on_how_many_wait(by_priority: bool
 
 
 def num_calls(work: Callable[[], Any]) -> int:
-    """How many functions, those of C included, are called."""
+    """Return how many functions, those of C included, are called.
+
+    Garbage is not collected meanwhile, which would call the finalizers of other tests' objects.
+    """
     count = 0
 
-    def seen(frame: Any, event: str, argument: Any) -> None:
+    def profile(frame: Any, event: str, argument: Any) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    sys.setprofile(seen)
+    gc.collect()
+    gc.disable()
+    sys.setprofile(profile)
     try:
         work()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count

@@ -1,4 +1,4 @@
-"""The seam between CPU and CUDA: arena memory, and copies from the host into it."""
+"""The interface that CPU and CUDA share: arena memory, and copies from the host into it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class ArenaMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """``count`` rows of ``width`` bytes that go from a host file into the arena.
+    """``count`` rows of ``width`` bytes, to be copied from a host file into the arena.
 
-    Units: bytes. With one row the copy is a straight one and the pitches do not matter.
+    Units: bytes. One row is a straight copy, for which the pitches do not matter.
     """
 
     file: int
@@ -30,32 +30,45 @@ class Rows:
     width: int
     count: int
 
+    @classmethod
+    def straight(cls, file: int, source: int, target: int, width: int) -> "Rows":
+        """Return ``width`` bytes of a file as one straight copy."""
+        return cls(
+            file=file,
+            source=source,
+            source_pitch=width,
+            target=target,
+            target_pitch=width,
+            width=width,
+            count=1,
+        )
+
 
 class RowCopier(Protocol):
-    """Replays a fixed list of row copies, as often as asked."""
+    """Runs a fixed list of row copies, any number of times."""
 
     def copy(self) -> None:
-        """Start the copies; they are done after ``synchronize`` of the device."""
+        """Start the copies, which are complete after ``synchronize`` of the device."""
         ...
 
 
 class Device(Protocol):
-    """What a kind of device must offer.
+    """What a kind of device provides.
 
-    Call order: ``open_arena`` once a process, ``row_copier`` once a plan, ``pin`` before
+    Call order: ``open_arena`` once per process, ``row_copier`` once per replay, ``pin`` before
     ``copy_rows``; then any number of copies, each followed by ``synchronize``.
     """
 
     name: str
 
     def open_arena(self, folder: Path, index: int, num_bytes: int) -> ArenaMemory:
-        """The arena of device ``index``: made by the first process, shared by the second."""
+        """Return the arena of device ``index``, which the first process creates for both."""
         ...
 
     def settle_arena(self, folder: Path, index: int, used_bytes: int) -> None:
-        """Make sure that ``used_bytes`` of the arena have their memory.
+        """Ensure that the first ``used_bytes`` of the arena are backed by memory.
 
-        Raises: CapacityError if they cannot have it.
+        Raises: CapacityError if there is not enough memory.
         """
         ...
 
@@ -66,11 +79,11 @@ class Device(Protocol):
     def plain_copier(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
     ) -> RowCopier:
-        """Straight copies by the system's own means: what a transition is held against."""
+        """Return straight copies by the system's own means, to which a transition is compared."""
         ...
 
     def pin(self, memory: torch.Tensor) -> None:
-        """Make host memory fit for asynchronous copies. Shapes: ``memory`` [n], uint8."""
+        """Prepare host memory for asynchronous copies. Shapes: ``memory`` [n], uint8."""
         ...
 
     def copy_rows(
@@ -80,14 +93,14 @@ class Device(Protocol):
         source: torch.Tensor,
         source_rows: Sequence[int],
     ) -> None:
-        """Start to copy ``source[source_rows[i]]`` to ``target[target_rows[i]]``, for each i.
+        """Start copying ``source[source_rows[i]]`` to ``target[target_rows[i]]``, for each i.
 
         One of the two is on the device and the other in pinned host memory.
-        Shapes: both [any, elements], int64, each row in one piece.
-        Raises: IntegrityError if there are more rows of one than of the other.
+        Shapes: both [any, elements], int64, each row contiguous.
+        Raises: IntegrityError if the numbers of rows differ.
         """
         ...
 
     def synchronize(self) -> None:
-        """Wait until the copies that this thread has started are done."""
+        """Wait until the copies that this thread has started are complete."""
         ...

@@ -1,4 +1,4 @@
-"""CPU "devices": each is a set of cores, and its memory is shared memory."""
+"""CPU devices: each is a set of processor cores, and its memory is shared memory."""
 
 import ctypes
 import os
@@ -27,14 +27,14 @@ class CpuDevice:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < num_bytes:
-                os.ftruncate(fd, num_bytes)  # sparse: settle_arena reserves what is used
+                os.ftruncate(fd, num_bytes)
             reserve(fd, num_bytes, path=path, flag="the model's size, or use --weights resident")
         finally:
             os.close(fd)
         return ArenaMemory(bytes=torch.frombuffer(map_segment(path), dtype=torch.uint8))
 
     def settle_arena(self, folder: Path, index: int, used_bytes: int) -> None:
-        """Nothing is left to do: opening has reserved the memory."""
+        """Do nothing: opening has reserved the memory."""
 
     def row_copier(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
@@ -62,16 +62,16 @@ class CpuDevice:
             target[run.target : run.target + run.length].copy_(rows)
 
     def synchronize(self) -> None:
-        """Copies on the CPU are done when they return."""
+        """Do nothing: copies on the CPU are complete when they return."""
 
 
 class _Copier:
-    """Streams what it can; rows at odd addresses are left to torch."""
+    """Streams aligned rows; torch copies the others."""
 
     def __init__(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
     ) -> None:
-        self._held = (arena.bytes, *files)  # addresses stay good as long as these live
+        self._memory = (arena.bytes, *files)  # keeps the addresses below valid
         base = arena.bytes.data_ptr()
         self._straight: list[tuple[int, int, int]] = []
         self._streamed: list[tuple[int, int, Rows]] = []
@@ -107,12 +107,12 @@ class _Copier:
 
 
 class _Memcpy:
-    """Straight copies by the C library."""
+    """Straight copies with the C library's ``memcpy``."""
 
     def __init__(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
     ) -> None:
-        self._held = (arena.bytes, *files)
+        self._memory = (arena.bytes, *files)
         base = arena.bytes.data_ptr()
         self._copies = [
             (base + r.target, files[r.file].data_ptr() + r.source, r.width) for r in rows
@@ -124,7 +124,7 @@ class _Memcpy:
 
 
 def rows_of(memory: torch.Tensor, start: int, pitch: int, rows: Rows) -> torch.Tensor:
-    """The rows as the widest integers that every address allows: fewer elements to move."""
+    """Return the rows as the widest integers that all addresses allow, which copy fastest."""
     view = memory.as_strided((rows.count, rows.width), (pitch, 1), memory.storage_offset() + start)
     address = memory.data_ptr() + start
     for dtype in (torch.int64, torch.int32, torch.int16):
@@ -139,7 +139,7 @@ def rows_of(memory: torch.Tensor, start: int, pitch: int, rows: Rows) -> torch.T
 
 
 def populate(memory: torch.Tensor) -> None:
-    """Map every page of a shared stretch now. Older kernels do so at the first write."""
+    """Map every page of shared memory now. Older kernels do so at the first write."""
     start = memory.data_ptr() & ~4095
     _libc.madvise(start, memory.data_ptr() + memory.numel() - start, _MADV_POPULATE_WRITE)
 

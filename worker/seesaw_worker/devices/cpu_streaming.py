@@ -1,9 +1,9 @@
-"""Copies of rows between main-memory stretches at the speed of one large ``memcpy``.
+"""Copies rows in main memory at the speed of one large ``memcpy``.
 
-A C library's ``memcpy`` goes past the cache only for single stretches of many MiB, so a weight's
-slices, copied one by one, read the memory that they overwrite first: half as fast again. This
-kernel, made for the machine's processor by LLVM when first asked for, stores past the cache, and
-copies several rows at a time so that more reads are under way than one stream would have.
+A C library's ``memcpy`` bypasses the cache only for single ranges of many MiB. The slices of a
+weight are smaller, so ``memcpy`` would first read the memory that it overwrites, which takes half
+as long again. This kernel, which LLVM compiles for the machine's processor at its first use, writes
+past the cache, and copies several rows at a time so that more reads are in flight.
 """
 
 import ctypes
@@ -19,14 +19,14 @@ _STRAIGHT_ROW_BYTES = 64 << 10
 
 
 def can_stream_rows(target: int, target_pitch: int, width: int) -> bool:
-    """Whether the kernel can write such rows. Units: an address, and bytes."""
+    """Return whether the kernel can write such rows. Units: an address, and bytes."""
     return not (target % _VECTOR_BYTES or target_pitch % _VECTOR_BYTES or width % _STEP_BYTES)
 
 
 def stream_rows(
     *, target: int, target_pitch: int, source: int, source_pitch: int, width: int, count: int
 ) -> None:
-    """Copy ``count`` rows of ``width`` bytes. Releases the interpreter's lock.
+    """Copy ``count`` rows of ``width`` bytes. Releases the global interpreter lock.
 
     Units: addresses and bytes. Requires: :func:`can_stream_rows`.
     """
@@ -35,7 +35,7 @@ def stream_rows(
 
 
 def stream_straight(*, target: int, source: int, width: int) -> None:
-    """Copy one stretch, as rows that follow each other. Requires: an aligned target."""
+    """Copy one range, as rows that follow each other. Requires: an aligned target."""
     row = _STRAIGHT_ROW_BYTES
     done = 0
     for step in (row, _STEP_BYTES):
@@ -54,7 +54,7 @@ def stream_straight(*, target: int, source: int, width: int) -> None:
 
 @cache
 def _kernel() -> Callable[[int, int, int, int, int, int], None]:
-    """The compiled kernel: target, its pitch, source, its pitch, width, count."""
+    """Compile the kernel, which takes target, its pitch, source, its pitch, width and count."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
@@ -64,12 +64,12 @@ def _kernel() -> Callable[[int, int, int, int, int, int], None]:
     engine.finalize_object()
     prototype = ctypes.CFUNCTYPE(None, *(ctypes.c_size_t,) * 6)
     kernel = prototype(engine.get_function_address("copy_rows"))
-    kernel.engine = engine  # type: ignore[attr-defined] # the code goes with its engine
+    kernel.engine = engine  # type: ignore[attr-defined] # the engine owns the code
     return kernel
 
 
 def _assembly() -> str:
-    """Two nested loops: groups of rows, and steps along them; then the rows that are left."""
+    """Return two nested loops over groups of rows and steps along them, then single rows."""
     return f"""
 define void @copy_rows(
   i64 %target, i64 %tpitch, i64 %source, i64 %spitch, i64 %width, i64 %count
@@ -90,7 +90,7 @@ done:
 
 
 def _loop(name: str, *, first: str, end: str, rows: int, before: str, after: str) -> str:
-    """Copy rows ``first`` to ``end``, ``rows`` at a time, then go to block ``after``."""
+    """Return a loop that copies rows ``first`` to ``end``, ``rows`` at a time, then ``after``."""
     body = "".join(_move(name, row, part) for row in range(rows) for part in (0, _VECTOR_BYTES))
     return f"""
 {name}:
@@ -111,7 +111,7 @@ def _loop(name: str, *, first: str, end: str, rows: int, before: str, after: str
 
 
 def _move(name: str, row: int, part: int) -> str:
-    """Load one vector of one row and store it past the cache."""
+    """Return code that loads one vector of one row and stores it past the cache."""
     at = f"%{name}.{row}.{part}"
     vector = f"<{_VECTOR_BYTES // 8} x i64>"
     return f"""  {at}.row = add i64 %{name}.row, {row}

@@ -1,7 +1,8 @@
 """GPUs: the arena is one allocation that two processes share, and copies run on streams.
 
-The first process allocates, outside torch's allocator, and leaves an IPC handle in the worker's
-folder; the second opens it. Neither frees it before it ends, so addresses hold for CUDA graphs.
+The first process allocates the arena outside torch's allocator and writes an IPC handle to the
+worker's folder, which the second process opens. Neither frees the arena before it ends, so its
+addresses stay valid for CUDA graphs.
 Not done yet: bytes that a device holds in both layouts need not cross the link at all.
 """
 
@@ -25,15 +26,15 @@ from seesaw_worker.devices.cuda_staging import StagingRing
 
 logger = logging.getLogger("vllm.seesaw.cuda")
 
-_GRANULE = 2 << 20  # smaller allocations share their memory, and with it their handle
-_RUN_BYTES = 512 << 10  # an average run that keeps the link busy while the next is started
+_GRANULE = 2 << 20  # smaller allocations share their memory and so their IPC handle
+_RUN_BYTES = 512 << 10  # an average run that keeps the link busy while the next one starts
 _SCATTER_BYTES = 32 << 20
 
 
 class CudaDevice:
     """Implements :class:`seesaw_worker.devices.base.Device` on the current GPU.
 
-    Requires: made in a thread whose current GPU is the rank's; any thread may use it then.
+    Requires: the creating thread's current GPU is the rank's. Any thread may use the object.
     """
 
     name = "cuda"
@@ -45,26 +46,25 @@ class CudaDevice:
         self._mapped: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def open_arena(self, folder: Path, index: int, num_bytes: int) -> ArenaMemory:
-        """Allocate and publish, or open what the other process has published.
+        """Allocate the arena and publish it, or open the one that the other process has published.
 
         Raises: CapacityError if the memory does not fit; IntegrityError if the other process's
-        arena is on another GPU, too small or gone.
+        arena is on another GPU, too small or closed.
         """
         path = folder / f"arena-{index}.json"
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            owner = self._opened(path, num_bytes) if path.exists() else None
-            if owner is None:
-                owner = self._allocated(path, num_bytes)
+            is_published = path.exists()
+            owner = self._open(path, num_bytes) if is_published else self._allocate(path, num_bytes)
         return ArenaMemory(bytes=self._driver.tensor(owner.address, num_bytes, owner))
 
     def settle_arena(self, folder: Path, index: int, used_bytes: int) -> None:
-        """Nothing is left to do: CUDA gives an allocation all its memory at once."""
+        """Do nothing: CUDA backs an allocation with memory at once."""
 
     def row_copier(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
     ) -> RowCopier:
-        """Straight from the files that can be pinned, through pinned slots from the others."""
+        """Copy directly from files that can be pinned, and through pinned slots from the others."""
         target = arena.bytes.data_ptr()
         pinned = {f: self._pin(files[f], writable=False) for f in {r.file for r in rows}}
         direct = _DirectRows(
@@ -76,7 +76,7 @@ class CudaDevice:
         if self._ring is None:
             self._ring = StagingRing(self._driver)
             logger.info("the checkpoint's pages cannot be pinned: copies go through pinned slots")
-        return _Both(direct, self._ring.plan(files, target, rest))
+        return _Both(direct, self._ring.stage(files, target, rest))
 
     def plain_copier(
         self, files: Sequence[torch.Tensor], arena: ArenaMemory, rows: Sequence[Rows]
@@ -85,7 +85,7 @@ class CudaDevice:
 
     def pin(self, memory: torch.Tensor) -> None:
         if self._pin(memory, writable=True):
-            address = self._driver.seen(memory.data_ptr())
+            address = self._driver.device_address(memory.data_ptr())
             view = self._driver.tensor(address, memory.numel(), memory)
             self._mapped.append((memory, view))
         else:
@@ -101,21 +101,24 @@ class CudaDevice:
         source: torch.Tensor,
         source_rows: Sequence[int],
     ) -> None:
-        """Long runs by the copy engine, scattered rows by a kernel that reaches into the host.
+        """Copy long runs with the copy engine, scattered rows with a kernel that reads the host.
 
-        A call of the copy engine costs some 10 us, which a run of a few KiB would wait for.
+        A call of the copy engine costs about 10 us, much more than the copy of a few KiB.
         """
-        assert target.shape[1] == source.shape[1], "rows are as wide at both ends"
+        assert target.shape[1] == source.shape[1], "rows have the same width at both ends"
         assert target.dtype == source.dtype == torch.int64, "bytes are moved, never converted"
-        assert target.stride(1) == source.stride(1) == 1, "each row is in one piece"
+        assert target.stride(1) == source.stride(1) == 1, "each row is contiguous"
         there, here = _indices(target_rows), _indices(source_rows)
         num_bytes = len(source_rows) * source.shape[1] * source.element_size()
-        to_host, from_host = self._reached(target), self._reached(source)
-        reached = to_host is not None or from_host is not None
-        if reached and num_bytes < _num_runs(there, here) * _RUN_BYTES:
-            into = target if to_host is None else to_host
-            taken = source if from_host is None else from_host
-            _scatter(into, there, taken, here)
+        target_view, source_view = self._device_view(target), self._device_view(source)
+        is_mapped = target_view is not None or source_view is not None
+        if is_mapped and num_bytes < _num_runs(there, here) * _RUN_BYTES:
+            _scatter(
+                target if target_view is None else target_view,
+                there,
+                source if source_view is None else source_view,
+                here,
+            )
             return
         for run in pair_runs(source_rows, target_rows):
             self._copy_run(
@@ -124,7 +127,7 @@ class CudaDevice:
             )
 
     def synchronize(self) -> None:
-        """Wait for what this thread has started; what others run goes on."""
+        """Wait for the copies of this thread, but not for those of others."""
         self._driver.current_stream().synchronize()
 
     def _copy_run(self, target: torch.Tensor, source: torch.Tensor) -> None:
@@ -144,24 +147,24 @@ class CudaDevice:
             self._driver.current_stream(),
         )
 
-    def _reached(self, rows: torch.Tensor) -> torch.Tensor | None:
-        """Rows of pinned host memory as the device sees them; None for any other rows."""
-        for memory, seen in self._mapped:
+    def _device_view(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Return the device's view of rows in pinned host memory; None for other rows."""
+        for memory, view in self._mapped:
             offset = rows.data_ptr() - memory.data_ptr()
             if 0 <= offset < memory.numel():
-                words = seen.view(rows.dtype)
+                words = view.view(rows.dtype)
                 return words.as_strided(rows.shape, rows.stride(), offset // rows.element_size())
         return None
 
     def _pin(self, memory: torch.Tensor, *, writable: bool) -> bool:
-        """Pin once, and keep the mapping for as long as it is pinned."""
+        """Pin memory once, and keep the mapping as long as it is pinned."""
         address = memory.data_ptr()
         if address not in self._pinned:
             done = self._driver.register(address, memory.numel(), writable=writable)
             self._pinned[address] = (memory, done)
         return self._pinned[address][1]
 
-    def _allocated(self, path: Path, num_bytes: int) -> "_Owner":
+    def _allocate(self, path: Path, num_bytes: int) -> "_Owner":
         whole = -(-num_bytes // _GRANULE) * _GRANULE
         try:
             address = self._driver.allocate(whole)
@@ -182,19 +185,19 @@ class CudaDevice:
         )
         return owner
 
-    def _opened(self, path: Path, num_bytes: int) -> "_Owner":
-        found = _Published(**json.loads(path.read_text()))
-        if found.gpu != self._driver.gpu() or found.num_bytes < num_bytes:
+    def _open(self, path: Path, num_bytes: int) -> "_Owner":
+        arena = _Published(**json.loads(path.read_text()))
+        if arena.gpu != self._driver.gpu() or arena.num_bytes < num_bytes:
             raise IntegrityError(
-                f"{path.name}: process {found.pid} has made an arena of {found.num_bytes} bytes "
-                f"on GPU {found.gpu}, but {num_bytes} are wanted on {self._driver.gpu()}; both "
+                f"{path.name}: process {arena.pid} has created an arena of {arena.num_bytes} bytes "
+                f"on GPU {arena.gpu}, but {num_bytes} are needed on {self._driver.gpu()}; both "
                 "engines' ranks must be on the same GPUs, in the same order"
             )
         try:
-            address = self._driver.open(bytes.fromhex(found.handle))
+            address = self._driver.open(bytes.fromhex(arena.handle))
         except BrokenError as error:
             raise IntegrityError(
-                f"{path.name}: the arena of process {found.pid} cannot be opened; both engines "
+                f"{path.name}: the arena of process {arena.pid} cannot be opened; both engines "
                 "must run in one container, and that process must be alive"
             ) from error
         return _Owner(address, self._driver.close)
@@ -202,7 +205,7 @@ class CudaDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Published:
-    """What the first process tells the second."""
+    """How the second process opens the arena of the first."""
 
     handle: str
     num_bytes: int
@@ -211,7 +214,7 @@ class _Published:
 
 
 class _Owner:
-    """Gives device memory back once no tensor uses it; a process that ends need not."""
+    """Frees device memory once no tensor uses it. The end of a process frees it anyway."""
 
     def __init__(self, address: int, release: Callable[[int], None]) -> None:
         self.address = address
@@ -232,7 +235,7 @@ class _DirectRows:
 
 
 class _Both:
-    """Two copiers as one: direct copies cross the link while others are packed."""
+    """Two copiers as one: direct copies cross the link while the other rows are packed."""
 
     def __init__(self, direct: RowCopier, staged: RowCopier) -> None:
         self._direct = direct
@@ -244,12 +247,12 @@ class _Both:
 
 
 def _indices(rows: Sequence[int]) -> torch.Tensor:
-    """As torch.tensor(rows), in a quarter of the time."""
+    """Return ``torch.tensor(rows)`` in a quarter of the time."""
     return torch.from_numpy(np.asarray(rows, dtype=np.int64))
 
 
 def _num_runs(there: torch.Tensor, here: torch.Tensor) -> int:
-    """How many straight copies ``pair_runs`` would make. Raises: IntegrityError as it does."""
+    """Return the number of runs that ``pair_runs`` would return. Raises: IntegrityError like it."""
     if len(there) != len(here):
         raise IntegrityError(f"{len(here)} source blocks for {len(there)} target blocks")
     breaks = (there.diff() != 1) | (here.diff() != 1)
@@ -259,17 +262,17 @@ def _num_runs(there: torch.Tensor, here: torch.Tensor) -> int:
 def _scatter(
     target: torch.Tensor, there: torch.Tensor, source: torch.Tensor, here: torch.Tensor
 ) -> None:
-    """Copy rows by kernels of the device, through a part of its memory. It sees both tensors."""
+    """Copy rows with kernels, through device memory. Requires: the device can access both."""
     step = max(1, _SCATTER_BYTES // (source.shape[1] * source.element_size()))
-    into, taken = (rows.to(target.device).split(step) for rows in (there, here))
-    for some_there, some_here in zip(into, taken, strict=True):
+    chunks = (rows.to(target.device).split(step) for rows in (there, here))
+    for some_there, some_here in zip(*chunks, strict=True):
         target.index_copy_(0, some_there, source.index_select(0, some_here))
 
 
-def _publish(path: Path, found: _Published) -> None:
-    """Write the file whole or not at all."""
+def _publish(path: Path, arena: _Published) -> None:
+    """Write the file atomically."""
     scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(asdict(found)))
+    scratch.write_text(json.dumps(asdict(arena)))
     scratch.replace(path)
 
 
@@ -288,7 +291,7 @@ def _row_copy(files: Sequence[torch.Tensor], target: int, rows: Rows) -> RowCopy
 
 
 def _straightened(rows: RowCopy) -> RowCopy:
-    """Rows that lie side by side at both ends, as one."""
+    """Return rows that are contiguous at both ends as one row."""
     if rows.count == 1 or not rows.source_pitch == rows.target_pitch == rows.width:
         return rows
     return replace(rows, width=rows.width * rows.count, count=1)

@@ -1,8 +1,8 @@
 """The CUDA calls that Seesaw makes itself, for the device that was current when it started.
 
-Only here are cuda-bindings and torch's streams used; a test puts host memory in their place. It
-is the driver's API and not the runtime's, since a call that the runtime refuses leaves its error
-behind, and a later, unrelated call of torch would report it. Knows nothing of weights or KV.
+Only this module uses cuda-bindings and torch's streams; tests replace it by host memory. It calls
+the driver API rather than the runtime API, since an error of a runtime call is kept, and a later,
+unrelated call of torch would report it. The module knows nothing of weights or KV.
 """
 
 import threading
@@ -35,38 +35,38 @@ class Driver(Protocol):
     """
 
     def gpu(self) -> str:
-        """The device's UUID, the same in every process."""
+        """Return the device's UUID, which is the same in every process."""
         ...
 
     def allocate(self, num_bytes: int) -> int:
-        """An allocation of its own. Raises: MemoryError if it does not fit."""
+        """Allocate device memory. Raises: MemoryError if it does not fit."""
         ...
 
     def free(self, address: int) -> None: ...
 
     def export(self, address: int) -> bytes:
-        """A handle with which other processes open the allocation."""
+        """Return a handle with which other processes open the allocation."""
         ...
 
     def open(self, handle: bytes) -> int:
-        """Another process's allocation. Raises: BrokenError if that process is gone."""
+        """Open another process's allocation. Raises: BrokenError if that process has ended."""
         ...
 
     def close(self, address: int) -> None: ...
 
     def tensor(self, address: int, num_bytes: int, owner: object) -> torch.Tensor:
-        """Device memory as flat bytes; the tensor keeps ``owner`` alive."""
+        """Return device memory as a tensor of bytes, which keeps ``owner`` alive."""
         ...
 
     def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
-        """Pin host memory for as long as the process lives; False if CUDA refuses it.
+        """Pin host memory as long as the process lives. Returns False if CUDA refuses.
 
-        Only memory pinned as ``writable`` may be a copy's target.
+        Only memory pinned as ``writable`` may be the target of a copy.
         """
         ...
 
-    def seen(self, address: int) -> int:
-        """Where the device sees host memory that is pinned."""
+    def device_address(self, address: int) -> int:
+        """Return the device's address of pinned host memory."""
         ...
 
     def pinned(self, num_bytes: int) -> torch.Tensor: ...
@@ -76,7 +76,7 @@ class Driver(Protocol):
     def new_stream(self) -> Any: ...
 
     def copy(self, rows: RowCopy, stream: Any) -> None:
-        """Start a copy; if the host's side is not pinned, also wait for it."""
+        """Start a copy, and wait for it if the host memory is not pinned."""
         ...
 
 
@@ -104,7 +104,7 @@ class CudaDriver:
         error, address = self._cu.cuMemAlloc(num_bytes)
         if error == self._cu.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             free, _ = torch.cuda.mem_get_info(self._ordinal)
-            raise MemoryError(f"{num_bytes} bytes of device memory wanted, {free} free")
+            raise MemoryError(f"{num_bytes} bytes of device memory needed, {free} free")
         return int(self._check((error, address)))
 
     def free(self, address: int) -> None:
@@ -133,10 +133,10 @@ class CudaDriver:
         return tensor
 
     def register(self, address: int, num_bytes: int, *, writable: bool) -> bool:
-        """Register with CUDA; what need not be writable, read-only where that is possible.
+        """Register host memory with CUDA, read-only where that suffices and is supported.
 
-        A mapping without write permission can be pinned read-only alone, which GPUs on PCIe
-        mostly refuse; memory-backed files that are mapped writable go everywhere.
+        A mapping without write permission can only be pinned read-only, which most GPUs on PCIe do
+        not support. Memory-backed files that are mapped writable can be pinned on all GPUs.
         """
         self._enter()
         cu = self._cu
@@ -146,7 +146,7 @@ class CudaDriver:
         done = cu.CUresult.CUDA_SUCCESS
         return any(cu.cuMemHostRegister(address, num_bytes, f)[0] == done for f in [*flags, plain])
 
-    def seen(self, address: int) -> int:
+    def device_address(self, address: int) -> int:
         self._enter()
         return int(self._check(self._cu.cuMemHostGetDevicePointer(address, 0)))
 
@@ -182,21 +182,21 @@ class CudaDriver:
         self._check(cu.cuMemcpy2DAsync(shape, handle))
 
     def _enter(self) -> None:
-        """Make this thread use the device. torch does so only once it launches something."""
+        """Make this thread use the device, which torch does only at its first launch."""
         if not getattr(self._entered, "yes", False):
             self._check(self._cu.cuCtxSetCurrent(self._context))
             self._entered.yes = True
 
     def _check(self, result: tuple[Any, ...]) -> Any:
-        """What a call of the driver gives. Raises: BrokenError if it failed."""
-        error, *given = result
+        """Return the result of a driver call. Raises: BrokenError if the call failed."""
+        error, *values = result
         if error != self._cu.CUresult.CUDA_SUCCESS:
             raise BrokenError(f"a CUDA call failed: {error.name} ({int(error)})")
-        return given[0] if given else None
+        return values[0] if values else None
 
 
 class _Exposed:
-    """Device memory as torch takes it from others. The tensor made of it keeps it alive."""
+    """Device memory as torch imports it. A tensor over it keeps it alive."""
 
     def __init__(self, address: int, num_bytes: int, owner: object) -> None:
         self.owner = owner

@@ -1,8 +1,8 @@
-"""Copies out of host memory that CUDA refuses to pin, through a ring of pinned slots.
+"""Copies from host memory that CUDA refuses to pin, through a ring of pinned slots.
 
-Pages of an ordinary file can be pinned on few machines only. So threads pack rows into pinned
-slots while the slots packed before cross the link: two slots a lane, each lane with a stream of
-its own. Rows are packed side by side, so narrow ones cross as one straight copy.
+Few machines can pin the pages of an ordinary file. So threads pack rows into pinned slots while
+earlier slots cross the link: each lane has two slots and a stream. Rows are packed side by side, so
+that narrow rows cross the link as one straight copy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """Rows that lie side by side in a slot: how they get there, and how they leave."""
+    """Rows that are adjacent in a slot: their copy into the slot, and the copy out of it."""
 
     source: torch.Tensor
     slot: torch.Tensor
@@ -36,7 +36,7 @@ class _Lane:
     def __init__(self, driver: Driver, slot_bytes: int) -> None:
         self._driver = driver
         self.slots = (driver.pinned(slot_bytes), driver.pinned(slot_bytes))
-        self._emptied: list[Any] = [None, None]
+        self._sent: list[Any] = [None, None]
         self._stream = driver.new_stream()
 
     def run(self, start: Any, batches: Sequence[Sequence[_Piece]]) -> Any:
@@ -44,12 +44,12 @@ class _Lane:
         self._stream.wait_event(start)
         for turn, batch in enumerate(batches):
             side = turn % 2
-            if self._emptied[side] is not None:
-                self._emptied[side].synchronize()
+            if self._sent[side] is not None:
+                self._sent[side].synchronize()
             for piece in batch:
                 piece.slot.copy_(piece.source)
                 self._driver.copy(piece.copy, self._stream)
-            self._emptied[side] = self._stream.record_event()
+            self._sent[side] = self._stream.record_event()
         return self._stream.record_event()
 
 
@@ -62,7 +62,7 @@ class _Fill:
 
 
 class StagingRing:
-    """The lanes of one process, shared by all that it copies this way.
+    """The lanes of one process, which all its staged copies share.
 
     Requires: ``slot_bytes`` is a multiple of 64.
     """
@@ -75,10 +75,10 @@ class StagingRing:
         self._lanes = [_Lane(driver, slot_bytes) for _ in range(num_lanes)]
         self._threads = ThreadPoolExecutor(num_lanes, thread_name_prefix="seesaw-staging")
 
-    def plan(
+    def stage(
         self, files: Sequence[torch.Tensor], target: int, rows: Sequence[Rows]
     ) -> "StagedRows":
-        """Cut ``rows`` into batches that each fit a slot. ``target``: the arena's address."""
+        """Cut ``rows`` into batches that each fit in a slot. ``target``: the arena's address."""
         num_lanes = len(self._lanes)
         batches: list[_Fill] = []
         for piece in (p for r in rows for p in _cut(r, self._slot_bytes)):
@@ -92,7 +92,7 @@ class StagingRing:
                 _Piece(
                     source=rows_of(files[piece.file], piece.source, piece.source_pitch, packed),
                     slot=rows_of(slot, packed.target, packed.target_pitch, packed),
-                    copy=_leave(slot.data_ptr() + fill.used_bytes, target, piece),
+                    copy=_copy_out(slot.data_ptr() + fill.used_bytes, target, piece),
                 )
             )
             fill.used_bytes = -(-(fill.used_bytes + num_bytes) // _ALIGNMENT) * _ALIGNMENT
@@ -101,7 +101,7 @@ class StagingRing:
         )
 
     def copy(self, shares: Sequence[Sequence[Sequence[_Piece]]]) -> None:
-        """Send each lane's share. What the current stream does next waits for all of it."""
+        """Start each lane's share. Later work of the current stream waits for all of them."""
         stream = self._driver.current_stream()
         start = stream.record_event()
         ends = [
@@ -114,7 +114,7 @@ class StagingRing:
 
 
 class StagedRows:
-    """Implements :class:`seesaw_worker.devices.base.RowCopier` over the ring."""
+    """Implements :class:`seesaw_worker.devices.base.RowCopier` on the ring."""
 
     def __init__(self, ring: StagingRing, shares: Sequence[Sequence[Sequence[_Piece]]]) -> None:
         self._ring = ring
@@ -124,8 +124,8 @@ class StagedRows:
         self._ring.copy(self._shares)
 
 
-def _leave(slot: int, target: int, piece: Rows) -> RowCopy:
-    """The copy of packed rows to where they belong."""
+def _copy_out(slot: int, target: int, piece: Rows) -> RowCopy:
+    """Return the copy of packed rows from a slot to the arena."""
     straight = piece.count == 1 or piece.target_pitch == piece.width
     width = piece.width * piece.count if straight else piece.width
     return RowCopy(
@@ -140,7 +140,7 @@ def _leave(slot: int, target: int, piece: Rows) -> RowCopy:
 
 
 def _cut(rows: Rows, slot_bytes: int) -> Iterator[Rows]:
-    """Pieces of ``rows`` that each fit a slot: whole rows together, or parts of one row."""
+    """Yield pieces of ``rows`` that each fit in a slot: several whole rows, or parts of a row."""
     at_once = max(slot_bytes // rows.width, 1)
     for first in range(0, rows.count, at_once):
         count = min(at_once, rows.count - first)

@@ -1,4 +1,4 @@
-"""The modes of this worker: which one serves, by the settings."""
+"""Chooses the mode of a worker by its settings."""
 
 import os
 from argparse import Namespace
@@ -13,9 +13,9 @@ from seesaw_worker.upstream.vllm_flags import refuse_vllm_flags
 
 
 def mode_of(args: Namespace, settings: WorkerSettings, defaults: Mapping[str, object]) -> Mode:
-    """Returns the mode that the flags ask for. ``defaults`` are those of vLLM's flags.
+    """Return the mode that the flags ask for. ``defaults`` are those of vLLM's flags.
 
-    Raises: InputError naming a flag or variable that does not go with the mode.
+    Raises: InputError naming a flag or variable that the mode does not support.
     """
     if settings.reshard is Reshard.NEVER:
         from seesaw_worker.modes.static.mode import StaticMode

@@ -6,14 +6,15 @@ add a mode, implement the protocol in a folder of its own and name it in
 :mod:`seesaw_worker.modes.choose`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import EngineDiedError
 from seesaw_core.messages import ReshardingState, StaticState, TransitionEvent, WaveEvent
+from seesaw_worker.processes.liveness import WatchedClient
 
 Event = TransitionEvent | WaveEvent
 
@@ -22,7 +23,7 @@ Event = TransitionEvent | WaveEvent
 class ModeState:
     """What a mode contributes to the worker's state.
 
-    The part of the mode is None where readers know the mode by its name alone.
+    ``part`` is None for a mode of which the state holds nothing but the name.
     """
 
     num_waiting: int = 0
@@ -34,8 +35,8 @@ class ModeState:
 class Hooks:
     """What a mode calls, from the event loop of :meth:`Mode.start`.
 
-    ``report`` takes a line for the log. ``publish`` takes an event for those who follow the worker.
-    ``on_death`` is called once, when the mode can serve no more.
+    ``report`` takes a line for the log, ``publish`` an event for the worker's event stream.
+    ``on_death`` is called once, when the mode can no longer serve.
     """
 
     report: Callable[[str], None]
@@ -43,14 +44,8 @@ class Hooks:
     on_death: Callable[[EngineDiedError], None]
 
 
-class Core(Protocol):
-    """What the liveness watch asks of an engine."""
-
-    async def collective_rpc_async(self, method: str) -> Any: ...
-
-
-class ModeClient(Protocol):
-    """What the server asks of a mode's engine client, which is vLLM's ``EngineClient`` besides.
+class ModeClient(WatchedClient, Protocol):
+    """What the server needs of a mode's engine client, beyond vLLM's ``EngineClient``.
 
     :class:`seesaw_worker.modes.client.WatchedLLM` implements it for engines of vLLM. The server
     sets ``is_stalled``.
@@ -61,9 +56,6 @@ class ModeClient(Protocol):
     dead_error: BaseException
 
     async def get_supported_tasks(self) -> tuple[str, ...]: ...
-    def watched_cores(self) -> Mapping[str, Core]: ...
-    def hand_over(self) -> int | None: ...
-    def expected_step_s(self) -> float: ...
     def fail(self) -> None: ...
     def shutdown(self, timeout: float | None = None) -> None: ...
 
@@ -81,22 +73,22 @@ class Mode(Protocol):
 
     @property
     def progress(self) -> str:
-        """How far loading has come, in words; empty if nothing is known."""
+        """The progress of loading, for people; empty if it is unknown."""
 
     def register(self, registry: CollectorRegistry) -> None:
         """Register the mode's metrics. Called once, before :meth:`prepare`."""
 
     def refresh(self) -> None:
-        """Bring the metrics up to date. Called before each scrape."""
+        """Update the metrics. Called before each scrape."""
 
     async def prepare(self, hooks: Hooks) -> None:
-        """Check everything that can be checked before anything is loaded. Raises: InputError."""
+        """Check all that can be checked before the model is loaded. Raises: InputError."""
 
     async def start(self, hooks: Hooks) -> ModeClient:
-        """Load the model. Raises: InputError; whatever an engine raises that cannot start."""
+        """Load the model. Raises: InputError; the error of an engine that cannot start."""
 
     def state(self) -> ModeState:
-        """Returns the mode's part of the worker's state."""
+        """Return the mode's part of the worker's state."""
 
     def close(self) -> None:
-        """Remove all that the mode left on the machine. Engines may still run."""
+        """Remove the mode's files and shared memory. Engines may still run."""

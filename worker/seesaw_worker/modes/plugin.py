@@ -1,7 +1,7 @@
-"""vLLM's entry point into Seesaw, in every process that vLLM starts.
+"""The plugin through which vLLM calls Seesaw in every process that it starts.
 
-Does nothing unless the process belongs to a Seesaw worker, so that plain vLLM in the same
-environment stays plain.
+It does nothing unless the process belongs to a Seesaw worker, so that plain vLLM in the same
+environment is not changed.
 """
 
 import os
@@ -11,7 +11,7 @@ SERVER_PID_VARIABLE = "SEESAW_SERVER_PID"
 
 
 def register() -> None:
-    """Set this process up as one of a Seesaw worker's. Safe to call again."""
+    """Set up this process if it belongs to a Seesaw worker. Safe to call again."""
     server_pid = os.environ.get(SERVER_PID_VARIABLE)
     if server_pid is not None:
         _register(server_pid)
@@ -23,18 +23,18 @@ def _register(server_pid: str) -> None:
 
     from seesaw_worker.modes.resharding.weights import loader
     from seesaw_worker.processes import forking
-    from seesaw_worker.processes.run_folder import Traces, name_what_is_made
-    from seesaw_worker.processes.watchdog import end_with
+    from seesaw_worker.processes.run_folder import WorkerFiles, tag_shared_memory
+    from seesaw_worker.processes.watchdog import die_with
     from seesaw_worker.upstream import crash_reasons, patches
 
     if int(server_pid) != os.getpid():
-        end_with(int(server_pid))
-        crash_reasons.keep_causes()
+        die_with(int(server_pid))
+        crash_reasons.record_causes()
     patches.calm_idle_readers()
     patches.reserve_message_queues()
-    if (traces := Traces.current()) is not None:
-        name_what_is_made()
-        patches.name_rendezvous(traces.new_rendezvous)
+    if (files := WorkerFiles.current()) is not None:
+        tag_shared_memory()
+        patches.name_rendezvous(files.new_rendezvous)
     if current_platform.is_cpu():
         forking.fork_instead_of_spawning()
         patches.rewind_seeded_generators_on_cpu()

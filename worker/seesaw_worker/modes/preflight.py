@@ -1,11 +1,11 @@
-"""Checks before anything is loaded: refuse what cannot work, naming the value and the fix."""
+"""Checks of the checkpoint and the tokenizer before the engines load."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seesaw_core.errors import ModelError
 from seesaw_core.resharding.weights import TensorInfo
-from seesaw_worker.modes.resharding.weights.host import HostTensor, read_header
+from seesaw_worker.modes.resharding.weights.host import HostTensor, no_safetensors, read_header
 from seesaw_worker.settings.model_path import PATH_STARTS
 from seesaw_worker.upstream.refusals import one_line, refusals
 
@@ -16,7 +16,7 @@ _LENGTH_BYTES = 8
 
 
 def check_tokenizer(config: "ModelConfig") -> None:
-    """Load the tokenizer, which vLLM would do only beside the engines, and keeps.
+    """Load the tokenizer, so that a broken one fails before the engines load. vLLM caches it.
 
     Raises: ModelError.
     """
@@ -35,24 +35,21 @@ def check_tokenizer(config: "ModelConfig") -> None:
             ) from error
 
 
-def is_here(model: str) -> bool:
-    """Whether a model is a folder of this machine, and no hub name."""
+def is_local(model: str) -> bool:
+    """Return whether a model is a folder on this machine rather than a hub name."""
     return Path(model).expanduser().is_dir()
 
 
 def checkpoint_tensors(model: str) -> tuple[TensorInfo, ...]:
-    """Names and sizes of a checkpoint's tensors, from its headers alone.
+    """Return names and sizes of a checkpoint's tensors, from its headers alone.
 
-    A hub name is downloaded first, as vLLM would.
-    Raises: ModelError if it has no safetensors files, or a broken one.
+    The checkpoint of a hub name is downloaded first, as vLLM does.
+    Raises: ModelError if there are no safetensors files, or one is broken.
     """
-    folder = Path(model).expanduser() if is_here(model) else _download(model)
+    folder = Path(model).expanduser() if is_local(model) else _download(model)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelError(
-            f"{model} holds no *.safetensors files, which sharing one host copy of the weights "
-            "needs; convert the checkpoint, or use --weights resident"
-        )
+        raise no_safetensors(model)
     return tuple(
         TensorInfo(
             name=tensor.name, num_dims=len(tensor.shape), num_bytes=tensor.stop - tensor.start
@@ -63,9 +60,9 @@ def checkpoint_tensors(model: str) -> tuple[TensorInfo, ...]:
 
 
 def checked_header(file: Path) -> list[HostTensor]:
-    """A safetensors file's tensors, all of which lie inside it.
+    """Return the tensors of a safetensors file, after checking that it holds all of them.
 
-    Raises: ModelError if the file is another one, or ends too early.
+    Raises: ModelError if it is no safetensors file, or cut short.
     """
     num_bytes = file.stat().st_size
     with file.open("rb") as opened:

@@ -1,1 +1,1 @@
-"""Layouts that the worker chooses itself: its question to the planner, and later answers."""
+"""Layouts that the worker chooses itself, at its start and for the requests that it receives."""

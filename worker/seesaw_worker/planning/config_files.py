@@ -1,6 +1,7 @@
-"""Files beside a ``config.json`` that say how a checkpoint is quantised.
+"""Files beside a ``config.json`` that describe how a checkpoint is quantised.
 
-ModelOpt, GPTQ and AWQ wrote them before configs had a ``quantization_config``, which comes first.
+ModelOpt, GPTQ and AWQ wrote them before configs had a ``quantization_config``, which takes
+precedence.
 """
 
 import json
@@ -20,7 +21,7 @@ _METHODS = {
 
 
 def with_quantization(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The config with the quantisation that a file beside it declares.
+    """Return the config with the quantisation that a file beside it declares.
 
     Raises: ModelError naming the file if it cannot be read.
     """
@@ -34,23 +35,23 @@ def with_quantization(config: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """An object of JSON, of at most 32 MiB. Raises: ModelError naming the file."""
+    """Read a JSON object of at most 32 MiB. Raises: ModelError naming the file."""
     try:
         if not file.is_file():
-            raise ModelError(f"{file.name} is not a regular file; take it away or mend it")
+            raise ModelError(f"{file.name} is not a regular file; replace or remove it")
         with file.open("rb") as opened:
             data = opened.read(_LARGEST_BYTES + 1)
         if len(data) > _LARGEST_BYTES:
             raise ModelError(
-                f"{file.name} has more than {_LARGEST_BYTES >> 20} MiB; it is no config"
+                f"{file.name} has more than {_LARGEST_BYTES >> 20} MiB, too much for a config"
             )
-        found = json.loads(data.decode("utf-8-sig"))
+        config = json.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ModelError(
-            f"{file.name} cannot be read ({error.strerror}); mend or remove it"
+            f"{file.name} cannot be read ({error.strerror}); replace or remove it"
         ) from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{file.name} is not JSON: {str(error)[:100]}; fetch it again") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{file.name} must hold an object, got {type(found).__name__}")
-    return found
+    if not isinstance(config, dict):
+        raise ModelError(f"{file.name} must hold an object, got {type(config).__name__}")
+    return config

@@ -1,4 +1,4 @@
-"""Configs that leave out what their type's defaults say."""
+"""Completes configs that leave out fields with the default values of their model type."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,10 @@ from seesaw_core.planner.model_configs import leaves_fields_out
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with transformers' defaults where fields that a plan needs are left out.
+    """Return the config with transformers' defaults for the fields that a plan needs.
 
-    A config that lacks none, or whose type transformers does not know, comes back as it is.
+    A config that lacks none of them, or of a type that transformers does not know, is returned
+    unchanged.
     """
     model_type = config.get("model_type")
     if not leaves_fields_out(config) or not isinstance(model_type, str):
@@ -20,7 +21,7 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     try:
         whole = CONFIG_MAPPING[model_type].from_dict(dict(config)).to_dict()
-    except Exception:  # noqa: BLE001 - whatever it finds wrong, describing the model says better
+    except Exception:  # noqa: BLE001 - describe_model reports what is wrong more clearly
         return dict(config)
     given = {name: value for name, value in config.items() if name != "text_config"}
     return {**whole, **given}

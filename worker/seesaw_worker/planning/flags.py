@@ -15,61 +15,61 @@ FLAGS = (
         parse=str,
         default=Parallelism.MANUAL.value,
         choices=tuple(p.value for p in Parallelism),
-        help="'manual': the layouts are those of the flags. 'auto': the planner chooses them from "
-        "the model, the devices and the workload, or a static one where re-sharding does not pay.",
+        help="'manual': the flags set the layouts. 'auto': the planner chooses them for the "
+        "model, the devices and the workload; a static layout where re-sharding does not pay.",
     ),
     Flag(
         name="--accelerator",
         sets="planning.accelerator",
         parse=str,
         default=None,
-        help="With --parallelism=auto, the device by its name in the catalogue, such as L4. "
-        "Default: what the first GPU calls itself.",
+        help="With --parallelism=auto, the name of the devices in the catalogue, such as L4. "
+        "Default: the name that the first GPU reports.",
     ),
     Flag(
         name="--plan-accelerators",
         sets="planning.accelerators",
         parse=InputFile(),
         default=None,
-        help="With --parallelism=auto, a TOML file with accelerators of your own.",
+        help="With --parallelism=auto, a TOML file that describes further accelerators.",
     ),
     Flag(
         name="--devices",
         sets="planning.num_devices",
         parse=Whole(),
         default=None,
-        help="With --parallelism=auto, how many devices to lay the model over. Default: all GPUs "
-        "that are visible; 1 on the CPU.",
+        help="With --parallelism=auto, the number of devices for the model. Default: all visible "
+        "GPUs; 1 on the CPU.",
     ),
     Flag(
         name="--plan-prompt-tokens",
         sets="planning.prompt_tokens",
         parse=Whole(),
         default=Planning().prompt_tokens,
-        help="With --parallelism=auto, the mean length of prompts.",
+        help="With --parallelism=auto, the mean length of prompts, in tokens.",
     ),
     Flag(
         name="--plan-output-tokens",
         sets="planning.output_tokens",
         parse=Whole(),
         default=Planning().output_tokens,
-        help="With --parallelism=auto, the mean length of answers.",
+        help="With --parallelism=auto, the mean length of answers, in tokens.",
     ),
     Flag(
         name="--plan-concurrency",
         sets="planning.concurrency",
         parse=Whole(),
         default=None,
-        help="With --parallelism=auto, how many requests are in the worker at a time. Default: as "
-        "many as it takes.",
+        help="With --parallelism=auto, the number of requests in the worker at a time. Default: "
+        "as many as fit.",
     ),
     Flag(
         name="--plan-profile",
         sets="planning.profile",
         parse=InputFile(),
         default=None,
-        help="With --parallelism=auto, what `seesaw calibrate` has measured on such devices. "
-        "Default: shares of data-sheet figures.",
+        help="With --parallelism=auto, the profile that `seesaw calibrate` measured on such "
+        "devices. Default: fixed shares of the data-sheet figures.",
     ),
 )
 
@@ -84,7 +84,7 @@ _LAYOUT_DEFAULTS = {
 
 
 def planning_of(args: Namespace) -> Planning:
-    """Raises: InputError for flags that contradict each other, naming both."""
+    """Return the planning settings. Raises: InputError naming flags that contradict each other."""
     parallelism = Parallelism(args.parallelism)
     if parallelism is Parallelism.AUTO:
         for attribute, default in _LAYOUT_DEFAULTS.items():
@@ -98,8 +98,8 @@ def planning_of(args: Namespace) -> Planning:
         for each in FLAGS[1:]:
             if getattr(args, each.attribute) != each.default:
                 raise InputError(
-                    f"{each.name}={getattr(args, each.attribute)} is for a plan; add "
-                    "--parallelism=auto, or drop it"
+                    f"{each.name}={getattr(args, each.attribute)} has no effect without a plan; "
+                    "add --parallelism=auto, or drop it"
                 )
     return Planning(
         parallelism=parallelism,

@@ -1,6 +1,6 @@
-"""Plans while serving: what the requests that really came would be served best by.
+"""Plans again while serving, for the requests that the worker has received.
 
-The worker never acts on them. It tells, and the operator or a person decides.
+The worker never applies such a plan. It proposes the plan, and the operator or a person decides.
 """
 
 import asyncio
@@ -17,34 +17,34 @@ from seesaw_core.planner.proposals import Outlook, look_ahead
 from seesaw_core.planner.workloads import Workload
 from seesaw_worker.planning.start import Planned
 
-LOOK_EVERY_S = 60.0
-TELLING_REQUESTS = 200
+REPLAN_EVERY_S = 60.0
+MIN_REQUESTS = 200
 _PROMPT = "vllm:request_prompt_tokens"
 _OUTPUT = "vllm:request_generation_tokens"
 
 
 class Traffic:
-    """What vLLM's own histograms say of the requests that it has answered."""
+    """Totals of the answered requests, from vLLM's own histograms."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry: Any = registry
 
     def totals(self) -> FinishedTotals:
-        """As of now; nothing before the engines run or with ``--disable-log-stats``."""
-        wanted = (f"{_PROMPT}_count", f"{_PROMPT}_sum", f"{_OUTPUT}_sum")
-        found = dict.fromkeys(wanted, 0.0)
-        for family in self._registry.restricted_registry(wanted).collect():
+        """Return the totals; all 0 before the engines run, or with ``--disable-log-stats``."""
+        names = (f"{_PROMPT}_count", f"{_PROMPT}_sum", f"{_OUTPUT}_sum")
+        values = dict.fromkeys(names, 0.0)
+        for family in self._registry.restricted_registry(names).collect():
             for sample in family.samples:
-                found[sample.name] += sample.value
-        requests, prompt, output = (int(found[name]) for name in wanted)
+                values[sample.name] += sample.value
+        requests, prompt, output = (int(values[name]) for name in names)
         return FinishedTotals(requests=requests, prompt_tokens=prompt, output_tokens=output)
 
 
 class Replanner:
-    """Holds the plan in force against the requests that came.
+    """Compares the plan in force with the best one for recent requests.
 
-    Each look is about the requests since the last one, at least 200. A choice is proposed once two
-    looks in a row make it, so that no short burst restarts workers.
+    Each comparison covers the requests since the last one, at least 200. A plan is proposed only
+    once two comparisons in a row choose it, so that a short burst does not restart workers.
 
     Call order: :meth:`run` as a task; ``summary`` at any time.
     """
@@ -59,44 +59,44 @@ class Replanner:
         self._planned = planned
         self._traffic = traffic
         self._on_proposal = on_proposal
-        self._seen = FinishedTotals()
+        self._last_totals = FinishedTotals()
         self._last_choice: tuple[str, str] | None = None
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Plan again for ever."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.look()
+            await asyncio.sleep(REPLAN_EVERY_S)
+            await self.replan()
 
-    async def look(self) -> None:
-        """Plan for the requests since the last look, if they are enough to tell."""
-        question = self._planned.question
+    async def replan(self) -> None:
+        """Plan for the requests since the last comparison, if there are enough."""
+        request = self._planned.request
         totals = self._traffic()
-        recent = _since(self._seen, totals)
-        if question is None or recent.requests < TELLING_REQUESTS:
+        recent = _since(self._last_totals, totals)
+        if request is None or recent.requests < MIN_REQUESTS:
             return
-        self._seen = totals
+        self._last_totals = totals
         outlook = await asyncio.to_thread(
-            _look, question, self._planned.pair, recent, self._planned.may_reshard
+            _outlook, request, self._planned.pair, recent, self._planned.may_reshard
         )
         self._take(outlook)
 
     def _take(self, outlook: Outlook) -> None:
-        found = outlook.proposal
-        choice = None if found is None else (found.prefill, found.decode)
+        proposal = outlook.proposal
+        choice = None if proposal is None else (proposal.prefill, proposal.decode)
         settled, self._last_choice = choice == self._last_choice, choice
         proposed = self.summary.proposed
         before = None if proposed is None else (proposed.prefill, proposed.decode)
         if settled and choice != before:
-            proposed = found
+            proposed = proposal
         self.summary = dataclasses.replace(
             self.summary,
             expected_tokens_per_s=outlook.expected_tokens_per_s,
             num_running=outlook.num_running or self.summary.num_running,
             proposed=proposed,
         )
-        if proposed is found and found is not None:
-            self._on_proposal(found)
+        if proposed is proposal and proposal is not None:
+            self._on_proposal(proposal)
 
 
 def _since(before: FinishedTotals, now: FinishedTotals) -> FinishedTotals:
@@ -107,16 +107,16 @@ def _since(before: FinishedTotals, now: FinishedTotals) -> FinishedTotals:
     )
 
 
-def _look(
-    question: PlanRequest, in_force: LayoutPair, recent: FinishedTotals, may_reshard: bool
+def _outlook(
+    request: PlanRequest, in_force: LayoutPair, recent: FinishedTotals, may_reshard: bool
 ) -> Outlook:
-    planned = question.workload
-    came = Workload(
+    planned = request.workload
+    workload = Workload(
         prompt_tokens=max(1, round(recent.prompt_tokens / recent.requests)),
         output_tokens=max(1, round(recent.output_tokens / recent.requests)),
         longest_tokens=planned.longest_tokens,
         concurrency=planned.concurrency,
     )
     return look_ahead(
-        dataclasses.replace(question, workload=came), in_force, may_reshard=may_reshard
+        dataclasses.replace(request, workload=workload), in_force, may_reshard=may_reshard
     )

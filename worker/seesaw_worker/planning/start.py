@@ -1,4 +1,4 @@
-"""The plan that a worker makes at its start, from its own flags, model and devices."""
+"""Plans the layouts at the start of a worker, from its flags, its model and its devices."""
 
 import dataclasses
 from argparse import Namespace
@@ -34,15 +34,15 @@ from seesaw_worker.upstream.refusals import refusals
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan in force. ``question`` is None where nothing can be predicted, as on the CPU."""
+    """The plan in force. ``request`` is None where nothing can be predicted, as on the CPU."""
 
     pair: LayoutPair
     summary: PlanSummary
-    question: PlanRequest | None
+    request: PlanRequest | None
     may_reshard: bool
 
     def settings(self, given: WorkerSettings) -> WorkerSettings:
-        """The settings with the plan's layouts; a static plan has nothing to re-shard."""
+        """Return the settings with the plan's layouts. A static plan does not re-shard."""
         reshard = given.reshard
         if self.pair.is_static:
             reshard = Reshard.NEVER
@@ -54,24 +54,24 @@ class Planned:
         )
 
     def __str__(self) -> str:
-        found = self.summary
-        gives = ""
-        if found.predicted_tokens_per_s is not None:
-            gives = (
-                f" on {found.accelerator}: about {found.predicted_tokens_per_s:,} output tokens/s "
-                f"with prompts of {found.prompt_tokens:,} and answers of {found.output_tokens:,}"
+        summary, prediction = self.summary, ""
+        if summary.predicted_tokens_per_s is not None:
+            prediction = (
+                f" on {summary.accelerator}: about {summary.predicted_tokens_per_s:,} output "
+                f"tokens/s with prompts of {summary.prompt_tokens:,} and answers of "
+                f"{summary.output_tokens:,} tokens"
             )
-        assumed = () if self.question is None else self.question.model.assumptions
-        notes = "".join(f"; note: {note}" for note in assumed)
-        return f"plan {self.pair}{gives}: {found.reason}{notes}"
+        assumptions = () if self.request is None else self.request.model.assumptions
+        notes = "".join(f"; note: {note}" for note in assumptions)
+        return f"plan {self.pair}{prediction}: {summary.reason}{notes}"
 
 
 def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
     """Choose the layouts.
 
-    Requires: ``settings`` are of ``args``, with ``--parallelism=auto``.
-    Raises: InputError naming the flag, its value and what would be accepted; CapacityError if
-    nothing fits.
+    Requires: ``settings`` come from ``args``, with ``--parallelism=auto``.
+    Raises: InputError naming the flag, its value and the allowed values; CapacityError if no
+    layout fits.
     """
     planning = settings.planning
     model = _model(args)
@@ -83,8 +83,8 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
             "the most tensor parallelism (--accelerator=NAME plans as if for that device)"
         )
         pair, summary = unpredicted(model.shape, num_devices, reason=reason)
-        return Planned(pair=pair, summary=summary, question=None, may_reshard=may_reshard)
-    question = PlanRequest(
+        return Planned(pair=pair, summary=summary, request=None, may_reshard=may_reshard)
+    request = PlanRequest(
         model=model,
         device=find_accelerator(planning, platform.device_name()),
         num_devices=num_devices,
@@ -93,19 +93,19 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
         limits=_limits(args, settings, num_devices),
         data_parallel=False,
     )
-    pair, summary = plan_pair(question, may_reshard=may_reshard)
-    return Planned(pair=pair, summary=summary, question=question, may_reshard=may_reshard)
+    pair, summary = plan_pair(request, may_reshard=may_reshard)
+    return Planned(pair=pair, summary=summary, request=request, may_reshard=may_reshard)
 
 
 def find_accelerator(planning: Planning, device_name: str) -> Accelerator:
-    """The catalogue's entry for ``--accelerator`` or, without one, for what the GPU calls itself.
+    """Return the catalogue's entry for ``--accelerator``, or for the GPU's own name without it.
 
-    Raises: InputError listing what is known.
+    Raises: InputError listing the known accelerators.
     """
     catalogue = _catalogue(planning.accelerators)
-    found = catalogue.find(planning.accelerator or device_name)
-    if found is not None:
-        return found
+    accelerator = catalogue.find(planning.accelerator or device_name)
+    if accelerator is not None:
+        return accelerator
     known = ", ".join(catalogue.accelerators)
     if planning.accelerator is not None:
         raise InputError(
@@ -137,7 +137,7 @@ def _profile(planning: Planning, memory_utilisation: float) -> Profile:
 
 
 def _workload(planning: Planning, model: Model, max_model_len: int | None) -> Workload:
-    """The workload that was told. vLLM takes no layout whose pool lacks the longest request."""
+    """Return the workload of the flags, and the longest request, which vLLM's pool must hold."""
     longest = model.max_tokens if max_model_len is None else max(0, max_model_len)
     return Workload(
         prompt_tokens=planning.prompt_tokens,
@@ -148,7 +148,7 @@ def _workload(planning: Planning, model: Model, max_model_len: int | None) -> Wo
 
 
 def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> EngineLimits:
-    """What vLLM will run with: the flags, or its own defaults for this platform."""
+    """Return vLLM's limits: those of the flags, or its defaults for this platform."""
     tokens, requests = platform.batch_defaults(num_devices)
     return EngineLimits(
         step_tokens=(args.max_num_batched_tokens or tokens,),
@@ -159,7 +159,7 @@ def _limits(args: Namespace, settings: WorkerSettings, num_devices: int) -> Engi
 
 
 def _model(args: Namespace) -> Model:
-    """The model's description. A hub's config.json is fetched. Raises: ModelError."""
+    """Describe the model. The config.json of a hub name is downloaded. Raises: ModelError."""
     return describe_model(
         with_defaults(_config(args.model, args.revision)),
         name=args.model,
@@ -177,7 +177,7 @@ def _config(model: str, revision: str | None) -> dict[str, Any]:
         with refusals():
             config, _ = PretrainedConfig.get_config_dict(place, revision=revision)
             if not config:
-                raise ModelError("there is none")
+                raise ModelError("it does not exist")
     except InputError as error:
         raise ModelError(
             f"{model}: its config.json, which --parallelism=auto plans from, cannot be read "

@@ -33,7 +33,7 @@ _NOBODY = -1
 
 
 class ControlPage:
-    """Words per device: owner, then loaded, plan digest, step ended and begun per engine.
+    """Per device: the owner; per engine: loaded, replay's digest, last step ended, first begun.
 
     Units: step times in nanoseconds of the system-wide monotonic clock.
     """
@@ -59,7 +59,7 @@ class ControlPage:
         return None if word == _NOBODY else Role(word)
 
     def take(self, device: int, role: Role) -> None:
-        """Make ``role`` the owner. Raises: OwnershipError if the other engine still owns it."""
+        """Make ``role`` the owner. Raises: OwnershipError if the other engine owns the device."""
         owner = self.owner(device)
         if owner not in (None, role):
             raise OwnershipError(
@@ -69,7 +69,7 @@ class ControlPage:
         self._owner[device] = role
 
     def give_up(self, device: int, role: Role) -> None:
-        """Own the device no longer. Nothing happens if ``role`` did not own it."""
+        """Give up the ownership of the device, if ``role`` has it."""
         if self.owner(device) is role:
             self._owner[device] = _NOBODY
 
@@ -78,7 +78,7 @@ class ControlPage:
         owner = self.owner(device)
         if owner is not role:
             raise OwnershipError(
-                f"device {device}: the {role.title} engine was told to run a step, but "
+                f"device {device}: the {role.title} engine was asked to run a step, but "
                 f"{'nobody' if owner is None else f'the {owner.title} engine'} owns the arena"
             )
 
@@ -90,7 +90,7 @@ class ControlPage:
         return int(self._loaded[role].sum())
 
     def same_weights(self, device: int) -> bool:
-        """Whether both engines want the very same bytes in this device's arena."""
+        """Return whether both engines need the same bytes in this device's arena."""
         prefill, decode = self._digest[:, device]
         return bool(prefill == decode != 0)
 
@@ -101,9 +101,9 @@ class ControlPage:
         self._began_ns[role, device] = time.monotonic_ns()
 
     def last_handover_s(self, to: Role) -> float:
-        """From the last step of the other engine ended to the first of ``to`` begun.
+        """Return the time in which no device ran a step during the last hand-over to ``to``.
 
-        Over all devices: the time in which none of them ran a step.
+        It lasts from the end of the other engine's last step to the start of ``to``'s first step.
         """
         ended = int(self._ended_ns[to.other].max())
         began = int(self._began_ns[to].min())

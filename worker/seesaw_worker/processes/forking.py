@@ -1,10 +1,10 @@
-"""How an engine's processes start: forked from one that has imported vLLM already.
+"""Starts an engine's processes by forking from one that has already imported vLLM.
 
-vLLM's CPU backend spawns every process, and each then imports torch and vLLM again: several
-hundred MiB and many seconds a process. A fork server imports once, while the server itself still
-starts, and its children share those pages. On CUDA vLLM's own choice stays.
+vLLM's CPU backend spawns every process, and each then imports torch and vLLM again, which takes
+several hundred MiB and many seconds per process. A fork server imports them once, while the server
+itself still starts, and its children share those pages. On CUDA, vLLM starts processes its own way.
 
-Imports nothing heavy at the top: the fork server must be on its way before that begins.
+This module imports nothing large at its top, since the fork server must start before such imports.
 """
 
 import multiprocessing
@@ -31,9 +31,10 @@ BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def start_fork_server(preload: Sequence[str] = _PRELOAD) -> None:
-    """Start importing in the fork server. Call once, early, with the environment complete.
+    """Start the imports in the fork server. Call once, early, after the environment is complete.
 
-    Only for vLLM's CPU build, told by its package's name: it is too early to ask vLLM itself.
+    Does nothing unless vLLM's CPU build is installed, which the package's name shows: importing
+    vLLM to ask it would take too long here.
     """
     if find_cpu_build() is None:
         return
@@ -42,7 +43,7 @@ def start_fork_server(preload: Sequence[str] = _PRELOAD) -> None:
 
 
 def find_cpu_build() -> str | None:
-    """The installed version of vLLM's CPU build; None if another build is installed."""
+    """Return the version of vLLM's CPU build, or None if another build is installed."""
     try:
         return version("vllm-cpu")
     except PackageNotFoundError:
@@ -50,7 +51,7 @@ def find_cpu_build() -> str | None:
 
 
 def fork_instead_of_spawning() -> None:
-    """Let ``multiprocessing`` fork from the one fork server wherever vLLM asks to spawn."""
+    """Make ``multiprocessing`` fork from the one fork server where vLLM would spawn."""
     get_context = multiprocessing.get_context
 
     def get_forking_context(method: str | None = None) -> Any:
@@ -60,14 +61,14 @@ def fork_instead_of_spawning() -> None:
     server: Any = vars(forkserver)["_forkserver"]
     known = vars(server)
     if known["_forkserver_address"] is not None and known["_forkserver_pid"] is None:
-        # A forked process knows its server's address, yet would start another one (Python 3.11).
+        # In Python 3.11 a forked process would start another server, although it has the address.
         server.ensure_running = lambda: None
 
 
 def bind_to_cores(cores: str) -> None:
-    """Keep this process's threads on some cores, such as ``0-3,8``; all cores if empty.
+    """Bind this process's threads to cores, such as ``0-3,8``. An empty list binds nothing.
 
-    vLLM does so by OpenMP's environment, which a forked process would read too late.
+    vLLM does so through OpenMP's environment, which a forked process reads too late.
     """
     if not cores:
         return
@@ -79,7 +80,7 @@ def bind_to_cores(cores: str) -> None:
 
 
 def parse_cores(text: str) -> set[int]:
-    """Cores of a list such as ``0-3,8``."""
+    """Return the cores of a list such as ``0-3,8``."""
     cores: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
@@ -88,7 +89,7 @@ def parse_cores(text: str) -> set[int]:
 
 
 def divide_cores(num_devices: int) -> tuple[str, ...]:
-    """Cores of each CPU device: as the user bound them, else an even share each."""
+    """Return the cores of each CPU device: as the user bound them, otherwise an even share."""
     bound = os.environ.get(BIND_VARIABLE, "nobind")
     if bound not in ("nobind", "auto"):
         groups = bound.split("|")

@@ -1,12 +1,14 @@
-"""What a worker leaves on a machine carries the worker's id, and so goes with it.
+"""The files and shared memory of a worker, which carry the worker's id so that none is left behind.
 
-A supervisor makes one private folder in the temporary directory, ``seesaw-ID``. It holds vLLM's
-sockets, the files by which ranks meet, all other temporary files, and what engines say of their
-end. Every segment and semaphore in ``/dev/shm`` has ``seesaw.ID.`` in its name. So whoever is
-left of the worker removes all of it by name, and so does the next start if nobody is left: there
-is no list that could be late, lost or planted. Only what this user owns is ever removed.
+A supervisor creates one private folder in the temporary directory, ``seesaw-ID``. It holds vLLM's
+sockets, the files by which ranks find each other, all other temporary files, and the reasons that
+engines give for their end. Every segment and semaphore in ``/dev/shm`` has ``seesaw.ID.`` in its
+name. So any surviving process of the worker can remove all of it by name, and the next start can
+if no process survives. No list is kept, which could be late, lost or forged. Only what this user
+owns is ever removed.
 
-Imported first in every process of a worker: importing it names what the process will make.
+Every process of a worker imports this module first, which tags the shared memory that the process
+will create.
 """
 
 import contextlib
@@ -36,20 +38,20 @@ SHM = Path("/dev/shm")
 _FOLDER = re.compile(r"seesaw-[0-9a-f]{16}")
 _UNFINISHED = re.compile(rf"\.{_FOLDER.pattern}")
 _MEMORY_LINK = "memory"
-_LONGEST_BASE = 46  # bytes: sockets lie in the folder, and their paths end at 107
+_LONGEST_BASE = 46  # bytes: the paths of sockets in the folder may have 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traces:
-    """All that one worker leaves, found by its private ``folder``."""
+class WorkerFiles:
+    """The files and shared memory of one worker, identified by its private ``folder``."""
 
     folder: Path
 
     @classmethod
-    def create(cls) -> "Traces":
-        """Make the folder, which is this process's for as long as it lives.
+    def create(cls) -> "WorkerFiles":
+        """Create the folder, which this process owns as long as it lives.
 
-        Raises: CapacityError if it cannot be made.
+        Raises: CapacityError if the folder cannot be created.
         """
         folder = _base() / f"seesaw-{secrets.token_hex(8)}"
         try:
@@ -62,18 +64,18 @@ class Traces:
         return cls(folder=folder)
 
     @classmethod
-    def current(cls) -> "Traces | None":
-        """Those of the worker that this process belongs to; None without a supervisor."""
-        told = os.environ.get(FOLDER_VARIABLE)
-        return cls(folder=Path(told)) if told else None
+    def current(cls) -> "WorkerFiles | None":
+        """Return those of the worker of this process; None without a supervisor."""
+        folder = os.environ.get(FOLDER_VARIABLE)
+        return cls(folder=Path(folder)) if folder else None
 
     @property
-    def mark(self) -> str:
-        """What stands in the name of all shared memory of this worker."""
+    def tag(self) -> str:
+        """The part that the names of all shared memory of this worker have in common."""
         return self.folder.name.replace("-", ".") + "."
 
     def environment(self) -> dict[str, str]:
-        """Makes a process, and those below it, leave everything here."""
+        """Return variables that make a process and its children put their files here."""
         cache = os.environ.get(
             "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{_user()}"
         )
@@ -81,86 +83,89 @@ class Traces:
             FOLDER_VARIABLE: str(self.folder),
             "TMPDIR": str(self.folder),
             "VLLM_RPC_BASE_PATH": str(self.folder),
-            "VLLM_OBJECT_STORAGE_SHM_BUFFER_NAME": f"{self.mark}objects",
+            "VLLM_OBJECT_STORAGE_SHM_BUFFER_NAME": f"{self.tag}objects",
             "TORCHINDUCTOR_CACHE_DIR": cache,  # kept for the next worker, as torch would
         }
 
     def new_rendezvous(self) -> Path:
-        """A file by which ranks meet. vLLM's collectives on the CPU name their memory after it."""
-        return self.folder / f"{self.mark}{secrets.token_hex(4)}"
+        """Return a new file by which ranks find each other.
+
+        vLLM's collectives on the CPU name their shared memory after it.
+        """
+        return self.folder / f"{self.tag}{secrets.token_hex(4)}"
 
     def link_run_folder(self, path: Path) -> None:
-        """Remember where the run folder is about to be made."""
+        """Record the path of the run folder, before it is created."""
         link = self.folder / _MEMORY_LINK
         link.unlink(missing_ok=True)
         link.symlink_to(path)
 
     def remove_memory(self) -> None:
-        """Remove the worker's shared memory. Mappings that are open stay valid."""
+        """Remove the worker's shared memory. Open mappings stay valid."""
         with contextlib.suppress(OSError):
             remove_run_folder((self.folder / _MEMORY_LINK).readlink())
         with contextlib.suppress(OSError):
             for path in SHM.iterdir():
-                if self.mark in path.name and _is_own_file(path):
+                if self.tag in path.name and _is_own_file(path):
                     path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove all files and shared memory of the worker."""
         self.remove_memory()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def create_run_folder(shm_dir: Path) -> RunFolder:
-    """Make a run folder that goes with the worker. Raises: CapacityError."""
-    traces = Traces.current()
-    if traces is None:
+    """Create a run folder that is removed with the worker. Raises: CapacityError."""
+    files = WorkerFiles.current()
+    if files is None:
         return RunFolder.create(shm_dir)
-    return RunFolder.create(shm_dir, before=traces.link_run_folder)
+    return RunFolder.create(shm_dir, before=files.link_run_folder)
 
 
 def remove_memory() -> None:
-    """Remove the shared memory of the worker that this process belongs to."""
-    if (traces := Traces.current()) is not None:
-        traces.remove_memory()
+    """Remove the shared memory of the worker of this process."""
+    if (files := WorkerFiles.current()) is not None:
+        files.remove_memory()
 
 
 def remove_abandoned() -> None:
-    """Remove what workers left of which every process was killed at once."""
+    """Remove what is left of workers whose processes were all killed at once."""
     with contextlib.suppress(OSError):
         for folder in _base().iterdir():
             if _FOLDER.fullmatch(folder.name) and is_abandoned(folder):
-                Traces(folder=folder).remove()
+                WorkerFiles(folder=folder).remove()
             elif _UNFINISHED.fullmatch(folder.name) and is_unfinished(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def name_what_is_made() -> None:
-    """Let Python's shared memory, semaphores and sockets of this process be the worker's.
+def tag_shared_memory() -> None:
+    """Tag Python's shared memory, semaphores and sockets of this process as the worker's.
 
-    ``multiprocessing`` hands the latter two on to the processes that it starts.
+    ``multiprocessing`` passes the last two settings on to the processes that it starts.
     """
-    traces = Traces.current()
-    if traces is None:
+    files = WorkerFiles.current()
+    if files is None:
         return
-    prefix = f"/{traces.mark}"
+    prefix = f"/{files.tag}"
     memory: dict[str, Any] = vars(shared_memory)
     memory["_SHM_NAME_PREFIX"] = prefix
     memory["_SHM_SAFE_NAME_LENGTH"] = len(prefix) + 16
     config: dict[str, Any] = vars(process.current_process())["_config"]
     config["semprefix"] = f"{prefix}sem"
-    config["tempdir"] = str(traces.folder)
+    config["tempdir"] = str(files.folder)
 
 
 def _base() -> Path:
-    """Where the folders of all workers of this user lie."""
+    """Return the directory that holds the folders of all workers of this user."""
     base = Path(tempfile.gettempdir())
     return base if len(os.fsencode(base)) <= _LONGEST_BASE else Path("/tmp")
 
 
 def _is_own_file(path: Path) -> bool:
     with contextlib.suppress(OSError):
-        found = path.lstat()
-        return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
     return False
 
 
@@ -171,4 +176,4 @@ def _user() -> str:
         return str(os.getuid())
 
 
-name_what_is_made()
+tag_shared_memory()

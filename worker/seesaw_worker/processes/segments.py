@@ -1,6 +1,6 @@
-"""Shared memory that engines outside of a worker have mapped: plain vLLM in benchmarks and tests.
+"""Shared memory of engines that run outside a worker, as plain vLLM does in benchmarks and tests.
 
-Plain vLLM leaves its collectives' memory on the CPU behind; whoever started it removes that.
+Plain vLLM does not remove the memory of its CPU collectives, so the command that started it does.
 """
 
 import contextlib
@@ -25,21 +25,23 @@ _OUR_SEGMENT = re.compile(r"control|kv-buffer|kv-sums|arena-\d+")
 
 
 def mapped_segments(processes: Iterable[psutil.Process]) -> set[Path]:
-    """Shared-memory files that the processes have mapped: vLLM's and our own."""
-    found: set[str] = set()
+    """Return the shared-memory files that the processes have mapped, vLLM's and Seesaw's."""
+    paths: set[str] = set()
     for process in processes:
         with contextlib.suppress(OSError):
             maps = Path(f"/proc/{process.pid}/maps").read_text(errors="surrogateescape")
             for line in maps.splitlines():
                 start = line.find("/")
                 if start >= 0:
-                    found.add(line[start:].removesuffix(" (deleted)"))
-    return {path for path in map(Path, found) if is_segment(path)}
+                    paths.add(line[start:].removesuffix(" (deleted)"))
+    return {path for path in map(Path, paths) if is_segment(path)}
 
 
 def is_segment(path: Path) -> bool:
-    """Whether a file can only be vLLM's or our segment: never a user's own file, such as a
-    checkpoint that lies in shared memory and is mapped as well."""
+    """Return whether a file is certainly a segment of vLLM or Seesaw.
+
+    A user's own file, such as a checkpoint in shared memory, is none.
+    """
     if path.parent == SHM:
         return _SEGMENT.fullmatch(path.name) is not None
     return (
@@ -49,7 +51,7 @@ def is_segment(path: Path) -> bool:
 
 
 def remove_segments(segments: Iterable[Path]) -> None:
-    """Remove segments, the others of their groups, and the run folders that held them."""
+    """Remove segments, the other segments of their groups, and their run folders."""
     for segment in segments:
         if segment.parent == SHM:
             segment.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Shared memory: one folder per worker, reserved up front and never left behind.
 
-Every segment is a file in the worker's run folder on a memory-backed file system. The folder
-is locked by its owner for as long as that lives, so the next start can tell a folder in use
-from one that ``kill -9`` left behind.
+Every segment is a file in the worker's run folder on a memory-backed file system. The owner locks
+the folder as long as it lives, so the next start can distinguish a folder in use from one that
+``kill -9`` left behind.
 """
 
 import errno
@@ -38,9 +38,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, shm_dir: Path, before: Callable[[Path], None] = lambda _: None) -> "RunFolder":
-        """Make a new folder below ``shm_dir`` and remove those whose owner is dead.
+        """Create a new folder below ``shm_dir`` and remove those whose owner has died.
 
-        ``before`` hears where it will be, so that it can be removed whoever dies when.
+        ``before`` gets the path before the folder exists, so that another process can remove the
+        folder if this one dies.
         Raises: CapacityError if ``shm_dir`` cannot be written.
         """
         try:
@@ -56,7 +57,7 @@ class RunFolder:
         return cls(path, lock_fd)
 
     def close(self) -> None:
-        """Remove the folder and all segments. Mappings that are open stay valid."""
+        """Remove the folder and all segments. Open mappings stay valid."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
@@ -64,7 +65,7 @@ class RunFolder:
 
 
 def remove_stale(shm_dir: Path) -> list[Path]:
-    """Remove run folders whose owner is dead, and tell which."""
+    """Remove run folders whose owner has died. Returns their paths."""
     removed = []
     for path in shm_dir.iterdir():
         if (RUN_FOLDER.fullmatch(path.name) and is_abandoned(path)) or (
@@ -76,16 +77,16 @@ def remove_stale(shm_dir: Path) -> list[Path]:
 
 
 def remove_run_folder(path: Path) -> None:
-    """Remove a run folder, finished or not, whoever holds its lock. Anything else stays."""
+    """Remove a run folder, complete or not, even if it is locked. Other paths are kept."""
     for folder in (path, path.with_name(f".{path.name}")):
         if RUN_FOLDER.fullmatch(path.name) and is_private(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_owned(path: Path) -> int:
-    """Make a private folder that is locked for as long as this process lives.
+    """Create a private folder that is locked as long as this process lives.
 
-    Locked before it gets its name: nobody may ever find it without an owner.
+    The folder is locked before it gets its name, so that no process finds it without an owner.
     Returns the lock's descriptor. Raises: OSError.
     """
     unfinished = path.with_name(f".{path.name}")
@@ -97,23 +98,23 @@ def make_owned(path: Path) -> int:
 
 
 def is_private(path: Path) -> bool:
-    """Whether a path is a folder, no link to one, that this user alone can read and write.
+    """Return whether a path is a folder, not a link, that only this user can read and write.
 
-    What is found in a shared place is trusted only then: anybody may have planted it.
+    Other folders in a shared directory are not trusted, since any user may have created them.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
     return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid == os.geteuid()
-        and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     )
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether nobody holds the lock of a private folder. What has no lock is not ours."""
+    """Return whether a private folder has a lock that no process holds."""
     if not is_private(path):
         return False
     try:
@@ -130,7 +131,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a private folder that should have got its name in an instant never did."""
+    """Return whether a private folder is so old that its creation must have been interrupted."""
     try:
         return is_private(path) and time.time() - path.stat().st_mtime > _UNFINISHED_S
     except OSError:
@@ -138,7 +139,7 @@ def is_unfinished(path: Path) -> bool:
 
 
 def file_system(folder: Path) -> str:
-    """The type of the file system that a folder lies on, such as ``tmpfs``; empty if unknown."""
+    """Return the type of a folder's file system, such as ``tmpfs``; empty if it is unknown."""
     place = folder.resolve()
     best, kind = -1, ""
     for partition in psutil.disk_partitions(all=True):
@@ -149,7 +150,7 @@ def file_system(folder: Path) -> str:
 
 
 def check_room(shm_dir: Path, wanted_bytes: int, *, for_what: str, flag: str) -> None:
-    """Refuse what the shared memory's free space cannot hold.
+    """Check that the shared memory has enough free space.
 
     Raises: CapacityError that names the bytes needed and the flag or mount to change.
     """
@@ -167,7 +168,7 @@ def check_room(shm_dir: Path, wanted_bytes: int, *, for_what: str, flag: str) ->
 
 
 def create_segment(path: Path, num_bytes: int, *, flag: str) -> None:
-    """Make a segment whose memory is reserved, so that no later write can fail.
+    """Create a segment whose memory is reserved, so that no later write can fail.
 
     Raises: CapacityError if the shared memory cannot hold it.
     """
@@ -182,7 +183,7 @@ def create_segment(path: Path, num_bytes: int, *, flag: str) -> None:
 
 
 def reserve(fd: int, num_bytes: int, *, path: Path, flag: str) -> None:
-    """Give the first ``num_bytes`` of an open segment their memory now.
+    """Allocate the memory of the first ``num_bytes`` of an open segment now.
 
     Raises: CapacityError if the shared memory cannot hold them.
     """

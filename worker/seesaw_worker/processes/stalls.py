@@ -1,8 +1,8 @@
-"""Whether an engine still answers: arithmetic on how long things have been under way.
+"""Decides whether an engine has stalled, from the ages of its running steps.
 
-Something is begun, and ends; how long it may take is learnt from how long such things took so
-far. A verdict needs no clock: whoever watches says how much time has passed, and leaves out
-time in which nobody could have noticed an end.
+Each step begins and ends, and the longest step so far determines how long a step may take. There
+is no clock here: the caller reports how much time has passed, and leaves out time in which it could
+not have observed the end of a step.
 """
 
 import math
@@ -15,7 +15,7 @@ _TIMES_LONGEST = 3.0
 
 
 class Verdict(IntEnum):
-    """How long the oldest thing under way has taken, by what follows from it."""
+    """What the age of the oldest running step means."""
 
     FINE = 0
     SLOW = 1
@@ -25,10 +25,10 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallBounds:
-    """When what does not end counts as what. Units: seconds; 0 stands for never.
+    """The ages at which a step counts as stalled. Units: seconds; 0 means never.
 
-    unhealthy_s, exit_s: of one step while serving; ``exit_s`` also of a stopped process.
-    load_s: of loading and warming up as a whole.
+    unhealthy_s, exit_s: for one step while serving; ``exit_s`` also for a stopped process.
+    load_s: for loading and warming up as a whole.
     """
 
     unhealthy_s: float = 60.0
@@ -45,11 +45,11 @@ class StallBounds:
 
 
 class StallWatch:
-    """Follows what is under way, by name.
+    """Tracks running steps by name.
 
-    Nothing is unhealthy before it has taken three times as long as the longest that ever ended
-    well, nor slow before half of that, so that slow models and long prefills make the bounds
-    longer by themselves.
+    No step is unhealthy before it has taken three times as long as the longest step that ended in
+    time, nor slow before half of that, so that slow models and long prefills lengthen the bounds by
+    themselves.
     """
 
     def __init__(self, bounds: StallBounds) -> None:
@@ -58,26 +58,26 @@ class StallWatch:
         self._ages_s: dict[str, float] = {}
 
     def expect(self, step_s: float) -> None:
-        """Steps may take this long, although none has yet."""
+        """Allow steps of this length, although none has taken as long yet."""
         self._longest_s = max(self._longest_s, step_s)
 
     def began(self, what: str) -> None:
         self._ages_s[what] = 0.0
 
     def ended(self, what: str) -> None:
-        """Something has ended. What was a stall teaches nothing about how long steps take."""
+        """Record the end of a step. A stall does not lengthen the bounds."""
         age_s = self._ages_s.pop(what, 0.0)
         if self._judge(age_s) < Verdict.UNHEALTHY:
             self.expect(age_s)
 
     def passed(self, seconds: float) -> None:
-        """Time has passed in which an end would have been noticed."""
+        """Record that time has passed in which the end of a step would have been observed."""
         for what in self._ages_s:
             self._ages_s[what] += seconds
 
     @property
     def oldest(self) -> tuple[str, float]:
-        """What has been under way for longest, and for how many seconds."""
+        """The oldest running step, and its age in seconds."""
         return max(self._ages_s.items(), key=lambda item: item[1], default=("", 0.0))
 
     @property
@@ -85,7 +85,7 @@ class StallWatch:
         return self._judge(self.oldest[1])
 
     def bound_s(self, verdict: Verdict) -> float:
-        """How long a step must take for a verdict, by all that was learnt; infinite for never."""
+        """Return how long a step must take for a verdict; infinite if it never gets it."""
         bounds, longest_s = self.bounds, self._longest_s
         grace_s = max(0.0, bounds.exit_s - bounds.unhealthy_s)  # from unhealthy to the end
         flag_s, at_least_s = {
@@ -100,9 +100,9 @@ class StallWatch:
 
 
 def explain(verdict: Verdict, what: str) -> str:
-    """A verdict in words for the log and the state; ``what`` says who is at one step."""
+    """Return a verdict in words for the log and the state; ``what`` names the oldest step."""
     if verdict is Verdict.FINE:
-        return "the engines go on"
+        return "the engines continue"
     if verdict is Verdict.SLOW:
-        return f"{what}, longer than any before"
-    return f"{what}; unhealthy until it goes on"
+        return f"{what}, longer than any step before"
+    return f"{what}; unhealthy until the step ends"

@@ -1,7 +1,7 @@
-"""Processes that somebody stopped (SIGSTOP) and did not let go on.
+"""Detects processes that were stopped (SIGSTOP) and not continued.
 
-Only what can be seen of a process from outside is looked at, so that it holds while nothing of an
-engine answers yet. One that a debugger holds is not stopped.
+Only the state that the kernel reports is used, so that it works before an engine answers. A process
+in a debugger does not count as stopped.
 """
 
 import time
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 import psutil
 
-_LONGEST_GAP_S = 2.0  # between two looks; beyond it whoever looks stood still itself
+_LONGEST_GAP_S = 2.0  # between two looks; a longer gap means that this process itself was stopped
 
 
 class StopWatch:
-    """Says which process has been stopped for ``bound_s`` seconds; 0 stands for never.
+    """Finds a process that has been stopped for ``bound_s`` seconds; 0 means never.
 
     Call order: :meth:`look` at least once a second.
     """
@@ -28,7 +28,7 @@ class StopWatch:
         return f"has been stopped for {self._bound_s:.0f} s (--stall-exit-s)"
 
     def look(self, processes: Iterable[psutil.Process]) -> psutil.Process | None:
-        """The first of ``processes`` that has been stopped for too long."""
+        """Return the first of ``processes`` that has been stopped for too long."""
         before_s, self._last_s = self._last_s, time.monotonic()
         passed_s = min(self._last_s - before_s, _LONGEST_GAP_S)
         self._stopped_s = {

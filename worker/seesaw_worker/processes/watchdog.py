@@ -1,4 +1,4 @@
-"""No orphans: processes of a worker end as soon as the one above them is gone."""
+"""Ends the processes of a worker as soon as the process above them has died."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from seesaw_worker.processes.run_folder import Traces, remove_memory
+from seesaw_worker.processes.run_folder import WorkerFiles, remove_memory
 from seesaw_worker.processes.supervisor import (
     PR_SET_PDEATHSIG,
     SUPERVISOR_PID_VARIABLE,
@@ -18,17 +18,17 @@ from seesaw_worker.processes.supervisor import (
 )
 
 ENDING = threading.RLock()
-"""Held by the thread that ends this process and what is below it; all others wait, and so end.
+"""Held by the thread that ends this process and its children, while all other threads wait.
 
-An engine that one thread kills makes others end the server, and they would leave before the first
-has removed what only it had found.
+When one thread kills an engine, others react by ending the server. Without the lock they would exit
+before the first thread has removed the files.
 """
 
 
-def end_with(pid: int) -> None:
-    """Kill this process when process ``pid`` has died, whatever it is doing then.
+def die_with(pid: int) -> None:
+    """Kill this process when process ``pid`` has died, even if its threads hang.
 
-    It removes the worker's shared memory first: whoever else would do so may be dead.
+    It removes the worker's shared memory first, since no other process may be left to do so.
     """
 
     def end() -> None:
@@ -41,9 +41,9 @@ def end_with(pid: int) -> None:
 
 
 def clean_up_with_supervisor() -> None:
-    """In the server, before all else: when the supervisor has died, do its work and end.
+    """Clean up and exit when the supervisor has died. Called first in the server.
 
-    Nothing happens in a process that no supervisor has started.
+    This does nothing in a process that has no supervisor.
     """
     supervisor_pid = os.environ.get(SUPERVISOR_PID_VARIABLE)
     if supervisor_pid is None:
@@ -54,20 +54,20 @@ def clean_up_with_supervisor() -> None:
         with ENDING:
             try:
                 kill_children()
-                if (traces := Traces.current()) is not None:
-                    traces.remove()
+                if (files := WorkerFiles.current()) is not None:
+                    files.remove()
             finally:
                 os._exit(1)
 
-    # Let go on if it was stopped by then, or nobody would clean up.
+    # If this process is stopped when the supervisor dies, it must continue, or nothing cleans up.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
     _when_dead(int(supervisor_pid), clean_up)
 
 
 def kill_children() -> None:
-    """End every process below this one, at once, and remove the worker's shared memory.
+    """Kill every process below this one and remove the worker's shared memory.
 
-    Resource trackers end with this process.
+    Resource trackers are spared; they end with this process.
     """
     with ENDING:
         end_all(lambda: [p for p in descendants() if not is_tracker(p)])
@@ -75,10 +75,9 @@ def kill_children() -> None:
 
 
 def _when_dead(pid: int, act: Callable[[], None]) -> None:
-    """Call ``act`` in a thread once the process is gone.
+    """Call ``act`` in a thread once process ``pid`` has died.
 
-    The thread waits on the process itself (a pidfd), not on its number, so that a number which
-    is used again cannot fool it.
+    The thread waits on a pidfd rather than on the number, which the kernel may use again.
     """
     try:
         pidfd = os.pidfd_open(pid)

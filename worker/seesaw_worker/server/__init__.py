@@ -1,1 +1,1 @@
-"""The HTTP server of a worker: command line, preflight checks, loading, telemetry, shutdown."""
+"""The HTTP server of a worker: command line, loading, telemetry and shutdown."""

@@ -1,4 +1,4 @@
-"""Parses ``seesaw worker``'s command line with vLLM's own parser."""
+"""Parses the command line of ``seesaw worker`` with vLLM's own parser."""
 
 import contextlib
 import math
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from seesaw_core.errors import InputError
 from seesaw_worker.server.flags import FLAGS, GROUP, add_flags
-from seesaw_worker.settings.config_file import config_path, read_config, with_config_apart
-from seesaw_worker.upstream.flag_hints import name_the_flag, written
+from seesaw_worker.settings.config_file import config_path, read_config, separate_config
+from seesaw_worker.upstream.flag_hints import as_written, naming_the_flag
 from seesaw_worker.upstream.refusals import refusals
 from seesaw_worker.upstream.serve_parser import (
     DEFAULT_MODEL,
@@ -34,22 +34,22 @@ _LEAST = {
     "cpu_distributed_timeout_seconds": 1,
     "mm_processor_cache_gb": 0,
 }
-"""Of vLLM's flags whose values it does not check before it has loaded, or ever."""
+"""The least values of flags that vLLM checks only after loading, or never."""
 _SSL_FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
 
 def make_parser() -> ArgumentParser:
-    """Returns vLLM's serve parser with our flags added."""
+    """Return the parser of ``vllm serve`` with Seesaw's flags added."""
     parser: ArgumentParser = serve_parser(add_flags, GROUP)
     return parser
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Parse and check flags. Raises: InputError."""
+    """Parse and check the flags. Raises: InputError."""
     if (file := config_path(arguments)) is not None:
         read_config(file)
     with refusals():
-        args: Namespace = make_parser().parse_args(with_config_apart(arguments))
+        args: Namespace = make_parser().parse_args(separate_config(arguments))
     if args.model_tag is not None:
         args.model = args.model_tag
     elif args.model == DEFAULT_MODEL:
@@ -60,38 +60,38 @@ def parse(arguments: list[str]) -> Namespace:
     for name, least in _LEAST.items():
         value = getattr(args, name)
         if value is not None and not least <= value < math.inf:
-            raise InputError(f"{written(name, value)}: must be a number of at least {least}")
+            raise InputError(f"{as_written(name, value)}: must be a number of at least {least}")
     for name in _SSL_FILES:
         path = getattr(args, name)
         if path is not None and not Path(path).is_file():
             raise InputError(f"--{name.replace('_', '-')}={path}: no such file")
     if any(getattr(args, name) for name in _LOGGING) and not hasattr(args, "log_level"):
-        args.log_level = "INFO"  # vLLM logs them there, and a worker is quieter by default
+        args.log_level = "INFO"  # where vLLM logs them; a worker logs warnings only by default
     check_served(args)
     return args
 
 
 @cache
 def vllm_defaults() -> dict[str, object]:
-    """What each flag of vLLM's is when none is given."""
+    """Return the default value of each of vLLM's flags."""
     ours = {flag.attribute for flag in FLAGS}
-    nothing = vars(make_parser().parse_args([]))
-    return {name: value for name, value in nothing.items() if name not in ours}
+    defaults = vars(make_parser().parse_args([]))
+    return {name: value for name, value in defaults.items() if name not in ours}
 
 
 def listen(args: Namespace) -> socket.socket:
-    """vLLM's own check of the server's flags, and its socket. Raises: InputError."""
+    """Check the server's flags as vLLM does and open its socket. Raises: InputError."""
     for name in args.middleware:
         check_importable(name)
     if args.ssl_cert_reqs not in tuple(ssl.VerifyMode):
         raise InputError(f"--ssl-cert-reqs={args.ssl_cert_reqs}: must be 0, 1 or 2")
-    listener: socket.socket = name_the_flag(args, vllm_defaults(), _listen)
+    listener: socket.socket = naming_the_flag(args, vllm_defaults(), _listen)
     return listener
 
 
 def _listen(args: Namespace) -> socket.socket:
     if args.uds:
-        _remove_left_behind(Path(args.uds))
+        _remove_stale_socket(Path(args.uds))
     with refusals():
         try:
             return open_listener(args)
@@ -102,11 +102,11 @@ def _listen(args: Namespace) -> socket.socket:
             raise InputError(f"cannot listen on {place}: {reason}; choose another") from error
 
 
-def _remove_left_behind(path: Path) -> None:
-    """A socket of ours to which nobody listens any more: vLLM's server leaves its own."""
+def _remove_stale_socket(path: Path) -> None:
+    """Remove this user's socket if no process listens on it: vLLM's server does not do so."""
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        found = path.lstat()
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        status = path.lstat()
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
             return
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -116,7 +116,7 @@ def _remove_left_behind(path: Path) -> None:
 
 
 def address(listener: socket.socket, args: Namespace) -> str:
-    """Where a socket listens, as a URL, and what that means where it is every interface."""
+    """Return the URL on which a socket listens, with a note if it listens on every interface."""
     scheme = "https" if args.ssl_certfile else "http"
     if listener.family == socket.AF_UNIX:
         return f"{scheme}+unix:{args.uds}"

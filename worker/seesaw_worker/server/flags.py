@@ -1,6 +1,7 @@
-"""The command line of ``seesaw worker``: vLLM's flags and a few of our own.
+"""Seesaw's own flags of ``seesaw worker``, which takes those of ``vllm serve`` as well.
 
-The table below is the one source of our flags: parser, settings and generated reference read it.
+The table below is the one source of these flags: the parser, the settings and the generated
+reference read it.
 """
 
 import os
@@ -9,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seesaw_core.errors import InputError, LayoutError
-from seesaw_core.layouts import Layout
+from seesaw_core.errors import InputError
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
 from seesaw_flags.files import InputFolder
 from seesaw_flags.parser import CommandParser
@@ -20,7 +20,6 @@ from seesaw_worker.processes.stalls import StallBounds
 from seesaw_worker.settings.config_file import as_arguments, config_path, read_config
 from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.flag import Flag
-from seesaw_worker.settings.worker import WorkerSettings
 from seesaw_worker.upstream.vllm_flags import BY_FLAG
 
 _LONGEST_SHM_DIR = 64
@@ -63,9 +62,9 @@ FLAGS = (
         parse=str,
         default=_POLICY.reshard.value,
         choices=tuple(r.value for r in Reshard),
-        help="When to prefill under the prefill layout: 'auto' where measurements say that two "
-        "transitions pay, 'always' whenever the KV buffer can carry a prompt, 'never' not at all "
-        "(plain vLLM in the decode layout).",
+        help="When to prefill in the prefill layout: 'auto' re-shards where measurements show "
+        "that it pays for two transitions, 'always' whenever the KV buffer can carry a prompt, "
+        "'never' not at all (plain vLLM in the decode layout).",
     ),
     Flag(
         name="--kv-buffer-gib",
@@ -73,7 +72,7 @@ FLAGS = (
         parse=POSITIVE,
         default=4.0,
         help="Shared memory, in GiB, for the KV of prompts on their way from prefill to decode. "
-        "The larger, the fewer transitions. Reserved at the start.",
+        "A larger buffer means fewer transitions. It is reserved at the start.",
     ),
     Flag(
         name="--weights",
@@ -82,16 +81,17 @@ FLAGS = (
         default=WeightsMode.SHARED.value,
         choices=tuple(m.value for m in WeightsMode),
         help="'shared': one weights arena per device, refilled at each transition. 'resident': "
-        "each engine keeps its own weights, which takes twice the device memory and copies "
-        "nothing; on the CPU it also lets vLLM pack them for oneDNN.",
+        "each engine keeps its own weights, which takes twice the device memory for weights but "
+        "copies nothing; on the CPU it also lets vLLM pack the weights for oneDNN.",
     ),
     Flag(
         name="--flush-timeout-s",
         sets="policy.flush_timeout_s",
         parse=POSITIVE,
         default=_POLICY.flush_timeout_s,
-        help="The longest, in seconds, that prompts wait for a wave once the buffer has room, or "
-        "that running requests stand still for one; never less than the dwell time.",
+        help="Longest time, in seconds, that prompts wait for a wave once the buffer has room, or "
+        "that running requests stand still during a wave. At least the dwell time "
+        "(--dwell-transitions).",
     ),
     Flag(
         name="--low-watermark",
@@ -99,14 +99,15 @@ FLAGS = (
         parse=Number(below=1),
         default=_POLICY.low_watermark,
         help="Share of the KV buffer below which it counts as nearly empty, so that the next "
-        "wave may begin.",
+        "wave may start.",
     ),
     Flag(
         name="--dwell-transitions",
         sets="policy.dwell_transitions",
         parse=NOT_NEGATIVE,
         default=_POLICY.dwell_transitions,
-        help="A decode phase lasts at least this many transition times while it has work.",
+        help="Shortest decode phase, in multiples of the time of a transition. A decode phase "
+        "without work ends at once.",
     ),
     Flag(
         name="--shm-dir",
@@ -120,8 +121,9 @@ FLAGS = (
         sets="verify_kv",
         parse=bool,
         default=False,
-        help="Check on arrival that every page of KV is bit for bit what the prefill engine "
-        "computed, and stop if not. Costs some throughput; for new hardware and bug reports.",
+        help="Check that every page of KV reaches the decode engine bit for bit as the prefill "
+        "engine computed it, and stop the worker if not. Costs some throughput; meant for new "
+        "hardware and bug reports.",
     ),
     Flag(
         name="--always-replay-weights",
@@ -129,47 +131,48 @@ FLAGS = (
         parse=bool,
         default=False,
         help="Fill the weights arenas at every transition, even where both layouts keep the same "
-        "bytes on a device and nothing need be copied; for new hardware and timings.",
+        "bytes on a device and nothing has to be copied; meant for new hardware and timings.",
     ),
     Flag(
         name="--drain-timeout-s",
         sets="drain_timeout_s",
         parse=NOT_NEGATIVE,
         default=600.0,
-        help="How long, in seconds, SIGTERM waits for running requests before it ends them.",
+        help="Time, in seconds, that running requests have to finish after SIGTERM.",
     ),
     Flag(
         name="--stall-unhealthy-s",
         sets="stall.unhealthy_s",
         parse=NOT_NEGATIVE,
         default=StallBounds().unhealthy_s,
-        help="How long, in seconds, an engine may be at one step before /health is 503: until it "
-        "goes on, and never before three times the longest step so far. A quarter of it is told "
-        "in the log. 0 for never.",
+        help="Time, in seconds, that an engine may take for one step before /health answers 503, "
+        "which it does until the step ends. At least three times the longest step so far. A "
+        "quarter of this time is logged. 0 means never.",
     ),
     Flag(
         name="--stall-exit-s",
         sets="stall.exit_s",
         parse=NOT_NEGATIVE,
         default=StallBounds().exit_s,
-        help="How long, in seconds, an engine may be at one step before the worker ends with exit "
-        "code 1, and never before three times the longest step so far. So long, too, may a process "
-        "be stopped while the engines load, or the server at any time. 0 for never.",
+        help="Time, in seconds, that an engine may take for one step before the worker exits with "
+        "code 1. At least three times the longest step so far. It also bounds how long a process "
+        "may be stopped (SIGSTOP) while the engines load, and the server at any time. 0 means "
+        "never.",
     ),
     Flag(
         name="--load-exit-s",
         sets="stall.load_s",
         parse=NOT_NEGATIVE,
         default=StallBounds().load_s,
-        help="How long, in seconds, the engines may load and warm up before the worker ends with "
-        "exit code 1. Downloads do not count. 0 for never.",
+        help="Time, in seconds, that the engines may load and warm up before the worker exits with "
+        "code 1. Downloads do not count. 0 means never.",
     ),
     *planning_flags.FLAGS,
 )
 
 
 def add_flags(parser: Any) -> None:
-    """Add our flags, as a group of their own, to vLLM's parser."""
+    """Add Seesaw's flags to a parser, as a group of their own."""
     group = parser.add_argument_group(GROUP, "Re-sharding between prefill and decode.")
     for flag in FLAGS:
         shown = "" if flag.default is None else f" Default: {flag.default}."
@@ -185,92 +188,38 @@ def add_flags(parser: Any) -> None:
 
 
 def check_own_flags(arguments: Sequence[str]) -> Namespace:
-    """Refuse values of ours that cannot be, long before vLLM is imported for its own flags.
+    """Check Seesaw's flags, also those of a ``--config`` file, before the slow import of vLLM.
 
-    Those of a ``--config`` file too. Returns all of ours. Raises: InputError.
+    Returns the flags. Raises: InputError.
     """
-    made = CommandParser("seesaw worker", None, allow_abbrev=False)
-    add_flags(made)
+    parser = CommandParser("seesaw worker", None, allow_abbrev=False)
+    add_flags(parser)
     in_file: list[str] = []
     if (file := config_path(arguments)) is not None:
         in_file = [_in_full(a) for a in as_arguments(read_config(file))]
         try:
-            made.parse_known_args(in_file)
+            parser.parse_known_args(in_file)
         except InputError as error:
             raise InputError(f"--config={file}: {error}") from error
-    args, _ = made.parse_known_args([*in_file, *map(_in_full, arguments)])
+    args, _ = parser.parse_known_args([*in_file, *map(_in_full, arguments)])
     check_shm_dir(args.shm_dir)
     return args
 
 
 def _in_full(argument: str) -> str:
-    """vLLM takes ``--kv_buffer_gib`` as well, and ``--kv-buf`` if no other flag begins so."""
+    """Spell a flag in full: vLLM also takes ``--kv_buffer_gib``, and unambiguous prefixes."""
     flag, equals, value = argument.partition("=")
     if not flag.startswith("--") or flag == "--":
         return argument
     flag = flag.replace("_", "-")
     others = [f"--{name}".replace("_", "-") for name in BY_FLAG]
     known = [*(each.name for each in FLAGS), *others]
-    found = [name for name in known if name.startswith(flag)]
-    return (found[0] if len(found) == 1 else flag) + equals + value
-
-
-def settings_of(args: Namespace) -> WorkerSettings:
-    """Our settings from parsed flags. Raises: InputError, LayoutError.
-
-    With ``--parallelism=auto`` the layouts are of one device until the plan is made.
-    """
-    planning = planning_flags.planning_of(args)
-    for size in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if getattr(args, size) < 1:
-            flag = "--" + size.replace("_", "-")
-            raise LayoutError(f"{flag}={getattr(args, size)}: must be at least 1")
-        own = getattr(args, f"decode_{size}")
-        if getattr(args, size) != 1 and own not in (None, getattr(args, size)):
-            flag = "--" + size.replace("_", "-")
-            raise LayoutError(
-                f"{flag}={getattr(args, size)} and --decode-{flag[2:]}={own} both set the decode "
-                "layout; give one of them"
-            )
-    decode = Layout(
-        tensor=_or(args.decode_tensor_parallel_size, args.tensor_parallel_size),
-        pipeline=_or(args.decode_pipeline_parallel_size, args.pipeline_parallel_size),
-    )
-    tensor = args.prefill_tensor_parallel_size
-    pipeline = args.prefill_pipeline_parallel_size
-    if pipeline is None:
-        if decode.num_devices % tensor:
-            raise LayoutError(
-                f"--prefill-tensor-parallel-size={tensor} does not divide the "
-                f"{decode.num_devices} devices of the decode layout {decode}; give a divisor, or "
-                "--prefill-pipeline-parallel-size as well"
-            )
-        pipeline = decode.num_devices // tensor
-    check_shm_dir(args.shm_dir)
-    return WorkerSettings(
-        prefill=Layout(tensor=tensor, pipeline=pipeline),
-        decode=decode,
-        kv_buffer_gib=args.kv_buffer_gib,
-        shm_dir=args.shm_dir,
-        policy=PhasePolicy(
-            reshard=Reshard(args.reshard),
-            flush_timeout_s=args.flush_timeout_s,
-            low_watermark=args.low_watermark,
-            dwell_transitions=args.dwell_transitions,
-        ),
-        weights=WeightsMode(args.weights),
-        drain_timeout_s=args.drain_timeout_s,
-        verify_kv=args.verify_kv,
-        stall=StallBounds(
-            unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s, load_s=args.load_exit_s
-        ),
-        always_replay=args.always_replay_weights,
-        planning=planning,
-    )
+    matching = [name for name in known if name.startswith(flag)]
+    return (matching[0] if len(matching) == 1 else flag) + equals + value
 
 
 def check_shm_dir(folder: Path) -> None:
-    """Refuse a place that cannot hold shared memory. Raises: InputError."""
+    """Refuse a folder that cannot hold shared memory. Raises: InputError."""
     hint = "give a writable memory-backed folder, such as /dev/shm or a mounted emptyDir"
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--shm-dir={folder} cannot be written; {hint}")
@@ -279,7 +228,3 @@ def check_shm_dir(folder: Path) -> None:
             f"--shm-dir={folder} is too long a path for the sockets in it; give one of at most "
             f"{_LONGEST_SHM_DIR} bytes"
         )
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value

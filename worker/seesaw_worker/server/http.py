@@ -1,4 +1,4 @@
-"""Our own HTTP routes, and what answers until the engines are loaded."""
+"""Seesaw's own HTTP routes, and the application that answers while the engines load."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _RETRY_AFTER_S = "5"
 
 
 def routes(telemetry: Telemetry) -> APIRouter:
-    """Our own routes, beside vLLM's."""
+    """Return Seesaw's routes, which are served beside vLLM's."""
     router = APIRouter(prefix="/seesaw", tags=["seesaw"])
 
     @router.get("/state")
@@ -28,13 +28,13 @@ def routes(telemetry: Telemetry) -> APIRouter:
 
 
 def early_app(telemetry: Telemetry) -> FastAPI:
-    """What answers until the engines are loaded."""
+    """Return the application that answers until the engines are loaded."""
     app = FastAPI(openapi_url=None)
     app.include_router(routes(telemetry))
 
     @app.api_route("/{path:path}", methods=_METHODS)
     async def not_yet() -> JSONResponse:
-        """Not 404, which clients take for good: every route of vLLM's is to come."""
+        """Answer 503, not 404, which clients take as final: vLLM's routes come later."""
         answer = {"status": telemetry.detail, "error": {"message": "loading", "code": 503}}
         return JSONResponse(answer, status_code=503, headers={"Retry-After": _RETRY_AFTER_S})
 

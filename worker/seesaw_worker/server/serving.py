@@ -1,4 +1,4 @@
-"""From parsed flags to a running worker: settings, the plan and the mode."""
+"""Starts a worker from parsed flags: settings, layout plan, mode and server."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -7,13 +7,13 @@ from seesaw_core.errors import InputError
 from seesaw_worker.modes.choose import mode_of
 from seesaw_worker.planning.start import make_start_plan
 from seesaw_worker.server.commandline import vllm_defaults
-from seesaw_worker.server.flags import settings_of
+from seesaw_worker.server.settings import settings_of
 from seesaw_worker.server.worker_server import WorkerServer
 from seesaw_worker.settings.model_path import check_model_path
 
 
 def serve(args: Namespace) -> int:
-    """Serve a model by parsed flags. Returns the exit code. Raises: InputError."""
+    """Serve a model as the flags say. Returns the exit code. Raises: InputError."""
     import uvloop
 
     settings = settings_of(args)

@@ -1,4 +1,4 @@
-"""How a worker's server ends, and speaks, whatever hangs and whoever reads its log."""
+"""Ends the server process and writes its log, even if threads hang or nobody reads the log."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ _FORCED_END_S = 6.0
 
 
 def end_now(code: int, close: Callable[[], None]) -> NoReturn:
-    """End without waiting for anything: threads may hang on processes that are dead.
+    """Exit without waiting for threads, which may hang on dead processes.
 
-    ``close`` removes what the worker has made.
+    ``close`` removes the files and shared memory of the worker.
     """
     with ENDING:
         try:
@@ -29,13 +29,13 @@ def end_now(code: int, close: Callable[[], None]) -> NoReturn:
 
 
 def end_whatever_hangs(code: int, close: Callable[[], None]) -> None:
-    """End in a few seconds, unless all has ended by then."""
+    """Exit in a few seconds unless the process has ended by then."""
     backstop = threading.Timer(_FORCED_END_S, end_now, (code, close))
     backstop.daemon = True
     backstop.start()
 
 
 def say(line: str) -> None:
-    """Write to the log. Nothing that acts may depend on whether it can be written."""
+    """Write a line to the log. A log that cannot be written must not stop the worker."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)

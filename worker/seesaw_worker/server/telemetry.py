@@ -1,4 +1,4 @@
-"""What a worker reports of itself: Prometheus metrics, the state, and a stream of events."""
+"""What a worker reports about itself: Prometheus metrics, its state and a stream of events."""
 
 import asyncio
 import json
@@ -33,15 +33,15 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.step_age = Gauge(
             "seesaw_step_age_seconds",
-            "Seconds for which an engine or a hand-over has been at one step; the longest.",
+            "Age in seconds of the oldest running step or hand-over of an engine.",
             registry=registry,
         )
 
 
 class Telemetry:
-    """Answers for a worker and its mode.
+    """Reports the state, events and metrics of a worker and its mode.
 
-    Call order: :meth:`attach_plan` first if the worker plans; all else at any time.
+    Call order: :meth:`attach_plan` first if the worker plans; all other methods at any time.
     """
 
     def __init__(self, mode: Mode, registry: CollectorRegistry) -> None:
@@ -63,40 +63,41 @@ class Telemetry:
         self._liveness = liveness
 
     def set_stage(self, stage: Stage, detail: str) -> None:
-        """Enter a stage of the worker's life and tell the listeners."""
+        """Enter a worker stage and send the new state to all listeners."""
         self.stage, self.detail = stage, detail
-        self._tell((EventKind.STATE, as_json(self.state())))
+        self._send((EventKind.STATE, as_json(self.state())))
 
     def publish(self, event: Event) -> None:
-        """Tell the listeners of an event of the mode."""
+        """Send an event of the mode to all listeners."""
         is_transition = isinstance(event, TransitionEvent)
         kind = EventKind.TRANSITION if is_transition else EventKind.WAVE
-        self._tell((kind, as_json(event)))
+        self._send((kind, as_json(event)))
 
     def state(self) -> WorkerState:
-        """The worker as of now."""
-        found = self._mode.state()
+        """Return the current state of the worker."""
+        mode_state = self._mode.state()
+        part = mode_state.part
         return WorkerState(
             version=VERSION,
             mode=self._mode.name,
             stage=self.stage,
             detail=self.detail,
-            num_waiting=found.num_waiting,
-            waiting_tokens=found.waiting_tokens,
+            num_waiting=mode_state.num_waiting,
+            waiting_tokens=mode_state.waiting_tokens,
             finished=self.traffic.totals(),
             plan=self._replanner.summary if self._replanner else None,
-            resharding=found.part if isinstance(found.part, ReshardingState) else None,
-            static=found.part if isinstance(found.part, StaticState) else None,
+            resharding=part if isinstance(part, ReshardingState) else None,
+            static=part if isinstance(part, StaticState) else None,
         )
 
     def refresh(self) -> None:
-        """Bring gauges and counters up to date; called before each scrape."""
+        """Update gauges and counters. Called before each scrape."""
         if self._liveness is not None:
             self._metrics.step_age.set(self._liveness.watch.oldest[1])
         self._mode.refresh()
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Server-sent events, the state first; ends when the worker drains or breaks."""
+        """Yield server-sent events, the state first, until the worker drains or breaks."""
         queue: _Events = asyncio.Queue(maxsize=_BACKLOG)
         self._listeners.add(queue)
         try:
@@ -114,18 +115,18 @@ class Telemetry:
             self._listeners.discard(queue)
 
     def end_events(self) -> None:
-        """End the streams of all who listen now; they may come again."""
-        self._tell(None)
+        """End the open streams. Their clients may connect again."""
+        self._send(None)
 
-    def _tell(self, event: _Event | None) -> None:
+    def _send(self, event: _Event | None) -> None:
         for queue in self._listeners:
             if queue.full():
-                queue.get_nowait()  # a listener that does not read misses the oldest
+                queue.get_nowait()  # a listener that does not read misses the oldest event
             queue.put_nowait(event)
 
 
 class _RefreshFirst(Collector):
-    """Registered ahead of the metrics, so that every scrape finds them up to date."""
+    """Updates the metrics at each scrape. Must be registered before the metrics themselves."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry

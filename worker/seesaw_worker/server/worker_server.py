@@ -1,9 +1,9 @@
 """The worker's HTTP server: vLLM's own OpenAI server on a mode's engine client.
 
-Before the engines are loaded a small server on the same socket answers ``/health`` with 503 and
-``/seesaw/state`` with the progress. SIGTERM drains: no new connections, running requests finish,
-then the process exits with 0. When a process of an engine dies, clients get an error at once and
-the process exits with 1.
+Until the engines are loaded, a small server on the same socket answers ``/health`` with 503 and
+``/seesaw/state`` with the progress. On SIGTERM the server drains: it takes no new connections,
+finishes running requests and exits with code 0. When a process of an engine dies, clients get an
+error at once and the server exits with code 1.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from seesaw_worker.processes.stalls import Verdict, explain
 from seesaw_worker.processes.watchdog import ENDING
 from seesaw_worker.server.commandline import address, listen
 from seesaw_worker.server.http import early_app, routes
-from seesaw_worker.server.loading import first_trouble
+from seesaw_worker.server.loading import loading_failure
 from seesaw_worker.server.shutdown import end_now, end_whatever_hangs, say
 from seesaw_worker.server.telemetry import Telemetry
 from seesaw_worker.settings.worker import WorkerSettings
-from seesaw_worker.upstream.crash_reasons import keep_last_word, with_cause
+from seesaw_worker.upstream.crash_reasons import save_last_line, with_cause
 from seesaw_worker.upstream.openai_server import (
     QuietServer,
     certificate_refresher,
@@ -77,7 +77,7 @@ class WorkerServer:
             self._report(Stage.STARTING, str(planned))
 
     async def run(self) -> int:
-        """Serve until told to stop. Returns the exit code.
+        """Serve until a signal stops the worker. Returns the exit code.
 
         Raises: InputError for input that cannot work, before anything is loaded.
         """
@@ -108,7 +108,7 @@ class WorkerServer:
         end_now(code, self._mode.close)
 
     async def _prepare(self, hooks: Hooks) -> None:
-        """Make all checks, one of which may download a model. Ends the process if told to."""
+        """Run all checks, one of which may download a model. Exits on a signal."""
         preparing = asyncio.create_task(self._mode.prepare(hooks))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((preparing, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -119,12 +119,12 @@ class WorkerServer:
         await preparing
 
     async def _start(self, hooks: Hooks) -> ModeClient:
-        """Load the model. Ends the process if a signal comes first or one cannot start."""
+        """Load the model. Exits if a signal comes first or an engine cannot start."""
         starting = asyncio.create_task(self._make_ready(hooks))
         stopping = asyncio.create_task(self._stop.wait())
-        losing = asyncio.create_task(first_trouble(self._settings.stall))
-        await asyncio.wait((starting, stopping, losing), return_when=asyncio.FIRST_COMPLETED)
-        if losing.done():  # vLLM may know the cause, but need not even notice
+        failing = asyncio.create_task(loading_failure(self._settings.stall))
+        await asyncio.wait((starting, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():  # vLLM may report the cause in a moment, or never notice
             await asyncio.wait(
                 (starting, stopping), timeout=_LOSS_GRACE_S, return_when=asyncio.FIRST_COMPLETED
             )
@@ -132,11 +132,12 @@ class WorkerServer:
             self._report(Stage.DRAINING, "stopped while loading")
             self._end_now(0)
         stopping.cancel()
-        if losing.done() and not starting.done():
-            self._report(Stage.BROKEN, with_cause(losing.result()))
+        if failing.done() and not starting.done():
+            self._report(Stage.BROKEN, with_cause(failing.result()))
             self._end_now(1)
-        losing.cancel()
-        # The other engine may be waiting for the one that failed, and its thread here for it.
+        failing.cancel()
+        # After a failure, exit without joining threads: the one that starts the other engine may
+        # wait for the failed engine for ever.
         error = starting.exception()
         if isinstance(error, InputError):
             say(f"seesaw worker: {error}")
@@ -153,7 +154,7 @@ class WorkerServer:
             client = await self._mode.start(hooks)
         finally:
             ticker.cancel()
-        await client.get_supported_tasks()  # which it keeps: later an engine may stand still
+        await client.get_supported_tasks()  # vLLM caches them; asked later, a stall would block
         return client
 
     async def _serve(self, client: ModeClient, listener: socket.socket) -> None:
@@ -182,10 +183,10 @@ class WorkerServer:
         if refresher is not None:
             refresher.stop()
         if not self._stop.is_set():
-            self._exit_code = 1  # nobody asked it to end
+            self._exit_code = 1  # the server ended by itself
 
     def _on_helper_end(self, helper: "asyncio.Task[None]") -> None:
-        """Say so and end if a part of the server fails, rather than serve without it."""
+        """End the worker if a task of the server fails, rather than serve without it."""
         if not helper.cancelled() and helper.exception() is not None:
             self._on_death(EngineDiedError(f"a part of the server failed: {helper.exception()!r}"))
 
@@ -195,17 +196,17 @@ class WorkerServer:
         self._server.should_exit = True
 
     async def _watch_front_end(self, client: ModeClient) -> None:
-        """Notice what only vLLM's front end knows: an engine of plain vLLM, or itself, broken."""
+        """Detect failures that only vLLM's front end knows: its own and those of plain vLLM."""
         while not client.errored:
             await asyncio.sleep(_FRONT_END_POLL_S)
         self._on_death(EngineDiedError(f"vLLM's front end failed: {client.dead_error}"))
 
     async def _watch_liveness(self, client: ModeClient) -> None:
-        """Notice engines that live but stand still: unhealthy at first, then the end."""
+        """Detect stalled engines: the worker is unhealthy at first, and ends if they stay so."""
 
-        def judged(verdict: Verdict, what: str) -> None:
+        def on_verdict(verdict: Verdict, what: str) -> None:
             if self._breaking is not None:
-                return  # what is being ended may look as if it went on
+                return  # an engine that is being ended may look as if it continued
             client.is_stalled = verdict >= Verdict.UNHEALTHY
             if verdict is Verdict.HOPELESS:
                 self._on_death(EngineDiedError(f"{what} (--stall-exit-s)"))
@@ -216,13 +217,13 @@ class WorkerServer:
                 stage = Stage.STALLED if client.is_stalled else Stage.SERVING
                 self._report(stage, explain(verdict, what))
 
-        liveness = Liveness(client, self._settings.stall, judged, self._say)
+        liveness = Liveness(client, self._settings.stall, on_verdict, self._say)
         self._telemetry.attach_liveness(liveness)
         await liveness.run()
 
     @contextlib.asynccontextmanager
     async def _early_answers(self, listener: socket.socket) -> AsyncIterator[None]:
-        """Answer probes on a second handle of the socket until the engines are loaded."""
+        """Answer probes on a duplicate of the socket until the engines are loaded."""
         config = uvicorn_config(early_app(self._telemetry), self._args, is_quiet=True)
         config.timeout_graceful_shutdown = 1
         server = QuietServer(config)
@@ -230,7 +231,7 @@ class WorkerServer:
         try:
             yield
         finally:
-            self._telemetry.end_events()  # else the server would break them off, loudly
+            self._telemetry.end_events()  # else the server would cancel them and log errors
             server.should_exit = True
             await task
 
@@ -255,7 +256,7 @@ class WorkerServer:
         self._report(Stage.BROKEN, with_cause(str(error)))
 
     async def _break(self) -> None:
-        """Let clients hear of the error, then end, whatever may hang."""
+        """Give clients time to receive the error, then end the server even if something hangs."""
         end_whatever_hangs(1, self._mode.close)
         await asyncio.sleep(_ERROR_GRACE_S)
         if self._server is not None:
@@ -273,7 +274,7 @@ class WorkerServer:
         self._telemetry.set_stage(stage, detail)
         line = self._say(f"{stage}: {detail}")
         if stage is Stage.BROKEN:
-            keep_last_word(line)
+            save_last_line(line)
 
     def _say(self, text: str) -> str:
         line = f"seesaw worker [{time.time() - self._began_s:6.1f} s] {text}"

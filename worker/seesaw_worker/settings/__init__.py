@@ -1,1 +1,1 @@
-"""A worker's settings: parsed once, then only passed down."""
+"""A worker's settings, which are parsed once and then passed down."""

@@ -1,4 +1,4 @@
-"""What every process of an engine must know, carried inside vLLM's own configuration."""
+"""Settings for every process of an engine, which travel inside vLLM's own configuration."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class WeightsMode(StrEnum):
 class EngineSettings:
     """Settings of one engine. Units: bytes; ``block_size`` in tokens.
 
-    ``folder`` is the worker's run folder, ``server_pid`` the process whose death ends the
-    engine's. ``arena_bytes`` and ``cores`` (CPU only, else empty) have one entry per device.
-    ``always_replay`` fills the arena even where both engines want the same bytes in it.
+    ``folder`` is the worker's run folder, ``server_pid`` the process whose death ends the engine.
+    ``arena_bytes`` and ``cores`` (empty on a GPU) have one entry per device. ``always_replay``
+    fills the arena even where both engines need the same bytes in it.
     """
 
     role: Role
@@ -61,11 +61,11 @@ class EngineSettings:
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of one buffer block: every layer and KV head of ``block_size`` tokens."""
+        """Bytes of one block of the buffer: all layers and KV heads of ``block_size`` tokens."""
         return self.shape.num_layers * self.shape.num_kv_heads * self.page_bytes
 
     def to_additional_config(self) -> dict[str, Any]:
-        """For vLLM's ``additional_config``, which reaches every process of an engine."""
+        """Return the settings as vLLM's ``additional_config``, which every process receives."""
         fields = dataclasses.asdict(self)
         return {_KEY: fields | {"folder": str(self.folder), "weights": self.weights.value}}
 

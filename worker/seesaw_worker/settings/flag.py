@@ -1,4 +1,4 @@
-"""One flag of ours, and how its value is read."""
+"""One of Seesaw's own flags of a worker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One flag of ours. ``default`` None means that it follows from other flags.
+    """A flag and how its value is parsed. The default None means that it follows from other flags.
 
-    ``sets`` names the fields of :class:`WorkerSettings` that the flag decides.
+    ``sets`` names the field of :class:`WorkerSettings` that the flag sets.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a worker is told about choosing its layouts."""
+"""Settings for a worker that chooses its layouts."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,10 +14,10 @@ class Parallelism(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """Whether the worker plans, and for what. Units: tokens, counts.
+    """Whether the worker plans, and for which devices and workload. Units: tokens, counts.
 
-    ``accelerator`` and ``num_devices`` None are those that the worker finds. ``profile`` is what
-    `seesaw calibrate` wrote, ``accelerators`` a TOML file of the user's own.
+    ``accelerator`` and ``num_devices`` are those of the machine if they are None. ``profile`` is a
+    file of ``seesaw calibrate``, ``accelerators`` a TOML file of the user's.
     """
 
     parallelism: Parallelism = Parallelism.MANUAL

@@ -1,4 +1,4 @@
-"""The worker's settings: read once from the command line, then only passed down."""
+"""The worker's settings, which are read once from the command line and then passed down."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ from seesaw_worker.settings.planning import Parallelism, Planning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """All that Seesaw adds to vLLM's flags.
+    """The settings that Seesaw adds to vLLM's.
 
     prefill, decode: the two layouts, over the same devices.
     kv_buffer_gib: shared memory for prompts' KV between the engines, in GiB.
-    shm_dir: memory-backed folder that holds the buffer and the weights arenas.
+    shm_dir: memory-backed folder for the buffer and the weights arenas.
     policy: when to re-shard.
     weights: one arena per device for both engines, or each engine's own copy.
-    verify_kv: check every page of KV on arrival against what was computed.
+    verify_kv: compare every page of KV on arrival with what was computed.
     always_replay: fill the arenas at each transition even if their bytes stay the same.
-    drain_timeout_s: how long SIGTERM waits for running requests, in seconds.
-    stall: when a step that does not end makes the worker unhealthy, and when it ends it.
+    drain_timeout_s: how long running requests have to finish after SIGTERM, in seconds.
+    stall: when a step that does not end makes the worker unhealthy, and when it ends the worker.
     planning: whether the worker chooses the layouts itself, and for which workload.
 
     Raises: InputError if a figure is out of range.

@@ -1,9 +1,9 @@
-"""Small random Hugging Face checkpoints, so that everything runs where no model hub can be reached.
+"""Small random Hugging Face checkpoints, so that everything runs without access to a model hub.
 
-The demo, the tests and the benchmarks all make their models here. A checkpoint is complete:
-weights, configuration, tokenizer and chat template. Special tokens are hardly ever volunteered, so
-a generation ends at its token limit, at a stop string or at the end of a grammar. This package
-knows the checkpoint format and nothing of engines, layouts or servers.
+The demo, the tests and the benchmarks create their models here. A checkpoint is complete: weights,
+configuration, tokenizer and chat template. The models hardly ever sample special tokens, so a
+generation ends at its token limit, at a stop string or at the end of a grammar. This package knows
+the checkpoint format and nothing of engines, layouts or servers.
 """
 
 from seesaw_worker.synthetic.checkpoint import hf_config, write_checkpoint

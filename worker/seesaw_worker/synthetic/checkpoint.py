@@ -1,6 +1,6 @@
-"""Writes a synthetic checkpoint to disk: whole, or not at all.
+"""Writes a synthetic checkpoint to disk atomically.
 
-Knows the files that Hugging Face and vLLM read, and nothing of how values are drawn.
+This module knows the files that Hugging Face and vLLM read, and nothing of how values are drawn.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from seesaw_worker.synthetic.tokenizer import (
 )
 
 MARKER: Final = "seesaw-synthetic.json"
-"""The file that says which :class:`ModelSpec` a folder holds. Written last."""
+"""The file that names the :class:`ModelSpec` of a folder. It is written last."""
 
 SHARD_BYTES: Final = 128 << 20
 """A weights file holds at most this much, or one tensor if that tensor alone is larger."""
 
-_FORMAT: Final = 1  # part of the marker: raise it when the same spec would give other files
+_FORMAT: Final = 1  # part of the marker: increase it when the files of a spec change
 _CLASS_NAMES: Final = {
     Architecture.LLAMA: "LlamaForCausalLM",
     Architecture.QWEN2: "Qwen2ForCausalLM",
@@ -47,14 +47,14 @@ _CLASS_NAMES: Final = {
 
 
 def write_checkpoint(path: Path, spec: ModelSpec) -> None:
-    """Write the checkpoint of ``spec`` to ``path``, unless it is there already.
+    """Write the checkpoint of ``spec`` to ``path`` unless it already exists.
 
     The same spec always gives the same weights. The files are written beside ``path`` and then
-    renamed, so ``path`` holds a whole checkpoint or nothing, and several processes may call this
+    renamed, so ``path`` holds a complete checkpoint or nothing, and several processes may call this
     at once. A synthetic checkpoint of another spec is replaced. At most one shard
     (:data:`SHARD_BYTES`) is in memory at a time.
 
-    Raises: FileExistsError if ``path`` holds anything that was not written by this function.
+    Raises: FileExistsError if ``path`` holds files that this function has not written.
     """
     path = path.absolute()
     if _holds(path, spec):
@@ -63,7 +63,7 @@ def write_checkpoint(path: Path, spec: ModelSpec) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
-        scratch.chmod(0o755)  # mkdtemp makes it private
+        scratch.chmod(0o755)  # mkdtemp creates it private
         fresh = scratch / "new"
         fresh.mkdir()
         _write_files(fresh, spec)
@@ -73,7 +73,7 @@ def write_checkpoint(path: Path, spec: ModelSpec) -> None:
 
 
 def hf_config(spec: ModelSpec) -> dict[str, object]:
-    """The content of ``config.json``: how Hugging Face and vLLM spell ``spec``."""
+    """Return the content of ``config.json`` for ``spec``."""
     config: dict[str, object] = {
         "architectures": [_CLASS_NAMES[spec.architecture]],
         "model_type": spec.architecture.value,
@@ -149,7 +149,7 @@ def _write_weights(folder: Path, spec: ModelSpec, quiet_ids: list[int]) -> None:
             name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         drawn = {tensor.name: draw(tensor, spec, quiet_ids) for tensor in shard}
         save_file(drawn, folder / name, metadata={"format": "pt"})
-        (folder / name).chmod(0o644)  # save_file makes it private
+        (folder / name).chmod(0o644)  # save_file creates it private
         weight_map |= dict.fromkeys(drawn, name)
     if len(shards) > 1:
         total = {"total_size": weights_bytes(spec)}
@@ -166,12 +166,12 @@ def _marker(spec: ModelSpec) -> dict[str, object]:
 
 
 def _holds(path: Path, spec: ModelSpec) -> bool:
-    """Whether ``path`` is a checkpoint of exactly this spec."""
+    """Return whether ``path`` is a checkpoint of exactly this spec."""
     try:
-        found = json.loads((path / MARKER).read_text())
+        marker = json.loads((path / MARKER).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
-    return bool(found == _marker(spec))
+    return bool(marker == _marker(spec))
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -179,15 +179,17 @@ def _refuse_foreign(path: Path) -> None:
     if not path.exists() or (path / MARKER).exists():
         return
     if not path.is_dir() or any(path.iterdir()):
-        raise FileExistsError(f"{path} exists and is no synthetic checkpoint; choose another path")
+        raise FileExistsError(
+            f"{path} exists and is not a synthetic checkpoint; choose another path"
+        )
 
 
 def _swap_in(fresh: Path, path: Path, spec: ModelSpec, *, retired: Path) -> None:
-    """Rename ``fresh`` to ``path``, moving an older checkpoint out of the way first."""
+    """Rename ``fresh`` to ``path``, after moving an older checkpoint to ``retired``."""
     try:
         if (path / MARKER).exists():
             path.rename(retired)
         fresh.rename(path)
     except OSError:
-        if not _holds(path, spec):  # if it does, another process was faster; ours is the same
+        if not _holds(path, spec):  # else another process has written the same checkpoint
             raise

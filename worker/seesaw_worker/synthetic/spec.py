@@ -1,6 +1,6 @@
-"""What a synthetic model looks like: its shape, and the shapes we use.
+"""The shape of a synthetic model, and the shapes in use.
 
-It exists apart so that a model can be described, listed and compared without torch.
+It is a separate module so that a model can be described and compared without torch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 """The element types a checkpoint may have, and the size of one element."""
 
 EXPERTS_PER_TOKEN: Final = 2
-"""How many experts a mixture asks for each token."""
+"""The number of experts that a mixture of experts selects for each token."""
 
 
 class Architecture(StrEnum):
-    """The model families we can make; the value is the Hugging Face ``model_type``."""
+    """The supported model families. The value is the Hugging Face ``model_type``."""
 
     LLAMA = "llama"
     QWEN2 = "qwen2"  # biases on query, key and value
@@ -33,9 +33,9 @@ class Architecture(StrEnum):
 class ModelSpec:
     """The shape of a decoder-only transformer, and the seed of its weights.
 
-    ``num_experts`` is 0 unless the architecture is a mixture of experts; ``sliding_window`` is
-    how many tokens a Mistral's attention sees, None for all.
-    Raises: ValueError if the numbers do not fit together.
+    ``num_experts`` is 0 unless the architecture is a mixture of experts. ``sliding_window`` is the
+    number of tokens that a Mistral's attention covers; None covers all.
+    Raises: ValueError if the values are inconsistent.
     """
 
     architecture: Architecture
@@ -84,7 +84,7 @@ class ModelSpec:
             self.architecture is not Architecture.MISTRAL or self.sliding_window < 1
         ):
             raise ValueError(
-                f"sliding_window must be at least 1, and is only mistral's, got "
+                f"sliding_window must be at least 1, and only mistral has one, got "
                 f"{self.sliding_window} for {self.architecture}"
             )
 
@@ -102,10 +102,10 @@ TINY: Final = ModelSpec(
     dtype="float32",
     max_position_embeddings=2048,
 )
-"""The smallest Llama that still splits over two ranks every way we support."""
+"""The smallest Llama that can be split over two ranks in every supported way."""
 
 TINY_MQA: Final = dataclasses.replace(TINY, num_kv_heads=1, tied_embeddings=True)
-"""One KV head, so two tensor-parallel ranks replicate it; and a tied head."""
+"""One KV head, which two tensor-parallel ranks replicate, and tied embeddings."""
 
 TINY_QWEN3: Final = dataclasses.replace(TINY, architecture=Architecture.QWEN3, num_layers=5)
 """Query and key norms, and five layers, which two pipeline stages cannot share evenly."""
@@ -118,7 +118,7 @@ TINY_MIXTRAL: Final = dataclasses.replace(
 TINY_MISTRAL: Final = dataclasses.replace(
     TINY, architecture=Architecture.MISTRAL, sliding_window=96
 )
-"""Attention that sees the last 96 tokens only."""
+"""Attention that covers only the last 96 tokens."""
 
 DEMO: Final = ModelSpec(
     architecture=Architecture.LLAMA,
@@ -133,7 +133,7 @@ DEMO: Final = ModelSpec(
     dtype="float32",
     max_position_embeddings=4096,
 )
-"""What ``seesaw demo`` serves: 43 M parameters, quick on two cores, exact in float32."""
+"""The model of ``seesaw demo``: 43 M parameters, fast on two cores, exact in float32."""
 
 BENCH: Final = ModelSpec(
     architecture=Architecture.LLAMA,
@@ -148,4 +148,4 @@ BENCH: Final = ModelSpec(
     dtype="bfloat16",
     max_position_embeddings=4096,
 )
-"""About 1 GiB of bfloat16, the proportions of a real model: what the benchmarks move around."""
+"""The model of the benchmarks: about 1 GiB of bfloat16 with the proportions of a real model."""

@@ -1,8 +1,8 @@
-"""Which tensors a synthetic checkpoint has, and how their values are drawn.
+"""The tensors of a synthetic checkpoint, and how their values are drawn.
 
-The weights are noise, scaled so that greedy decoding wanders instead of repeating one token,
-depends on the whole context, and has top-1 margins far above float32 rounding: a wrong key, value
-or weight shows up as a different token. Knows nothing of files.
+The weights are noise, scaled so that greedy decoding varies instead of repeating one token, depends
+on the whole context, and has top-1 margins far above float32 rounding: a wrong key, value or weight
+shows up as a different token. This module knows nothing of files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from seesaw_worker.synthetic.spec import DTYPE_BYTES, Architecture, ModelSpec
 
 _MATRIX_GAIN: Final = 1.5  # std is gain / sqrt(fan_in): each projection amplifies a little
-_TIED_EMBEDDING_STD: Final = 0.1  # larger, and a tied head would only repeat the last token
+_TIED_EMBEDDING_STD: Final = 0.1  # with a larger one, a tied head would repeat the last token
 _NORM_STD: Final = 0.1
 _BIAS_STD: Final = 0.5
 _QUIET_SCALE: Final = 0.02
@@ -28,7 +28,7 @@ _TORCH_DTYPES: Final = {name: getattr(torch, name) for name in DTYPE_BYTES}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One tensor of the checkpoint: normal noise. Rows are outputs, columns inputs."""
+    """One tensor of the checkpoint: normal noise. Rows are outputs, columns are inputs."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class TensorSpec:
 
 
 def tensors(spec: ModelSpec) -> Iterator[TensorSpec]:
-    """Every tensor of the checkpoint, in the order of the forward pass."""
+    """Yield every tensor of the checkpoint, in the order of the forward pass."""
     embedding = (spec.vocab_size, spec.hidden_size)
     yield TensorSpec(
         name="model.embed_tokens.weight",
@@ -67,12 +67,12 @@ def tensors(spec: ModelSpec) -> Iterator[TensorSpec]:
 
 
 def num_parameters(spec: ModelSpec) -> int:
-    """How many numbers the checkpoint stores; a tied head is stored once."""
+    """Return the number of values in the checkpoint, which stores a tied head once."""
     return sum(tensor.num_elements for tensor in tensors(spec))
 
 
 def weights_bytes(spec: ModelSpec) -> int:
-    """The size of the stored weights, without file headers."""
+    """Return the size of the stored weights, without file headers."""
     return num_parameters(spec) * DTYPE_BYTES[spec.dtype]
 
 
@@ -84,7 +84,7 @@ def _attention(prefix: str, spec: ModelSpec) -> Iterator[TensorSpec]:
         if spec.architecture is Architecture.QWEN2:
             yield TensorSpec(name=f"{prefix}{name}_proj.bias", shape=(rows,), std=_BIAS_STD)
     if spec.architecture is Architecture.QWEN3:
-        for name in ("q", "k"):  # as large as the projections of the others: attention stays sharp
+        for name in ("q", "k"):  # the gain of the other projections keeps attention sharp
             norm = _norm(f"{prefix}{name}_norm", spec.head_dim)
             yield dataclasses.replace(norm, mean=_MATRIX_GAIN)
     yield _matrix(prefix + "o_proj", spec.hidden_size, query_rows)
@@ -108,7 +108,7 @@ def _norm(name: str, size: int) -> TensorSpec:
 
 
 def draw(tensor: TensorSpec, spec: ModelSpec, quiet_ids: list[int]) -> torch.Tensor:
-    """Draw one tensor. Each has its own random stream, so its values depend on no other tensor."""
+    """Draw one tensor. Its own random stream makes its values independent of other tensors."""
     digest = hashlib.sha256(f"{spec.seed}/{tensor.name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
     values = torch.randn(tensor.shape, generator=generator).mul_(tensor.std).add_(tensor.mean)

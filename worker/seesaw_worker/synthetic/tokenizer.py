@@ -74,7 +74,7 @@ def train_tokenizer(vocab_size: int) -> Tokenizer:
     """Train a byte-level BPE of exactly ``vocab_size`` tokens.
 
     The same size always gives the same tokenizer. English comes first, so that ordinary prompts
-    take few tokens; made-up words fill the rest of a large vocabulary.
+    take few tokens. Invented words fill the rest of a large vocabulary.
 
     Requires: ``vocab_size`` is at least :data:`MIN_VOCAB_SIZE`.
     Raises: ValueError if ``vocab_size`` is smaller.
@@ -100,7 +100,7 @@ def train_tokenizer(vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length_tokens: int) -> None:
-    """Write ``tokenizer``, its settings and the chat template where transformers and vLLM look."""
+    """Write ``tokenizer``, its settings and the chat template to their standard files."""
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -116,10 +116,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length_tokens: int
 
 
 def quiet_token_ids(tokenizer: Tokenizer) -> list[int]:
-    """Ids that a model should not volunteer.
+    """Return the ids that a model should not sample by itself.
 
-    They are the special tokens, bytes that are no printable ASCII, and blanks. A random model that
-    avoids them writes valid text, stops only when told to, and does not idle between JSON's commas.
+    They are the special tokens, bytes that are not printable ASCII, and blanks. A random model that
+    avoids them writes valid text, stops only at a limit, and writes no endless blanks in JSON.
     """
     blank = {"Ġ", "Ċ"}  # how byte-level tokens spell space and newline
     spoken = {chr(c) for c in range(0x21, 0x7F)} | blank
@@ -132,7 +132,7 @@ def quiet_token_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def _corpus(vocab_size: int) -> Iterator[str]:
-    """English, then about as many made-up words as a vocabulary of this size needs."""
+    """Yield English, then about as many invented words as a vocabulary of this size needs."""
     yield from (_ENGLISH for _ in range(_ENGLISH_REPEATS))
     rng = random.Random(0)
     parts = (_ONSETS, _VOWELS, _CODAS)

@@ -1,7 +1,7 @@
-"""What first went wrong in an engine's process, for the last line that a user reads.
+"""Records the first exception in an engine's process, for the last line that a user reads.
 
-An engine that dies is reported by processes that only saw it die. vLLM logs the exception where
-it was raised; this keeps it, one line each, in a file that the supervisor removes.
+The processes that report the death of an engine do not know its cause. vLLM logs the exception
+where it was raised; this module writes each to a line of a file, which the supervisor removes.
 """
 
 import contextlib
@@ -9,23 +9,23 @@ import logging
 import time
 from pathlib import Path
 
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.run_folder import WorkerFiles
 
 BROKEN_FILE = "broken"
 _CAUSES_FILE = "causes"
 FATAL = (
-    "WorkerProc failed",  # to start, or for good
+    "WorkerProc failed",  # at its start or later
     "WorkerProc hit an exception.",
     "EngineCore failed to start.",
     "EngineCore encountered a fatal error.",
 )
-"""How vLLM's log messages begin that come with the exception an engine's process ends with."""
+"""The beginnings of vLLM's log messages with the exception that ends an engine's process."""
 
 _LONGEST = 600
-_RECENT_S = 30.0  # an older cause is about something that this worker has survived
+_RECENT_S = 30.0  # the worker has survived an older cause
 
 
-class _Keeper(logging.Handler):
+class _CauseWriter(logging.Handler):
     """Appends the exceptions of fatal log messages to the file."""
 
     def __init__(self, path: Path) -> None:
@@ -36,42 +36,42 @@ class _Keeper(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if error is None or not str(record.msg).startswith(FATAL):
             return
-        said = " ".join(str(error).split())[:_LONGEST]
-        line = f"{time.monotonic()} {type(error).__name__}: {said}\n"
+        message = " ".join(str(error).split())[:_LONGEST]
+        line = f"{time.monotonic()} {type(error).__name__}: {message}\n"
         try:
             with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
         except OSError:
-            self.handleError(record)  # the log has it all the same
+            self.handleError(record)  # the log has the exception anyway
 
 
-def keep_causes() -> None:
-    """In an engine's process: keep what its end will be about. Once a process."""
-    if (traces := Traces.current()) is not None:
-        logging.getLogger("vllm").addHandler(_Keeper(traces.folder / _CAUSES_FILE))
+def record_causes() -> None:
+    """Record fatal exceptions of an engine's process. Called once per process."""
+    if (files := WorkerFiles.current()) is not None:
+        logging.getLogger("vllm").addHandler(_CauseWriter(files.folder / _CAUSES_FILE))
 
 
-def keep_last_word(line: str) -> None:
-    """In the server: what the supervisor shall say last, below all that the dying print."""
-    if (traces := Traces.current()) is not None:
+def save_last_line(line: str) -> None:
+    """Save the line that the supervisor prints last, below the output of dying processes."""
+    if (files := WorkerFiles.current()) is not None:
         with contextlib.suppress(OSError):
-            (traces.folder / BROKEN_FILE).write_text(f"{line}\n", errors="backslashreplace")
+            (files.folder / BROKEN_FILE).write_text(f"{line}\n", errors="backslashreplace")
 
 
 def first_cause(within_s: float) -> str | None:
-    """The first cause that any process gave in the last ``within_s`` seconds."""
-    traces = Traces.current()
-    if traces is None:
+    """Return the first cause that any process recorded in the last ``within_s`` seconds."""
+    files = WorkerFiles.current()
+    if files is None:
         return None
     with contextlib.suppress(OSError, ValueError):
-        for line in (traces.folder / _CAUSES_FILE).read_text(errors="replace").splitlines():
+        for line in (files.folder / _CAUSES_FILE).read_text(errors="replace").splitlines():
             at_s, _, cause = line.partition(" ")
             if time.monotonic() - float(at_s) <= within_s:
                 return cause
     return None
 
 
-def with_cause(what: str) -> str:
-    """What happened, with the exception that began it, if an engine's process told."""
+def with_cause(failure: str) -> str:
+    """Return a failure, followed by its cause if an engine's process has recorded one."""
     cause = first_cause(within_s=_RECENT_S)
-    return f"{what}: {cause}" if cause else what
+    return f"{failure}: {cause}" if cause else failure

@@ -1,4 +1,4 @@
-"""Which flag a refusal is about, where vLLM's own words do not say."""
+"""Finds the flag that a refusal of vLLM is about, where its message does not name one."""
 
 import copy
 import json
@@ -11,11 +11,11 @@ _NOT_A_FLAG = frozenset({"model", "model_tag"})
 _SHOWN_CHARS = 200
 
 Args = TypeVar("Args")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def written(name: str, value: object) -> str:
-    """A flag as one would write it on the command line."""
+def as_written(name: str, value: object) -> str:
+    """Return a flag as it is written on a command line."""
     flag = "--" + name.replace("_", "-")
     if value is True:
         return flag
@@ -26,13 +26,13 @@ def written(name: str, value: object) -> str:
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
-def name_the_flag(
-    args: Args, defaults: Mapping[str, object], attempt: Callable[[Args], Made]
-) -> Made:
-    """Make something of flags; where that is refused without a flag's name, find the flag.
+def naming_the_flag(
+    args: Args, defaults: Mapping[str, object], attempt: Callable[[Args], Result]
+) -> Result:
+    """Call ``attempt`` with the flags. If its error names no flag, find the flag at fault.
 
-    It is the one without which the attempt succeeds. ``attempt`` must be free to be repeated.
-    Raises: InputError.
+    That is the flag without which the attempt succeeds.
+    Requires: ``attempt`` can be repeated. Raises: InputError.
     """
     try:
         return attempt(args)
@@ -51,5 +51,5 @@ def name_the_flag(
                 attempt(without)
             except InputError:
                 continue
-            raise InputError(f"{written(name, value)}: {error}") from error
+            raise InputError(f"{as_written(name, value)}: {error}") from error
         raise

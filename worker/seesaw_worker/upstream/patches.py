@@ -1,7 +1,7 @@
-"""Mends of upstream gaps, each with what goes wrong without it.
+"""Patches of gaps in vLLM, each with what goes wrong without it.
 
-Every one has a contract test that fails once vLLM has mended it itself, so that none outlives
-its reason. All are made inside Seesaw's own processes only.
+Every patch has a contract test that fails once vLLM has closed the gap itself, so that no patch
+outlives its reason. Patches apply only inside Seesaw's own processes.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ _spin_s = _SPIN_S
 
 
 def calm_idle_readers() -> None:
-    """Let an idle engine leave its core to the other one.
+    """Make an idle engine leave its cores to the other one.
 
-    Upstream a reader of the shared-memory queue spins for 1 s after its last message, so a
-    frozen engine would take a whole core for that long. The cap on the poll bounds what a lost
-    wake-up costs (upstream: up to 5 s).
+    In vLLM a reader of the shared-memory queue spins for 1 s after its last message, so a frozen
+    engine would take a whole core for that long. The cap on the poll bounds the cost of a lost
+    wake-up, which is up to 5 s in vLLM.
     """
     from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 
@@ -39,16 +39,16 @@ def calm_idle_readers() -> None:
 
 
 def spin_when_idle(wanted: bool) -> None:
-    """Whether this process's readers may spin at all: not while the other engine runs."""
-    global _spin_s  # noqa: PLW0603 - vLLM makes the readers, so there is no one to hand it to
+    """Set whether this process's readers may spin: not while its engine is frozen."""
+    global _spin_s  # noqa: PLW0603 - vLLM creates the readers, so it cannot be passed to them
     _spin_s = _SPIN_S if wanted else 0.0
 
 
 def name_rendezvous(new: Callable[[], Path]) -> None:
-    """Let ``new`` name the files by which ranks first meet, and so vLLM's collectives' memory.
+    """Make ``new`` name the files by which ranks find each other, and so the collectives' memory.
 
-    Upstream both stay for ever, one file in the temporary directory and several segments in
-    ``/dev/shm`` for each engine, under names that nobody knows once its processes are gone.
+    vLLM removes neither: one file in the temporary directory and several segments in ``/dev/shm``
+    per engine stay under names that are unknown after its processes have ended.
     """
     from vllm.v1.executor import multiproc_executor, uniproc_executor
 
@@ -60,11 +60,11 @@ def name_rendezvous(new: Callable[[], Path]) -> None:
 
 
 def reserve_message_queues() -> None:
-    """Let vLLM's message queues in shared memory be small, and have all of it from the start.
+    """Make vLLM's message queues in shared memory small, and reserve their memory at the start.
 
-    Upstream a queue is a sparse file of 24 to 240 MiB that fills as messages come: whoever fills
-    ``/dev/shm`` later ends the worker by SIGBUS. What a chunk cannot hold goes by vLLM's sockets,
-    as messages larger than a chunk always have.
+    In vLLM a queue is a sparse file of 24 to 240 MiB that grows with its messages. If another
+    process fills ``/dev/shm``, the worker ends by SIGBUS. Messages larger than a chunk go through
+    vLLM's sockets, as before.
     """
     from vllm.distributed.device_communicators.shm_broadcast import ShmRingBuffer
 
@@ -86,10 +86,10 @@ def reserve_message_queues() -> None:
 
 
 def keep_plain_weights() -> None:
-    """Keep linear weights as plain parameters on the CPU.
+    """Keep linear weights as plain parameters on the CPU. Only for ``--weights shared``.
 
-    Upstream packs each weight into a private oneDNN copy and empties the parameter, so that
-    filling the arena would change nothing. Only for ``--weights shared``.
+    vLLM packs each weight into a private oneDNN copy and empties the parameter, so that filling
+    the arena would have no effect.
     """
     import vllm._custom_ops as ops
 
@@ -97,10 +97,10 @@ def keep_plain_weights() -> None:
 
 
 def make_stage_inputs(model_runner: Any) -> None:
-    """Give later pipeline stages their input buffers.
+    """Create the input buffers of later pipeline stages.
 
-    Upstream makes them during the warm-up run, which the CPU backend skips when it runs eagerly
-    with a fixed KV-cache size; the first step of a stage above 0 then fails.
+    vLLM creates them in the warm-up run, which the CPU backend skips when it runs eagerly with a
+    fixed KV-cache size. The first step of a stage above 0 would then fail.
     """
     from vllm.distributed import get_pp_group
 
@@ -114,10 +114,10 @@ def make_stage_inputs(model_runner: Any) -> None:
 
 
 def rewind_seeded_generators_on_cpu() -> None:
-    """Let seeded requests be prefilled in chunks on the CPU.
+    """Allow chunked prefill of seeded requests on the CPU.
 
-    Upstream takes back the random number that a partial prefill drew by ``set_offset``, which
-    CPU generators lack: the engine dies. Here the generator's state is put back instead.
+    vLLM undoes the random draw of a partial prefill with ``set_offset``, which CPU generators
+    lack, so the engine would die. This patch restores the state of the generator instead.
     """
     import numpy as np
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner

@@ -1,36 +1,36 @@
-"""What vLLM finds out about the machine: CPU or GPUs, how many, and how large its batches are."""
+"""What vLLM reports about the machine: CPU or GPUs, their number, and the default batch sizes."""
 
 
 def is_cpu() -> bool:
-    """Reports whether the installed vLLM runs on the CPU."""
+    """Return whether the installed vLLM runs on the CPU."""
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
 
 
 def is_cuda() -> bool:
-    """Reports whether the installed vLLM runs on NVIDIA GPUs."""
+    """Return whether the installed vLLM runs on NVIDIA GPUs."""
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cuda())
 
 
 def num_devices() -> int:
-    """Returns the number of GPUs; 1 on the CPU."""
+    """Return the number of GPUs; 1 on the CPU."""
     from vllm.platforms import current_platform
 
     return 1 if is_cpu() else max(1, int(current_platform.device_count()))
 
 
 def device_name() -> str:
-    """Returns what the GPU calls itself, or ``CPU``."""
+    """Return the name that the GPU reports, or ``CPU``."""
     from vllm.platforms import current_platform
 
     return "CPU" if is_cpu() else str(current_platform.get_device_name())
 
 
 def batch_defaults(num_devices: int) -> tuple[int, int]:
-    """Returns tokens and requests of a step where no flag sets them: vLLM's own defaults."""
+    """Return vLLM's default numbers of tokens and of requests per step."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
 

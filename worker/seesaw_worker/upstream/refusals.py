@@ -1,6 +1,6 @@
-"""What vLLM, its libraries and the system say of bad input, as one line of ours.
+"""Translates the errors of vLLM, its libraries and the system on bad input into one line.
 
-Used at the edge, around calls that only read flags and files: there such an error means that
+It is used at the edge, around calls that only read flags and files, where such an error means that
 an input is wrong, never that this process is broken.
 """
 
@@ -35,10 +35,7 @@ _REFUSALS = (
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what is raised about an input into one line.
-
-    Raises: InputError.
-    """
+    """Raise errors about an input as InputError, in one line."""
     try:
         yield
     except InputError:
@@ -50,18 +47,18 @@ def refusals() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """An error's message without its line breaks."""
-    said = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return plain(str(said)).removeprefix("Error: ") or type(error).__name__
+    """Return an error's message on one line."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return plain(str(message)).removeprefix("Error: ") or type(error).__name__
 
 
 def plain(text: str) -> str:
-    """A message on one line, without what pydantic adds for developers."""
+    """Return a message on one line, without what pydantic adds for developers."""
     return _PYDANTIC.sub("", " ".join(text.split()))
 
 
 def _complaints(error: ValidationError) -> str:
-    """Each complaint of pydantic's: which flag, what it was, and what is wrong."""
+    """Return pydantic's complaints, each with the flag, its value and the problem."""
     return "; ".join(_complaint(dict(c)) for c in error.errors(include_url=False))
 
 

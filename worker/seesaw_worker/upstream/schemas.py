@@ -1,8 +1,8 @@
-"""Bounds on what compiling a request's output structure may take of the server.
+"""Bounds the cost of compiling a request's structured output.
 
-Compilers of schemas and expressions unroll what is repeated: an array of a billion items would take
-all memory of the server, and with it every other request. vLLM compiles while it validates, so
-this is looked at before.
+Compilers of schemas and expressions unroll repeats: an array of a billion items would take all
+memory of the server and so end every other request. vLLM compiles while it validates, so the check
+comes before that.
 """
 
 import json
@@ -30,12 +30,12 @@ _REPEATED = {
     "propertyNames": _PROPERTIES,
     "unevaluatedProperties": _PROPERTIES,
 }
-"""What a schema repeats, and by which bounds."""
+"""The keywords whose subschemas a schema repeats, with the keywords that bound the repeats."""
 _INFINITE = float("inf")
-# Nothing is tried twice: a client may send a megabyte of what almost fits.
+# Possessive quantifiers avoid backtracking: a client may send a megabyte that almost matches.
 _COUNT = r"\{\s*+(\d++)\s*+(?:,\s*+(?:(\d++)\s*+)?)?\}"  # as in a{3,5}
 _CLASSES = (r"\[\^?\]?(?:\\.?|[^\]\\])*+(?:\]|\Z)", r"\[(?:\\.?|[^\]\\])*+(?:\]|\Z)")
-"""A first ``]`` is one of the class, or its end: it depends on who compiles it."""
+"""Compilers differ in whether a first ``]`` belongs to the class or ends it."""
 _LITERAL = r'"(?:\\.?|[^"\\])*+(?:"|\Z)'
 _EXPRESSION = r"/(?:\\.?|[^/\\\n])++(?:/|\Z)"  # in Lark's grammars
 _COMMENT = r"(?:\#|//)[^\n]*+"
@@ -45,17 +45,17 @@ _OF_GRAMMAR = (
         re.compile(rf"{_COUNT}|{_LITERAL}|{_COMMENT}|{_EXPRESSION}|\\.|{each}|\S", re.DOTALL)
         for each in _CLASSES
     ),
-    re.compile(rf"{_COUNT}|\\.|\S", re.DOTALL),  # should none of that be what was thought
+    re.compile(rf"{_COUNT}|\\.|\S", re.DOTALL),  # a reading without any of them
 )
 _OF_ANY = (*_OF_REGEX, *_OF_GRAMMAR)
 
 
-def check_structure(wanted: StructuredOutputsParams | None) -> None:
+def check_structure(params: StructuredOutputsParams | None) -> None:
     """Refuse a structure that would take too much to compile. Raises: VLLMValidationError."""
-    if wanted is None:
+    if params is None:
         return
     for name in ("json", "regex", "grammar", "structural_tag"):
-        given = getattr(wanted, name)
+        given = getattr(params, name)
         if given is None:
             continue
         text = given if isinstance(given, str) else json.dumps(given)
@@ -70,12 +70,12 @@ def check_structure(wanted: StructuredOutputsParams | None) -> None:
 
 
 def _repeats(text: str, readings: Sequence[re.Pattern[str]]) -> int:
-    """Repeats in an expression written out, by that of its readings that has most."""
+    """Return the number of repeats in an expression, in the reading that has most."""
     return max(_repeats_read(text, tokens) for tokens in readings) if "{" in text else 0
 
 
 def _repeats_read(text: str, tokens: re.Pattern[str]) -> int:
-    """Those of a group count as often as it is repeated."""
+    """Return the number of repeats in one reading, those of a group times its own repeats."""
     open_groups, of_last = [0], 0
     for match in tokens.finditer(text):
         counts = [int(number[:12]) for number in match.groups() if number]
@@ -97,25 +97,25 @@ def _repeats_read(text: str, tokens: re.Pattern[str]) -> int:
 
 
 def _repeats_in(value: Any, readings: Sequence[re.Pattern[str]]) -> int:
-    """Repeats in a schema written out, however deep. What is named by ``$ref`` counts once.
+    """Return the number of repeats in a schema of any depth. A ``$ref`` counts once.
 
-    readings: of its strings.
+    readings: how strings in the schema are read.
     """
-    found, left = 0, [(value, 1)]
+    repeats, left = 0, [(value, 1)]
     while left:
         each, times = left.pop()
         if isinstance(each, list):
             left += [(part, times) for part in each]
         elif isinstance(each, str):
-            found += times * _repeats(each, readings)
+            repeats += times * _repeats(each, readings)
         elif isinstance(each, dict):
             bounds = {name: _bound(each.get(name)) for name in _COUNTS}
-            found += times * sum(bounds.values())
-            found += sum(_bound(each.get(name)) for name in _LENGTHS)
+            repeats += times * sum(bounds.values())
+            repeats += sum(_bound(each.get(name)) for name in _LENGTHS)
             for name, part in each.items():
                 most = max((bounds[bound] for bound in _REPEATED.get(name, ())), default=1)
                 left += [(name, times), (part, min(times * max(1, most), _MOST_REPEATS + 1))]
-    return found
+    return repeats
 
 
 def _bound(given: Any) -> int:
@@ -129,7 +129,7 @@ def _parsed(given: Any) -> Any:
     try:
         return json.loads(given)
     except (ValueError, RecursionError):
-        return None  # which vLLM refuses in its own words
+        return None  # vLLM refuses it
 
 
 def _refuse(name: str, problem: str) -> None:

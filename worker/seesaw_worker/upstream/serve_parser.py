@@ -1,4 +1,4 @@
-"""vLLM's own parser of ``vllm serve``, its checks, its logging and its listening socket."""
+"""vLLM's parser of ``vllm serve``, its checks, its logging and its listening socket."""
 
 import difflib
 import re
@@ -28,12 +28,12 @@ _FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")
 
 
 class _Parser(ExactValues, FlexibleArgumentParser):
-    """vLLM's parser, whose complaints are errors of ours."""
+    """vLLM's parser, which raises Seesaw's errors."""
 
     own_group: str
 
     def error(self, message: str) -> NoReturn:
-        message = _NO_JSON.sub(lambda m: f"{m[1] or m[2]} is no valid JSON", message)
+        message = _NO_JSON.sub(lambda m: f"{m[1] or m[2]} is not valid JSON", message)
         message = plain(_FUNCTION.sub(lambda m: m[1], message))
         unknown, _, rest = message.partition("unrecognized arguments: ")
         if rest and not unknown:
@@ -43,7 +43,7 @@ class _Parser(ExactValues, FlexibleArgumentParser):
         raise InputError(f"{message} (`seesaw worker --help` lists the flags)")
 
     def format_help(self) -> str:
-        """vLLM's overview of groups, and our own flags in full."""
+        """Return vLLM's overview of groups, and Seesaw's own flags in full."""
         text: str = super().format_help()
         if self._search_keyword is not None:
             return text
@@ -61,13 +61,13 @@ class _Parser(ExactValues, FlexibleArgumentParser):
 def serve_parser(
     add_flags: Callable[[FlexibleArgumentParser], None], own_group: str
 ) -> FlexibleArgumentParser:
-    """Returns vLLM's serve parser with our flags, which ``add_flags`` puts into ``own_group``."""
+    """Return vLLM's serve parser with the flags that ``add_flags`` adds to ``own_group``."""
     parser = _Parser(
         prog="seesaw worker",
         usage="seesaw worker MODEL [options]",
-        description="Serve MODEL over an OpenAI-compatible HTTP API. Flags of `vllm serve` "
-        "work, or are refused by name; those of the group Seesaw set the two layouts and when to "
-        "change between them.",
+        description="Serve MODEL over an OpenAI-compatible HTTP API. The flags of `vllm serve` "
+        "work, or are refused by name. The flags of the group Seesaw set the two layouts and "
+        "when to change between them.",
     )
     parser.own_group = own_group
     add_flags(parser)
@@ -75,7 +75,7 @@ def serve_parser(
 
 
 def check_served(args: Namespace) -> None:
-    """Run vLLM's own checks of parsed flags, and set its logging up. Raises: InputError."""
+    """Run vLLM's own checks of parsed flags, and set up its logging. Raises: InputError."""
     with refusals():
         validate_parsed_serve_args(args)
         configure_logging_from_args(args)
@@ -90,7 +90,7 @@ def check_importable(name: str) -> None:
 
 
 def open_listener(args: Namespace) -> socket.socket:
-    """Returns vLLM's listening socket. Raises: what vLLM and the system raise."""
+    """Return vLLM's listening socket. Raises: the errors of vLLM and of the system."""
     listener: socket.socket
     _, listener = setup_server(args, reuse_port=False)
     return listener

@@ -1,4 +1,4 @@
-"""Variables of vLLM's environment that two engines on the same devices do not go with."""
+"""Environment variables of vLLM that re-sharding does not support."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ _OFF = frozenset({"", "0", "false"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """Why a variable is refused, and which values are harmless."""
+    """The reason why a variable is refused, and the values that are harmless."""
 
     why: str
     allowed: frozenset[str] = _OFF
 
 
-_ONE_ENGINE = "it is about one engine, and would be read by two"
+_ONE_ENGINE = "it configures one engine, but two would read it"
 _HUB = "the checkpoint is read from the hub's cache or a folder; give the folder"
 
 VARIABLES: Mapping[str, Variable] = {
@@ -47,17 +47,17 @@ _PLUGINS, _OURS = "VLLM_PLUGINS", "seesaw"
 
 
 def refuse_environment(environment: Mapping[str, str]) -> None:
-    """Raises: UnsupportedError for a variable that re-sharding does not go with."""
+    """Raises: UnsupportedError for a variable that re-sharding does not support."""
     for name, variable in VARIABLES.items():
         value = environment.get(name, "")
         if value.lower() not in variable.allowed:
             raise UnsupportedError(
-                f"{name}={value} in the environment does not go with re-sharding: {variable.why}; "
-                "unset it, or use --reshard never"
+                f"{name}={value} in the environment does not work with re-sharding: "
+                f"{variable.why}; unset it, or use --reshard never"
             )
     plugins = environment.get(_PLUGINS)
     if plugins is not None and _OURS not in plugins.split(","):
         raise UnsupportedError(
-            f"{_PLUGINS}={plugins} in the environment leaves out {_OURS!r}, vLLM's way into "
-            "re-sharding; add it, or unset the variable"
+            f"{_PLUGINS}={plugins} in the environment leaves out {_OURS!r}, the plugin that "
+            "re-sharding needs; add it, or unset the variable"
         )

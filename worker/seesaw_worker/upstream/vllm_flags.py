@@ -1,8 +1,8 @@
-"""Every flag of ``vllm serve``, and whether it goes with two engines on the same devices.
+"""Every flag of ``vllm serve``, and whether it works with two engines on the same devices.
 
-One table decides; a contract test holds it to vLLM's own parser, and a flag that stands nowhere is
-refused, so that an upgrade of vLLM cannot bring one that quietly changes what re-sharding relies
-on. It looks at parsed values, so that it does not matter how a flag was written: with dashes or
+One table decides. A contract test compares it with vLLM's own parser, and a flag that is not in the
+table is refused, so that an upgrade of vLLM cannot add a flag that silently breaks re-sharding.
+The check reads parsed values, so that the spelling of a flag does not matter: with dashes or
 underscores, shortened, ``--flag=value``, in dotted form or in the file of ``--config``.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from seesaw_core.errors import UnsupportedError
-from seesaw_worker.upstream.flag_hints import written
+from seesaw_worker.upstream.flag_hints import as_written
 
 _NEVER = "use --reshard never"
 _RESIDENT = "use --weights resident"
@@ -20,19 +20,19 @@ _REPLICAS = "run one worker per replica"
 
 
 class Scope(StrEnum):
-    """Where a flag is refused when it has another value than vLLM's default, in words."""
+    """Where a flag is refused if its value is not vLLM's default, in words for the message."""
 
     NOWHERE = "is taken"
-    SHARED_WEIGHTS = "does not go with --weights=shared"
-    RESHARDING = "does not go with re-sharding"
+    SHARED_WEIGHTS = "does not work with --weights=shared"
+    RESHARDING = "does not work with re-sharding"
     EVERYWHERE = "is not available"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """Flags that share a fate, why it is theirs, and what to do instead.
+    """Flags that are refused for the same reason, and what to do instead.
 
-    ``allowed`` are values that are harmless beside vLLM's default.
+    ``allowed`` are values that are harmless, like vLLM's default.
     """
 
     refused: Scope
@@ -69,7 +69,7 @@ KINDS = (
     ),
     Kind(
         refused=Scope.NOWHERE,
-        why="both engines take them alike",
+        why="both engines use them in the same way",
         flags="""
         model runner convert tokenizer tokenizer_mode trust_remote_code dtype seed hf_config_path
         hf_token hf_overrides model_class_overrides model_impl config_format revision code_revision
@@ -112,7 +112,7 @@ KINDS = (
     ),
     Kind(
         refused=Scope.NOWHERE,
-        why="they concern models that re-sharding refuses as such",
+        why="they concern models that re-sharding refuses anyway",
         flags="""
         gdn_prefill_backend kda_prefill_backend kda_decode_backend mamba_backend
         mamba_ssu_algorithm enable_mamba_cache_stochastic_rounding mamba_cache_philox_rounds
@@ -128,17 +128,17 @@ KINDS = (
     ),
     Kind(
         refused=Scope.RESHARDING,
-        why="its events would tell of one engine's KV alone",
+        why="its events would report the KV of only one engine",
         flags="kv_events_config",
     ),
     Kind(
         refused=Scope.RESHARDING,
-        why="it would replace a class that re-sharding brings itself",
+        why="it would replace a class of re-sharding's own",
         flags="scheduler_cls worker_cls worker_extension_cls",
     ),
     Kind(
         refused=Scope.RESHARDING,
-        why="it moves weights or KV that both engines have to find in their place",
+        why="it moves weights or KV that both engines expect in their place",
         flags="""
         offload_backend cpu_offload_gb cpu_offload_params offload_group_size offload_num_in_group
         offload_prefetch_step offload_params enable_cumem_allocator enable_sleep_mode
@@ -169,7 +169,7 @@ KINDS = (
     ),
     Kind(
         refused=Scope.RESHARDING,
-        why="re-sharding changes tensor and pipeline parallelism alone",
+        why="re-sharding changes only tensor and pipeline parallelism",
         flags="""
         enable_expert_parallel enable_ep_weight_filter all2all_backend enable_eplb eplb_config
         expert_placement_strategy enable_elastic_ep elastic_ep_max_dp_size enable_dbo ubatch_size
@@ -187,7 +187,7 @@ KINDS = (
     ),
     Kind(
         refused=Scope.RESHARDING,
-        why="prompts are handed over by what --max-num-seqs leaves free",
+        why="the number of prompts in the decode engine follows --max-num-seqs",
         flags="max_num_active_seqs",
         way_out="give --max-num-seqs instead",
     ),
@@ -253,7 +253,7 @@ KINDS = (
     ),
     Kind(
         refused=Scope.EVERYWHERE,
-        why="a worker drains by a flag of its own",
+        why="a worker has its own flag for draining",
         flags="shutdown_timeout",
         way_out="give --drain-timeout-s",
     ),
@@ -262,16 +262,16 @@ KINDS = (
 BY_FLAG: Mapping[str, Kind] = {name: kind for kind in KINDS for name in kind.flags.split()}
 
 _UNKNOWN = Kind(
-    refused=Scope.RESHARDING, why="this release does not know what it does to re-sharding", flags=""
+    refused=Scope.RESHARDING, why="this release does not know its effect on re-sharding", flags=""
 )
 
 
 def refuse_vllm_flags(
     args: Namespace, defaults: Mapping[str, object], *, reshards: bool, shares_weights: bool
 ) -> None:
-    """Refuse what does not go with such a worker.
+    """Refuse flags that such a worker does not support.
 
-    ``defaults`` holds what vLLM's own flags are when none is given. Raises: UnsupportedError.
+    ``defaults`` holds the default values of vLLM's flags. Raises: UnsupportedError.
     """
     refused = {Scope.EVERYWHERE}
     if reshards:
@@ -282,5 +282,5 @@ def refuse_vllm_flags(
         kind, value = BY_FLAG.get(name, _UNKNOWN), getattr(args, name)
         if kind.refused in refused and value != default and value not in kind.allowed:
             raise UnsupportedError(
-                f"{written(name, value)} {kind.refused}: {kind.why}; drop it, or {kind.way_out}"
+                f"{as_written(name, value)} {kind.refused}: {kind.why}; drop it, or {kind.way_out}"
             )

@@ -1,4 +1,4 @@
-"""vLLM's configuration of both engines, made from one set of ``vllm serve`` flags."""
+"""Creates vLLM's configuration of both engines from one set of ``vllm serve`` flags."""
 
 import dataclasses
 import os
@@ -52,20 +52,20 @@ class EngineConfigs:
 
 
 def choose_model_runner() -> None:
-    """Take vLLM's first model runner on devices of their own, unless the user names one.
+    """Choose vLLM's first model runner on GPUs, unless the user names one.
 
-    vLLM's default wherever Triton works is the second, which no test of re-sharding has run: it
-    needs Triton, which the CPU build lacks.
+    The second runner, vLLM's default where Triton works, has not been tested with re-sharding on a
+    GPU, and the CPU build lacks Triton.
     """
     if not current_platform.is_cpu():
         os.environ.setdefault(_RUNNER_VARIABLE, "0")
 
 
 def probe(args: AsyncEngineArgs) -> VllmConfig:
-    """A configuration on one device, to learn the model's shape before any layout is tried.
+    """Return a configuration on one device, which shows the model's shape.
 
-    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for ways of
-    quantization that re-sharding does not go with.
+    Raises: InputError if the flags or the model's files are wrong; UnsupportedError for a
+    quantization that re-sharding does not support.
     """
     refuse_quantization(args)
     choose_model_runner()
@@ -80,78 +80,36 @@ def engine_configs(
     shape: ModelShape,
     tensors: tuple[TensorInfo, ...],
 ) -> EngineConfigs:
-    """Both engines' configurations, checked for what re-sharding cannot do.
+    """Create both engines' configurations, and refuse what re-sharding does not support.
 
     Raises: LayoutError, UnsupportedError, CapacityError.
     """
     check_pair(settings.prefill, settings.decode, shape)
     decode_args = with_layout(args, settings.decode)
-    probe_config = create_config(decode_args, UsageContext.OPENAI_API_SERVER)
-    os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sized the decode pool; prefill has its own size
-    refuse_models(probe_config)
-    refuse_cache_settings(probe_config)
-    block_size = choose_block_size(probe_config)
-    page_bytes = 2 * block_size * shape.head_dim * kv_item_bytes(probe_config)
-    block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes
-    num_blocks = int(settings.kv_buffer_gib * GIB) // block_bytes
-    if num_blocks < 1:
-        raise CapacityError(
-            f"--kv-buffer-gib={settings.kv_buffer_gib}: not one block of {block_size} tokens "
-            f"fits, which takes {block_bytes} bytes; give at least {at_least_gib(block_bytes)}"
-        )
-    arenas = (
-        tuple(
-            int(n * _ARENA_SLACK) + _ARENA_SLACK_BYTES
-            for n in arena_bytes(tensors, settings.prefill, settings.decode, shape)
-        )
-        if settings.weights is WeightsMode.SHARED
-        else (0,) * settings.decode.num_devices
+    config = create_config(decode_args, UsageContext.OPENAI_API_SERVER)
+    os.environ.pop(_KV_SPACE_VARIABLE, None)  # it sizes the decode pool, not the prefill pool
+    refuse_models(config)
+    refuse_cache_settings(config)
+    common = _engine_settings(settings, config, folder=folder, shape=shape, tensors=tensors)
+    prefill_len = min(
+        config.model_config.max_model_len, common.num_buffer_blocks * common.block_size + 1
     )
-    check_shared_memory(settings, num_blocks * block_bytes, sum(arenas))
-    model_len = probe_config.model_config.max_model_len
-    prefill_len = min(model_len, num_blocks * block_size + 1)
-    sizes = divide_memory(
-        settings,
-        probe_config,
-        Parts(
-            buffer_bytes=num_blocks * block_bytes,
-            arenas=arenas,
-            prefill_tokens=prefill_pool_tokens(
-                settings.prefill,
-                prefill_len,
-                int(probe_config.scheduler_config.max_num_batched_tokens),
-            ),
-            block_bytes=block_bytes,
-            block_size=block_size,
+    parts = Parts(
+        buffer_bytes=common.num_buffer_blocks * common.block_bytes,
+        arenas=common.arena_bytes,
+        prefill_tokens=prefill_pool_tokens(
+            settings.prefill,
+            prefill_len,
+            int(config.scheduler_config.max_num_batched_tokens),
         ),
+        block_bytes=common.block_bytes,
+        block_size=common.block_size,
     )
-    common = EngineSettings(
-        role=Role.DECODE,
-        folder=folder,
-        server_pid=os.getpid(),
-        prefill=settings.prefill,
-        decode=settings.decode,
-        shape=shape,
-        weights=settings.weights,
-        arena_bytes=arenas,
-        block_size=block_size,
-        page_bytes=page_bytes,
-        num_buffer_blocks=num_blocks,
-        cores=_cores(settings.decode.num_devices),
-        verify_kv=settings.verify_kv,
-        always_replay=settings.always_replay,
-    )
+    check_shared_memory(settings, parts.buffer_bytes, sum(parts.arenas))
+    sizes = divide_memory(settings, config, parts)
     decode_args = _seesaw_args(decode_args, common)
-    _give_memory(decode_args, sizes.decode_pool_bytes, sizes.decode_share)
-    prefill_args = _seesaw_args(
-        with_layout(args, settings.prefill), dataclasses.replace(common, role=Role.PREFILL)
-    )
-    _give_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
-    prefill_args.max_model_len = prefill_len
-    prefill_args.enforce_eager = True  # layers must come back to Python for their KV to leave
-    prefill_args.disable_log_stats = True
-    prefill_args.enable_lora = False
-    prefill_args.num_gpu_blocks_override = None
+    _set_memory(decode_args, sizes.decode_pool_bytes, sizes.decode_share)
+    prefill_args = _prefill_args(args, common, sizes, max_model_len=prefill_len)
     return EngineConfigs(
         prefill=create_config(prefill_args, UsageContext.ENGINE_CONTEXT),
         decode=create_config(decode_args, UsageContext.OPENAI_API_SERVER),
@@ -160,11 +118,71 @@ def engine_configs(
     )
 
 
+def _engine_settings(
+    settings: WorkerSettings,
+    config: VllmConfig,
+    *,
+    folder: Path,
+    shape: ModelShape,
+    tensors: tuple[TensorInfo, ...],
+) -> EngineSettings:
+    """Return the decode engine's settings. Raises: CapacityError if the buffer is too small."""
+    block_size = choose_block_size(config)
+    page_bytes = 2 * block_size * shape.head_dim * kv_item_bytes(config)
+    block_bytes = shape.num_layers * shape.num_kv_heads * page_bytes
+    num_blocks = int(settings.kv_buffer_gib * GIB) // block_bytes
+    if num_blocks < 1:
+        raise CapacityError(
+            f"--kv-buffer-gib={settings.kv_buffer_gib} is too small for one block of {block_size} "
+            f"tokens, which takes {block_bytes} bytes; give at least {at_least_gib(block_bytes)}"
+        )
+    return EngineSettings(
+        role=Role.DECODE,
+        folder=folder,
+        server_pid=os.getpid(),
+        prefill=settings.prefill,
+        decode=settings.decode,
+        shape=shape,
+        weights=settings.weights,
+        arena_bytes=_arena_sizes(settings, shape, tensors),
+        block_size=block_size,
+        page_bytes=page_bytes,
+        num_buffer_blocks=num_blocks,
+        cores=_cores(settings.decode.num_devices),
+        verify_kv=settings.verify_kv,
+        always_replay=settings.always_replay,
+    )
+
+
+def _arena_sizes(
+    settings: WorkerSettings, shape: ModelShape, tensors: tuple[TensorInfo, ...]
+) -> tuple[int, ...]:
+    if settings.weights is not WeightsMode.SHARED:
+        return (0,) * settings.decode.num_devices
+    exact = arena_bytes(tensors, settings.prefill, settings.decode, shape)
+    return tuple(int(size * _ARENA_SLACK) + _ARENA_SLACK_BYTES for size in exact)
+
+
+def _prefill_args(
+    args: AsyncEngineArgs, common: EngineSettings, sizes: Sizes, *, max_model_len: int
+) -> AsyncEngineArgs:
+    prefill_args = _seesaw_args(
+        with_layout(args, common.prefill), dataclasses.replace(common, role=Role.PREFILL)
+    )
+    _set_memory(prefill_args, sizes.prefill_pool_bytes, sizes.prefill_share)
+    prefill_args.max_model_len = max_model_len
+    prefill_args.enforce_eager = True  # each layer must return to Python, which saves its KV
+    prefill_args.disable_log_stats = True
+    prefill_args.enable_lora = False
+    prefill_args.num_gpu_blocks_override = None
+    return prefill_args
+
+
 def _cores(num_devices: int) -> tuple[str, ...]:
     return divide_cores(num_devices) if current_platform.is_cpu() else ("",) * num_devices
 
 
-def _give_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) -> None:
+def _set_memory(args: AsyncEngineArgs, pool_bytes: int, share: float | None) -> None:
     args.kv_cache_memory_bytes = pool_bytes
     if share is not None:
         args.gpu_memory_utilization = share

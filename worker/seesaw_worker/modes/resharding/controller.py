@@ -1,8 +1,9 @@
-"""The controller: gives the devices to one engine at a time, and so moves requests along.
+"""The controller: it gives the devices to one engine at a time and moves requests along.
 
-It sits between vLLM's front end and the two engine cores, at the level of engine-core requests:
-everything that vLLM does with a request before and after the engine stays vLLM's own. It asks
-the driver for the next step and carries it out: transitions by itself, all else by the paths.
+The controller sits between vLLM's front end and the two engine cores, at the level of engine-core
+requests: all that vLLM does with a request before and after the engine stays vLLM's own. The
+controller asks the driver for the next step and carries it out. It runs transitions itself and
+leaves requests to the paths.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from seesaw_worker.modes.resharding.paths import Paths
 
 
 class Observer(Protocol):
-    """Who wants to hear of transitions and waves."""
+    """Receives each transition and each wave that has ended."""
 
     def transition_done(self, event: TransitionEvent) -> None: ...
     def wave_done(self, event: WaveEvent) -> None: ...
@@ -30,8 +31,8 @@ class Observer(Protocol):
 class Controller:
     """Carries out the driver's steps on two engine cores.
 
-    Call order: :meth:`prepare`, then :meth:`run` as a task, each once; everything else from the
-    same event loop while it runs. Requires: both engines exist, and nobody else reports to
+    Call order: :meth:`prepare`, then :meth:`run` as a task, each once; all other methods from the
+    same event loop while it runs. Requires: both engines exist, and nothing else reports to
     ``driver``.
     """
 
@@ -57,12 +58,12 @@ class Controller:
     # ---- what the front end calls
 
     async def submit(self, request: Any) -> None:
-        """Take a request. Returns at once; its outputs come from the decode engine.
+        """Accept a request, whose outputs come from the decode engine. Returns at once.
 
-        Raises: what is wrong with the request, of which nothing is left then.
+        Raises: the error of an invalid request, of which nothing is kept.
         """
         if request.abort_immediately:
-            return  # vLLM's way to free KV that a third party holds; there is none, and no output
+            return  # so vLLM frees KV that another server holds; here none does
         self._idle.clear()
         try:
             await self._paths.submit(request)
@@ -70,60 +71,61 @@ class Controller:
             self._note_progress()
 
     async def abort(self, request_ids: Iterable[str]) -> None:
-        """Forget requests wherever they are. Unknown ones are ignored."""
+        """Abort requests wherever they are. Unknown requests are ignored."""
         await self._paths.abort(request_ids)
         self._note_progress()
 
-    async def hold_in_decode(self) -> None:
-        """Stay in the decode phase until :meth:`let_go`; returns once there."""
+    async def pin_decode(self) -> None:
+        """Stay in the decode phase until :meth:`unpin_decode`. Returns once the phase is decode."""
         self._paths.observe(events.Held())
         self._settled.clear()
         self._kick.set()
         try:
             await self._settled.wait()
         except BaseException:
-            self.let_go()
+            self.unpin_decode()
             raise
 
-    def let_go(self) -> None:
+    def unpin_decode(self) -> None:
+        """Let the phase change again, unless another caller of :meth:`pin_decode` is left."""
         self._paths.observe(events.LetGo())
         self._kick.set()
 
-    async def pass_on_all(self) -> None:
-        """Give the decode engine every prompt that waits or is half prefilled, to do it in place.
+    async def move_all_to_decode(self) -> None:
+        """Move every prompt that waits or is half prefilled to the decode engine, in place.
 
-        Requires: held in decode, so that the prefill engine stands still.
+        Requires: :meth:`pin_decode`, so that the prefill engine stands still.
         """
-        await self._paths.take_in_place([prompt.key for prompt in self.driver.waiting])
+        await self._paths.prefill_in_place([prompt.key for prompt in self.driver.waiting])
         for prompt in self.driver.prefilling:
-            await self._paths.pass_on(prompt)
+            await self._paths.abandon_prefill(prompt)
         self._note_progress()
 
     def expect_loading(self, request_id: str, key: str) -> None:
-        """Follow a request to the decode engine that another sends, to load entry ``key``."""
+        """Track a request that the caller sends to the decode engine to load entry ``key``."""
         self._paths.observe(events.SentToLoad(request_id=request_id, key=key))
 
     async def drained(self) -> None:
         """Wait until no request is left."""
         await self._idle.wait()
 
-    # ---- what the decode engine tells
+    # ---- what the decode engine reports
 
     def observe_outputs(self, outputs: Iterable[Any]) -> None:
-        """Look at the decode engine's outputs on their way to the front end."""
+        """Observe the decode engine's outputs on their way to the front end."""
         self._paths.observe_outputs(outputs)
         self._note_progress()
 
     def observe_progress(self, progress: Progress, key: str, request_id: str) -> None:
-        """Follow a request's buffer entry through the decode engine."""
+        """Track a request's buffer entry through the decode engine."""
         self._paths.observe_progress(progress, request_id)
         self._note_progress()
 
-    # ---- what others may see
+    # ---- what others may read
 
     @property
     def paths(self) -> PathTotals:
-        """How many requests, and prompt tokens, have gone which way."""
+        """Requests and prompt tokens so far, by path."""
         return self._paths.totals
 
     @property
@@ -132,7 +134,7 @@ class Controller:
 
     @property
     def transition_under_way(self) -> int | None:
-        """The number of the transition that runs now."""
+        """The number of the running transition, if there is one."""
         return self._handover.under_way
 
     @property
@@ -142,10 +144,10 @@ class Controller:
     # ---- the loop
 
     async def prepare(self, warm_up_tokens: int) -> None:
-        """Warm both engines up and learn what things cost. Once, before serving.
+        """Warm up both engines and measure their rates and a transition. Once, before serving.
 
-        The first steps of an engine take long, so each rate comes from a second prompt.
-        Requires: nobody else reads the engines' outputs yet.
+        The first steps of an engine are slow, so each rate comes from a second prompt.
+        Requires: nothing else reads the engines' outputs yet.
         """
         await self._prefill.pause_scheduler_async("keep", False)
         await self._decode.collective_rpc_async("seesaw_acquire")
@@ -161,7 +163,7 @@ class Controller:
             events.WarmedUp(num_tokens=warm_up_tokens, prefill_s=prefill_s, in_place_s=in_place_s)
         )
         for to in (Phase.PREFILL, Phase.DECODE):
-            await self._switch(to, "measuring what a transition costs")
+            await self._switch(to, "measuring the cost of a transition")
 
     async def _time_prompt(self, core: EngineCore, num_tokens: int) -> float:
         key = self._paths.next_key()
@@ -173,7 +175,7 @@ class Controller:
                 return self._now() - began
 
     async def run(self) -> None:
-        """Carry out steps for ever. Raises: BrokenError or vLLM's error if an engine is dead."""
+        """Carry out steps for ever. Raises: BrokenError, or vLLM's error if an engine has died."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_prefill_outputs())
             tasks.create_task(self._carry_out_steps())
@@ -189,7 +191,7 @@ class Controller:
                 case Admit(prompts=prompts):
                     await self._paths.admit(prompts)
                 case InPlace(prompts=prompts):
-                    await self._paths.take_in_place(prompts)
+                    await self._paths.prefill_in_place(prompts)
                 case Wait(at_most_s=at_most_s):
                     await self._wait(at_most_s)
 
@@ -205,7 +207,7 @@ class Controller:
             if isinstance(effect, WaveEvent):
                 self._observer.wave_done(effect)
         done = await self._handover.run(to, reason)
-        # The pause is the old engine's last step: work done, whatever comes after it.
+        # The pause is the old engine's last step, which is work and no cost of the transition.
         standstill_s = done.weights_s + done.resume_s
         self._paths.observe(events.TransitionEnded(to=to, standstill_s=standstill_s))
         self._observer.transition_done(done)

@@ -1,7 +1,7 @@
-"""Two engine cores behind one: what vLLM's front end talks to instead of its core client.
+"""The object that vLLM's front end calls instead of its core client, with two engines behind it.
 
-Requests and aborts go to the controller; outputs come from the decode engine; everything else
-is the decode engine's.
+Requests and aborts go to the controller. Outputs come from the decode engine, to which all other
+calls go as well.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class TwoEngineClient:
     def __getattr__(self, name: str) -> Any:
         if name in _UNSUPPORTED:
             raise UnsupportedError(
-                f"{_UNSUPPORTED[name]} does not go with re-sharding; start the worker with "
+                f"{_UNSUPPORTED[name]} does not work with re-sharding; start the worker with "
                 "--reshard never"
             )
         return getattr(self.decode, name)
@@ -70,28 +70,27 @@ class TwoEngineClient:
         outputs = await self.decode.get_output_async()
         self.controller.observe_outputs(outputs.outputs)
         if outputs.scheduler_stats is not None:
-            # The buffer is no cache: what comes from it was computed for the request that loads it.
+            # The buffer is no cache: its KV was computed for the very request that loads it.
             outputs.scheduler_stats.connector_prefix_cache_stats = None
         return outputs
 
     async def pause_scheduler_async(self, mode: Any = "abort", clear_cache: bool = True) -> None:
-        """A user's pause: phases stand still in decode until the user resumes.
+        """Pause for a user: the worker stays in the decode phase until the user resumes.
 
-        ``abort`` is about every request that is there, so those that have not come to the decode
-        engine yet go there first; ``wait`` and ``keep`` leave them where they are. After both
-        ``abort`` and ``wait`` each engine clears its cache if no request holds a block of it:
-        vLLM's own way fails while KV is being loaded, and nothing here could make cached KV
-        wrong, since weights cannot be rewritten. A pause that is under way completes before the
-        next pause or resume begins.
+        ``abort`` concerns every request, so those that the decode engine does not have yet are
+        sent there first; ``wait`` and ``keep`` leave them where they are. After ``abort`` and
+        ``wait`` each engine clears its cache if no request holds a block of it. Clearing is not
+        left to vLLM's pause, which fails while KV is being loaded; stale KV is impossible, since
+        weights cannot be rewritten. A running pause completes before the next pause or resume.
         """
         async with self._pausing:
-            if self._paused:  # a pause that has completed gave the devices up
+            if self._paused:  # a completed pause has given the devices up
                 await self.decode.collective_rpc_async("seesaw_acquire")
             else:
-                await self.controller.hold_in_decode()
+                await self.controller.pin_decode()
                 self._paused = True
             if mode == "abort":
-                await self.controller.pass_on_all()
+                await self.controller.move_all_to_decode()
             await self.decode.pause_scheduler_async(mode, False)
             if clear_cache and mode != "keep":
                 await self.reset_prefix_cache_async()
@@ -99,11 +98,11 @@ class TwoEngineClient:
     async def resume_scheduler_async(self) -> None:
         async with self._pausing:
             if not self._paused:
-                return  # a phase's own pause is not the user's to end
+                return  # a pause by the phase policy is not the user's to end
             await self.decode.collective_rpc_async("seesaw_acquire")
             await self.decode.resume_scheduler_async()
             self._paused = False
-            self.controller.let_go()
+            self.controller.unpin_decode()
 
     async def is_scheduler_paused_async(self) -> bool:
         return self._paused
@@ -126,7 +125,7 @@ class TwoEngineClient:
         return all(done)
 
     def fail(self) -> None:
-        """Let every request that waits for outputs end with an error, now."""
+        """End every request that waits for outputs with an error at once."""
         for core in (self.prefill, self.decode):
             end_with_error(core)
 

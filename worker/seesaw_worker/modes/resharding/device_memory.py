@@ -1,9 +1,9 @@
-"""How two engines divide a device's own memory: arithmetic only, no vLLM and no device.
+"""How two engines divide the memory of a device: arithmetic only, no vLLM and no device.
 
-Both engines' ranks live on the device at once. Each gets explicit bytes for its KV pool, and a
-share of the device for vLLM's start-up check, which wants that share free the moment the rank
-starts. The shares are such that the checks pass in any order that loading allows: prefill ranks
-start before the arena is there, decode ranks at any time.
+Ranks of both engines run on the device at once. Each rank gets an explicit size for its KV pool,
+and a share of the device for vLLM's start-up check, which requires that share to be free when the
+rank starts. The shares let the checks pass in any order that loading allows: prefill ranks start
+before the arena exists, decode ranks at any time.
 
 Units: bytes of one device, unless said otherwise.
 """
@@ -18,10 +18,10 @@ _SHARE_UNIT = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReserve:
-    """What one engine's rank takes beside weights and KV.
+    """Memory of one rank beside weights and KV.
 
-    ``context_bytes``: there once the rank has started; ``work_bytes``: activations and CUDA
-    graphs, later.
+    ``context_bytes`` are taken as soon as the rank has started, ``work_bytes`` (activations and
+    CUDA graphs) later.
     """
 
     context_bytes: int
@@ -36,9 +36,9 @@ class EngineReserve:
 class DeviceNeeds:
     """One device, and what must fit on it.
 
-    ``utilization`` is the part of the device that the worker may take, ``num_sharers`` how many
-    ranks of one engine share the device (1 but in tests). ``decode_pool_bytes`` is what the user
-    asked for, by the flag and value ``asked_by``; None leaves it to what is over.
+    ``utilization`` is the share of the device that the worker may take, ``num_sharers`` how many
+    ranks of one engine share the device (1 except in tests). ``decode_pool_bytes`` is the size that
+    the user requested with the flag and value ``requested_by``; None gives the pool what is left.
     """
 
     device_bytes: int
@@ -49,23 +49,23 @@ class DeviceNeeds:
     prefill_pool_bytes: int
     least_decode_pool_bytes: int
     decode_pool_bytes: int | None = None
-    asked_by: str = "--kv-cache-memory-bytes"
+    requested_by: str = "--kv-cache-memory-bytes"
     num_sharers: int = 1
 
     @property
     def budget_bytes(self) -> int:
-        """What one rank of each engine may take together."""
+        """What one rank of the prefill engine and one of the decode engine may take together."""
         return int(self.device_bytes * self.utilization) // self.num_sharers
 
     @property
     def fixed_bytes(self) -> int:
-        """All but the decode pool."""
+        """What all but the decode pool takes."""
         return self.arena_bytes + self.prefill.total + self.decode.total + self.prefill_pool_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceShares:
-    """Both pools, and for each engine the share of the device that must be free as it starts."""
+    """Both pools, and for each engine the share of the device that must be free at its start."""
 
     prefill_pool_bytes: int
     decode_pool_bytes: int
@@ -74,19 +74,16 @@ class DeviceShares:
 
 
 def divide_device(needs: DeviceNeeds) -> DeviceShares:
-    """Give the prefill pool what it needs and the decode pool what was asked for, or the rest.
+    """Give the prefill pool what it needs and the decode pool what was requested, or the rest.
 
     Raises: CapacityError with the figures and the flags to change.
     """
-    asked = needs.decode_pool_bytes
+    requested = needs.decode_pool_bytes
     least = needs.least_decode_pool_bytes
-    if asked is not None and asked < least:
-        raise CapacityError(
-            f"{needs.asked_by} cannot hold one request of --max-model-len tokens, which takes "
-            f"{least} bytes on a device; raise the one or lower the other"
-        )
+    if requested is not None and requested < least:
+        raise pool_too_small(needs.requested_by, least)
     left = needs.budget_bytes - needs.fixed_bytes
-    pool = left if asked is None else asked
+    pool = left if requested is None else requested
     if left < max(pool, least):
         raise CapacityError(_explain(needs, pool_bytes=max(pool, least)))
     first = needs.arena_bytes + needs.prefill_pool_bytes + needs.prefill.work_bytes
@@ -98,8 +95,16 @@ def divide_device(needs: DeviceNeeds) -> DeviceShares:
     )
 
 
+def pool_too_small(requested_by: str, least_bytes: int) -> CapacityError:
+    """Return the error for a decode pool that the user set too small for one request."""
+    return CapacityError(
+        f"{requested_by} cannot hold one request of --max-model-len tokens, which takes "
+        f"{least_bytes} bytes on a device; raise the one or lower the other"
+    )
+
+
 def _share(num_bytes: int, device_bytes: int) -> float:
-    """The part of the device, rounded down, but never to zero, which vLLM refuses."""
+    """Return a share of the device, rounded down, but not to zero, which vLLM refuses."""
     return max(1, num_bytes * _SHARE_UNIT // device_bytes) / _SHARE_UNIT
 
 
@@ -118,6 +123,6 @@ def _explain(needs: DeviceNeeds, *, pool_bytes: int) -> str:
         f"{needs.device_bytes / GIB:.2f} GiB{sharers} gives the worker "
         f"{needs.budget_bytes / GIB:.2f} GiB, but it takes at least "
         f"{(needs.fixed_bytes + pool_bytes) / GIB:.2f} GiB ({listed}); lower --max-model-len, "
-        f"--max-num-batched-tokens, --max-num-seqs or {needs.asked_by}, raise "
+        f"--max-num-batched-tokens, --max-num-seqs or {needs.requested_by}, raise "
         "--gpu-memory-utilization, or lay the model over more or larger devices"
     )

@@ -4,8 +4,8 @@ pause    the old engine finishes its running steps and gives its devices up
 weights  the new engine's ranks take the devices and fill their arenas
 resume   the new engine may schedule
 
-All three are asked for at once: each rank of the new engine waits for its own device to be given
-up, and the new core works its calls off in order, so no message is on its way while devices idle.
+All three are requested at once: each rank of the new engine waits until its device is given up,
+and the new core handles its calls in order, so that no message is in flight while devices idle.
 """
 
 import asyncio
@@ -44,9 +44,9 @@ class Engines:
 
 
 class Handover:
-    """Carries out transitions and counts them; ``under_way`` is the number of a running one.
+    """Runs transitions and counts them. ``under_way`` is the number of the running transition.
 
-    Requires: one at a time, and the phases alternate.
+    Requires: one transition at a time, alternating between the phases.
     """
 
     def __init__(self, engines: Engines, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,7 +56,7 @@ class Handover:
         self._now = clock
 
     async def run(self, to: Phase, reason: str) -> TransitionEvent:
-        """Give the devices to the engine of phase ``to``. Returns when it may schedule."""
+        """Give the devices to the engine of phase ``to``. Returns once that engine may schedule."""
         old = self._engines.of(Phase.DECODE if to is Phase.PREFILL else Phase.PREFILL)
         new = self._engines.of(to)
         began = self._now()

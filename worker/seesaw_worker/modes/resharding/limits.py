@@ -1,4 +1,4 @@
-"""What re-sharding does not go with, each refused with its reason and the way out."""
+"""Models and settings that re-sharding does not support, each refused with its reason."""
 
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -8,11 +8,11 @@ from seesaw_core.errors import UnsupportedError
 
 
 def refuse_quantization(args: AsyncEngineArgs) -> None:
-    """Raises: UnsupportedError for weights that a transition cannot lay anew."""
+    """Raises: UnsupportedError for weights that cannot be laid out for another layout."""
     if args.quantization in ("torchao", "bitsandbytes"):
         raise UnsupportedError(
-            f"--quantization={args.quantization} does not go with re-sharding: its weights cannot "
-            "be laid for another layout; drop it, or use --reshard never"
+            f"--quantization={args.quantization} does not work with re-sharding: its weights "
+            "cannot be laid out for another layout; drop it, or use --reshard never"
         )
 
 
@@ -20,7 +20,7 @@ def refuse_models(config: VllmConfig) -> None:
     """Raises: UnsupportedError for models whose KV the buffer cannot carry."""
     model = config.model_config
     reasons = {
-        "it is no generating model": model.runner_type != "generate",
+        "it is not a generative model": model.runner_type != "generate",
         "it is an encoder-decoder model": model.is_encoder_decoder,
         "it keeps recurrent state beside its KV": model.is_hybrid,
         "it has no attention": model.is_attention_free,
@@ -35,9 +35,9 @@ def refuse_models(config: VllmConfig) -> None:
 
 
 def refuse_cache_settings(config: VllmConfig) -> None:
-    """Raises: UnsupportedError for KV dtypes and block sizes that the CPU's attention lacks."""
+    """Raises: UnsupportedError for KV dtypes and block sizes that CPU attention lacks."""
     if not current_platform.is_cpu():
-        return  # there the dtype decides which attention vLLM takes
+        return  # on a GPU vLLM chooses an attention backend that has the dtype
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     wanted, offered = config.cache_config.cache_dtype, CPUAttentionBackend.supported_kv_cache_dtypes

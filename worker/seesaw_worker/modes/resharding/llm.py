@@ -3,16 +3,13 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psutil
 from vllm.config import VllmConfig
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
 from vllm.v1.executor import Executor
 
-from seesaw_core.errors import EngineDiedError
 from seesaw_core.policies import Policy
 from seesaw_core.resharding.decode_requests import DecodeRoom
 from seesaw_core.resharding.driver import Driver, Rules
@@ -23,6 +20,7 @@ from seesaw_worker.modes.plugin import SERVER_PID_VARIABLE, register
 from seesaw_worker.modes.resharding.configs import EngineConfigs
 from seesaw_worker.modes.resharding.controller import Controller, Observer
 from seesaw_worker.modes.resharding.core_client import TwoEngineClient
+from seesaw_worker.modes.resharding.death_watch import DeathCallback, DeathWatch, process_names
 from seesaw_worker.modes.resharding.handover import Engines
 from seesaw_worker.modes.resharding.kv.buffer import create_buffer
 from seesaw_worker.modes.resharding.kv.checksums import create_sums
@@ -32,20 +30,18 @@ from seesaw_worker.processes.control_page import ControlPage
 _WARM_UP_TOKENS = 512
 _LONGEST_LINE = 1 << 30  # a line names its request, and clients choose these names
 
-DeathCallback = Callable[[EngineDiedError], None]
-
 
 class SeesawLLM(WatchedLLM):
-    """An ``EngineClient`` whose prompts may be prefilled by another engine.
+    """An ``EngineClient`` over a prefill engine and a decode engine.
 
-    Call order: :func:`start_llm` makes it; ``shutdown`` ends it.
+    Call order: :func:`start_llm` creates it; ``shutdown`` ends it.
     """
 
     cores: TwoEngineClient
     controller: Controller
     configs: EngineConfigs
     control: ControlPage
-    _death: "_Death"
+    _death: DeathWatch
     _loop: asyncio.AbstractEventLoop
     _tasks: list[asyncio.Task[None]]
     _progress_server: asyncio.AbstractServer
@@ -56,16 +52,16 @@ class SeesawLLM(WatchedLLM):
         failed: asyncio.Future[None],
         on_death: DeathCallback,
     ) -> None:
-        """Run the controller, and call ``on_death`` when it or a process below has ended.
+        """Run the controller, and call ``on_death`` when it fails or a child process has ended.
 
-        ``failed`` gets the error if the ledger can no longer follow the decode engine.
+        ``failed`` gets the error if a report of the decode engine cannot be applied to the ledger.
         """
         self._loop = asyncio.get_running_loop()
         self._progress_server = progress
-        self._death = death = _Death(self.cores, on_death)
+        self._death = death = DeathWatch(self.cores, on_death)
         self._tasks = [
             asyncio.create_task(death.watch_process(pid, name))
-            for pid, name in _process_names().items()
+            for pid, name in process_names().items()
         ]
         for work in (self.controller.run(), failed):
             self._tasks.append(asyncio.create_task(death.watch_work(work)))
@@ -86,14 +82,14 @@ class SeesawLLM(WatchedLLM):
         return max((tokens / rate for rate in rates if rate), default=0.0)
 
     async def worker_facts(self) -> dict[str, list[dict[str, Any]]]:
-        """``seesaw_info`` of every rank, by engine."""
+        """Return ``seesaw_info`` of every rank, by engine."""
         return {
             "prefill": await self.cores.prefill.collective_rpc_async("seesaw_info"),
             "decode": await self.cores.decode.collective_rpc_async("seesaw_info"),
         }
 
     async def _add_request(self, request: EngineCoreRequest, *args: Any, **kwargs: Any) -> None:
-        """Leave nothing of a request that cannot be sent; vLLM would keep count of it for ever."""
+        """Forget a request that cannot be sent, which vLLM would count as unfinished for ever."""
         try:
             await super()._add_request(request, *args, **kwargs)
         except BaseException:
@@ -101,10 +97,10 @@ class SeesawLLM(WatchedLLM):
             raise
 
     async def notify_kv_transfer_request_rejected(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing is pinned elsewhere, and a request aborted at birth would leave no output."""
+        """Do nothing: no other server keeps KV for the request, and an abort gives no output."""
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """End both engines. From any thread; what dies from now on was meant to."""
+        """End both engines. May be called from any thread. Later deaths are not reported."""
         if hasattr(self, "_death"):
             self._death.expect()
             if not self._loop.is_closed():
@@ -126,9 +122,9 @@ async def start_llm(
     log_requests: bool = False,
     log_stats: bool = True,
 ) -> SeesawLLM:
-    """Start both engines on the same devices and the controller above them.
+    """Start both engines on the same devices, and the controller above them.
 
-    ``on_death`` is called once, when a process of an engine has died or the controller failed.
+    ``on_death`` is called once, when a process of an engine has died or the controller has failed.
     Raises: CapacityError if shared memory runs out; vLLM's errors if an engine cannot start.
     """
     settings = configs.settings
@@ -168,7 +164,7 @@ async def start_llm(
 async def _start_engines(
     configs: EngineConfigs, *, log_requests: bool, log_stats: bool
 ) -> tuple[AsyncMPClient, SeesawLLM]:
-    """Start both at once: most of the time goes into processes that import vLLM."""
+    """Start both engines at once: most of the time, their processes import vLLM."""
 
     def start_prefill() -> AsyncMPClient:
         config: VllmConfig = configs.prefill
@@ -214,59 +210,14 @@ async def _follow_progress(
     controllers: asyncio.Future[Controller],
     failed: asyncio.Future[None],
 ) -> None:
-    """Pass on what the decode engine reports. An error goes to ``failed``: the ledger is wrong."""
+    """Pass the decode engine's reports to the controller.
+
+    An error goes to ``failed``, since the ledger may be wrong after it.
+    """
     controller = await asyncio.shield(controllers)
     try:
         while line := await reader.readline():
             controller.observe_progress(*parse_progress(line))
-    except Exception as error:  # noqa: BLE001 - announced as the worker's end
+    except Exception as error:  # noqa: BLE001 - it ends the worker
         if not failed.done():
             failed.set_exception(error)
-
-
-def _process_names() -> dict[int, str]:
-    """Every process below the server, with a name for error messages."""
-    return {p.pid: p.name() for p in psutil.Process().children(recursive=True)}
-
-
-class _Death:
-    """Notices the first death and tells everybody, once."""
-
-    def __init__(self, cores: TwoEngineClient, on_death: DeathCallback) -> None:
-        self._cores = cores
-        self._on_death: DeathCallback | None = on_death
-
-    def expect(self) -> None:
-        """Whatever ends from now on is no death."""
-        self._on_death = None
-
-    async def watch_process(self, pid: int, name: str) -> None:
-        loop = asyncio.get_running_loop()
-        died = asyncio.Event()
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
-            return
-        loop.add_reader(pidfd, died.set)
-        try:
-            await died.wait()
-        finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-        self._announce(EngineDiedError(f"{name} (process {pid}) has died"))
-
-    async def watch_work(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except* Exception as errors:  # noqa: BLE001 - whatever it is, the worker is broken
-            cause = errors.exceptions[0]
-            error = EngineDiedError(f"the controller failed: {cause!r}")
-            error.__cause__ = cause
-            self._announce(error)
-
-    def _announce(self, error: EngineDiedError) -> None:
-        callback, self._on_death = self._on_death, None
-        if callback is not None:
-            self._cores.fail()
-            callback(error)

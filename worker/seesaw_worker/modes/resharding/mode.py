@@ -44,10 +44,10 @@ class ReshardingMode:
         self._telemetry.refresh()
 
     async def prepare(self, hooks: Hooks) -> None:
-        """Run all checks in the order of what they cost. A model from a hub is downloaded."""
+        """Run all checks, the cheapest first. A model from a hub is downloaded."""
         model, is_shared = self._args.model, self._settings.weights is WeightsMode.SHARED
-        if is_shared and not preflight.is_here(model):
-            hooks.report(f"downloading {model}, if it is not here yet")
+        if is_shared and not preflight.is_local(model):
+            hooks.report(f"downloading {model} unless it is cached")
             await asyncio.to_thread(preflight.checkpoint_tensors, model)
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         hooks.report("checking model, layouts and memory")

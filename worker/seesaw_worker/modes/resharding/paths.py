@@ -1,12 +1,13 @@
-"""Each request's path through the worker, and the one place where a request's own failure ends.
+"""Each request's path through the worker, and the one place that handles a request's own failure.
 
     submit ─> waiting ─> prefill engine ─> buffer ─> decode engine ─> outputs
                  └──────────── in place ───────────────┘
 
-Whatever a request makes raise on its path, ends that request and nothing else: as it is submitted,
-its caller gets the error, as from plain vLLM; later, its stream ends in an error, as if its engine
-had said so. Either way all that it holds goes back. Only the death of an engine ends more.
-The driver keeps the books; here is what it does not know: the requests themselves, and the engines.
+An error that a request causes on its path ends that request and nothing else. While the request is
+submitted, its caller gets the error, as from plain vLLM; later, its stream ends with an error, as
+if the engine had reported it. Either way its resources are freed. Only the death of an engine ends
+more than one request. The driver keeps the books; this module knows what the driver does not: the
+requests themselves and the engines.
 """
 
 import asyncio
@@ -32,27 +33,30 @@ logger = logging.getLogger("vllm.seesaw.paths")
 
 
 class Paths:
-    """Moves requests along and reports it. Requires: one event loop for all calls."""
+    """Moves requests along and reports it to the driver.
+
+    Requires: all calls come from one event loop.
+    """
 
     def __init__(self, driver: Driver, engines: Engines, clock: Callable[[], float]) -> None:
         self.totals = PathTotals()
         self._driver, self._engines, self._now = driver, engines, clock
         self._keys = itertools.count()
-        self._requests: dict[str, Any] = {}  # those that have not come to the decode engine
-        self._aborting: set[asyncio.Task[None]] = set()
+        self._requests: dict[str, Any] = {}  # those that the decode engine does not have yet
+        self._abort_tasks: set[asyncio.Task[None]] = set()
 
     def next_key(self) -> str:
-        """A name that no other prompt has."""
+        """Return a key that no other prompt has."""
         return f"seesaw-{next(self._keys)}"
 
     def observe(self, event: events.Event) -> tuple[Effect, ...]:
-        """Report to the driver what happens now."""
+        """Report an event to the driver."""
         return self._driver.observe(event, self._now())
 
     # ---- along the path
 
     async def submit(self, request: Any) -> None:
-        """Take a request: it waits, or goes in place at once. Raises: what is wrong with it."""
+        """Accept a request, which waits or goes in place at once. Raises: its own error."""
         try:
             tokens = requests.carried_tokens(request)
             requests.check_transport(request)
@@ -69,37 +73,37 @@ class Paths:
                         priority=request.priority,
                     )
                 )
-        except BaseException:  # one that is cancelled is aborted by nobody else
-            self._give_all_back(request.request_id)
+        except BaseException:  # also a cancellation, after which nothing else would abort it
+            self._drop_failed(request.request_id)
             raise
 
     async def admit(self, keys: Iterable[str]) -> None:
-        """Give waiting prompts to the prefill engine."""
+        """Send waiting prompts to the prefill engine."""
         for key in keys:
             prompt = self._driver.waiting.find(key)
             if prompt is None:
                 continue  # aborted while an earlier one was sent
             sent = False
-            with self._ends_alone(*itertools.islice(prompt.readers, 1)):
+            with self._isolating_failure(*itertools.islice(prompt.readers, 1)):
                 await self._send_to_prefill(prompt)
                 sent = True
             if not sent:
-                await self.pass_on(prompt)
+                await self.abandon_prefill(prompt)
 
-    async def take_in_place(self, keys: Iterable[str]) -> None:
-        """Give waiting prompts to the decode engine, to prefill them itself."""
+    async def prefill_in_place(self, keys: Iterable[str]) -> None:
+        """Send waiting prompts to the decode engine, which prefills them in place."""
         for key in keys:
             prompt = self._driver.waiting.find(key)
             if prompt is not None:
                 await self._move_in_place(prompt)
 
     async def prefilled(self, output: Any) -> None:
-        """Pass a prompt on to the decode engine, with its KV or, if that failed, without."""
+        """Send a prompt on to the decode engine, with its KV or, if prefilling failed, without."""
         prompt = self._driver.prefilling.find(output.request_id)
         if prompt is None:
             return  # aborted
         ticket = None
-        with self._ends_alone(*itertools.islice(prompt.readers, 1)):
+        with self._isolating_failure(*itertools.islice(prompt.readers, 1)):
             self.observe(events.PrefillEnded(key=prompt.key))
             if requests.is_prefilled(output):
                 num_cached_tokens = requests.num_cached_tokens(output)
@@ -111,28 +115,28 @@ class Paths:
         for request_id in list(prompt.readers):
             request = self._requests.pop(request_id, None)
             if request is not None:  # and not aborted while an earlier one was sent
-                with self._ends_alone(request_id):
+                with self._isolating_failure(request_id):
                     self.observe(events.SentToLoad(request_id=request_id, key=prompt.key))
                     await self._send_to_load(request, ticket)
                     ticket = self._shared(ticket)
 
-    async def pass_on(self, prompt: Prompt) -> None:
-        """Let the decode engine do in place what the prefill engine has or might have begun."""
+    async def abandon_prefill(self, prompt: Prompt) -> None:
+        """Move a prompt that the prefill engine may have started to the decode engine, in place."""
         await self._move_in_place(prompt)
         await self._abort_in(self._engines.prefill, [prompt.key])
 
     async def abort(self, request_ids: Iterable[str]) -> None:
-        """Forget requests wherever they are. Unknown ones are ignored."""
+        """Abort requests wherever they are. Unknown requests are ignored."""
         effects: list[Effect] = []
         for request_id in dict.fromkeys(request_ids):
-            with self._ends_alone(request_id):
+            with self._isolating_failure(request_id):
                 self._requests.pop(request_id, None)
                 effects += self.observe(events.Aborted(request_id=request_id))
-        await self._tell(effects)
+        await self._send_aborts(effects)
 
     def observe_outputs(self, outputs: Iterable[Any]) -> None:
         for output in outputs:
-            with self._ends_alone(output.request_id):
+            with self._isolating_failure(output.request_id):
                 request_id = output.request_id
                 if output.finish_reason is not None:
                     ending = requests.ending(output)
@@ -142,11 +146,11 @@ class Paths:
 
     def observe_progress(self, progress: Progress, request_id: str) -> None:
         is_loading = progress is Progress.LOADING
-        with self._ends_alone(request_id):
-            happened = events.Loading if is_loading else events.Released
-            self.observe(happened(request_id=request_id))
+        with self._isolating_failure(request_id):
+            event = events.Loading if is_loading else events.Released
+            self.observe(event(request_id=request_id))
 
-    # ---- one step of it
+    # ---- single steps of a path
 
     async def _send_to_prefill(self, prompt: Prompt) -> None:
         first = self._requests[next(iter(prompt.readers))]
@@ -158,7 +162,7 @@ class Paths:
         for request_id in list(prompt.readers):
             request = self._requests.pop(request_id, None)
             if request is not None:
-                with self._ends_alone(request_id):
+                with self._isolating_failure(request_id):
                     await self._send_in_place(request)
 
     async def _send_in_place(self, request: Any) -> None:
@@ -188,51 +192,51 @@ class Paths:
         )
 
     def _shared(self, ticket: BufferTicket) -> BufferTicket:
-        """For one more reader: nothing was computed for it that a prefix cache would have had."""
+        """Return a ticket for one more reader, for which nothing had to be computed."""
         block_size = self._driver.ledger.block_size
         return replace(ticket, num_cached_tokens=ticket.num_tokens // block_size * block_size)
 
-    # ---- where failures end
+    # ---- failures and aborts
 
     @contextlib.contextmanager
-    def _ends_alone(self, *request_ids: str) -> Iterator[None]:
-        """Whatever is raised inside ends these requests and nothing else."""
+    def _isolating_failure(self, *request_ids: str) -> Iterator[None]:
+        """End these requests, and nothing else, on any error inside."""
         try:
             yield
         except EngineDeadError:
-            raise  # and so does every other request
+            raise  # all requests end
         except Exception:
             for request_id in request_ids:
-                self._give_all_back(request_id)
+                self._drop_failed(request_id)
             self._engines.decode.outputs_queue.put_nowait(requests.failed(request_ids))
             logger.exception("requests %.500r failed on their way", request_ids)
 
-    def _give_all_back(self, request_id: str) -> None:
-        """Take a failed request out of the books, even if that fails as well."""
+    def _drop_failed(self, request_id: str) -> None:
+        """Remove a failed request from the books. Logs a failure of that rather than raise it."""
         self._requests.pop(request_id, None)
         try:
             effects = self.observe(events.Failed(request_id=request_id))
         except Exception:
-            logger.exception("the books do not give back request %.200r", request_id)
+            logger.exception("request %.200r could not be removed from the driver", request_id)
         else:
             if effects:
-                self._tell_later(effects)
+                self._send_aborts_later(effects)
 
-    def _tell_later(self, effects: Iterable[Effect]) -> None:
-        """Tell the engines, which may have the request, without waiting for them."""
-        task = asyncio.get_running_loop().create_task(self._tell(effects))
-        self._aborting.add(task)
-        task.add_done_callback(self._aborting.discard)
+    def _send_aborts_later(self, effects: Iterable[Effect]) -> None:
+        """Send aborts to the engines, which may have the request, without waiting for them."""
+        task = asyncio.get_running_loop().create_task(self._send_aborts(effects))
+        self._abort_tasks.add(task)
+        task.add_done_callback(self._abort_tasks.discard)
 
-    async def _tell(self, effects: Iterable[Effect]) -> None:
-        """Let the engines drop what the driver wants them to."""
+    async def _send_aborts(self, effects: Iterable[Effect]) -> None:
+        """Send the driver's aborts to the engines."""
         aborts = [effect for effect in effects if isinstance(effect, Abort)]
         for phase in (Phase.DECODE, Phase.PREFILL):
             names = [abort.name for abort in aborts if abort.engine is phase]
             await self._abort_in(self._engines.of(phase), names)
 
     async def _abort_in(self, core: EngineCore, ids: list[str]) -> None:
-        """Abort in one engine core; ids that cannot be sent keep no other from being sent."""
+        """Abort requests in one engine core. An id that cannot be sent does not stop the others."""
         if not ids:
             return
         try:

@@ -1,4 +1,4 @@
-"""How far two engines have come while they load."""
+"""The progress of two engines while they load."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ from seesaw_worker.settings.engine import EngineSettings
 
 
 class LoadingProgress:
-    """How far two engines have come, as the control page shows it."""
+    """The progress of two engines, as the control page shows it, in words."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -18,11 +18,11 @@ class LoadingProgress:
             with contextlib.suppress(OSError, ValueError):
                 self._page = ControlPage(self._settings.folder, self._settings.decode.num_devices)
         if self._page is None:
-            return "making the KV buffer"
+            return "creating the KV buffer"
         total = self._page.num_devices
         counts = {role: self._page.num_loaded(role) for role in Role}
         if not any(counts.values()):
             return f"starting {2 * total} ranks and reading weights"
         if all(count == total for count in counts.values()):
-            return "weights loaded; making KV pools and warming up"
+            return "weights loaded; creating KV pools and warming up"
         return "weights: " + ", ".join(f"{r.title} {n} of {total} ranks" for r, n in counts.items())

@@ -1,4 +1,4 @@
-"""Engine-core requests: which the buffer can carry, and what each engine is given."""
+"""Engine-core requests: which ones the buffer can carry, and what each engine receives."""
 
 import copy
 import time
@@ -20,7 +20,7 @@ _DECODER = MsgpackDecoder(EngineCoreRequest)
 _ENDINGS = {FinishReason.ABORT: Ending.ABORTED, FinishReason.ERROR: Ending.REJECTED}
 
 Identity = tuple[bytes, str | None]
-"""The token ids of a prompt, and its cache salt: quick to hash, and to compare."""
+"""The token ids of a prompt and its cache salt, as values that hash and compare fast."""
 
 
 def num_prompt_tokens(request: EngineCoreRequest) -> int:
@@ -28,11 +28,11 @@ def num_prompt_tokens(request: EngineCoreRequest) -> int:
 
 
 def carried_tokens(request: EngineCoreRequest) -> int | None:
-    """How many of a prompt's tokens go through the buffer; None if it must go in place.
+    """Return how many of a prompt's tokens go through the buffer; None if it must go in place.
 
-    The decode engine computes the last token itself, since sampling needs its output, so a
-    prompt of one token carries none. In place go whatever the buffer cannot carry: pooling,
-    prompt log-probabilities, embeddings, media, adapters, streamed input.
+    The decode engine computes the last token itself, since sampling needs its output, so the
+    buffer carries nothing of a prompt of one token. Requests that the buffer cannot carry go in
+    place: pooling, prompt log-probabilities, embeddings, media, adapters, streamed input.
     """
     params = request.sampling_params
     if (
@@ -50,28 +50,28 @@ def carried_tokens(request: EngineCoreRequest) -> int | None:
 
 
 def check_transport(request: EngineCoreRequest) -> None:
-    """Send a request to an engine core and read it there, in thought.
+    """Encode and decode a request as on its way to an engine core.
 
-    vLLM meets what cannot be encoded when the request is sent, which for one that waits is long
-    after its caller has gone; what cannot be decoded ends the engine's input thread. Tensors
-    are left out: some ways of sending them work only once.
-    Raises: whatever either end would.
+    vLLM would encode a request only when it is sent, which for one that waits is after its caller
+    has returned, and a request that cannot be decoded ends the engine's input thread. Tensors are
+    left out, since some ways of sending them work only once.
+    Raises: the errors of encoding and decoding.
     """
     plain = msgspec.structs.replace(request, mm_features=None, prompt_embeds=None)
     _DECODER.decode(_ENCODER.encode(plain))
 
 
 def prompt_identity(request: EngineCoreRequest) -> Identity:
-    """Equal for requests whose KV is the same."""
+    """Return an identity that is equal for requests with equal KV."""
     return array("q", request.prompt_token_ids or ()).tobytes(), request.cache_salt
 
 
 def for_prefill(
     request: EngineCoreRequest, ticket: BufferTicket, priority: int = 0
 ) -> EngineCoreRequest:
-    """A request that makes the prefill engine compute and save a prompt's KV.
+    """Return a request that makes the prefill engine compute and save a prompt's KV.
 
-    Its own sample is thrown away: all sampling happens in the decode engine.
+    The token that it samples is discarded: all sampling happens in the decode engine.
     """
     assert request.prompt_token_ids is not None
     params = SamplingParams(
@@ -97,7 +97,7 @@ def for_prefill(
 
 
 def for_warm_up(key: str, num_tokens: int) -> EngineCoreRequest:
-    """A prompt of small token ids that shares no prefix with another key's."""
+    """Return a prompt of small token ids that shares no prefix with that of another key."""
     first = int(key.rpartition("-")[2]) % 64
     return EngineCoreRequest(
         request_id=key,
@@ -119,9 +119,9 @@ def for_warm_up(key: str, num_tokens: int) -> EngineCoreRequest:
 
 
 def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> EngineCoreRequest:
-    """The request as the decode engine gets it: with our ticket, or with none at all.
+    """Return the request as the decode engine receives it, with a ticket if it has one.
 
-    A client's own transfer parameters are dropped, since they could name others' blocks.
+    A client's own transfer parameters are dropped, since they could name another request's blocks.
     """
     params = request.sampling_params
     if params is None:
@@ -137,22 +137,22 @@ def for_decode(request: EngineCoreRequest, ticket: BufferTicket | None) -> Engin
 
 
 def failed(request_ids: Iterable[str]) -> EngineCoreOutputs:
-    """What an engine core tells of requests that ended in an error of their own."""
+    """Return the outputs with which an engine core ends requests in an error."""
     return EngineCoreOutputs(
         outputs=[EngineCoreOutput(r, [], finish_reason=FinishReason.ERROR) for r in request_ids]
     )
 
 
 def ending(output: EngineCoreOutput) -> Ending:
-    """How a request's last output ends it. Requires: it is the last."""
+    """Return how a request ends. Requires: ``output`` is its last."""
     return _ENDINGS.get(output.finish_reason, Ending.FINISHED)
 
 
 def is_prefilled(output: EngineCoreOutput) -> bool:
-    """Whether a finished prefill has all of its KV in the buffer."""
+    """Return whether all KV of a finished prefill is in the buffer."""
     return output.finish_reason is FinishReason.LENGTH
 
 
 def num_cached_tokens(output: EngineCoreOutput) -> int:
-    """How many of a finished prefill's tokens the engine had in its prefix cache."""
+    """Return how many tokens of a finished prefill came from the engine's prefix cache."""
     return output.prefill_stats.num_cached_tokens if output.prefill_stats else 0

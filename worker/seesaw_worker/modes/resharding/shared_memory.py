@@ -1,4 +1,4 @@
-"""What a worker takes of shared memory, ours and vLLM's, and whether it is there."""
+"""Checks that there is room for a worker's shared memory, both Seesaw's and vLLM's."""
 
 from vllm.platforms import current_platform
 
@@ -15,31 +15,31 @@ _COLLECTIVE_BYTES = (4 << 20) + 256
 
 
 def check_shared_memory(settings: WorkerSettings, buffer_bytes: int, arena_bytes: int) -> None:
-    """Refuse what shared memory cannot hold: ours in ``--shm-dir``, vLLM's always in /dev/shm.
+    """Refuse what shared memory cannot hold: Seesaw's is in ``--shm-dir``, vLLM's in /dev/shm.
 
     ``arena_bytes``: of all devices. Raises: CapacityError.
     """
-    own_bytes, what = buffer_bytes, ["the KV buffer"]
+    own_bytes, contents = buffer_bytes, ["the KV buffer"]
     if arenas_in_shared_memory():
         own_bytes += arena_bytes
-        what.append("the weights arenas")
+        contents.append("the weights arenas")
     vllm_bytes = vllm_shared_bytes(settings.prefill) + vllm_shared_bytes(settings.decode)
     queues = "vLLM's message queues"
     if SHM.exists() and settings.shm_dir.stat().st_dev != SHM.stat().st_dev:
         check_room(SHM, vllm_bytes, for_what=queues, flag="the number of devices")
     else:
         own_bytes += vllm_bytes
-        what.append(queues)
-    *first, last = what
+        contents.append(queues)
+    *first, last = contents
     named = f"{', '.join(first)} and {last}" if first else last
     check_room(settings.shm_dir, own_bytes, for_what=named, flag="--kv-buffer-gib")
 
 
 def vllm_shared_bytes(layout: Layout) -> int:
-    """Shared memory of vLLM's own that one engine takes in ``/dev/shm``, reserved at the start.
+    """Return the bytes of ``/dev/shm`` that vLLM reserves for one engine at its start.
 
-    A queue from the core to all ranks and one back from each, one in each tensor-parallel group,
-    and on the CPU what the collectives of a group copy through, for each rank.
+    They hold a queue from the core to all ranks, one back from each rank and one in each
+    tensor-parallel group, and on the CPU each rank's buffers for the collectives of its groups.
     Source: ``MultiprocExecutor``, ``GroupCoordinator`` and ``csrc/cpu/shm.cpp`` of vLLM 0.32.
     """
     ranks = layout.num_devices

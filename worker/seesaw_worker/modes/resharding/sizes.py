@@ -1,4 +1,4 @@
-"""How a worker's memory is divided, and what does not fit."""
+"""Divides a worker's memory among buffer, arenas and pools, and refuses what does not fit."""
 
 import dataclasses
 import math
@@ -31,7 +31,7 @@ _GRAPH_BYTES_A_LAYER = 24 << 20  # an assumption, on the generous side
 class Sizes:
     """Memory that the worker takes. Units: bytes; pools and arenas per device.
 
-    The shares of a device of its own are for vLLM's check at the start; None on the CPU.
+    The shares of a GPU's memory are for vLLM's check at the start. They are None on the CPU.
     """
 
     buffer_bytes: int
@@ -44,7 +44,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What is settled before the decode pool is. Units: bytes, unless said otherwise."""
+    """Sizes that are known before that of the decode pool. Units: bytes; ``_tokens`` in tokens."""
 
     buffer_bytes: int
     arenas: tuple[int, ...]
@@ -53,18 +53,18 @@ class Parts:
     block_size: int
 
     def prefill_pool_bytes(self, layout: Layout, shape: ModelShape) -> int:
-        """Per device, with a block that vLLM keeps for itself and one to spare."""
+        """Return the prefill pool per device, with a block that vLLM reserves and a spare one."""
         blocks = -(-self.prefill_tokens // self.block_size) + 2
         return _device_share(layout, shape, blocks, self.block_bytes)
 
     def pool_bytes_for(self, layout: Layout, shape: ModelShape, num_tokens: int) -> int:
-        """Per device, to hold the KV of one request of so many tokens."""
+        """Return the pool per device that holds the KV of one request of ``num_tokens``."""
         blocks = -(-num_tokens // self.block_size)
         return _device_share(layout, shape, blocks, self.block_bytes)
 
 
 def arenas_in_shared_memory() -> bool:
-    """Whether the weights arenas are shared memory, or lie on devices of their own."""
+    """Return whether the weights arenas are in shared memory rather than on GPUs."""
     return bool(current_platform.is_cpu())
 
 
@@ -81,8 +81,8 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
     num_devices = settings.decode.num_devices
     shape = shape_of(config)
     prefill_pool = parts.prefill_pool_bytes(settings.prefill, shape)
-    asked, asked_by = asked_pool(settings, config, parts)
-    decode_pool = asked
+    requested, requested_by = requested_pool(settings, config, parts)
+    decode_pool = requested
     taken = parts.buffer_bytes + sum(parts.arenas) + num_devices * prefill_pool
     taken += processes_bytes(num_devices)
     left = available_bytes() - taken
@@ -95,12 +95,8 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
         )
         decode_pool = min(most, int(left * 0.6) // num_devices)
     least = parts.pool_bytes_for(settings.decode, shape, model_len)
-    if asked is not None and decode_pool < least:
-        raise CapacityError(
-            f"{asked_by} cannot hold one request of --max-model-len="
-            f"{model_len} tokens, which takes {least} bytes on a device; "
-            "raise the one or lower the other"
-        )
+    if requested is not None and decode_pool < least:
+        raise device_memory.pool_too_small(requested_by, least)
     if left < num_devices * decode_pool or decode_pool < least:
         pools = num_devices * max(decode_pool, least)
         raise CapacityError(
@@ -121,13 +117,14 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
 def _divide_devices(
     settings: WorkerSettings, config: VllmConfig, parts: Parts, device: tuple[int, int]
 ) -> Sizes:
-    """On devices with memory of their own. ``device``: its bytes, and the ranks that share it."""
+    """Divide the memory of GPUs. ``device``: its bytes, and how many ranks share it."""
     shape = shape_of(config)
-    asked, asked_by = asked_pool(settings, config, parts)
-    if settings.weights is WeightsMode.RESIDENT and asked is None:
+    requested, requested_by = requested_pool(settings, config, parts)
+    if settings.weights is WeightsMode.RESIDENT and requested is None:
         raise CapacityError(
             "--weights=resident: how much two copies of the weights take is known only once both "
-            "are loaded; give the decode pool by --kv-cache-memory-bytes, or share the weights"
+            "are loaded; set the size of the decode pool with --kv-cache-memory-bytes, or use "
+            "--weights shared"
         )
     shares = device_memory.divide_device(
         DeviceNeeds(
@@ -143,8 +140,8 @@ def _divide_devices(
             least_decode_pool_bytes=parts.pool_bytes_for(
                 settings.decode, shape, config.model_config.max_model_len + parts.block_size
             ),
-            decode_pool_bytes=asked,
-            asked_by=asked_by,
+            decode_pool_bytes=requested,
+            requested_by=requested_by,
         )
     )
     return Sizes(
@@ -157,10 +154,10 @@ def _divide_devices(
     )
 
 
-def asked_pool(
+def requested_pool(
     settings: WorkerSettings, config: VllmConfig, parts: Parts
 ) -> tuple[int | None, str]:
-    """The decode pool's bytes on a device as the user set them, if so, and by what."""
+    """Return the size of the decode pool per device if the user set it, and the flag for it."""
     blocks, pool = (
         config.cache_config.num_gpu_blocks_override,
         config.cache_config.kv_cache_memory_bytes,
@@ -172,9 +169,9 @@ def asked_pool(
 
 
 def reserve_of(layout: Layout, config: VllmConfig, *, has_graphs: bool) -> EngineReserve:
-    """What one rank takes beside weights and KV, on the generous side: estimated, not measured.
+    """Estimate, generously, what one rank takes beside weights and KV.
 
-    A layer's widest moment is its feed-forward part; the last stage's is sampling, in fp32.
+    The feed-forward part of a layer takes the most; in the last stage, sampling in fp32 adds to it.
     """
     text = config.model_config.hf_text_config
     hidden = config.model_config.get_hidden_size()
@@ -193,17 +190,17 @@ def reserve_of(layout: Layout, config: VllmConfig, *, has_graphs: bool) -> Engin
 
 
 def _device_bytes(config: VllmConfig, num_devices: int) -> tuple[int, int]:
-    """Memory of the smallest device, and how many ranks of one engine share the fullest."""
+    """Return the memory of the smallest device, and the most ranks of one engine on a device."""
     ids = config.parallel_config.assigned_physical_gpu_ids
     if ids:
-        set_assigned_physical_gpu_ids(ids)  # else devices are counted as they are visible
+        set_assigned_physical_gpu_ids(ids)  # else vLLM numbers devices by their visibility
     sharers = max(Counter(ids).values()) if ids else 1
     totals = [int(current_platform.get_device_total_memory(rank)) for rank in range(num_devices)]
     return min(totals), sharers
 
 
 def at_least_gib(num_bytes: int) -> str:
-    """GiB to ask for so that ``num_bytes`` fit: rounded up, never to zero."""
+    """Return ``num_bytes`` in GiB, rounded up, for the advice in a message."""
     digits = 3
     while num_bytes * 10**digits < GIB:
         digits += 1
@@ -211,7 +208,7 @@ def at_least_gib(num_bytes: int) -> str:
 
 
 def available_bytes() -> int:
-    """Main memory that this container may still take."""
+    """Return the main memory that this container may still take."""
     available = int(psutil.virtual_memory().available)
     for limit, usage in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -229,7 +226,7 @@ def available_bytes() -> int:
 
 
 def _device_share(layout: Layout, shape: ModelShape, blocks: int, block_bytes: int) -> int:
-    """Bytes of ``blocks`` blocks on the device that holds most of them."""
+    """Return the bytes of ``blocks`` blocks on the device that holds the largest part of each."""
     layers = -(-shape.num_layers // layout.pipeline)
     heads = max(1, shape.num_kv_heads // layout.tensor)
     page = block_bytes // (shape.num_layers * shape.num_kv_heads)
@@ -244,7 +241,7 @@ def kv_item_bytes(config: VllmConfig) -> int:
 
 
 def shape_of(config: VllmConfig) -> ModelShape:
-    """The model's shape as vLLM sees it."""
+    """Return the model's shape as vLLM reports it."""
     model = config.model_config
     return ModelShape(
         num_layers=model.get_total_num_hidden_layers(),

@@ -1,4 +1,4 @@
-"""What a re-sharding worker reports of itself: metrics, its part of the state, and events."""
+"""What a re-sharding worker reports about itself: metrics, its part of the state, and events."""
 
 from collections.abc import Callable
 
@@ -27,35 +27,35 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.phase = Gauge(
             "seesaw_phase",
-            "1 for the phase that owns the devices: prefill, decode.",
+            "1 for the current phase, 0 for the other: prefill, decode.",
             ["phase"],
             registry=registry,
         )
         self.transitions = Counter(
             "seesaw_transitions",
-            "Hand-overs of the devices, by the phase they went to.",
+            "Transitions by the phase that they lead to: prefill, decode.",
             ["to"],
             registry=registry,
         )
         self.transition_seconds = Histogram(
             "seesaw_transition_seconds",
-            "Seconds of a transition by part: pause, weights, resume, total.",
+            "Duration of a transition in seconds by part: pause, weights, resume, total.",
             ["part"],
             buckets=_TRANSITION_BUCKETS_S,
             registry=registry,
         )
         self.weight_bytes = Counter(
-            "seesaw_weight_bytes", "Weight bytes copied by transitions.", registry=registry
+            "seesaw_weight_bytes", "Bytes of weights copied by transitions.", registry=registry
         )
         self.buffer_bytes = Gauge(
             "seesaw_kv_buffer_bytes",
-            "KV-buffer bytes by state: free, reserved, stored, loading, capacity.",
+            "Bytes of the KV buffer by state: free, reserved, stored, loading, capacity.",
             ["state"],
             registry=registry,
         )
         self.wave_prompts = Histogram(
             "seesaw_wave_prompts",
-            "Prompts of a prefill wave.",
+            "Prompts per prefill wave.",
             buckets=_WAVE_BUCKETS,
             registry=registry,
         )
@@ -72,12 +72,12 @@ class Metrics:
             "seesaw_waiting_prompts", "Prompts that wait for a wave.", registry=registry
         )
         self.phase_seconds = Counter(
-            "seesaw_phase_seconds", "Seconds in each phase.", ["phase"], registry=registry
+            "seesaw_phase_seconds", "Seconds spent in each phase.", ["phase"], registry=registry
         )
 
 
 class Telemetry:
-    """Observes the controller: implements :class:`~.controller.Observer`.
+    """Reports what the controller does. Implements :class:`~.controller.Observer`.
 
     Call order: :meth:`attach` once the controller exists; :meth:`state` and :meth:`refresh` at any
     time.
@@ -89,15 +89,15 @@ class Telemetry:
         self._publish: Callable[[TransitionEvent | WaveEvent], None] = lambda _: None
         self._controller: Controller | None = None
         self._engine: EngineSettings | None = None
-        self._seen_paths = PathTotals()
-        self._seen_seconds = dict.fromkeys(Phase, 0.0)
+        self._counted_paths = PathTotals()
+        self._counted_seconds = dict.fromkeys(Phase, 0.0)
 
     def register(self, registry: CollectorRegistry) -> None:
-        """Keep the metrics in this registry from now on."""
+        """Register the metrics. Called once, before any is counted."""
         self._metrics = Metrics(registry)
 
     def publish_to(self, publish: Callable[[TransitionEvent | WaveEvent], None]) -> None:
-        """Hand every event on."""
+        """Send every event to ``publish`` from now on."""
         self._publish = publish
 
     def attach(self, controller: Controller, engine: EngineSettings) -> None:
@@ -116,7 +116,7 @@ class Telemetry:
         self._publish(event)
 
     def state(self) -> ModeState:
-        """The mode as of now."""
+        """Return the current state of the mode."""
         controller = self._controller
         driver = controller.driver if controller else None
         part = ReshardingState(
@@ -140,18 +140,17 @@ class Telemetry:
         )
 
     def refresh(self) -> None:
-        """Bring gauges and counters up to date; called before each scrape."""
+        """Update gauges and counters. Called before each scrape."""
         controller = self._controller
         driver = controller.driver if controller else None
         seconds = self._seconds_by_phase()
         for phase in Phase:
             is_now = (driver.phase if driver else Phase.DECODE) == phase
             self._metrics.phase.labels(phase=phase).set(is_now)
-            now_s = seconds.get(phase, 0.0)
-            self._metrics.phase_seconds.labels(phase=phase).inc(
-                max(0.0, now_s - self._seen_seconds[phase])
-            )
-            self._seen_seconds[phase] = max(now_s, self._seen_seconds[phase])
+            before_s = self._counted_seconds[phase]
+            now_s = max(seconds.get(phase, 0.0), before_s)
+            self._metrics.phase_seconds.labels(phase=phase).inc(now_s - before_s)
+            self._counted_seconds[phase] = now_s
         self._metrics.waiting.set(len(driver.waiting) if driver else 0)
         if (buffer := self._buffer()) is not None:
             for name in ("free", "reserved", "stored", "loading", "capacity"):
@@ -160,14 +159,14 @@ class Telemetry:
         self._refresh_paths(controller.paths if controller else PathTotals())
 
     def _refresh_paths(self, paths: PathTotals) -> None:
-        seen, self._seen_paths = self._seen_paths, paths
+        before, self._counted_paths = self._counted_paths, paths
         for path in ("reshard", "in_place"):
-            for metric, what in (
+            for metric, unit in (
                 (self._metrics.requests, "requests"),
                 (self._metrics.prompt_tokens, "tokens"),
             ):
-                name = f"{path}_{what}"
-                metric.labels(path=path).inc(getattr(paths, name) - getattr(seen, name))
+                name = f"{path}_{unit}"
+                metric.labels(path=path).inc(getattr(paths, name) - getattr(before, name))
 
     def _buffer(self) -> BufferState | None:
         if self._controller is None or self._engine is None:

@@ -1,7 +1,7 @@
-"""vLLM's workers with an owner: they run a step only on a device that is theirs.
+"""vLLM's workers, which run a step only on a device that their engine owns.
 
-A completed pause of an engine synchronises its devices, so that is where a rank gives its
-device up; :meth:`seesaw_acquire` takes it and fills the arena.
+vLLM synchronises the devices when a pause of an engine completes, so a rank gives its device up
+there. :meth:`SeesawWorker.seesaw_acquire` takes the device and fills the arena.
 """
 
 import os
@@ -32,8 +32,8 @@ _GIVEN_UP_POLL_S = 0.0002
 class SeesawWorker(BaseWorker):
     """One rank of one engine.
 
-    Primitives for the controller, by ``collective_rpc``: ``seesaw_acquire`` once per
-    transition, ``seesaw_info`` and ``seesaw_digests`` at any time.
+    The controller calls by ``collective_rpc``: ``seesaw_acquire`` once per transition,
+    ``seesaw_info`` and ``seesaw_digests`` at any time.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,9 +55,9 @@ class SeesawWorker(BaseWorker):
         patches.make_stage_inputs(self.model_runner)
 
     def compile_or_warm_up_model(self) -> Any:
-        """Warm up before anyone owns the device; vLLM's second runner does so by whole steps.
+        """Warm up before an engine owns the device. vLLM's second runner does so by whole steps.
 
-        Their tokens are worth nothing: the arena may hold the other engine's weights.
+        The tokens of these steps are not used, so the arena may hold the other engine's weights.
         """
         self._is_warming_up = True
         try:
@@ -82,7 +82,7 @@ class SeesawWorker(BaseWorker):
         return output
 
     def synchronize_device(self) -> None:
-        """End the running steps. On the CPU they have ended when they returned."""
+        """End the running steps and give the device up. On the CPU a step ends as it returns."""
         super().synchronize_device()
         ended_ns = self._stepped_ns if current_platform.is_cpu() else time.monotonic_ns()
         self._control.step_ended(self.rank, self._role, ended_ns)
@@ -90,45 +90,46 @@ class SeesawWorker(BaseWorker):
         self._control.give_up(self.rank, self._role)
 
     def seesaw_acquire(self) -> tuple[int, float]:
-        """Own the device and its arena. Returns the bytes copied and the seconds it took.
+        """Take the device and fill its arena. Returns the bytes copied and the seconds it took.
 
-        Waits for the other engine, which must have been asked to pause, to give the device up.
+        Waits until the other engine gives the device up. Requires: that engine has been asked to
+        pause.
         """
         while self._control.owner(self.rank) is self._role.other:
             time.sleep(_GIVEN_UP_POLL_S)
         start = time.perf_counter()
         self._control.take(self.rank, self._role)
         patches.spin_when_idle(True)
-        plan = SharedArenaLoader.plan
+        replay = SharedArenaLoader.replay
         copied = 0
         needed = self._settings.always_replay or not self._control.same_weights(self.rank)
-        if plan is not None and needed:
-            copied = plan.replay()
+        if replay is not None and needed:
+            copied = replay.run()
         self._fresh = True
         return copied, time.perf_counter() - start
 
     def seesaw_info(self) -> dict[str, Any]:
-        """Facts of this rank: process, what its plan moves, memory."""
-        plan = SharedArenaLoader.plan
-        summary = plan.summary if plan else None
+        """Return facts of this rank: its process, what its replay moves, and its KV copies."""
+        replay = SharedArenaLoader.replay
+        summary = replay.summary if replay else None
         connector = SeesawConnector.worker_side
         return {
             "pid": os.getpid(),
             "rank": self.rank,
-            "plan": {f: getattr(summary, f) for f in summary.__slots__} if summary else None,
+            "replay": {f: getattr(summary, f) for f in summary.__slots__} if summary else None,
             "kv_seconds": connector.seconds() if connector else None,
         }
 
     def seesaw_digests(self) -> str | None:
-        """SHA-256 of this rank's weights as they are in the arena; None if it has none."""
-        plan = SharedArenaLoader.plan
-        return plan.checksum() if plan else None
+        """Return the SHA-256 of this rank's weights in the arena, or None if it has none there."""
+        replay = SharedArenaLoader.replay
+        return replay.checksum() if replay else None
 
     def seesaw_memcpy_s(self) -> tuple[int, float]:
-        """Time a plain copy of the plan's bytes into the arena, then restore it.
+        """Time a plain copy of as many bytes as a replay moves, then restore the arena.
 
-        The physical limit that a transition is held against. Requires: ownership.
+        This is the physical limit to which a transition is compared. Requires: ownership.
         """
         self._control.require(self.rank, self._role)
-        plan = SharedArenaLoader.plan
-        return plan.time_memcpy(self.rank) if plan else (0, 0.0)
+        replay = SharedArenaLoader.replay
+        return replay.time_memcpy(self.rank) if replay else (0, 0.0)

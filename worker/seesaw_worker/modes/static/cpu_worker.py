@@ -1,4 +1,4 @@
-"""Plain vLLM's CPU worker as Seesaw starts it: for ``--reshard never``."""
+"""vLLM's CPU worker as ``--reshard never`` runs it."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from seesaw_worker.upstream.patches import make_stage_inputs
 
 
 class PlainCpuWorker(CPUWorker):
-    """Keeps to its share of the cores, and has input buffers for later pipeline stages.
+    """Binds each rank to its share of the cores, and gives later pipeline stages input buffers.
 
-    Forked ranks read OpenMP's environment too late: unbound, those of a tensor-parallel engine
-    wait for each other on the same cores, and a step takes six times as long.
+    Forked ranks read OpenMP's environment too late. Without binding, tensor-parallel ranks would
+    wait for each other on the same cores, and a step would take six times as long.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -18,9 +18,9 @@ from seesaw_worker.modes.client import WatchedLLM
 from seesaw_worker.modes.mode import Hooks, ModeState
 from seesaw_worker.modes.vllm_config import create_config, with_layout
 from seesaw_worker.processes.forking import BIND_VARIABLE, divide_cores
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.run_folder import WorkerFiles
 
-_GIVEN_AT_RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _CPU_WORKER = "seesaw_worker.modes.static.cpu_worker.PlainCpuWorker"
 
 
@@ -36,13 +36,13 @@ class StaticMode:
         self.summary = f"plain vLLM in layout {layout}"
 
     def register(self, registry: CollectorRegistry) -> None:
-        """vLLM's own metrics are all there is."""
+        """Register nothing: this mode has no metrics beside vLLM's."""
 
     def refresh(self) -> None:
-        """vLLM keeps its metrics up to date."""
+        """Do nothing: vLLM updates its own metrics."""
 
     async def prepare(self, hooks: Hooks) -> None:
-        """vLLM makes its checks as it starts."""
+        """Check nothing: vLLM runs its checks when it starts."""
 
     async def start(self, hooks: Hooks) -> WatchedLLM:
         args = self._args
@@ -60,18 +60,20 @@ class StaticMode:
         return ModeState(part=StaticState(layout=str(self._layout)))
 
     def close(self) -> None:
-        """Nothing was made."""
+        """Remove nothing: this mode leaves no files."""
 
 
 def plain_config(args: AsyncEngineArgs, layout: Layout) -> VllmConfig:
-    """Returns the configuration of plain vLLM under a layout."""
+    """Return the configuration of plain vLLM in a layout."""
     if current_platform.is_cpu():
         os.environ[BIND_VARIABLE] = "|".join(divide_cores(layout.num_devices))
         if layout.num_devices > 1 and args.worker_cls == "auto":
             args = dataclasses.replace(args, worker_cls=_CPU_WORKER)
     config = create_config(with_layout(args, layout), UsageContext.OPENAI_API_SERVER)
-    traces = Traces.current()
+    files = WorkerFiles.current()
     for transfer in (config.kv_transfer_config, config.ec_transfer_config):
-        if traces is not None and transfer is not None and _GIVEN_AT_RANDOM(transfer.engine_id):
-            transfer.engine_id = f"{traces.mark}{transfer.engine_id}"  # it names shared memory
+        if files is not None and transfer is not None and _RANDOM_ID(transfer.engine_id):
+            transfer.engine_id = (
+                f"{files.tag}{transfer.engine_id}"  # it is part of the names of shared memory
+            )
     return config

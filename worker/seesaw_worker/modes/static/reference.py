@@ -1,13 +1,14 @@
-"""Plain vLLM on a list of prompts: the reference that Seesaw's tokens are held against.
+"""Plain vLLM on a list of prompts: the reference to which Seesaw's tokens are compared.
 
-Runs as a process of its own, ``python -m seesaw_worker.modes.static.reference JOB``, so that
-nothing of Seesaw is in it but the way its engine core starts: forked, on the CPU, from a process
-that has imported vLLM already, which saves half a minute. JOB is a JSON file; the outputs go to
-the path that it names.
+It runs as a separate process, ``python -m seesaw_worker.modes.static.reference JOB``, so that
+Seesaw affects nothing in it but how the engine core starts: on the CPU it is forked from a process
+that has already imported vLLM, which saves half a minute. JOB is a JSON file, which names the file
+for the outputs.
 """
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 from seesaw_core.layouts import Layout
 from seesaw_worker.processes.segments import mapped_segments, remove_segments
 from seesaw_worker.processes.supervisor import descendants
+
+_MODULE = "seesaw_worker.modes.static.reference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to run. ``engine`` holds vLLM's engine arguments beside model and layout."""
+    """The requests to run. ``engine`` holds vLLM's engine arguments beside model and layout."""
 
     model: str
     tensor: int
@@ -48,7 +51,7 @@ class Job:
 
 
 class StageInputs:
-    """Mends the one gap without which plain vLLM cannot run pipeline-parallel here."""
+    """Patches the one gap that keeps plain vLLM from running pipeline-parallel on the CPU."""
 
     model_runner: Any
 
@@ -59,7 +62,7 @@ class StageInputs:
 
 
 def plain_environment(layout: Layout) -> dict[str, str]:
-    """The environment of a plain vLLM; on the CPU, with one share of the cores a device."""
+    """Return the environment of plain vLLM. On the CPU each device gets a share of the cores."""
     from seesaw_worker.processes.forking import (
         BIND_VARIABLE,
         divide_cores,
@@ -82,12 +85,48 @@ def plain_environment(layout: Layout) -> dict[str, str]:
     }
 
 
+def plain_tokens(
+    model: Path, layout: Layout, samples: list[Sample], engine: dict[str, Any], folder: Path
+) -> list[list[int]]:
+    """Run plain vLLM in a separate process. Returns the tokens of the first choice of each sample.
+
+    Prompts are prefilled whole, since plain vLLM's CPU engine dies on a seeded prompt in chunks.
+    The job, its output and the log go to ``folder``. Raises: RuntimeError with the end of the log.
+    """
+    output, log_file = folder / "plain-output.json", folder / "plain.log"
+    job = Job(
+        model=str(model),
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        output=str(output),
+        samples=samples,
+        engine=engine
+        | {
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": engine["max_model_len"],
+        },
+    )
+    job.write(folder / "plain-job.json")
+    with log_file.open("wb") as log:
+        ended = subprocess.run(
+            [sys.executable, "-m", _MODULE, str(folder / "plain-job.json")],
+            env=plain_environment(layout),
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    if ended.returncode:
+        raise RuntimeError(log_file.read_text(errors="replace")[-4000:])
+    return [choices[0] for choices in json.loads(output.read_text())["tokens"]]
+
+
 def run(job: Job) -> dict[str, Any]:
-    """Generate all samples in one batch. Returns tokens by sample, and seconds."""
+    """Generate all samples in one batch. Returns the tokens of each sample, and the seconds."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(
-        worker_extension_cls="seesaw_worker.modes.static.reference.StageInputs",
+        worker_extension_cls=f"{_MODULE}.StageInputs",
         model=job.model,
         tensor_parallel_size=job.tensor,
         pipeline_parallel_size=job.pipeline,
@@ -103,7 +142,7 @@ def run(job: Job) -> dict[str, Any]:
         use_tqdm=False,
     )
     seconds = time.perf_counter() - began
-    # vLLM would leave the shared memory of its collectives on the CPU behind.
+    # vLLM does not remove the shared memory of its CPU collectives.
     remove_segments(s for s in mapped_segments(descendants()) if s.name.startswith("vllm_dist_"))
     tokens = [[list(c.token_ids) for c in o.outputs] for o in outputs]
     return {"tokens": tokens, "seconds": seconds}

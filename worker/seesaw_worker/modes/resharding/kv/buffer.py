@@ -1,11 +1,11 @@
 """The KV buffer: whole KV blocks in shared memory, addressed by (block, layer, KV head).
 
-A page is what one KV head of one layer keeps for one block of tokens, in whatever order and
-dtype the engine's attention wrote it. Pages are copied whole and as bytes, so every KV dtype
-works and a copy cannot change a bit.
+A page holds the KV of one head of one layer for one block of tokens, in the order and dtype in
+which the engine's attention wrote it. Pages are copied whole and as bytes, so every KV dtype works
+and a copy cannot change a bit.
 
 Shapes: ``P`` pool blocks, ``B`` buffer blocks, ``L`` layers, ``H`` KV heads, ``W`` 64-bit words
-a page; lower case ``h`` for the heads of one rank.
+per page; lower case ``h`` for the heads of one rank.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def create_buffer(path: Path, num_blocks: int, block_bytes: int) -> None:
 
 
 class KvBuffer:
-    """One rank's view of the buffer. Copies are done after the device's ``synchronize``.
+    """One rank's view of the buffer. Copies are complete after the device's ``synchronize``.
 
     Shapes: ``_words_BLHW`` [num_blocks, num_layers, num_kv_heads, words].
     """
@@ -36,7 +36,7 @@ class KvBuffer:
         self, path: Path, device: Device, *, num_layers: int, num_kv_heads: int, page_bytes: int
     ) -> None:
         if page_bytes % _WORD:
-            raise IntegrityError(f"a KV page of {page_bytes} bytes is no whole number of words")
+            raise IntegrityError(f"a KV page of {page_bytes} bytes is not a multiple of {_WORD}")
         memory = torch.frombuffer(map_segment(path), dtype=torch.uint8)
         device.pin(memory)
         self._device = device
@@ -76,16 +76,16 @@ class KvBuffer:
         )
 
     def _rows(self, layer: int, shard: KvShard) -> torch.Tensor:
-        """A row for each block: the pages of the rank's heads. Shapes: [num_blocks, h * W]."""
+        """Return a row per block: the pages of the rank's heads. Shapes: [num_blocks, h * W]."""
         heads = slice(shard.heads.start, shard.heads.stop)
         return self._words_BLHW[:, layer, heads].flatten(1)
 
 
 def as_pages(layer_kv: torch.Tensor, *, num_heads: int, page_bytes: int) -> torch.Tensor:
-    """See one layer of vLLM's KV pool as pages of words, without copying.
+    """Return one layer of vLLM's KV pool as a view of pages of words.
 
     Shapes: ``layer_kv`` [P, h, block_size, K+V content], the result [P, h, W].
-    Raises: IntegrityError if the pool is laid out in another way.
+    Raises: IntegrityError if the pool has another layout.
     """
     num_blocks = layer_kv.shape[0]
     flat = layer_kv.view(torch.uint8)

@@ -1,10 +1,10 @@
-"""Proof on demand that KV arrives as it left: a checksum of every page, end to end.
+"""End-to-end checksums of KV pages, for ``--verify-kv``.
 
-With ``--verify-kv`` the rank that computed a page sums it in its own pool, and each rank that
-loads it sums it in its own pool again. The sum weighs every 64-bit word by another odd number,
-so no change of a single word goes unseen.
+The rank that computed a page sums it in its own pool, and each rank that loads the page sums it
+again in its pool. The sum multiplies each 64-bit word by a different odd number, so that it detects
+every change of a single word.
 
-Shapes: ``B`` buffer blocks, ``L`` layers, ``H`` KV heads, ``W`` words a page, ``n`` blocks of one
+Shapes: ``B`` buffer blocks, ``L`` layers, ``H`` KV heads, ``W`` words per page, ``n`` blocks of one
 copy; lower case ``h`` for the heads of one rank.
 """
 
@@ -22,7 +22,7 @@ _WORD = 8
 
 
 def create_sums(path: Path, num_pages: int) -> None:
-    """Make the table of checksums. Raises: CapacityError if shared memory cannot hold it."""
+    """Create the table of checksums. Raises: CapacityError if shared memory cannot hold it."""
     create_segment(path, num_pages * _WORD, flag="--verify-kv")
 
 
@@ -38,13 +38,13 @@ class PageSums:
         self._odd_W |= 1
 
     def write(self, pool_PhW: torch.Tensor, layer: int, shard: KvShard, copy: BlockCopy) -> None:
-        """Note the sums of the pages that ``copy`` saves."""
+        """Write the sums of the pages that ``copy`` saves."""
         blocks = torch.tensor(copy.buffer_blocks)
         heads = torch.arange(shard.heads.start, shard.heads.stop)
         self._sums_BLH[blocks[:, None], layer, heads] = self._sum(pool_PhW, copy)
 
     def check(self, pool_PhW: torch.Tensor, layer: int, shard: KvShard, copy: BlockCopy) -> None:
-        """Raises: IntegrityError if a loaded page is not what its writer had."""
+        """Raises: IntegrityError if a loaded page differs from what its writer computed."""
         blocks = torch.tensor(copy.buffer_blocks)
         heads = torch.arange(shard.heads.start, shard.heads.stop)
         wrong = self._sums_BLH[blocks[:, None], layer, heads] != self._sum(pool_PhW, copy)
@@ -56,6 +56,6 @@ class PageSums:
             )
 
     def _sum(self, pool_PhW: torch.Tensor, copy: BlockCopy) -> torch.Tensor:
-        """Sums of one copy's pages, [n, h], on the host."""
+        """Return the sums of one copy's pages, [n, h], on the host."""
         pages_nhW = pool_PhW[torch.tensor(copy.pool_blocks, device=pool_PhW.device)]
         return (pages_nhW * self._odd_W.to(pool_PhW.device)).sum(-1).cpu()

@@ -1,15 +1,15 @@
 """vLLM's KV connector to the buffer: the prefill engine saves, the decode engine loads.
 
-Scheduler's half, in the engine-core process:
-    get_num_new_matched_tokens   any number of times a request; promises what the buffer holds
-    update_state_after_alloc     once blocks are allocated; plans the load, or none
-    build_connector_meta         once a step; hands the step's copies to the workers
-    update_connector_output      after a step; loads that every rank has finished
-    request_finished             once a request; gives up what was never loaded
-Workers' half, one a rank:
+Scheduler half, in the engine-core process:
+    get_num_new_matched_tokens   any number of times per request; reports what the buffer holds
+    update_state_after_alloc     once blocks are allocated; schedules the load, if there is one
+    build_connector_meta         once per step; passes the copies of the step to the workers
+    update_connector_output      after a step; reports the loads that every rank has finished
+    request_finished             once per request; releases a ticket that was never loaded
+Worker half, in each rank:
     register_kv_caches           once; finds the rank's pages in vLLM's pool
-    save_kv_layer                once a layer and step, right after the layer's attention
-    start_load_kv, get_finished  once a step; loads run in a thread of their own
+    save_kv_layer                once per layer and step, right after the attention of the layer
+    start_load_kv, get_finished  once per step; loads run in a thread of their own
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +23,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 
 from seesaw_worker.modes.resharding.attention import REQUIRED_LAYOUT
 from seesaw_worker.modes.resharding.kv.pages import Pages
-from seesaw_worker.modes.resharding.kv.plans import LoadPlans, SavePlans
+from seesaw_worker.modes.resharding.kv.schedules import LoadSchedule, SaveSchedule
 from seesaw_worker.modes.resharding.kv.transfer import StepCopies
 from seesaw_worker.processes.control_page import Role
 from seesaw_worker.settings.engine import EngineSettings
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 
 class SeesawConnector(KVConnectorBase_V1):
-    """What vLLM makes in each process; passes on to the half that belongs there."""
+    """The connector that vLLM creates in each process. It passes calls to the half of the process.
+
+    ``worker_side`` is the worker half of this process, for the worker's own reports.
+    """
 
     worker_side: ClassVar[Pages | None] = None
 
@@ -53,69 +56,69 @@ class SeesawConnector(KVConnectorBase_V1):
         super().__init__(vllm_config, role, kv_cache_config)
         settings = EngineSettings.of(vllm_config.additional_config)
         self._pages: Pages | None = None
-        self._plans: SavePlans | LoadPlans | None = None
+        self._schedule: SaveSchedule | LoadSchedule | None = None
         if role is KVConnectorRole.WORKER:
             rank = vllm_config.parallel_config.rank
             self._pages = type(self).worker_side = Pages(settings, rank)
         elif settings.role is Role.PREFILL:
-            self._plans = SavePlans(settings)
+            self._schedule = SaveSchedule(settings)
         else:
             prefix_caching = bool(vllm_config.cache_config.enable_prefix_caching)
-            self._plans = LoadPlans(settings, prefix_caching=prefix_caching)
+            self._schedule = LoadSchedule(settings, prefix_caching=prefix_caching)
 
     @classmethod
     def get_required_kvcache_layout(
         cls,
         vllm_config: "VllmConfig",  # noqa: ARG003 - the same for every model
     ) -> str | None:
-        """Heads before tokens in a block, so that a page is one piece.
+        """Return the layout with heads before tokens in a block, so that a page is contiguous.
 
-        The GPU's attentions take any layout, and would else be given one of tokens first.
+        Attention backends on GPUs take any layout; vLLM would choose one with tokens first.
         """
         return REQUIRED_LAYOUT
 
-    # ---- the scheduler's half
+    # ---- scheduler half
 
     def get_num_new_matched_tokens(
         self, request: "Request", num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        assert self._plans is not None
-        return self._plans.match(request, num_computed_tokens)
+        assert self._schedule is not None
+        return self._schedule.match(request, num_computed_tokens)
 
     def update_state_after_alloc(
         self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
     ) -> None:
-        assert self._plans is not None
-        self._plans.admit(request, blocks.get_block_ids()[0], num_external_tokens)
+        assert self._schedule is not None
+        self._schedule.admit(request, blocks.get_block_ids()[0], num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> KVConnectorMetadata:
-        assert self._plans is not None
-        return self._plans.take_step(scheduler_output)
+        assert self._schedule is not None
+        return self._schedule.take_step(scheduler_output)
 
     def update_connector_output(self, connector_output: "KVConnectorOutput") -> None:
-        if isinstance(self._plans, LoadPlans):
+        if isinstance(self._schedule, LoadSchedule):
             for request_id in connector_output.finished_recving or ():
-                self._plans.loaded(request_id)
+                self._schedule.loaded(request_id)
 
     def request_finished(
         self, request: "Request", block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
-        assert self._plans is not None
-        self._plans.finished(request.request_id)
+        assert self._schedule is not None
+        self._schedule.finished(request.request_id)
         return False, None
 
     def get_loaded_kv_cache_group_ids(self, request: "Request") -> tuple[int, ...]:
-        """Whole blocks are loaded, so vLLM need not zero them first."""
+        """Return the one KV cache group. Loads fill whole blocks, so vLLM need not zero them."""
         return (0,)
 
     def on_new_request(self, request: "Request") -> None:
-        if isinstance(self._plans, LoadPlans):
-            self._plans.new(request)
+        if isinstance(self._schedule, LoadSchedule):
+            self._schedule.new(request)
 
     def reset_cache(self) -> bool | None:
-        return True  # the buffer keeps nothing beyond the requests it was written for
+        return True  # the buffer keeps KV only for the requests that it was written for
 
-    # ---- the workers' half
+    # ---- worker half
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         assert self._pages is not None
@@ -136,7 +139,7 @@ class SeesawConnector(KVConnectorBase_V1):
         self._pages.start_loads(self._step().loads)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """Loads end before a request is scheduled, so no layer ever waits."""
+        """Do nothing: a request is scheduled only after its load has ended."""
 
     def wait_for_save(self) -> None:
         assert self._pages is not None
@@ -148,8 +151,8 @@ class SeesawConnector(KVConnectorBase_V1):
         return None, self._pages.take_loaded() or None
 
     def shutdown(self) -> None:
-        if isinstance(self._plans, LoadPlans):
-            self._plans.close()
+        if isinstance(self._schedule, LoadSchedule):
+            self._schedule.close()
 
     def _step(self) -> StepCopies:
         step = self._get_connector_metadata()

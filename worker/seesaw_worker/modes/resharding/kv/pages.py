@@ -1,7 +1,7 @@
 """The connector's worker half: copies between one rank's KV pages and the buffer.
 
-Saves run in the step, right after each layer's attention. Loads run in a thread of their own; a
-request is scheduled only once its load has ended on every rank.
+Saves run in the step, right after the attention of each layer. Loads run in a thread of their own.
+A request is scheduled only after its load has ended on every rank.
 """
 
 import queue
@@ -22,7 +22,7 @@ from seesaw_worker.settings.engine import EngineSettings
 
 
 class Pages:
-    """The workers' half: copies between this rank's pages and the buffer."""
+    """Copies between this rank's pages and the buffer."""
 
     def __init__(self, settings: EngineSettings, rank: int) -> None:
         self._settings = settings
@@ -45,7 +45,10 @@ class Pages:
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def register(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        """Find this rank's pages. Raises: IntegrityError if they are not as placed."""
+        """Find this rank's pages in vLLM's pool.
+
+        Raises: IntegrityError if the pool has another layout, or layers of another rank.
+        """
         heads = len(self._shard.heads)
         for name, layer_kv in kv_caches.items():
             pages = as_pages(layer_kv, num_heads=heads, page_bytes=self._settings.page_bytes)
@@ -53,7 +56,7 @@ class Pages:
         layers = sorted(layer for layer, _ in self._pools.values())
         expected = list(range(self._shard.layers.start, self._shard.layers.stop))
         if layers != expected:
-            raise IntegrityError(f"this rank holds layers {layers}, but was placed {expected}")
+            raise IntegrityError(f"this rank holds layers {layers}, expected {expected}")
 
     def save(self, layer_name: str, saves: list[BlockCopy]) -> None:
         if not saves or not self._shard.writes:
@@ -80,7 +83,10 @@ class Pages:
             self._jobs.put(copy)
 
     def take_loaded(self) -> set[str]:
-        """Requests whose loads have ended since the last call."""
+        """Return the requests whose loads have ended since the last call.
+
+        Raises: IntegrityError if a load has failed.
+        """
         with self._lock:
             loaded, self._loaded = self._loaded, set()
             failure = self._failure
@@ -92,7 +98,7 @@ class Pages:
         self._device.synchronize()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds spent copying so far, by direction."""
+        """Return the seconds spent copying so far, by direction."""
         return dict(self._seconds)
 
     def _run(self) -> None:

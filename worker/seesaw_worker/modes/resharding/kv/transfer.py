@@ -1,4 +1,4 @@
-"""What the two halves of the connector say to each other, and to the server."""
+"""Messages between the two halves of the connector, and from the connector to the server."""
 
 import json
 import socket
@@ -15,10 +15,10 @@ _KEY = "seesaw"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferTicket:
-    """A request's claim on the KV buffer: where the KV of its first tokens lies or will lie.
+    """A request's claim on the KV buffer: the blocks for the KV of its first tokens.
 
-    Nothing was computed for the first ``num_cached_tokens``: a prefix cache had them, or an equal
-    prompt was prefilled at the same time.
+    The first ``num_cached_tokens`` were not computed for this request: they came from a prefix
+    cache, or from an equal prompt that was prefilled at the same time.
     """
 
     key: str
@@ -27,7 +27,7 @@ class BufferTicket:
     num_cached_tokens: int = 0
 
     def to_params(self) -> dict[str, Any]:
-        """As vLLM's ``kv_transfer_params``."""
+        """Return the ticket as vLLM's ``kv_transfer_params``."""
         fields = {
             "key": self.key,
             "num_tokens": self.num_tokens,
@@ -51,7 +51,7 @@ class BufferTicket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCopy:
-    """Blocks of one request that a step saves, or a load fetches."""
+    """Blocks of one request that a step saves or loads."""
 
     request_id: str
     buffer_blocks: tuple[int, ...]
@@ -60,7 +60,7 @@ class BlockCopy:
 
 @dataclass
 class StepCopies(KVConnectorMetadata):
-    """One step's copies, from the scheduler's half to the workers'."""
+    """The copies of one step, sent from the scheduler half to the worker half."""
 
     saves: list[BlockCopy] = field(default_factory=list)
     loads: list[BlockCopy] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Progress(StrEnum):
 
 
 class ProgressSender:
-    """Tells the server about buffer entries, a line of JSON each, over a Unix stream socket."""
+    """Sends progress of buffer entries to the server, as lines of JSON over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -88,6 +88,6 @@ class ProgressSender:
 
 
 def parse_progress(line: bytes) -> tuple[Progress, str, str]:
-    """Read one line that a :class:`ProgressSender` wrote: what, entry, request."""
+    """Parse a line of :class:`ProgressSender`. Returns the progress, the entry and the request."""
     progress, key, request_id = json.loads(line)
     return Progress(progress), key, request_id

@@ -1,1 +1,1 @@
-"""One host copy of the model, one weights arena per device, and the copies between them."""
+"""The host copy of the model, the weights arena of each device, and the copies between them."""

@@ -1,7 +1,7 @@
-"""The weights arena of one device: a stretch of memory that both engines' ranks share.
+"""The weights arena of one device: memory that the ranks of both engines share.
 
-An engine lays each parameter it creates onto the arena the moment the parameter is registered,
-so that no second copy of the weights ever exists on the device.
+An engine places each parameter in the arena as soon as the parameter is registered, so that the
+device never holds a second copy of the weights.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _ALIGNMENT = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """One parameter's stretch of the arena. Units: bytes."""
+    """The part of the arena that holds one parameter. Units: bytes."""
 
     name: str
     offset: int
@@ -29,7 +29,7 @@ class Region:
 
 
 class Arena:
-    """Lays parameters onto one device's arena memory, one after the other."""
+    """Places parameters in one device's arena memory, one after the other."""
 
     def __init__(self, memory: ArenaMemory) -> None:
         self.memory = memory
@@ -37,14 +37,14 @@ class Arena:
         self.used_bytes = 0
 
     def find(self, tensor: torch.Tensor) -> int | None:
-        """Byte offset of a tensor's first element in the arena; None if it lies elsewhere."""
+        """Return the byte offset of a tensor in the arena, or None if it is elsewhere."""
         if tensor.device.type != self.memory.bytes.device.type or not tensor.numel():
             return None
         offset = tensor.data_ptr() - self.memory.bytes.data_ptr()
         return offset if 0 <= offset < self.memory.bytes.numel() else None
 
     def place(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor like ``tensor`` on the next free stretch, contents undefined.
+        """Return a tensor like ``tensor`` in the next free part of the arena, uninitialised.
 
         Raises: CapacityError if the arena is full.
         """
@@ -63,7 +63,7 @@ class Arena:
 
     @contextmanager
     def placing_parameters(self) -> Iterator[None]:
-        """Lay every parameter that is registered meanwhile onto the arena."""
+        """Place every parameter that is registered inside the context in the arena."""
         count = 0
 
         def rebase(module: nn.Module, name: str, parameter: Any) -> None:
@@ -74,7 +74,7 @@ class Arena:
             if self.find(data) is not None or data.device != self.memory.bytes.device:
                 return
             if not data.is_contiguous():
-                return  # it stays where it is, private to this engine
+                return  # it stays outside the arena, private to this engine
             placed = self.place(f"{type(module).__name__}[{count}].{name}", data)
             count += 1
             placed.copy_(data)

@@ -1,7 +1,7 @@
-"""The one host copy of a model: its checkpoint files, mapped and never copied.
+"""The host copy of a model: its checkpoint files, mapped and never copied.
 
-Every rank of both engines maps the same files, so the pages of the operating system's cache
-are the host copy, once for the whole worker.
+Every rank of both engines maps the same files, so the worker has one host copy, which is the
+operating system's page cache.
 """
 
 import ctypes
@@ -49,14 +49,22 @@ class HostTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where some bytes lie in the host copy."""
+    """The place of some bytes in the host copy."""
 
     file: int
     offset: int
 
 
+def no_safetensors(model: str) -> ModelError:
+    """Return the error for a checkpoint without safetensors files."""
+    return ModelError(
+        f"{model} holds no *.safetensors files, which sharing one host copy of the weights needs; "
+        "convert the checkpoint, or use --weights resident"
+    )
+
+
 def read_header(path: Path) -> list[HostTensor]:
-    """The tensors of one safetensors file. Raises: ModelError if it is not one."""
+    """Return the tensors of a safetensors file. Raises: ModelError if it cannot be read as one."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -106,7 +114,7 @@ class HostModel:
         return sum(t.stop - t.start for tensors in self._tensors for t in tensors)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor by name, as a view of its mapping."""
+        """Yield every tensor with its name, as a view of the mapping."""
         for file, tensors in zip(self.files, self._tensors, strict=True):
             for tensor in tensors:
                 if tensor.start == tensor.stop:
@@ -118,7 +126,7 @@ class HostModel:
                 yield tensor.name, raw.view(tensor.dtype).view(tensor.shape)
 
     def locate(self, tensor: torch.Tensor) -> Place | None:
-        """Where a tensor's first element lies in the host copy; None if it lies elsewhere."""
+        """Return the place of a tensor in the host copy, or None if it is elsewhere."""
         if tensor.device.type != "cpu" or not tensor.numel():
             return None
         pointer = tensor.data_ptr()
@@ -128,14 +136,14 @@ class HostModel:
                 return Place(file=index, offset=offset)
         return None
 
-    def hold(self) -> bool:
-        """Read the mapping in and keep it there, so that no later copy waits for a disk.
+    def lock_pages(self) -> bool:
+        """Read the mapping into memory and lock it there, so that no copy waits for a disk.
 
-        The kernel drops pages of a file that it has not seen used for a while. Returns whether it
-        agreed not to (``mlock``; RLIMIT_MEMLOCK or CAP_IPC_LOCK decides); they are read in anyway.
+        The kernel may drop pages of a file that have not been used for a while. Returns whether
+        all pages are locked (``mlock``, which RLIMIT_MEMLOCK or CAP_IPC_LOCK allows).
         """
-        held = True
+        locked = True
         for file in self.files:
             file[:: mmap.PAGESIZE].sum()
-            held &= _libc.mlock(file.data_ptr(), file.numel()) == 0
-        return held
+            locked &= _libc.mlock(file.data_ptr(), file.numel()) == 0
+        return locked

@@ -1,7 +1,7 @@
-"""vLLM's model loader for the shared arena: load once, record, verify, replay for ever.
+"""vLLM's model loader for the shared arena: it loads once, and records what to replay.
 
-The prefill engine's ranks load first, then the decode engine's, since both write the same
-arena. Loading leaves the decode engine as the owner.
+The ranks of the prefill engine load first and those of the decode engine second, since both write
+the same arena. After loading, the decode engine owns the devices.
 """
 
 import dataclasses
@@ -17,12 +17,11 @@ from vllm.logger import init_logger
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-from seesaw_core.errors import ModelError
 from seesaw_worker.devices import current_device
 from seesaw_worker.modes.resharding.weights.arena import Arena
-from seesaw_worker.modes.resharding.weights.host import HostModel
+from seesaw_worker.modes.resharding.weights.host import HostModel, no_safetensors
 from seesaw_worker.modes.resharding.weights.recorder import recording
-from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
+from seesaw_worker.modes.resharding.weights.replay import WeightsReplay
 from seesaw_worker.processes.control_page import ControlPage, Role
 from seesaw_worker.settings.engine import EngineSettings
 
@@ -33,13 +32,13 @@ _TURN_POLL_S = 0.02
 
 
 class SharedArenaLoader(DefaultModelLoader):
-    """Loads a rank's weights onto the device's shared arena.
+    """Loads a rank's weights into the device's shared arena.
 
-    After ``load_model`` the plan is in ``plan``, and the engine owns the device.
-    Raises: ModelError if the checkpoint cannot be mapped; CapacityError if the arena is small.
+    After ``load_model``, ``replay`` holds what to replay, and the engine owns the device.
+    Raises: ModelError if the checkpoint cannot be mapped; CapacityError if the arena is too small.
     """
 
-    plan: WeightsPlan | None = None
+    replay: WeightsReplay | None = None
 
     def __init__(self, load_config: LoadConfig) -> None:
         super().__init__(dataclasses.replace(load_config, load_format="safetensors"))
@@ -56,10 +55,10 @@ class SharedArenaLoader(DefaultModelLoader):
         device = current_device()
         memory = device.open_arena(settings.folder, index, settings.arena_bytes[index])
         self._host = HostModel(self._checkpoint_files(model_config))
-        if not self._host.hold():
+        if not self._host.lock_pages():
             logger.warning(
-                "the checkpoint's pages cannot be locked in memory (RLIMIT_MEMLOCK): where memory "
-                "is short, or they lie unused for long, transitions may wait for the disk"
+                "the checkpoint's pages cannot be locked in memory (RLIMIT_MEMLOCK): transitions "
+                "may wait for the disk if memory is short or the pages are unused for long"
             )
         self._arena = Arena(memory)
         with (
@@ -69,14 +68,16 @@ class SharedArenaLoader(DefaultModelLoader):
             model = super().load_model(vllm_config, model_config, prefix)
         device.settle_arena(settings.folder, index, self._arena.used_bytes)
         live = [p.data for p in model.parameters() if p.numel()]
-        plan = WeightsPlan(arena=self._arena, host=self._host, device=device, ops=ops, live=live)
+        replay = WeightsReplay(
+            arena=self._arena, host=self._host, device=device, ops=ops, live=live
+        )
         if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()  # scratch of the plan's checks, as large as a region
-        logger.info("weights of %s rank %d: %s", settings.role.title, index, plan.summary)
-        type(self).plan = plan
+            torch.accelerator.empty_cache()  # the replay's checks took as much as a region
+        logger.info("weights of %s rank %d: %s", settings.role.title, index, replay.summary)
+        type(self).replay = replay
         control.give_up(index, settings.role.other)
         control.take(index, settings.role)
-        control.set_loaded(index, settings.role, plan.identity())
+        control.set_loaded(index, settings.role, replay.identity())
         return model
 
     def get_all_weights(
@@ -94,15 +95,12 @@ class SharedArenaLoader(DefaultModelLoader):
             allow_patterns_overrides=None,
         )
         if not is_safetensors:
-            raise ModelError(
-                f"{model_config.model} has no safetensors weights, which sharing one host copy "
-                "needs; convert the checkpoint, or use --weights resident"
-            )
+            raise no_safetensors(model_config.model)
         return [Path(file) for file in files]
 
 
 def register() -> None:
-    """Tell vLLM of the loader, once a process."""
+    """Register the loader with vLLM, once per process."""
     from vllm.model_executor.model_loader import get_model_loader
 
     try:
@@ -112,7 +110,7 @@ def register() -> None:
 
 
 def _await_turn(control: ControlPage, role: Role) -> None:
-    """Wait until the other engine no longer writes the arenas. Only decode ever waits."""
+    """Wait until the other engine no longer writes the arenas. Only the decode engine waits."""
     if role is Role.PREFILL:
         return
     while control.num_loaded(Role.PREFILL) < control.num_devices:

@@ -1,7 +1,7 @@
 """Records what loading a model writes into the arena, as places and strides only.
 
-The recorder watches every torch operation of ``load_weights``. A copy out of the host copy, and
-a fill with a constant, can be replayed; whatever else writes is left to the leftovers that
+The recorder observes every torch operation of ``load_weights``. A copy from the host copy and a
+fill with a constant can be replayed. What other operations write,
 :mod:`seesaw_worker.modes.resharding.weights.replay` finds by comparing bytes. No tensor is kept.
 """
 
@@ -49,7 +49,7 @@ Op = CopyOp | FillOp
 class Recorder(TorchDispatchMode):
     """Collects the replayable writes into the arena while it is active.
 
-    ``find`` gives a tensor's byte offset in the arena, or None if it lies elsewhere.
+    ``find`` returns a tensor's byte offset in the arena, or None if it is elsewhere.
     """
 
     def __init__(self, host: HostModel, find: Callable[[torch.Tensor], int | None]) -> None:
@@ -91,7 +91,7 @@ class Recorder(TorchDispatchMode):
 
 @contextmanager
 def recording(host: HostModel, find: Callable[[torch.Tensor], int | None]) -> Iterator[list[Op]]:
-    """Record into the list that is yielded."""
+    """Yield a list to which the replayable writes inside the context are added."""
     recorder = Recorder(host, find)
     with recorder:
         yield recorder.ops

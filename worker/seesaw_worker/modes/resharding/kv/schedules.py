@@ -1,7 +1,7 @@
-"""The connector's scheduler half: which blocks each step saves or loads, and for whom.
+"""The connector's scheduler half: which blocks each step saves or loads, and for which request.
 
-The decode engine releases each buffer entry exactly once a request: after its load on all ranks,
-or when it turns out that the request will never load it. A preempted request is recomputed.
+The decode engine releases a request's buffer entry exactly once: after the load on all ranks, or
+as soon as the request cannot load it any more. A preempted request is recomputed.
 """
 
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 
-class SavePlans:
-    """The prefill engine's scheduler half: which blocks each step has filled."""
+class SaveSchedule:
+    """The prefill engine's scheduler half: chooses the blocks that each step saves."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._block_size = settings.block_size
@@ -37,10 +37,10 @@ class SavePlans:
             self._tickets[request.request_id] = ticket
 
     def take_step(self, scheduler_output: "SchedulerOutput") -> StepCopies:
-        """Blocks that this step completes or extends; all of them at a request's first step.
+        """Return the blocks that this step fills or extends; at a request's first step, all.
 
-        The first step covers what the local prefix cache had, and what a preempted request
-        had saved before its blocks were taken away.
+        The first step covers the tokens from the local prefix cache, and those that a preempted
+        request had saved before it lost its blocks.
         """
         block_state = scheduler_output.kv_connector_block_state
         assert block_state is not None
@@ -60,8 +60,8 @@ class SavePlans:
                 continue
             num_computed, is_first = computed[request_id]
             start = 0 if is_first else num_computed // self._block_size
-            known = min(num_computed + num_new, ticket.num_tokens)
-            stop = num_blocks_for(known, self._block_size)
+            num_filled = min(num_computed + num_new, ticket.num_tokens)
+            stop = num_blocks_for(num_filled, self._block_size)
             if start < stop:
                 step.saves.append(
                     BlockCopy(
@@ -76,8 +76,8 @@ class SavePlans:
         self._tickets.pop(request_id, None)
 
 
-class LoadPlans:
-    """The decode engine's scheduler half: who loads what, and when an entry is done with."""
+class LoadSchedule:
+    """The decode engine's scheduler half: chooses the blocks to load and releases the entries."""
 
     def __init__(self, settings: EngineSettings, *, prefix_caching: bool = True) -> None:
         self._block_size = settings.block_size
@@ -85,7 +85,7 @@ class LoadPlans:
         self._sender = ProgressSender(settings.socket_path)
         self._unreleased: dict[str, BufferTicket] = {}
         self._loading: set[str] = set()
-        self._planned: list[BlockCopy] = []
+        self._next_loads: list[BlockCopy] = []
 
     def new(self, request: "Request") -> None:
         ticket = BufferTicket.of(request.kv_transfer_params)
@@ -105,16 +105,16 @@ class LoadPlans:
         if ticket is None or request_id in self._loading:
             return
         if not num_external:
-            self._release(request_id)  # the local prefix cache has it all
+            self._release(request_id)  # the local prefix cache has all of it
             return
         start = (ticket.num_tokens - num_external) // self._block_size
         stop = num_blocks_for(ticket.num_tokens, self._block_size)
-        # Blocks that a sliding window has left behind are vLLM's null block 0: nobody reads them.
+        # Blocks before a sliding window are vLLM's null block 0, which is never read.
         pairs = [p for p in zip(ticket.blocks[start:stop], pool_blocks[start:stop]) if p[1]]
         self._loading.add(request_id)
         self._count_cached(request, ticket)
         self._sender.send(Progress.LOADING, ticket.key, request_id)
-        self._planned.append(
+        self._next_loads.append(
             BlockCopy(
                 request_id=request_id,
                 buffer_blocks=tuple(b for b, _ in pairs),
@@ -123,8 +123,8 @@ class LoadPlans:
         )
 
     def take_step(self, scheduler_output: "SchedulerOutput") -> StepCopies:
-        step = StepCopies(loads=self._planned)
-        self._planned = []
+        step = StepCopies(loads=self._next_loads)
+        self._next_loads = []
         return step
 
     def loaded(self, request_id: str) -> None:
@@ -132,7 +132,7 @@ class LoadPlans:
         self._release(request_id)
 
     def finished(self, request_id: str) -> None:
-        """A load that is under way ends by itself; :meth:`loaded` releases its entry."""
+        """Release the entry of a finished request, unless it is loading: :meth:`loaded` does."""
         if request_id not in self._loading:
             self._release(request_id)
 
@@ -140,10 +140,11 @@ class LoadPlans:
         self._sender.close()
 
     def _count_cached(self, request: "Request", ticket: BufferTicket) -> None:
-        """Report as cached what one engine alone would: what nobody had to compute.
+        """Report as many cached tokens as plain vLLM would: those that were not computed.
 
-        vLLM counts all that a connector brings, which here was computed a moment ago, and for
-        this request. A prefix that either engine had in its cache, plain vLLM would have had.
+        vLLM counts all tokens that a connector loads as cached, although here they were computed
+        for this very request. A prefix from the cache of either engine counts as cached, since
+        plain vLLM would have cached it too.
         Requires: vLLM has counted, which it does before it allocates.
         """
         stats = request.prefill_stats

@@ -1,4 +1,4 @@
-"""A plan restores exactly what loading left in the arena, however it got there."""
+"""A replay restores exactly what loading left in the arena, however it got there."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from seesaw_worker.devices.cpu import CpuDevice
 from seesaw_worker.modes.resharding.weights.arena import Arena
 from seesaw_worker.modes.resharding.weights.host import HostModel
 from seesaw_worker.modes.resharding.weights.recorder import recording
-from seesaw_worker.modes.resharding.weights.replay import WeightsPlan
+from seesaw_worker.modes.resharding.weights.replay import WeightsReplay
 
 
 class Shard(nn.Module):
@@ -64,14 +64,14 @@ def host(tmp_path: Path) -> HostModel:
     return HostModel([path])
 
 
-def build(host: HostModel, sabotage: str = "") -> tuple[Arena, Shard, WeightsPlan]:
+def build(host: HostModel, sabotage: str = "") -> tuple[Arena, Shard, WeightsReplay]:
     arena = Arena(ArenaMemory(bytes=torch.zeros(1 << 16, dtype=torch.uint8)))
     with arena.placing_parameters(), recording(host, arena.find) as ops:
         model = Shard()
         load(model, dict(host.tensors()), sabotage=sabotage)
     live = [p.data for p in model.parameters()]
-    plan = WeightsPlan(arena=arena, host=host, device=CpuDevice(), ops=ops, live=live)
-    return arena, model, plan
+    replay = WeightsReplay(arena=arena, host=host, device=CpuDevice(), ops=ops, live=live)
+    return arena, model, replay
 
 
 def values(model: Shard) -> list[torch.Tensor]:
@@ -84,35 +84,35 @@ def values(model: Shard) -> list[torch.Tensor]:
 def test_replaying_restores_every_parameter_after_the_arena_was_overwritten(
     host: HostModel, sabotage: str
 ) -> None:
-    arena, model, plan = build(host, sabotage)
-    expected, digest = values(model), plan.checksum()
+    arena, model, replay = build(host, sabotage)
+    expected, digest = values(model), replay.checksum()
     for garbage in (0xFF, 0x00):
         arena.memory.bytes.fill_(garbage)
-        plan.replay()
+        replay.run()
         assert all(torch.equal(a, b) for a, b in zip(values(model), expected, strict=True))
-        assert plan.checksum() == digest
+        assert replay.checksum() == digest
 
 
 def test_plain_loading_needs_no_snapshot_and_nothing_outside_the_arena(host: HostModel) -> None:
-    _, _, plan = build(host)
-    assert plan.summary.snapshot_bytes == 0
-    assert plan.summary.resident_bytes == 0
+    _, _, replay = build(host)
+    assert replay.summary.snapshot_bytes == 0
+    assert replay.summary.resident_bytes == 0
 
 
 def test_computed_bytes_are_found_and_only_they_are_kept(host: HostModel) -> None:
-    _, _, plan = build(host, "part")
-    assert 0 < plan.summary.snapshot_bytes <= 8 * 4
-    _, _, plan = build(host, "off the arena")
-    assert plan.summary.resident_bytes == 16 * 8 * 4
+    _, _, replay = build(host, "part")
+    assert 0 < replay.summary.snapshot_bytes <= 8 * 4
+    _, _, replay = build(host, "off the arena")
+    assert replay.summary.resident_bytes == 16 * 8 * 4
 
 
 def test_a_changed_bit_changes_the_checksum(host: HostModel) -> None:
-    arena, _, plan = build(host)
-    digest = plan.checksum()
-    arena.memory.bytes[plan.regions[0].offset + 5] ^= 0x40
-    assert plan.checksum() != digest
+    arena, _, replay = build(host)
+    digest = replay.checksum()
+    arena.memory.bytes[replay.regions[0].offset + 5] ^= 0x40
+    assert replay.checksum() != digest
 
 
-def test_equal_plans_have_equal_identities_and_others_do_not(host: HostModel) -> None:
+def test_equal_replays_have_equal_identities_and_others_do_not(host: HostModel) -> None:
     assert build(host)[2].identity() == build(host)[2].identity()
     assert build(host)[2].identity() != build(host, "in place")[2].identity()

@@ -1,6 +1,6 @@
-"""Each gap of vLLM that Seesaw mends is still there, and the mend closes it.
+"""Each gap of vLLM that Seesaw patches is still there, and the patch closes it.
 
-A test fails once vLLM no longer needs its mend, so that none outlives its reason.
+A test fails once vLLM no longer needs its patch, so that none outlives its reason.
 """
 
 import inspect
@@ -25,18 +25,18 @@ from vllm.utils.network_utils import get_file_store_init_method
 from vllm.v1.executor import multiproc_executor, uniproc_executor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from seesaw_worker.processes.run_folder import Traces
+from seesaw_worker.processes.run_folder import WorkerFiles
 from seesaw_worker.upstream import patches
 
-only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="mends vLLM's CPU backend")
+only_cpu = pytest.mark.skipif(not current_platform.is_cpu(), reason="patches vLLM's CPU backend")
 
 
-def test_mend_readers_spin_for_a_second() -> None:
+def test_patch_readers_spin_for_a_second() -> None:
     spin = inspect.signature(SpinCondition.__init__).parameters["busy_loop_s"].default
-    assert spin > 10 * patches._SPIN_S, "vLLM calms its idle readers itself: drop the mend"
+    assert spin > 10 * patches._SPIN_S, "vLLM calms its idle readers itself: drop the patch"
 
 
-def test_mend_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patch_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int | None] = []
     monkeypatch.setattr(
         SpinCondition, "wait", lambda self, timeout_ms=None: waits.append(timeout_ms)
@@ -51,17 +51,17 @@ def test_mend_readers_are_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader.busy_loop_s == patches._SPIN_S
 
 
-def test_mend_ranks_meet_in_a_file_of_the_temporary_directory_that_stays() -> None:
+def test_patch_ranks_meet_in_a_file_of_the_temporary_directory_that_stays() -> None:
     place = get_file_store_init_method()
-    assert place.startswith(f"file://{tempfile.gettempdir()}/vllm_dist_"), "drop the mend"
+    assert place.startswith(f"file://{tempfile.gettempdir()}/vllm_dist_"), "drop the patch"
 
 
-def test_mend_ranks_meet_in_a_file_that_names_their_worker(
+def test_patch_ranks_meet_in_a_file_that_names_their_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for module in (multiproc_executor, uniproc_executor):
         monkeypatch.setattr(module, "get_file_store_init_method", get_file_store_init_method)
-    patches.name_rendezvous(Traces(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
+    patches.name_rendezvous(WorkerFiles(folder=tmp_path / "seesaw-0123456789abcdef").new_rendezvous)
     names = {m.get_file_store_init_method() for m in (multiproc_executor, uniproc_executor)}
     assert len(names) == 2
     start = f"file://{tmp_path}/seesaw-0123456789abcdef/seesaw.0123456789abcdef."
@@ -69,7 +69,7 @@ def test_mend_ranks_meet_in_a_file_that_names_their_worker(
 
 
 @only_cpu
-def test_mend_linear_weights_are_packed_and_emptied_unless_we_forbid_it(
+def test_patch_linear_weights_are_packed_and_emptied_unless_we_forbid_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import vllm._custom_ops as ops
@@ -82,7 +82,7 @@ def test_mend_linear_weights_are_packed_and_emptied_unless_we_forbid_it(
     monkeypatch.setattr(ops, "_supports_onednn", ops._supports_onednn)
     if not ops._supports_onednn:
         pytest.skip("this build of vLLM has no oneDNN")
-    assert dispatched().weight.numel() == 0, "vLLM keeps the weight itself: drop the mend"
+    assert dispatched().weight.numel() == 0, "vLLM keeps the weight itself: drop the patch"
     patches.keep_plain_weights()
     layer = dispatched()
     assert layer.weight.shape == (64, 64)
@@ -92,7 +92,7 @@ def test_mend_linear_weights_are_packed_and_emptied_unless_we_forbid_it(
 
 
 @only_cpu
-def test_mend_later_stages_have_no_inputs_without_a_warm_up() -> None:
+def test_patch_later_stages_have_no_inputs_without_a_warm_up() -> None:
     from vllm.config import CompilationMode
     from vllm.v1.worker.cpu_worker import CPUWorker
 
@@ -100,14 +100,14 @@ def test_mend_later_stages_have_no_inputs_without_a_warm_up() -> None:
         compilation_config=SimpleNamespace(mode=CompilationMode.NONE),
         cache_config=SimpleNamespace(kv_cache_memory_bytes=1 << 20),
     )
-    assert not CPUWorker._should_warm_up_model(worker), "vLLM warms up always: drop the mend"
+    assert not CPUWorker._should_warm_up_model(worker), "vLLM warms up always: drop the patch"
     source = inspect.getsource(GPUModelRunner.__init__)
     assert "self.intermediate_tensors: IntermediateTensors | None = None" in source
     assert "make_empty_intermediate_tensors" in inspect.getsource(GPUModelRunner._dummy_run)
 
 
 @pytest.mark.parametrize(("is_first", "expected"), [(True, None), (False, "made")])
-def test_mend_later_stages_get_inputs(
+def test_patch_later_stages_get_inputs(
     is_first: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import vllm.distributed
@@ -126,14 +126,14 @@ def test_mend_later_stages_get_inputs(
     assert runner.intermediate_tensors == expected
 
 
-def test_mend_cpu_generators_cannot_rewind_by_offset() -> None:
+def test_patch_cpu_generators_cannot_rewind_by_offset() -> None:
     generator = torch.Generator("cpu")
-    assert "set_offset" in inspect.getsource(GPUModelRunner._bookkeeping_sync), "drop the mend"
+    assert "set_offset" in inspect.getsource(GPUModelRunner._bookkeeping_sync), "drop the patch"
     with pytest.raises(RuntimeError):
         generator.set_offset(generator.get_offset() - 4)
 
 
-def test_mend_partial_prefills_of_seeded_requests_are_rewound(
+def test_patch_partial_prefills_of_seeded_requests_are_rewound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def sample(self: Any) -> torch.Tensor:
@@ -161,7 +161,7 @@ def test_mend_partial_prefills_of_seeded_requests_are_rewound(
     assert sorted(generators) == [0, 1]
 
 
-def test_mend_message_queues_are_sparse_upstream_and_reserved_here(
+def test_patch_message_queues_are_sparse_upstream_and_reserved_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else filling /dev/shm while a worker serves ends it by SIGBUS."""
@@ -175,7 +175,7 @@ def test_mend_message_queues_are_sparse_upstream_and_reserved_here(
     monkeypatch.setattr(ShmRingBuffer, "_seesaw_reserves", False, raising=False)
     num_bytes, share = reserved_share()
     assert num_bytes > 240 << 20
-    assert share < 0.1, "drop the mend"
+    assert share < 0.1, "drop the patch"
     patches.reserve_message_queues()
     num_bytes, share = reserved_share()
     assert num_bytes <= 10 * (patches.QUEUE_CHUNK_BYTES + 3) + 4096
