@@ -16,7 +16,7 @@ from seesaw_operator.cluster.client import Cluster
 from seesaw_operator.cluster.election import Lease
 from seesaw_operator.cluster.errors import RefusedError, UnavailableError
 from seesaw_operator.cluster.store import Key, Object, Store, owner_of
-from seesaw_operator.cluster.watching import follow, until_defined
+from seesaw_operator.cluster.watches import follow, until_defined
 from seesaw_operator.health import Metrics, served
 from seesaw_operator.loop.handlers import calm_log, follow_resources, key_of
 from seesaw_operator.loop.reconcile import Reconciler

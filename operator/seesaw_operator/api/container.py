@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     AnyEnvName,
     AnyQuantity,
     ContainerName,

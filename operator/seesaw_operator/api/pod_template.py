@@ -10,7 +10,7 @@ from pydantic import Field
 
 from seesaw_operator.api import owned
 from seesaw_operator.api.container import Container, Free, Named, Open, ShortNamed, keyed
-from seesaw_operator.api.kinds import Address, Annotation, LabelKey, LabelValue, ObjectName
+from seesaw_operator.api.field_types import Address, Annotation, LabelKey, LabelValue, ObjectName
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Rule, foreign, rules
 from seesaw_operator.api.template_rules import metadata_rules, template_rules

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seesaw_operator.api.extra_args import entry_rules, in_order
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     Annotation,
     Cores,
     Image,

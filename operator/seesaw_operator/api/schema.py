@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from seesaw_operator.api.field_types import INT64, INT_OR_STRING
 from seesaw_operator.api.forms import Form
-from seesaw_operator.api.kinds import INT64, INT_OR_STRING
 from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 
 Schema = dict[str, Any]

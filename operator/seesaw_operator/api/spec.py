@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     DEVICE_FORM,
     DURATION_FORM,
     MODEL_FORM,

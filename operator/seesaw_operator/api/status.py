@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from seesaw_operator.api.kinds import INT64
+from seesaw_operator.api.field_types import INT64
 from seesaw_operator.api.model import ApiModel
-from seesaw_operator.wording import shortened
+from seesaw_operator.text import shortened
 
 _MOST_WORD, _MOST_MESSAGE, _MOST_REJECTED, _MOST_CONDITIONS = 512, 32768, 64, 256
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from seesaw_operator.api.kinds import OptionalLabelKey, OptionalLabelValue
+from seesaw_operator.api.field_types import OptionalLabelKey, OptionalLabelValue
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Reason, Rule, rules
 

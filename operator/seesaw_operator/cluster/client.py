@@ -19,7 +19,7 @@ from seesaw_operator.cluster.events import last_warning
 from seesaw_operator.cluster.store import Object
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
-from seesaw_operator.wording import one_line, quoted, shortened_bytes
+from seesaw_operator.text import one_line, quoted, shortened_bytes
 
 logger = logging.getLogger(__name__)
 

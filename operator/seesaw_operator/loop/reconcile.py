@@ -13,23 +13,17 @@ from seesaw_core.errors import InputError
 from seesaw_operator.api.status import ConditionType, Measured, Plan, read_status
 from seesaw_operator.cluster.errors import RefusedError, UnavailableError
 from seesaw_operator.cluster.store import Key, Object, Ref, Store
-from seesaw_operator.loop import applying, claims, telling
-from seesaw_operator.loop.applying import Applier
+from seesaw_operator.loop import applier, claims, reporting
+from seesaw_operator.loop.applier import Applier
 from seesaw_operator.loop.claims import Claims
-from seesaw_operator.loop.telling import Teller
+from seesaw_operator.loop.reporting import Teller
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.all import plan, timing_of
 from seesaw_operator.objects.profiles import Profiles
+from seesaw_operator.objects.validation import understood
 from seesaw_operator.settings import OperatorSettings
 from seesaw_operator.status import layout_plans
-from seesaw_operator.status.conditions import (
-    Before,
-    Obstacle,
-    rejected,
-    status_of,
-    unavailable,
-)
+from seesaw_operator.status.conditions import is_at_rest, is_settled
 from seesaw_operator.status.observed import (
     Observed,
     Subject,
@@ -40,7 +34,13 @@ from seesaw_operator.status.observed import (
     wanted_by,
     worker_pods,
 )
-from seesaw_operator.status.outlooks import is_at_rest, is_settled
+from seesaw_operator.status.resource_status import (
+    Before,
+    Obstacle,
+    rejected,
+    status_of,
+    unavailable,
+)
 
 _LOOK_AGAIN_S = 10.0  # while something is under way: events of others are not watched
 _LOOK_SOON_S = 2.5  # while it is not known yet why something is missing
@@ -53,7 +53,7 @@ _MOST_LOOKED_AT = 4
 _ONE = Wanted(replicas=1, routers=1)  # where no spec can be read
 
 
-class Calls(applying.Writes, claims.Claiming, telling.Telling, Protocol):
+class Calls(applier.Writes, claims.Claiming, reporting.Telling, Protocol):
     """What reconciling does to a cluster, and asks it."""
 
     async def warning(self, namespace: str, kind: str, uid: str) -> str | None: ...

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import LABEL_KEY, LONGEST_KEY
+from seesaw_operator.api.field_types import LABEL_KEY, LONGEST_KEY
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import ROUTER_PORT, WORKER_PORT, Manifest

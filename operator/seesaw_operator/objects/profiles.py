@@ -17,7 +17,7 @@ from seesaw_core.units import MIB
 from seesaw_flags.files import read_text
 from seesaw_operator.api import owned
 from seesaw_operator.api.container import UNSEEN
-from seesaw_operator.api.kinds import ObjectName
+from seesaw_operator.api.field_types import ObjectName
 from seesaw_operator.api.model import ApiModel, first_mistake
 from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplate
 from seesaw_operator.api.spec import Spec

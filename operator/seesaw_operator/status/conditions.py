@@ -1,186 +1,224 @@
-"""What a SeesawDeployment's status says, from what there is in the cluster. Pure."""
+"""Each condition of a SeesawDeployment, from what is wanted and what is seen. Pure.
 
-import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+What stands in the way of a spec itself is not seen from here.
+"""
 
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import (
-    Condition,
-    ConditionType,
-    LayoutsInForce,
-    Plan,
-    Status,
-)
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from seesaw_operator.api.status import ConditionType
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.layouts import layouts_of
-from seesaw_operator.objects.worker import COMPONENT as WORKER
-from seesaw_operator.status import pods
-from seesaw_operator.status.observed import Observed, Wanted, moment, time_text, wanted_by
-from seesaw_operator.status.outlooks import Outlook, Truth, outlooks
-from seesaw_operator.wording import quoted
+from seesaw_operator.status.observed import Observed, Wanted
+from seesaw_operator.status.troubles import troubles
+from seesaw_operator.text import quoted
+
+Truth = Literal["True", "False", "Unknown"]
+_UP_TO_DATE = "UpToDate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """The status as it was; the generation that is looked at now, and the time in UTC."""
+class Outlook:
+    """One condition before it has a generation and a time."""
 
-    status: Status
-    generation: int
-    now: dt.datetime
-    progress_deadline_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obstacle:
-    """Why a spec is not in force: in one word for programs, and in words for people."""
-
+    type: ConditionType
+    status: Truth
     reason: str
     message: str
 
-    @property
-    def told(self) -> str:
-        return quoted(self.message)
+
+def is_at_rest(wanted: Wanted, seen: Observed) -> bool:
+    """Whether nothing is under way that is wanted now; what a pause keeps back is not."""
+    return _reconciling(wanted, seen).status == "False"
 
 
-def status_of(spec: Spec, owner: Owner, seen: Observed, before: Before) -> Status:
-    """The whole status of a resource whose objects are applied."""
-    wanted = wanted_by(spec)
-    status, is_late = _seen(wanted, owner, seen, before)
-    told = outlooks(wanted, owner, seen, is_late=is_late)
-    return status.model_copy(
-        update={
-            "layouts": _layouts(spec, seen.plan),
-            "plan": seen.plan,
-            "conditions": _stamped(told, before),
-        }
-    )
+def is_settled(wanted: Wanted, seen: Observed) -> bool:
+    """Whether all workers that are wanted serve, and are as the latest spec wants them."""
+    return _reconciling(wanted, seen).reason == _UP_TO_DATE
 
 
-def rejected(
-    wanted: Wanted,
-    owner: Owner,
-    seen: Observed,
-    before: Before,
-    refusal: Obstacle,
-) -> Status:
-    """The status of a resource whose spec is not understood, or whose objects are not taken.
+def outlooks(wanted: Wanted, owner: Owner, seen: Observed, *, is_late: bool) -> list[Outlook]:
+    """All conditions, from what is seen. ``is_late``: nothing has moved for too long.
 
-    What was applied before goes on, so what is seen of it is told as ever.
+    Source: kstatus, which takes the first that holds of ``Reconciling`` and ``Stalled``, so that
+    what is stalled must not say that it is under way.
     """
-    said: dict[ConditionType, Truth] = {
-        ConditionType.ACCEPTED: "False",
-        ConditionType.READY: "False",
-        ConditionType.RECONCILING: "False",
-        ConditionType.STALLED: "True",
-    }
-    status, _ = _seen(wanted, owner, seen, before)
-    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, refusal)
-    return status.model_copy(update={"conditions": _stamped(told, before)})
-
-
-def unavailable(
-    wanted: Wanted,
-    owner: Owner,
-    seen: Observed,
-    before: Before,
-    trouble: Obstacle,
-) -> Status:
-    """The status of a resource whose objects an apiserver in trouble does not take.
-
-    Whether they will be taken is not known, so ``Accepted`` stays as it was; and so does what is
-    ``Stalled``, which nothing has moved.
-    """
-    kept = tuple(
-        c
-        for c in before.status.conditions
-        if c.type is ConditionType.ACCEPTED
-        or (c.type is ConditionType.STALLED and c.status == "True")
+    accepted = Outlook(
+        type=ConditionType.ACCEPTED,
+        status="True",
+        reason="Valid",
+        message="The spec is understood and its objects are applied.",
     )
-    types = {c.type for c in kept}
-    said: dict[ConditionType, Truth] = {
-        ConditionType.ACCEPTED: "Unknown",  # of a resource of which nothing is known yet
-        ConditionType.READY: "False",
-        ConditionType.RECONCILING: "False" if ConditionType.STALLED in types else "True",
-    }
-    status, _ = _seen(wanted, owner, seen, before)
-    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, trouble)
-    others = [each for each in told if each.type not in types]
-    conditions = kept + _stamped(others, before)
-    return status.model_copy(update={"conditions": conditions})
-
-
-def _seen(wanted: Wanted, owner: Owner, seen: Observed, before: Before) -> tuple[Status, bool]:
-    """What is counted, whatever becomes of the spec; and whether nothing has moved for too long."""
-    old, now = before.status, before.now
-    counts = {
-        "replicas": seen.num_workers,
-        "ready_replicas": seen.num_serving,
-        "updated_replicas": seen.num_updated,
-        "router_replicas": seen.num_routers,
-    }
-    has_moved = before.generation != old.observed_generation or any(
-        count > getattr(old, name) for name, count in counts.items()
+    workers, router, degraded = (
+        _workers(wanted, seen),
+        _router(wanted, owner, seen),
+        _degraded(wanted, seen),
     )
-    moved = None if has_moved else moment(old.last_progress_time)
-    since = now if moved is None else min(moved, now)
-    # A pod that ends has the whole of its grace period for it, which nothing can shorten.
-    moved_last = max([since, *(t for p in seen.all_pods if (t := moment(pods.drains_until(p))))])
-    status = old.model_copy(
-        update={
-            "observed_generation": before.generation,
-            "url": owner.url,
-            "workers": f"{seen.num_serving}/{wanted.replicas}",
-            **counts,
-            "last_progress_time": time_text(since),
-            "selector": ",".join(f"{k}={v}" for k, v in sorted(owner.selector(WORKER).items())),
-            "measured": seen.measured,
-        }
-    )
-    return status, (now - moved_last).total_seconds() > before.progress_deadline_s
-
-
-def _instead(
-    outlook: Iterable[Outlook], said: Mapping[ConditionType, Truth], obstacle: Obstacle
-) -> list[Outlook]:
-    """The conditions, where some say what stands in the way and not what is seen."""
-    return [
-        Outlook(
-            type=each.type,
-            status=said[each.type],
-            reason=obstacle.reason,
-            message=obstacle.told,
+    reconciling = _reconciling(wanted, seen)
+    ready = _ready(wanted, owner, degraded, reconciling)
+    stalled = _stalled(degraded, reconciling, is_late=is_late)
+    if stalled.status == "True":
+        reconciling = replace(
+            reconciling, status="False", reason=stalled.reason, message=stalled.message
         )
-        if each.type in said
-        else each
-        for each in outlook
+    return [
+        accepted,
+        workers,
+        router,
+        _available(wanted, owner, seen, (degraded, workers, router)),
+        ready,
+        reconciling,
+        stalled,
+        degraded,
     ]
 
 
-def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
-    layouts = layouts_of(spec)
-    if layouts is None:
-        return None if plan is None else LayoutsInForce(prefill=plan.prefill, decode=plan.decode)
-    prefill, decode = layouts
-    if spec.reshard == "Never":
-        prefill = decode
-    return LayoutsInForce(prefill=str(prefill), decode=str(decode))
-
-
-def _stamped(outlook: Iterable[Outlook], before: Before) -> tuple[Condition, ...]:
-    """Conditions with the time since when each has its status."""
-    earlier = {c.type: c for c in before.status.conditions}
-    now = time_text(before.now)
-    return tuple(
-        Condition(
-            type=each.type,
-            status=each.status,
-            reason=each.reason,
-            message=each.message,
-            observed_generation=before.generation,
-            last_transition_time=found.last_transition_time
-            if (found := earlier.get(each.type)) is not None and found.status == each.status
-            else now,
+def _available(
+    wanted: Wanted, owner: Owner, seen: Observed, others: tuple[Outlook, Outlook, Outlook]
+) -> Outlook:
+    """The endpoint serves as long as one router and one worker do; if not, the worst says why."""
+    if seen.num_serving and seen.num_routers:
+        return Outlook(
+            type=ConditionType.AVAILABLE,
+            status="True",
+            reason="Serving",
+            message=f"Serving at {owner.url}.",
         )
-        for each in outlook
+    degraded, workers, _ = others
+    waits = workers
+    if wanted.replicas:
+        waits = next(c for c in others if (c.status == "True") == (c is degraded))
+    return Outlook(
+        type=ConditionType.AVAILABLE, status="False", reason=waits.reason, message=waits.message
     )
+
+
+def _ready(wanted: Wanted, owner: Owner, degraded: Outlook, reconciling: Outlook) -> Outlook:
+    """Whether all is as the latest spec says and serves; if not, trouble says why, or what is
+    under way."""
+    if reconciling.reason != _UP_TO_DATE:
+        waits = degraded if degraded.status == "True" else reconciling
+        return Outlook(
+            type=ConditionType.READY, status="False", reason=waits.reason, message=waits.message
+        )
+    if wanted.replicas == 0:
+        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
+    else:
+        reason, message = "Serving", f"Serving at {owner.url}."
+    return Outlook(type=ConditionType.READY, status="True", reason=reason, message=message)
+
+
+def _stalled(degraded: Outlook, reconciling: Outlook, *, is_late: bool) -> Outlook:
+    if reconciling.status == "False" or not is_late:
+        return Outlook(
+            type=ConditionType.STALLED,
+            status="False",
+            reason="NotStalled",
+            message="Nothing is to be done, or something has moved within the progress deadline.",
+        )
+    waits = degraded if degraded.status == "True" else reconciling
+    return Outlook(
+        type=ConditionType.STALLED,
+        status="True",
+        reason="ProgressDeadlineExceeded",
+        message=f"Nothing has moved for longer than the progress deadline: {waits.message}",
+    )
+
+
+def _workers(wanted: Wanted, seen: Observed) -> Outlook:
+    serving, replicas = seen.num_serving, wanted.replicas
+    status: Truth = "True"
+    if replicas == 0:
+        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
+    elif serving >= replicas:
+        reason, message = "AllServe", f"{serving} of {replicas} workers serve."
+    else:
+        status, reason = "False", "NotAllServe"
+        rest = "the others start, load or drain" if seen.worker_pods else "there are no pods"
+        message = f"{serving} of {replicas} workers serve; {rest}."
+    return Outlook(type=ConditionType.WORKERS_READY, status=status, reason=reason, message=message)
+
+
+def _router(wanted: Wanted, owner: Owner, seen: Observed) -> Outlook:
+    serving = seen.num_routers
+    if not serving and not wanted.routers and not wanted.replicas:
+        return Outlook(
+            type=ConditionType.ROUTER_READY,
+            status="False",
+            reason="ScaledToZero",
+            message="No router is wanted, since no worker is.",
+        )
+    rest = "routers start within seconds" if seen.router_pods else "there are no pods"
+    return Outlook(
+        type=ConditionType.ROUTER_READY,
+        status="True" if serving else "False",
+        reason="Serving" if serving else "NoneServes",
+        message=f"{_counted(serving, 'router serves', 'routers serve')} {owner.url}."
+        if serving
+        else f"No router serves yet; {rest}.",
+    )
+
+
+def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
+    is_behind = seen.num_updated < wanted.replicas
+    matching = f"{seen.num_updated} of {wanted.replicas} worker pods match the spec"
+    status: Truth = "True"
+    if going := _going(seen):
+        reason, message = "Deleting", going
+    elif not seen.is_counted or seen.num_workers != wanted.replicas:
+        reason = "Scaling"
+        message = f"{seen.num_workers} of {wanted.replicas} worker pods exist{_draining(seen)}."
+    elif is_behind and not wanted.is_paused:
+        reason = "RollingOut"
+        message = f"{matching}; one at a time goes."
+    elif seen.num_serving < wanted.replicas:
+        reason, message = "Starting", f"{seen.num_serving} of {wanted.replicas} worker pods serve."
+    elif wanted.is_paused and (is_behind or not seen.are_routers_updated(wanted.routers)):
+        status, reason = "False", "Paused"
+        message = f"{matching}; spec.paused keeps the others and the routers as they are."
+    elif not seen.is_router_rolled_out(wanted.routers):
+        reason, message = "RollingOut", "The routers are being replaced, one at a time."
+    else:
+        status, reason = "False", _UP_TO_DATE
+        message = "All pods match the spec and serve."
+    return Outlook(type=ConditionType.RECONCILING, status=status, reason=reason, message=message)
+
+
+def _draining(seen: Observed) -> str:
+    return f", {_counted(seen.num_draining, 'drains', 'drain')}" if seen.num_draining else ""
+
+
+def _going(seen: Observed) -> str:
+    """Which of ours is being deleted, and so cannot be made as it should be."""
+    for body in (seen.stateful_set, seen.router, *seen.others):
+        if body is None or "deletionTimestamp" not in body["metadata"]:
+            continue
+        metadata = body["metadata"]
+        waits = quoted(", ".join(metadata.get("finalizers") or ()))
+        return (
+            f"{body['kind']} {metadata['name']} is being deleted, and is made anew once it is gone"
+            + (f"; it waits for the finalizers {waits}." if waits else ".")
+        )
+    return ""
+
+
+def _degraded(wanted: Wanted, seen: Observed) -> Outlook:
+    found = troubles(wanted, seen)
+    if not found:
+        return Outlook(
+            type=ConditionType.DEGRADED,
+            status="False",
+            reason="NoTrouble",
+            message="Nothing that keeps a pod from serving is known.",
+        )
+    first, more = found[0], len(found) - 1
+    return Outlook(
+        type=ConditionType.DEGRADED,
+        status="True",
+        reason=first.reason,
+        message=first.message
+        + (f" ({_counted(more, 'more pod is', 'more pods are')} in trouble.)" if more else ""),
+    )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

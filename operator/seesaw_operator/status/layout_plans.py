@@ -16,7 +16,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, ProposedPlan, RejectedPlan, Status
 from seesaw_operator.names import Manifest
 from seesaw_operator.objects.layouts import is_planned
-from seesaw_operator.wording import quoted
+from seesaw_operator.text import quoted
 
 ANNOTATION = f"{GROUP}/planned-for"
 _LENGTH = "[1-9][0-9]{0,7}"

@@ -9,7 +9,7 @@ from typing import Any
 from seesaw_operator.api import owned
 from seesaw_operator.names import COMPONENT_LABEL
 from seesaw_operator.objects.router import COMPONENT as ROUTER
-from seesaw_operator.wording import quoted
+from seesaw_operator.text import quoted
 
 Pod = dict[str, Any]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from seesaw_operator.status import pods
 from seesaw_operator.status.observed import Observed, Wanted
 from seesaw_operator.status.pods import Trouble
-from seesaw_operator.wording import quoted
+from seesaw_operator.text import quoted
 
 _REFUSED = (
     "Change what the message names: a quota or limit range, a service account, or what is in a "

@@ -10,8 +10,8 @@ import pytest
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
 from seesaw_operator.names import Owner
-from seesaw_operator.status.conditions import Before, Obstacle, rejected, status_of
 from seesaw_operator.status.observed import Observed, Wanted
+from seesaw_operator.status.resource_status import Before, Obstacle, rejected, status_of
 from support.chart_release.helm import Json
 from support.cluster_client.kubectl import ROOT, run
 

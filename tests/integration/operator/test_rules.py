@@ -13,10 +13,10 @@ from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.merging import as_given
 from seesaw_operator.objects.overlays import refusals
 from seesaw_operator.objects.profiles import profiles_of
+from seesaw_operator.objects.validation import understood
 from support.control_plane.apiserver import ApiServer, Json
 from support.pod_templates.generated import ONE_FIELD, TEMPLATES
 from support.resource_specs.making import PAIR, SPEC, TWO, added, of_pod, try_to_create

@@ -12,11 +12,11 @@ from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.loop.drift import with_digest
-from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.merging import with_template
 from seesaw_operator.objects.overlays import refusals
 from seesaw_operator.objects.profiles import profiles_of
+from seesaw_operator.objects.validation import understood
 from seesaw_operator.settings import Timing
 from support.pod_templates.generated import TEMPLATES
 from support.pod_templates.samples import IMAGES, OWNER

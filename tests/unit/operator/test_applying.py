@@ -6,7 +6,7 @@ import pytest
 
 from seesaw_operator.cluster.errors import RefusedError
 from seesaw_operator.cluster.store import Object, Store, ref_of
-from seesaw_operator.loop.applying import Applier
+from seesaw_operator.loop.applier import Applier
 from seesaw_operator.loop.drift import with_digest
 from seesaw_operator.names import Manifest, Owner
 

@@ -7,14 +7,14 @@ import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status, read_status
-from seesaw_operator.status.conditions import (
+from seesaw_operator.status.conditions import is_at_rest, is_settled
+from seesaw_operator.status.observed import Observed, Wanted, wanted_by
+from seesaw_operator.status.resource_status import (
     Obstacle,
     rejected,
     unavailable,
 )
-from seesaw_operator.status.observed import Observed, Wanted, wanted_by
-from seesaw_operator.status.outlooks import is_at_rest, is_settled
-from support.resource_status.seen import (
+from support.resource_status.samples import (
     NOW,
     OWNER,
     SPEC,

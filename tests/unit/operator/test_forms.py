@@ -4,7 +4,7 @@ import pytest
 
 from seesaw_core.errors import InputError
 from seesaw_operator.api.crd import document
-from seesaw_operator.objects.accepting import understood
+from seesaw_operator.objects.validation import understood
 
 MODEL = {"uri": "org/model"}
 

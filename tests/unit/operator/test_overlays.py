@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.overlays import refusals
+from seesaw_operator.objects.validation import understood
 from seesaw_operator.settings import Timing
 from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 

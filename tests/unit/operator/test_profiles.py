@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from seesaw_core.errors import InputError
-from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.profiles import profiles_of, read_profiles
+from seesaw_operator.objects.validation import understood
 from seesaw_operator.settings import Timing
 from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
 

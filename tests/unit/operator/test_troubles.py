@@ -8,7 +8,7 @@ import pytest
 
 from seesaw_operator.cluster.events import last_warning
 from seesaw_operator.status.observed import Subject, lacking, wanted_by
-from support.resource_status.seen import (
+from support.resource_status.samples import (
     SPEC,
     conditions,
     crashed,

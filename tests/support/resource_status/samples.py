@@ -6,11 +6,11 @@ from typing import Any
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
 from seesaw_operator.names import Owner
-from seesaw_operator.status.conditions import (
+from seesaw_operator.status.observed import Observed
+from seesaw_operator.status.resource_status import (
     Before,
     status_of,
 )
-from seesaw_operator.status.observed import Observed
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
 METADATA = {"name": "llama-worker", "uid": "uid of the StatefulSet", "generation": 1}
