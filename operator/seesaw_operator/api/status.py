@@ -1,6 +1,6 @@
 """``SeesawDeployment.status`` as users and other controllers read it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -32,15 +32,14 @@ Generation = Annotated[int, Field(json_schema_extra=INT64)]
 
 
 class ConditionType(StrEnum):
-    """What a condition is about.
+    """The conditions of the resource as a whole. Each component has one more.
 
-    ``Ready``: all is as the latest spec says, and serves. ``Available``: something serves.
-    ``Reconciling`` and ``Stalled`` are those of kstatus, by which tools know a rollout's end.
+    ``Ready``: everything matches the latest spec and serves. ``Available``: the endpoint serves.
+    ``Reconciling`` and ``Stalled`` are those of kstatus, from which tools learn that a rollout has
+    ended.
     """
 
     ACCEPTED = "Accepted"
-    WORKERS_READY = "WorkersReady"
-    ROUTER_READY = "RouterReady"
     AVAILABLE = "Available"
     READY = "Ready"
     RECONCILING = "Reconciling"
@@ -51,9 +50,7 @@ class ConditionType(StrEnum):
 class Condition(ApiModel):
     """One thing that is true, false or not known about the resource."""
 
-    type: ConditionType = Field(
-        description="What it is about.", json_schema_extra={"maxLength": 316}
-    )
+    type: str = Field(description="What it is about.", json_schema_extra={"maxLength": 316})
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     observed_generation: Generation = Field(
         description="The generation of the spec that was looked at."
@@ -194,16 +191,23 @@ class Status(ApiModel):
     )
 
 
-def read_status(written: Any) -> Status:
-    """What was told last, as far as it can be understood: another version of the operator, or
-    another controller, which may add conditions of its own, can have told the rest."""
+def read_status(written: Any, condition_types: Container[str]) -> Status:
+    """Return the status that was written last, as far as it can be read.
+
+    Another version of the operator may have written the rest, and other controllers may have added
+    conditions of their own: only those of the given types are kept.
+    """
     parts = dict(written or {})
-    told = [c for c in parts.pop("conditions", None) or () if _is_understood({"conditions": [c]})]
-    known = {name: part for name, part in parts.items() if _is_understood({name: part})}
-    return Status.model_validate(known | {"conditions": told})
+    conditions = [
+        each
+        for each in parts.pop("conditions", None) or ()
+        if _is_valid({"conditions": [each]}) and each["type"] in condition_types
+    ]
+    valid = {name: part for name, part in parts.items() if _is_valid({name: part})}
+    return Status.model_validate(valid | {"conditions": conditions})
 
 
-def _is_understood(part: dict[str, Any]) -> bool:
+def _is_valid(part: dict[str, Any]) -> bool:
     try:
         Status.model_validate(part)
     except ValidationError:

@@ -19,7 +19,7 @@ from seesaw_operator.cluster.events import last_warning
 from seesaw_operator.cluster.store import Object
 from seesaw_operator.health import Metrics
 from seesaw_operator.names import MANAGER, Owner
-from seesaw_operator.text import one_line, quoted, shortened_bytes
+from seesaw_operator.text import one_line, sanitized, shortened_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +277,7 @@ def _translated(manifest: Object) -> Iterator[None]:
         yield
     except client.exceptions.ApiException as error:
         words = _words(error)
-        said = f"{_title(manifest)}: {quoted(words)}"
+        said = f"{_title(manifest)}: {sanitized(words)}"
         if any(mark in words.lower() for mark in _TOO_LARGE):
             raise RefusedError(f"{said}: {_SMALLER}") from error
         if _may_pass(error) and _UNKNOWN_FIELD not in words:
@@ -316,7 +316,7 @@ def _title(manifest: Object) -> str:
 def in_words(error: BaseException) -> str:
     """What a client raised, in one line: not the headers of the answer, as the library has it."""
     is_answer = isinstance(error, client.exceptions.ApiException)
-    return quoted(_words(error) if is_answer else repr(error))
+    return sanitized(_words(error) if is_answer else repr(error))
 
 
 def _words(error: client.exceptions.ApiException) -> str:

@@ -28,7 +28,7 @@ class Applier:
         self._applied: dict[Key, dict[Ref, str]] = {}
         self._being_made: dict[Ref, str] = {}
 
-    async def make(self, manifests: Iterable[Manifest], owner: Owner) -> bool:
+    async def apply_all(self, manifests: Iterable[Manifest], owner: Owner) -> bool:
         """Apply what is not there as it should be, in the order given. Idempotent.
 
         Returns False, and does nothing, if the owner is gone or going, as the watch has yet to

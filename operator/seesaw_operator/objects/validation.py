@@ -21,7 +21,7 @@ _SHOWN_LEVELS = 4
 _DEEPEST = 64  # levels; a pod's own fields have fewer than twenty
 
 
-def understood(written: Any, profiles: Profiles) -> Spec:
+def validated_spec(written: Any, profiles: Profiles) -> Spec:
     """A spec as its models read it, its profile applied. Raises: InputError, naming the field."""
     if deep := _too_deep(written):
         raise InputError(

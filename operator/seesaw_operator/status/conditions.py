@@ -1,224 +1,158 @@
-"""Each condition of a SeesawDeployment, from what is wanted and what is seen. Pure.
+"""Each condition of a SeesawDeployment, from what is desired and what is observed. Pure.
 
-What stands in the way of a spec itself is not seen from here.
+The components report their own conditions; those of the resource as a whole are derived here. What
+keeps a spec from being applied is not known here.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 from seesaw_operator.api.status import ConditionType
 from seesaw_operator.names import Owner
-from seesaw_operator.status.observed import Observed, Wanted
+from seesaw_operator.status.component import PAUSED, ROLLING_OUT, Component, rollout_of
+from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.observed import Desired, Observed
 from seesaw_operator.status.troubles import troubles
-from seesaw_operator.text import quoted
+from seesaw_operator.text import counted, sanitized
 
-Truth = Literal["True", "False", "Unknown"]
+SCALED_TO_ZERO = "ScaledToZero"
 _UP_TO_DATE = "UpToDate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """One condition before it has a generation and a time."""
-
-    type: ConditionType
-    status: Truth
-    reason: str
-    message: str
+def is_at_rest(components: Sequence[Component], desired: Desired, observed: Observed) -> bool:
+    """Whether nothing is under way. What a pause holds back is not under way."""
+    return _reconciling(components, desired, observed).status == "False"
 
 
-def is_at_rest(wanted: Wanted, seen: Observed) -> bool:
-    """Whether nothing is under way that is wanted now; what a pause keeps back is not."""
-    return _reconciling(wanted, seen).status == "False"
+def is_settled(components: Sequence[Component], desired: Desired, observed: Observed) -> bool:
+    """Whether all desired pods serve and match the latest spec."""
+    return _reconciling(components, desired, observed).cause.reason == _UP_TO_DATE
 
 
-def is_settled(wanted: Wanted, seen: Observed) -> bool:
-    """Whether all workers that are wanted serve, and are as the latest spec wants them."""
-    return _reconciling(wanted, seen).reason == _UP_TO_DATE
+def condition_states(
+    components: Sequence[Component],
+    owner: Owner,
+    desired: Desired,
+    observed: Observed,
+    *,
+    is_late: bool,
+) -> list[ConditionState]:
+    """Return all conditions of a resource whose objects are applied.
 
+    is_late: whether nothing has moved for longer than the progress deadline.
 
-def outlooks(wanted: Wanted, owner: Owner, seen: Observed, *, is_late: bool) -> list[Outlook]:
-    """All conditions, from what is seen. ``is_late``: nothing has moved for too long.
-
-    Source: kstatus, which takes the first that holds of ``Reconciling`` and ``Stalled``, so that
-    what is stalled must not say that it is under way.
+    Source: kstatus uses the first that holds of ``Reconciling`` and ``Stalled``, so a resource that
+    is stalled must not be reconciling.
     """
-    accepted = Outlook(
+    accepted = ConditionState(
         type=ConditionType.ACCEPTED,
         status="True",
-        reason="Valid",
-        message="The spec is understood and its objects are applied.",
+        cause=Cause(reason="Valid", message="The spec is valid and its objects are applied."),
     )
-    workers, router, degraded = (
-        _workers(wanted, seen),
-        _router(wanted, owner, seen),
-        _degraded(wanted, seen),
-    )
-    reconciling = _reconciling(wanted, seen)
-    ready = _ready(wanted, owner, degraded, reconciling)
+    of_components = [each.condition(desired, observed, owner) for each in components]
+    degraded = _degraded(components, desired, observed)
+    reconciling = _reconciling(components, desired, observed)
+    # Why nothing is served although nothing is wrong: no worker is wanted.
+    zero = next((c.cause for c in of_components if c.cause.reason == SCALED_TO_ZERO), None)
+    serving = Cause(reason="Serving", message=f"Serving at {owner.url}.")
+    if all(observed.components[c.name].num_serving for c in components if c.is_serving):
+        available = ConditionState(type=ConditionType.AVAILABLE, status="True", cause=serving)
+    else:
+        waiting = zero or _first_obstacle(components, of_components, degraded)
+        available = ConditionState(type=ConditionType.AVAILABLE, status="False", cause=waiting)
     stalled = _stalled(degraded, reconciling, is_late=is_late)
+    ready = _ready(degraded, reconciling, zero or serving)
     if stalled.status == "True":
-        reconciling = replace(
-            reconciling, status="False", reason=stalled.reason, message=stalled.message
-        )
-    return [
-        accepted,
-        workers,
-        router,
-        _available(wanted, owner, seen, (degraded, workers, router)),
-        ready,
-        reconciling,
-        stalled,
-        degraded,
-    ]
+        reconciling = replace(reconciling, status="False", cause=stalled.cause)
+    return [accepted, *of_components, available, ready, reconciling, stalled, degraded]
 
 
-def _available(
-    wanted: Wanted, owner: Owner, seen: Observed, others: tuple[Outlook, Outlook, Outlook]
-) -> Outlook:
-    """The endpoint serves as long as one router and one worker do; if not, the worst says why."""
-    if seen.num_serving and seen.num_routers:
-        return Outlook(
-            type=ConditionType.AVAILABLE,
-            status="True",
-            reason="Serving",
-            message=f"Serving at {owner.url}.",
-        )
-    degraded, workers, _ = others
-    waits = workers
-    if wanted.replicas:
-        waits = next(c for c in others if (c.status == "True") == (c is degraded))
-    return Outlook(
-        type=ConditionType.AVAILABLE, status="False", reason=waits.reason, message=waits.message
-    )
+def _first_obstacle(
+    components: Sequence[Component], of_components: list[ConditionState], degraded: ConditionState
+) -> Cause:
+    """Return why the resource is not available: a trouble, or a component that does not serve."""
+    if degraded.status == "True":
+        return degraded.cause
+    pairs = zip(components, of_components, strict=True)
+    failing = (c.cause for part, c in pairs if part.is_serving and c.status != "True")
+    return next(failing, degraded.cause)
 
 
-def _ready(wanted: Wanted, owner: Owner, degraded: Outlook, reconciling: Outlook) -> Outlook:
-    """Whether all is as the latest spec says and serves; if not, trouble says why, or what is
-    under way."""
-    if reconciling.reason != _UP_TO_DATE:
-        waits = degraded if degraded.status == "True" else reconciling
-        return Outlook(
-            type=ConditionType.READY, status="False", reason=waits.reason, message=waits.message
-        )
-    if wanted.replicas == 0:
-        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
-    else:
-        reason, message = "Serving", f"Serving at {owner.url}."
-    return Outlook(type=ConditionType.READY, status="True", reason=reason, message=message)
+def _ready(degraded: ConditionState, reconciling: ConditionState, done: Cause) -> ConditionState:
+    """Whether everything matches the latest spec and serves."""
+    if reconciling.cause.reason == _UP_TO_DATE:
+        return ConditionState(type=ConditionType.READY, status="True", cause=done)
+    cause = _waiting_for(degraded, reconciling)
+    return ConditionState(type=ConditionType.READY, status="False", cause=cause)
 
 
-def _stalled(degraded: Outlook, reconciling: Outlook, *, is_late: bool) -> Outlook:
+def _waiting_for(degraded: ConditionState, reconciling: ConditionState) -> Cause:
+    return degraded.cause if degraded.status == "True" else reconciling.cause
+
+
+def _stalled(
+    degraded: ConditionState, reconciling: ConditionState, *, is_late: bool
+) -> ConditionState:
     if reconciling.status == "False" or not is_late:
-        return Outlook(
-            type=ConditionType.STALLED,
-            status="False",
-            reason="NotStalled",
-            message="Nothing is to be done, or something has moved within the progress deadline.",
-        )
-    waits = degraded if degraded.status == "True" else reconciling
-    return Outlook(
-        type=ConditionType.STALLED,
-        status="True",
+        message = "Nothing is to be done, or something has moved within the progress deadline."
+        cause = Cause(reason="NotStalled", message=message)
+        return ConditionState(type=ConditionType.STALLED, status="False", cause=cause)
+    cause = Cause(
         reason="ProgressDeadlineExceeded",
-        message=f"Nothing has moved for longer than the progress deadline: {waits.message}",
+        message="Nothing has moved for longer than the progress deadline: "
+        f"{_waiting_for(degraded, reconciling).message}",
+    )
+    return ConditionState(type=ConditionType.STALLED, status="True", cause=cause)
+
+
+def _reconciling(
+    components: Sequence[Component], desired: Desired, observed: Observed
+) -> ConditionState:
+    deleting = _deleting(observed)
+    if deleting is not None:
+        return ConditionState(type=ConditionType.RECONCILING, status="True", cause=deleting)
+    rollouts = [
+        cause for each in components if (cause := rollout_of(each, desired, observed)) is not None
+    ]
+    paused = next((cause for cause in rollouts if cause.reason == PAUSED), None)
+    held_back = () if paused is None else (PAUSED, ROLLING_OUT)
+    under_way = next((cause for cause in rollouts if cause.reason not in held_back), None)
+    up_to_date = Cause(reason=_UP_TO_DATE, message="All pods match the spec and serve.")
+    return ConditionState(
+        type=ConditionType.RECONCILING,
+        status="False" if under_way is None else "True",
+        cause=under_way or paused or up_to_date,
     )
 
 
-def _workers(wanted: Wanted, seen: Observed) -> Outlook:
-    serving, replicas = seen.num_serving, wanted.replicas
-    status: Truth = "True"
-    if replicas == 0:
-        reason, message = "ScaledToZero", "No worker is wanted. Set spec.replicas to serve."
-    elif serving >= replicas:
-        reason, message = "AllServe", f"{serving} of {replicas} workers serve."
-    else:
-        status, reason = "False", "NotAllServe"
-        rest = "the others start, load or drain" if seen.worker_pods else "there are no pods"
-        message = f"{serving} of {replicas} workers serve; {rest}."
-    return Outlook(type=ConditionType.WORKERS_READY, status=status, reason=reason, message=message)
-
-
-def _router(wanted: Wanted, owner: Owner, seen: Observed) -> Outlook:
-    serving = seen.num_routers
-    if not serving and not wanted.routers and not wanted.replicas:
-        return Outlook(
-            type=ConditionType.ROUTER_READY,
-            status="False",
-            reason="ScaledToZero",
-            message="No router is wanted, since no worker is.",
-        )
-    rest = "routers start within seconds" if seen.router_pods else "there are no pods"
-    return Outlook(
-        type=ConditionType.ROUTER_READY,
-        status="True" if serving else "False",
-        reason="Serving" if serving else "NoneServes",
-        message=f"{_counted(serving, 'router serves', 'routers serve')} {owner.url}."
-        if serving
-        else f"No router serves yet; {rest}.",
-    )
-
-
-def _reconciling(wanted: Wanted, seen: Observed) -> Outlook:
-    is_behind = seen.num_updated < wanted.replicas
-    matching = f"{seen.num_updated} of {wanted.replicas} worker pods match the spec"
-    status: Truth = "True"
-    if going := _going(seen):
-        reason, message = "Deleting", going
-    elif not seen.is_counted or seen.num_workers != wanted.replicas:
-        reason = "Scaling"
-        message = f"{seen.num_workers} of {wanted.replicas} worker pods exist{_draining(seen)}."
-    elif is_behind and not wanted.is_paused:
-        reason = "RollingOut"
-        message = f"{matching}; one at a time goes."
-    elif seen.num_serving < wanted.replicas:
-        reason, message = "Starting", f"{seen.num_serving} of {wanted.replicas} worker pods serve."
-    elif wanted.is_paused and (is_behind or not seen.are_routers_updated(wanted.routers)):
-        status, reason = "False", "Paused"
-        message = f"{matching}; spec.paused keeps the others and the routers as they are."
-    elif not seen.is_router_rolled_out(wanted.routers):
-        reason, message = "RollingOut", "The routers are being replaced, one at a time."
-    else:
-        status, reason = "False", _UP_TO_DATE
-        message = "All pods match the spec and serve."
-    return Outlook(type=ConditionType.RECONCILING, status=status, reason=reason, message=message)
-
-
-def _draining(seen: Observed) -> str:
-    return f", {_counted(seen.num_draining, 'drains', 'drain')}" if seen.num_draining else ""
-
-
-def _going(seen: Observed) -> str:
-    """Which of ours is being deleted, and so cannot be made as it should be."""
-    for body in (seen.stateful_set, seen.router, *seen.others):
+def _deleting(observed: Observed) -> Cause | None:
+    """Return which object is being deleted, and so cannot be made to match the spec."""
+    workloads = (found.body for found in observed.components.values())
+    for body in (*workloads, *observed.others):
         if body is None or "deletionTimestamp" not in body["metadata"]:
             continue
         metadata = body["metadata"]
-        waits = quoted(", ".join(metadata.get("finalizers") or ()))
-        return (
-            f"{body['kind']} {metadata['name']} is being deleted, and is made anew once it is gone"
-            + (f"; it waits for the finalizers {waits}." if waits else ".")
+        finalizers = sanitized(", ".join(metadata.get("finalizers") or ()))
+        message = (
+            f"{body['kind']} {metadata['name']} is being deleted, and is created again once it is "
+            "gone" + (f"; it waits for the finalizers {finalizers}." if finalizers else ".")
         )
-    return ""
+        return Cause(reason="Deleting", message=message)
+    return None
 
 
-def _degraded(wanted: Wanted, seen: Observed) -> Outlook:
-    found = troubles(wanted, seen)
+def _degraded(
+    components: Sequence[Component], desired: Desired, observed: Observed
+) -> ConditionState:
+    found = troubles(components, desired, observed)
     if not found:
-        return Outlook(
-            type=ConditionType.DEGRADED,
-            status="False",
-            reason="NoTrouble",
-            message="Nothing that keeps a pod from serving is known.",
-        )
-    first, more = found[0], len(found) - 1
-    return Outlook(
+        message = "Nothing that keeps a pod from serving is known."
+        cause = Cause(reason="NoTrouble", message=message)
+        return ConditionState(type=ConditionType.DEGRADED, status="False", cause=cause)
+    first, num_more = found[0], len(found) - 1
+    more = f" ({counted(num_more, 'more pod is', 'more pods are')} in trouble.)" if num_more else ""
+    return ConditionState(
         type=ConditionType.DEGRADED,
         status="True",
-        reason=first.reason,
-        message=first.message
-        + (f" ({_counted(more, 'more pod is', 'more pods are')} in trouble.)" if more else ""),
+        cause=replace(first, message=first.message + more),
     )
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"

@@ -17,9 +17,10 @@ from seesaw_core.resharding.policy import Phase
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.status import Measured, Plan
 from seesaw_operator.cluster.store import Key, Object, Store
+from seesaw_operator.names import WORKER
 from seesaw_operator.status import pods
 from seesaw_operator.status.layout_plans import agreed, plan_of
-from seesaw_operator.status.observed import worker_pods
+from seesaw_operator.status.observed import component_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Meter:
     async def _measure(self, key: Key) -> None:
         urls = [
             url
-            for pod in sorted(worker_pods(self._store, key), key=_name)
+            for pod in sorted(component_of(self._store, key, WORKER, "StatefulSet").pods, key=_name)
             if pods.is_ready(pod)
             for url in _urls(pod)
         ]

@@ -1,8 +1,8 @@
-"""What a SeesawDeployment's status says, from what there is in the cluster. Pure."""
+"""The whole status of a SeesawDeployment. Pure."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import (
@@ -12,149 +12,142 @@ from seesaw_operator.api.status import (
     Plan,
     Status,
 )
-from seesaw_operator.names import Owner
+from seesaw_operator.names import WORKER, Owner
 from seesaw_operator.objects.layouts import layouts_of
-from seesaw_operator.objects.worker import COMPONENT as WORKER
 from seesaw_operator.status import pods
-from seesaw_operator.status.conditions import Outlook, Truth, outlooks
-from seesaw_operator.status.observed import Observed, Wanted, moment, time_text, wanted_by
-from seesaw_operator.text import quoted
+from seesaw_operator.status.component import Component, desired_by
+from seesaw_operator.status.condition_state import Cause, ConditionState, Truth
+from seesaw_operator.status.conditions import condition_states
+from seesaw_operator.status.observed import Desired, Observed, parsed_time, time_text
+from seesaw_operator.text import sanitized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """The status as it was; the generation that is looked at now, and the time in UTC."""
+class StatusContext:
+    """What a status is computed from, besides what is desired and observed.
 
-    status: Status
+    previous: the status that was written last.
+    generation: the generation of the spec that the new status is about.
+    now: the time, in UTC.
+    progress_deadline_s: how long nothing may move before the resource is stalled.
+    """
+
+    components: Sequence[Component]
+    owner: Owner
+    previous: Status
     generation: int
     now: dt.datetime
     progress_deadline_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obstacle:
-    """Why a spec is not in force: in one word for programs, and in words for people."""
-
-    reason: str
-    message: str
-
-    @property
-    def told(self) -> str:
-        return quoted(self.message)
-
-
-def status_of(spec: Spec, owner: Owner, seen: Observed, before: Before) -> Status:
-    """The whole status of a resource whose objects are applied."""
-    wanted = wanted_by(spec)
-    status, is_late = _seen(wanted, owner, seen, before)
-    told = outlooks(wanted, owner, seen, is_late=is_late)
+def status_of(context: StatusContext, spec: Spec, observed: Observed) -> Status:
+    """Return the status of a resource whose objects are applied."""
+    desired = desired_by(context.components, spec)
+    status, is_late = _counted(context, desired, observed)
+    states = condition_states(context.components, context.owner, desired, observed, is_late=is_late)
     return status.model_copy(
         update={
-            "layouts": _layouts(spec, seen.plan),
-            "plan": seen.plan,
-            "conditions": _stamped(told, before),
+            "layouts": _layouts(spec, observed.plan),
+            "plan": observed.plan,
+            "conditions": _stamped(context, states),
         }
     )
 
 
 def rejected(
-    wanted: Wanted,
-    owner: Owner,
-    seen: Observed,
-    before: Before,
-    refusal: Obstacle,
+    context: StatusContext, desired: Desired, observed: Observed, refusal: Cause
 ) -> Status:
-    """The status of a resource whose spec is not understood, or whose objects are not taken.
+    """Return the status of a resource whose spec is invalid or whose objects are refused.
 
-    What was applied before goes on, so what is seen of it is told as ever.
+    What was applied before continues to run, so its state is reported as usual.
     """
-    said: dict[ConditionType, Truth] = {
+    truths: dict[str, Truth] = {
         ConditionType.ACCEPTED: "False",
         ConditionType.READY: "False",
         ConditionType.RECONCILING: "False",
         ConditionType.STALLED: "True",
     }
-    status, _ = _seen(wanted, owner, seen, before)
-    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, refusal)
-    return status.model_copy(update={"conditions": _stamped(told, before)})
+    return _obstructed(context, desired, observed, (truths, refusal))
 
 
 def unavailable(
-    wanted: Wanted,
-    owner: Owner,
-    seen: Observed,
-    before: Before,
-    trouble: Obstacle,
+    context: StatusContext, desired: Desired, observed: Observed, trouble: Cause
 ) -> Status:
-    """The status of a resource whose objects an apiserver in trouble does not take.
+    """Return the status of a resource whose objects a failing apiserver does not accept.
 
-    Whether they will be taken is not known, so ``Accepted`` stays as it was; and so does what is
-    ``Stalled``, which nothing has moved.
+    It is unknown whether they will be accepted, so ``Accepted`` stays as it was. ``Stalled`` stays
+    if it was true, since nothing has moved.
     """
     kept = tuple(
-        c
-        for c in before.status.conditions
-        if c.type is ConditionType.ACCEPTED
-        or (c.type is ConditionType.STALLED and c.status == "True")
+        condition
+        for condition in context.previous.conditions
+        if condition.type == ConditionType.ACCEPTED
+        or (condition.type == ConditionType.STALLED and condition.status == "True")
     )
-    types = {c.type for c in kept}
-    said: dict[ConditionType, Truth] = {
-        ConditionType.ACCEPTED: "Unknown",  # of a resource of which nothing is known yet
+    is_stalled = any(condition.type == ConditionType.STALLED for condition in kept)
+    truths: dict[str, Truth] = {
+        ConditionType.ACCEPTED: "Unknown",  # where no earlier condition is kept
         ConditionType.READY: "False",
-        ConditionType.RECONCILING: "False" if ConditionType.STALLED in types else "True",
+        ConditionType.RECONCILING: "False" if is_stalled else "True",
     }
-    status, _ = _seen(wanted, owner, seen, before)
-    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, trouble)
-    others = [each for each in told if each.type not in types]
-    conditions = kept + _stamped(others, before)
-    return status.model_copy(update={"conditions": conditions})
+    status = _obstructed(context, desired, observed, (truths, trouble))
+    types = {condition.type for condition in kept}
+    others = tuple(each for each in status.conditions if each.type not in types)
+    return status.model_copy(update={"conditions": kept + others})
 
 
-def _seen(wanted: Wanted, owner: Owner, seen: Observed, before: Before) -> tuple[Status, bool]:
-    """What is counted, whatever becomes of the spec; and whether nothing has moved for too long."""
-    old, now = before.status, before.now
+def _obstructed(
+    context: StatusContext,
+    desired: Desired,
+    observed: Observed,
+    obstacle: tuple[Mapping[str, Truth], Cause],
+) -> Status:
+    """Return the status where some conditions report an obstacle instead of what is observed.
+
+    obstacle: the values of these conditions by their types, and the cause that all of them give.
+    """
+    truths, cause = obstacle
+    cause = replace(cause, message=sanitized(cause.message))
+    status, _ = _counted(context, desired, observed)
+    states = [
+        replace(state, status=truths[state.type], cause=cause) if state.type in truths else state
+        for state in condition_states(
+            context.components, context.owner, desired, observed, is_late=False
+        )
+    ]
+    return status.model_copy(update={"conditions": _stamped(context, states)})
+
+
+def _counted(context: StatusContext, desired: Desired, observed: Observed) -> tuple[Status, bool]:
+    """Return the status without new conditions, and whether nothing has moved for too long."""
+    previous, now = context.previous, context.now
     counts = {
-        "replicas": seen.num_workers,
-        "ready_replicas": seen.num_serving,
-        "updated_replicas": seen.num_updated,
-        "router_replicas": seen.num_routers,
+        name: count
+        for component in context.components
+        for name, count in component.counts(observed.components[component.name]).items()
     }
-    has_moved = before.generation != old.observed_generation or any(
-        count > getattr(old, name) for name, count in counts.items()
+    has_moved = context.generation != previous.observed_generation or any(
+        count > getattr(previous, name) for name, count in counts.items()
     )
-    moved = None if has_moved else moment(old.last_progress_time)
+    moved = None if has_moved else parsed_time(previous.last_progress_time)
     since = now if moved is None else min(moved, now)
-    # A pod that ends has the whole of its grace period for it, which nothing can shorten.
-    moved_last = max([since, *(t for p in seen.all_pods if (t := moment(pods.drains_until(p))))])
-    status = old.model_copy(
+    # A pod that terminates may use its whole grace period, which nothing can shorten.
+    grace_ends = (parsed_time(pods.terminates_by(pod)) for pod in observed.all_pods)
+    moved_last = max([since, *(end for end in grace_ends if end is not None)])
+    workers = observed.components[WORKER]
+    selector = context.owner.selector(WORKER)
+    status = previous.model_copy(
         update={
-            "observed_generation": before.generation,
-            "url": owner.url,
-            "workers": f"{seen.num_serving}/{wanted.replicas}",
+            "observed_generation": context.generation,
+            "url": context.owner.url,
+            "workers": f"{workers.num_serving}/{desired.num_pods[WORKER]}",
             **counts,
             "last_progress_time": time_text(since),
-            "selector": ",".join(f"{k}={v}" for k, v in sorted(owner.selector(WORKER).items())),
-            "measured": seen.measured,
+            "selector": ",".join(f"{key}={value}" for key, value in sorted(selector.items())),
+            "measured": observed.measured,
         }
     )
-    return status, (now - moved_last).total_seconds() > before.progress_deadline_s
-
-
-def _instead(
-    outlook: Iterable[Outlook], said: Mapping[ConditionType, Truth], obstacle: Obstacle
-) -> list[Outlook]:
-    """The conditions, where some say what stands in the way and not what is seen."""
-    return [
-        Outlook(
-            type=each.type,
-            status=said[each.type],
-            reason=obstacle.reason,
-            message=obstacle.told,
-        )
-        if each.type in said
-        else each
-        for each in outlook
-    ]
+    return status, (now - moved_last).total_seconds() > context.progress_deadline_s
 
 
 def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
@@ -167,20 +160,20 @@ def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
     return LayoutsInForce(prefill=str(prefill), decode=str(decode))
 
 
-def _stamped(outlook: Iterable[Outlook], before: Before) -> tuple[Condition, ...]:
-    """Conditions with the time since when each has its status."""
-    earlier = {c.type: c for c in before.status.conditions}
-    now = time_text(before.now)
+def _stamped(context: StatusContext, states: Iterable[ConditionState]) -> tuple[Condition, ...]:
+    """Return the conditions, each with the time since when it has its status."""
+    previous = {condition.type: condition for condition in context.previous.conditions}
+    now = time_text(context.now)
     return tuple(
         Condition(
-            type=each.type,
-            status=each.status,
-            reason=each.reason,
-            message=each.message,
-            observed_generation=before.generation,
-            last_transition_time=found.last_transition_time
-            if (found := earlier.get(each.type)) is not None and found.status == each.status
+            type=state.type,
+            status=state.status,
+            reason=state.cause.reason,
+            message=state.cause.message,
+            observed_generation=context.generation,
+            last_transition_time=earlier.last_transition_time
+            if (earlier := previous.get(state.type)) is not None and earlier.status == state.status
             else now,
         )
-        for each in outlook
+        for state in states
     )
