@@ -14,7 +14,8 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from seesaw_operator.cluster.client import FAILURES, UNREACHABLE, WATCHES, in_words
+from seesaw_operator.cluster.api_errors import FAILURES, UNREACHABLE, error_text
+from seesaw_operator.cluster.leases import WATCHES
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class _Lock(LeaseLock):
             async with asyncio.timeout(_CALL_S):
                 await self.api_instance.create_namespaced_lease(namespace, body)
         except FAILURES as error:
-            logger.warning("the Lease cannot be made: %s", in_words(error))
+            logger.warning("the Lease cannot be made: %s", error_text(error))
             return False
         self.ends_s = asked_s + _LEASE_S - _MARGIN_S
         return True

@@ -11,7 +11,7 @@ from kubernetes.aio import client, watch
 from kubernetes.aio.dynamic import DynamicClient
 
 from seesaw_operator.api.crd import GROUP, PLURAL, VERSION
-from seesaw_operator.cluster.client import FAILURES, in_words
+from seesaw_operator.cluster.api_errors import FAILURES, error_text
 from seesaw_operator.cluster.store import Object, Ref, Store, owner_of, ref_of
 from seesaw_operator.names import DEPLOYMENT_LABEL
 
@@ -104,7 +104,7 @@ class _Follower:
                 if getattr(error, "status", None) == _FORBIDDEN:
                     listed.set()  # a namespace that is gone must not keep the others waiting
                 logger.warning(
-                    "watching %s: %s; again in %.0f s", self.kind, in_words(error), _RETRY_S
+                    "watching %s: %s; again in %.0f s", self.kind, error_text(error), _RETRY_S
                 )
                 await asyncio.sleep(_RETRY_S)
 
