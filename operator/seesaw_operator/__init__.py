@@ -1,6 +1,6 @@
 """The operator: makes a cluster match its SeesawDeployments.
 
-Layers, each knowing only those to its right: ``handlers`` → ``reconcile`` → ``status`` and
-``objects`` (pure) → ``api`` (typed models). ``cluster`` is the only module that talks to
-Kubernetes, ``measure`` the only one that talks to workers.
+Layers, each of which knows only those to its right: ``loop`` → ``components`` → ``status`` and
+``objects`` (pure) → ``api`` (typed models). Only ``cluster`` talks to Kubernetes, and only
+``status.measure`` talks to workers.
 """

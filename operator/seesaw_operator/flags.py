@@ -11,27 +11,27 @@ from seesaw_operator.settings import Images, OperatorSettings, Timing
 
 
 def parser() -> CommandParser:
-    """The parser of ``seesaw operator``."""
-    made = CommandParser(
+    """Return the parser of ``seesaw operator``."""
+    command = CommandParser(
         prog="seesaw operator",
         allow_abbrev=False,
         keeps_lines=False,
-        description="Makes a cluster match its SeesawDeployments. Uses the pod's service account, "
-        "or else KUBECONFIG.",
+        description="Makes a cluster match its SeesawDeployments. Authenticates with the pod's "
+        "service account, or else with KUBECONFIG.",
     )
     default = defaults_of(OperatorSettings) | defaults_of(Timing)
-    images = made.add_argument_group("what pods run")
+    images = command.add_argument_group("images of pods")
     for name, meaning in (
-        ("--worker-image", "Workers on accelerators."),
-        ("--worker-cpu-image", "Workers on the CPU."),
-        ("--router-image", "Routers."),
+        ("--worker-image", "Image of workers on accelerators."),
+        ("--worker-cpu-image", "Image of workers on the CPU."),
+        ("--router-image", "Image of routers."),
     ):
         images.add_argument(name, type=IMAGE, required=True, help=meaning)
     images.add_argument(
         "--image-pull-policy",
         default=defaults_of(Images)["pull_policy"],
         choices=("Always", "IfNotPresent", "Never"),
-        help="Default: %(default)s.",
+        help="The imagePullPolicy of all pods. Default: %(default)s.",
     )
     images.add_argument(
         "--image-pull-secret",
@@ -39,59 +39,68 @@ def parser() -> CommandParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="A Secret in the resource's namespace; may be repeated.",
+        help="A pull Secret in the resource's namespace. May be repeated.",
     )
-    made.add_argument(
+    command.add_argument(
         "--profiles",
         type=InputFile(most_bytes=MOST_BYTES),
         metavar="FILE",
-        help="JSON with pod templates that resources may name in spec.profile, as the chart makes "
-        "it of its value 'profiles'. Read once, at the start. Default: none.",
+        help="A JSON file of pod templates that resources may name in spec.profile; the chart "
+        "writes it from its value 'profiles'. Read once, at the start. Default: none.",
     )
-    made.add_argument(
+    command.add_argument(
         "--namespace",
         type=NAMESPACE,
         action="append",
         default=[],
-        help="Look after this namespace; may be repeated. Default: all.",
+        help="A namespace to manage resources in. May be repeated. Default: all.",
     )
-    for name, form, usual in (
-        ("--lease-namespace", NAMESPACE, "default"),
-        ("--lease-name", KUBERNETES_NAME, default["lease_name"]),
+    for name, form, usual, part in (
+        ("--lease-namespace", NAMESPACE, "default", "namespace"),
+        ("--lease-name", KUBERNETES_NAME, default["lease_name"], "name"),
     ):
-        made.add_argument(name, type=form, default=usual, help="Default: %(default)s.")
+        meaning = f"The {part} of the Lease that the leading operator holds. Default: %(default)s."
+        command.add_argument(name, type=form, default=usual, help=meaning)
     seconds = Whole(least=1, most=10**9)
-    timing = made.add_argument_group("timing, in seconds")
+    timing = command.add_argument_group("timing, in seconds")
     for name, kind, meaning in (
-        ("--pre-stop-s", seconds, "How long a pod that is to go keeps serving."),
-        ("--drain-s", seconds, "How long it then may finish what it has begun."),
+        ("--pre-stop-s", seconds, "How long a terminating pod keeps accepting requests."),
+        ("--drain-s", seconds, "How long it may then take to finish its running requests."),
         (
             "--start-s",
             seconds,
-            "How long a worker may take until it answers; not until it serves.",
+            "How long a worker may take until its server answers; loading is not included.",
         ),
         (
             "--progress-s",
             seconds,
-            "How long nothing may move while something is to be done, before it counts as stalled.",
+            "How long a rollout may make no progress before the resource counts as stalled.",
         ),
-        ("--measure-every-s", Number(least=0.1), "How often workers are asked what they do."),
-        ("--resync-s", Number(least=1), "How often everything is compared again."),
+        (
+            "--measure-every-s",
+            Number(least=0.1),
+            "How often workers are polled for their state and metrics.",
+        ),
+        (
+            "--resync-s",
+            Number(least=1),
+            "How often all resources are reconciled, even if nothing has changed.",
+        ),
     ):
         usual = default[name.removeprefix("--").replace("-", "_")]
         timing.add_argument(name, type=kind, default=usual, help=f"{meaning} Default: {usual}.")
-    made.add_argument(
+    command.add_argument(
         "--port",
         type=PORT,
         default=default["port"],
-        help="Of /healthz and /metrics. Default: %(default)s.",
+        help="The port of /healthz and /metrics. Default: %(default)s.",
     )
-    add_log_flags(made)
-    return made
+    add_log_flags(command)
+    return command
 
 
 def settings_of(arguments: Sequence[str]) -> OperatorSettings:
-    """Settings from a command line. Raises: InputError."""
+    """Return the settings from a command line. Raises: InputError."""
     args = parser().parse_args(arguments)
     return OperatorSettings(
         images=Images(

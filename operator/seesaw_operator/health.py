@@ -1,12 +1,13 @@
 """``/healthz`` for probes and ``/metrics`` for Prometheus.
 
-Anybody in the cluster may connect, so a connection lasts seconds, and there are only so many.
+Anybody in the cluster may connect, so the number and the age of connections are bounded.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import StrEnum
 
 from aiohttp import web
 from prometheus_client import (
@@ -20,13 +21,20 @@ from prometheus_client import (
 
 from seesaw_flags.listening import bind, listening, raised_open_files
 
-_MOST_CONNECTIONS = 100
+_MAX_CONNECTIONS = 100
 _CONNECTION_S = 10.0
-_LOOK_EVERY_S = 0.5
+_CHECK_EVERY_S = 0.5
+
+
+class ReconcileResult(StrEnum):
+    """How a reconcile ended."""
+
+    DONE = "done"
+    FAILED = "failed"
 
 
 class Metrics:
-    """What an operator counts of itself."""
+    """The operator's own metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.reconciles = Histogram(
@@ -48,10 +56,10 @@ class Metrics:
 
 @asynccontextmanager
 async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
-    """Serve both meanwhile.
+    """Serve both routes while the context is open.
 
-    The operator is healthy as long as its event loop runs, since it ends itself on what it
-    cannot survive. Raises: InputError if the port cannot be had.
+    The operator is healthy as long as its event loop runs, since it exits on errors that it cannot
+    recover from. Raises: InputError if the port is not available.
     """
     began_s = time.monotonic()
 
@@ -62,7 +70,7 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
         body = generate_latest(registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    raised_open_files()  # what connects within a second must not take those of Kubernetes
+    raised_open_files()  # connections to us must not exhaust the files for Kubernetes
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/metrics", metrics)
@@ -81,14 +89,14 @@ async def served(registry: CollectorRegistry, port: int) -> AsyncIterator[None]:
 
 
 async def _bound_connections(server: web.Server) -> None:
-    """Close connections that are old, and the oldest of too many."""
+    """Close old connections, and the oldest ones if there are too many."""
     since: dict[web.RequestHandler, float] = {}
     while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_CHECK_EVERY_S)
         now = time.monotonic()
         since = {each: since.get(each, now) for each in server.connections}
         in_order = sorted(since, key=since.__getitem__)
-        too_many = in_order[: max(0, len(in_order) - _MOST_CONNECTIONS)]
+        too_many = in_order[: max(0, len(in_order) - _MAX_CONNECTIONS)]
         for each in {*too_many, *(e for e in in_order if now - since[e] > _CONNECTION_S)}:
             if each.transport is not None:
-                each.transport.abort()  # whatever it is, and whether or not it reads
+                each.transport.abort()  # whether or not the client reads

@@ -1,4 +1,4 @@
-"""One operator from start to end: take the Lease, then follow, reconcile and measure."""
+"""The operator process: acquire the Lease, then watch, reconcile and measure."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ from seesaw_operator.cluster.client import Cluster
 from seesaw_operator.cluster.election import Lease
 from seesaw_operator.cluster.errors import RefusedError, UnavailableError
 from seesaw_operator.cluster.store import Key, Object, Store, owner_of
-from seesaw_operator.cluster.watching import follow, until_defined
-from seesaw_operator.health import Metrics, served
-from seesaw_operator.loop.handlers import calm_log, follow_resources, key_of
+from seesaw_operator.cluster.watches import follow, until_defined
+from seesaw_operator.health import Metrics, ReconcileResult, served
+from seesaw_operator.loop.handlers import follow_resources, key_of, quiet_kopf
 from seesaw_operator.loop.reconcile import Reconciler
 from seesaw_operator.loop.workqueue import WorkQueue
 from seesaw_operator.objects.profiles import Profiles, read_profiles
@@ -32,16 +32,16 @@ _WORKERS_AT_ONCE = 1024  # connections; some workers may hang
 
 
 async def run(settings: OperatorSettings) -> int:
-    """Run until told to stop. Returns the exit code: 1 if it could not go on.
+    """Run until a signal arrives. Returns the exit code: 1 if the operator could not continue.
 
-    Raises: InputError if there is no cluster to be reached, or a profile cannot be taken.
+    Raises: InputError if no cluster is configured, or a profile is invalid.
     """
     profiles = read_profiles(settings.profiles)
     try:
         config.load_incluster_config()
     except config.ConfigException:
         try:
-            # Which file it is, the library would have asked when it was imported.
+            # The library reads the variable only once, when it is imported.
             await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
         except (config.ConfigException, OSError) as error:
             raise InputError(
@@ -66,13 +66,15 @@ async def run(settings: OperatorSettings) -> int:
         except asyncio.CancelledError:
             pass
         except Exception:
-            logger.exception("cannot go on")
+            logger.exception("cannot continue")
         return 1 if has_ended else 0
 
 
 def _connected() -> client.ApiClient:
-    """A client whose connections are not numbered: each watch holds one, and the Lease must never
-    wait for one. What is done at once is bounded by the queue."""
+    """Return a client without a limit of connections.
+
+    Each watch holds one, and the Lease must never wait for one. The queue bounds concurrent calls.
+    """
     configuration = client.Configuration.get_default_copy()
     configuration.connection_pool_maxsize = 0
     return client.ApiClient(configuration)
@@ -84,7 +86,7 @@ async def _lead_while_elected(
     api: client.ApiClient,
     metrics: Metrics,
 ) -> None:
-    """Wait for the Lease and lead. Returns once it is lost."""
+    """Wait for the Lease, then lead. Returns once the Lease is lost."""
     lease = Lease(api, settings.lease_namespace, settings.lease_name, settings.namespaces)
     async with lease.held() as lost:
         logger.info("leading")
@@ -103,8 +105,8 @@ async def _lead_while_elected(
                 task.cancel()
             left_s = _END_S if lost.is_set() else None
             _, running = await asyncio.wait((leading, losing), timeout=left_s)
-            if running:  # a library that does not let go must not keep a former leader alive
-                logger.error("cannot end in order within %.0f s", _END_S)
+            if running:  # a library that does not return must not keep a former leader alive
+                logger.error("cannot shut down within %.0f s", _END_S)
                 os._exit(1)
 
 
@@ -115,7 +117,7 @@ async def _lead(
     metrics: Metrics,
     lease: Lease,
 ) -> None:
-    """Follow, reconcile and measure for ever. Requires: this operator holds the Lease."""
+    """Watch, reconcile and measure for ever. Requires: this operator holds the Lease."""
     store = Store()
     is_listed = asyncio.Event()
     async with (
@@ -125,13 +127,13 @@ async def _lead(
     ):
 
         async def work(key: Key) -> None:
-            await is_listed.wait()  # or objects that are there would be applied again
-            began, result = time.monotonic(), "failed"
+            await is_listed.wait()  # otherwise objects that exist would be applied again
+            began, result = time.monotonic(), ReconcileResult.FAILED
             try:
-                again_s = await reconciler.reconcile(key)
-                result = "done"
-                if again_s is not None:
-                    queue.add_later(key, again_s)
+                requeue_s = await reconciler.reconcile(key)
+                result = ReconcileResult.DONE
+                if requeue_s is not None:
+                    queue.add_later(key, requeue_s)
             finally:
                 seconds = time.monotonic() - began
                 metrics.reconciles.labels(result=result).observe(seconds)
@@ -147,28 +149,30 @@ async def _lead(
             profiles=profiles,
         )
 
-        def changed(body: Object) -> None:
+        def on_child_change(body: Object) -> None:
             key = owner_of(body)
             if key is not None:
                 queue.touch(key)
 
-        def seen(kind: str | None, body: Object) -> None:
+        def on_resource_event(kind: str | None, body: Object) -> None:
             if kind == "DELETED":
                 store.drop_resource(key_of(body), body["metadata"]["uid"])
             else:
                 store.put_resource(body)
             queue.add(key_of(body))
 
-        async def look_for_all(namespace: str | None) -> None:
-            for key in await _vanished(cluster, store, namespace):
+        async def on_watch_restart(namespace: str | None) -> None:
+            for key in await _drop_deleted(cluster, store, namespace):
                 queue.add(key)
 
-        calm_log()
+        quiet_kopf()
         await until_defined(api)
         tasks.create_task(
-            follow(dynamic, store, changed, settings.namespaces, is_ready=is_listed.set)
+            follow(dynamic, store, on_child_change, settings.namespaces, is_ready=is_listed.set)
         )
-        tasks.create_task(follow_resources(settings.namespaces, seen, look_for_all))
+        tasks.create_task(
+            follow_resources(settings.namespaces, on_resource_event, on_watch_restart)
+        )
         tasks.create_task(meter.run(settings.measure_every_s))
         tasks.create_task(_resync(store, queue, settings.resync_s))
         try:
@@ -177,22 +181,25 @@ async def _lead(
             await queue.close()
 
 
-async def _vanished(cluster: Cluster, store: Store, namespace: str | None) -> list[Key]:
-    """Forget the resources that are no more, by one call; none if it cannot be made."""
+async def _drop_deleted(cluster: Cluster, store: Store, namespace: str | None) -> list[Key]:
+    """Drop the resources that no longer exist from the store, by one call, and return their keys.
+
+    If the call fails, nothing is dropped.
+    """
     known = [key for key in store.resources() if namespace in (None, key.namespace)]
     if not known:
         return []
     try:
-        there = await cluster.uids(namespace)
+        existing = await cluster.uids(namespace)
     except (RefusedError, UnavailableError):
         return []
-    gone = []
+    deleted = []
     for key in known:
         resource = store.resource(key)
-        if resource is not None and resource["metadata"]["uid"] not in there:
+        if resource is not None and resource["metadata"]["uid"] not in existing:
             store.drop_resource(key, resource["metadata"]["uid"])
-            gone.append(key)
-    return gone
+            deleted.append(key)
+    return deleted
 
 
 async def _resync(store: Store, queue: WorkQueue, every_s: float) -> None:

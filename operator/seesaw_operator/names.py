@@ -10,6 +10,9 @@ DEPLOYMENT_LABEL = f"{GROUP}/deployment"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
+WORKER = "worker"
+ROUTER = "router"
+
 WORKER_PORT = 8000
 ROUTER_PORT = 8000
 SERVICE_PORT = 80
@@ -17,9 +20,9 @@ SERVICE_PORT = 80
 Manifest = dict[str, Any]
 
 
-def worker_name(name: str) -> str:
-    """The StatefulSet of the resource of that name."""
-    return f"{name}-worker"
+def workload_name(resource: str, component: str) -> str:
+    """Return the name of the StatefulSet or Deployment of a resource's component."""
+    return f"{resource}-{component}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +35,11 @@ class Owner:
 
     @property
     def worker(self) -> str:
-        return worker_name(self.name)
+        return workload_name(self.name, WORKER)
 
     @property
     def router(self) -> str:
-        return f"{self.name}-router"
+        return workload_name(self.name, ROUTER)
 
     @property
     def url(self) -> str:

@@ -10,12 +10,12 @@ from seesaw_flags.logs import LogSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """What pods run where a resource does not say otherwise.
+    """The images of pods, where a resource names none.
 
     worker: workers on accelerators.
     worker_cpu: workers where ``resourceName`` is ``cpu``.
     router: routers.
-    pull_policy: Kubernetes' imagePullPolicy for all of them.
+    pull_policy: the imagePullPolicy of all of them.
     pull_secrets: names of Secrets in the resource's namespace.
     """
 
@@ -28,12 +28,13 @@ class Images:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How patient pods are. Units: seconds, at least 1.
+    """Timeouts of pods and rollouts. Units: seconds, at least 1.
 
-    pre_stop_s: how long a pod that is to go keeps serving, while routers and proxies learn of it.
-    drain_s: how long it then may finish what it has begun.
-    start_s: how long a worker may take until it answers at all; loading is not counted.
-    progress_s: how long nothing may move while something is to be done, before it is ``Stalled``.
+    pre_stop_s: how long a terminating pod keeps accepting requests, while routers and proxies learn
+        that it terminates.
+    drain_s: how long the pod may then take to finish its running requests.
+    start_s: how long a worker may take until its server answers. Loading the model is not included.
+    progress_s: how long a rollout may make no progress before the resource is ``Stalled``.
     """
 
     pre_stop_s: int = 5
@@ -48,15 +49,15 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorSettings:
-    """All that an operator is told.
+    """The settings of an operator.
 
-    images, timing: what goes into pods.
-    namespaces: where to look for resources; empty for everywhere.
+    images, timing: the settings of the pods.
+    namespaces: where to watch resources; empty for all namespaces.
     lease_namespace, lease_name: the Lease that one operator at a time holds.
-    measure_every_s: how often workers are asked what they do.
-    resync_s: how often everything is applied again, whatever events said.
-    port: where ``/healthz`` and ``/metrics`` are.
-    log: what is logged, and in which form.
+    measure_every_s: how often workers are polled for their state and metrics.
+    resync_s: how often all resources are reconciled, even if nothing has changed.
+    port: the port of ``/healthz`` and ``/metrics``.
+    log: what is logged, and in which format.
     profiles: a file with the profiles that resources may name.
 
     Raises: InputError if a figure is out of range.
@@ -75,7 +76,7 @@ class OperatorSettings:
 
     @property
     def operator(self) -> str:
-        """This operator's name in the cluster."""
+        """The operator's name in the cluster: that of its Lease."""
         return f"{self.lease_namespace}/{self.lease_name}"
 
     def __post_init__(self) -> None:

@@ -11,14 +11,14 @@ from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from seesaw_flags.values import DIGEST_PATTERN, SHORT_LABEL_PATTERN, SUBDOMAIN_PATTERN
-from seesaw_operator.api.forms import Form
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     ANY_QUANTITY_FORM,
     LABEL_KEY_FORM,
     LABEL_VALUE_FORM,
     LONGEST_KEY,
     MOST_SECONDS,
 )
+from seesaw_operator.api.forms import Form
 
 UNIQUE: JsonDict = {"uniqueItems": True}
 _MOST = 2**31 - 1

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from seesaw_generate.chart.kinds import Amounts
 from seesaw_generate.chart.part import KubernetesObject
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     LONGEST_KEY,
     OPTIONAL_LABEL_KEY_FORM,
     EnvName,

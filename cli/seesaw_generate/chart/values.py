@@ -33,7 +33,7 @@ from seesaw_generate.chart.pod import (
     Spread,
     Toleration,
 )
-from seesaw_operator.api.kinds import Image, ObjectName
+from seesaw_operator.api.field_types import Image, ObjectName
 
 
 class ImageValues(Part):

@@ -32,7 +32,7 @@ _NAMING = (
 
 
 def definition() -> Schema:
-    """The whole CustomResourceDefinition."""
+    """Return the whole CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -95,15 +95,15 @@ def _root() -> Schema:
         "another on the same devices, behind one OpenAI-compatible endpoint.",
         "required": ["spec"],
         "properties": {
-            "spec": object_schema(Spec, "What is wanted."),
-            "status": object_schema(Status, "What is."),
+            "spec": object_schema(Spec, "The desired state."),
+            "status": object_schema(Status, "The observed state."),
         },
         "x-kubernetes-validations": list(map(rule_schema, _NAMING)),
     }
 
 
 def document() -> str:
-    """The definition as a YAML document."""
+    """Return the definition as a YAML document."""
     import yaml
 
     head = (

@@ -1,11 +1,11 @@
-"""``spec.engine``: the workers' pods."""
+"""``spec.engine``: the pods of the workers."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seesaw_operator.api.extra_args import entry_rules, in_order
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     ContainerResource,
     Cores,
     DataKey,
@@ -32,19 +32,21 @@ from seesaw_operator.api.toleration import Toleration
 class KeyRef(ApiModel):
     """A key of a Secret or ConfigMap of this namespace."""
 
-    name: ObjectName = Field(description="The object.")
-    key: DataKey = Field(description="The key in it.")
-    optional: bool | None = Field(default=None, description="Whether it may be missing.")
+    name: ObjectName = Field(description="The name of the object.")
+    key: DataKey = Field(description="The key in the object.")
+    optional: bool | None = Field(
+        default=None, description="Whether the object or the key may be missing."
+    )
 
 
 class FieldRef(ApiModel):
     """A field of the pod."""
 
     api_version: Literal["v1"] | None = Field(
-        default=None, description="As core/v1 has it. Default: v1."
+        default=None, description="The API version of the field's schema. Default: v1."
     )
     field_path: FieldPath = Field(
-        description="Such as 'status.hostIP' or \"metadata.labels['team']\"."
+        description="The path of the field, such as 'status.hostIP' or \"metadata.labels['team']\"."
     )
 
 
@@ -57,11 +59,13 @@ class FieldRef(ApiModel):
     )
 )
 class ResourceFieldRef(ApiModel):
-    """What the container itself asks for, or may use at most."""
+    """A resource request or limit of the container itself."""
 
-    resource: ContainerResource = Field(description="Such as limits.memory or requests.cpu.")
+    resource: ContainerResource = Field(
+        description="The request or limit, such as limits.memory or requests.cpu."
+    )
     divisor: Divisor | None = Field(
-        default=None, description="The unit to count in, such as 1Mi. Default: 1."
+        default=None, description="The unit of the value, such as 1Mi. Default: 1."
     )
 
 
@@ -75,11 +79,11 @@ class ResourceFieldRef(ApiModel):
 class EnvSource(ApiModel):
     """Where a variable's value comes from."""
 
-    secret_key_ref: KeyRef | None = Field(default=None, description="A Secret's key.")
-    config_map_key_ref: KeyRef | None = Field(default=None, description="A ConfigMap's key.")
+    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: KeyRef | None = Field(default=None, description="A key of a ConfigMap.")
     field_ref: FieldRef | None = Field(default=None, description="A field of the pod.")
     resource_field_ref: ResourceFieldRef | None = Field(
-        default=None, description="What the container asks for."
+        default=None, description="A resource request or limit of the container."
     )
 
 
@@ -94,10 +98,10 @@ class EnvSource(ApiModel):
 class EnvVar(ApiModel):
     """One environment variable of the engine."""
 
-    name: EnvName = Field(description="Its name.")
-    value: EnvValue | None = Field(default=None, description="Its value.")
+    name: EnvName = Field(description="The name of the variable.")
+    value: EnvValue | None = Field(default=None, description="The value of the variable.")
     value_from: EnvSource | None = Field(
-        default=None, description="Where its value comes from, instead of 'value'."
+        default=None, description="The source of the value, in place of 'value'."
     )
 
 
@@ -110,14 +114,14 @@ class EnvVar(ApiModel):
     )
 )
 class Resources(ApiModel):
-    """What a pod asks for beside its devices, over all its engines."""
+    """The requests of a pod besides its devices, over all its engines."""
 
     cpu: Cores | None = Field(
         default=None, description="Processor cores, such as 8, '0.5' in quotes or 500m."
     )
     memory: Quantity | None = Field(
         default=None,
-        description="The pod's whole memory: processes, the KV buffer, and on the CPU the "
+        description="The memory of the whole pod: processes, the KV buffer and, on the CPU, the "
         "weights. It must be larger than the KV buffer.",
     )
 
@@ -197,28 +201,30 @@ _Flag = Annotated[Text, *entry_rules("engine", _OPERATORS)]
     ),
 )
 class Engine(ApiModel):
-    """The workers' pods."""
+    """The pods of the workers."""
 
     image: Image | None = Field(
-        default=None, description="Default: the worker image that the operator was installed with."
+        default=None,
+        description="The worker image. Default: the one that the operator was installed with.",
     )
     extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags for the worker: those of 'vllm serve' and of 'seesaw worker', "
-        "taken as they are: $(NAME) is refused.",
+        description="Further flags for the worker, those of 'vllm serve' and of 'seesaw worker'. "
+        "They are passed on unchanged; $(NAME) is refused.",
     )
     env: tuple[EnvVar, ...] = Field(
         default=(),
         max_length=128,
-        description="Environment variables, such as HF_TOKEN.",
+        description="Environment variables of the engine, such as HF_TOKEN.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
         },
     )
     resources: Resources = Field(
-        default=Resources(), description="Memory and processor cores of a pod."
+        default=Resources(),
+        description="Memory and processor cores of a pod, over all its engines.",
     )
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=64)] | None = Field(
         default=None,
@@ -228,11 +234,11 @@ class Engine(ApiModel):
     tolerations: tuple[Toleration, ...] = Field(
         default=(),
         max_length=64,
-        description="Taints of nodes that the workers put up with, such as those that keep other "
-        "pods away from GPUs.",
+        description="Tolerations of the workers, such as for taints that keep other pods away from "
+        "GPUs.",
     )
     pod_template: EnginePodTemplate | None = Field(
         default=None,
-        description="What else the pods are to have, in the shape of a core/v1 PodTemplateSpec: "
-        "labels, volumes, sidecars, affinity and so on. Merged as kubectl patch would.",
+        description="Additions to the pods, in the shape of a core/v1 PodTemplateSpec: labels, "
+        "volumes, sidecars, affinity and so on. It is merged as kubectl patch would.",
     )

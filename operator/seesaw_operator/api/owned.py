@@ -6,7 +6,7 @@ Fields and their kinds are those of core/v1; a test compares them with what an a
 import re
 from dataclasses import dataclass
 
-from seesaw_operator.api.kinds import IMAGE_FORM
+from seesaw_operator.api.field_types import IMAGE_FORM
 from seesaw_operator.api.rules import Foreign, Kind
 
 GROUP = "seesaw.dev"

@@ -13,14 +13,14 @@ Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 
 class Layout(ApiModel):
-    """How the model is laid over a replica's devices: tensor x pipeline x data of them."""
+    """How the model is laid over the devices of a replica, tensor x pipeline x data of them."""
 
     tensor: Degree = Field(default=1, description="Tensor-parallel size.")
     pipeline: Degree = Field(default=1, description="Pipeline-parallel size.")
     data: Degree = Field(
         default=1,
-        description="Data-parallel size: how many engines share the replica's devices, each on "
-        "its own part. Never switched, so the same in both layouts.",
+        description="Data-parallel size: the number of engines that share the replica's devices, "
+        "each on its own part. It is never switched, so it is the same in both layouts.",
     )
 
 
@@ -55,40 +55,42 @@ class Layout(ApiModel):
     ),
 )
 class Parallelism(ApiModel):
-    """The two layouts between which the workers re-shard, or who chooses them."""
+    """The two layouts between which the workers re-shard, or that the planner chooses them."""
 
     mode: Literal["Auto", "Manual"] | None = Field(
         default=None,
         description="'Auto': the planner chooses the layouts from the model, the accelerator and "
-        "'planning', or a static one where re-sharding does not pay. 'Manual': those given here. "
-        "Default: Manual if layouts are given, else Auto.",
+        "'planning', or a static one where re-sharding does not pay. 'Manual': the layouts given "
+        "here. Default: Manual if layouts are given, else Auto.",
     )
     prefill: Layout | None = Field(
-        default=None, description="The layout that prompts are prefilled under."
+        default=None, description="The layout under which prompts are prefilled."
     )
     decode: Layout | None = Field(
-        default=None, description="The layout that tokens are decoded under."
+        default=None, description="The layout under which tokens are decoded."
     )
 
 
 class Planning(ApiModel):
-    """What the planner plans for, and who approves of a better plan."""
+    """The workload that the planner plans for, and how a better plan is approved."""
 
     approval: Literal["Manual", "Automatic"] = Field(
         default="Manual",
-        description="What becomes of a better plan for the requests that came: 'Manual' proposes "
-        "it in status.plan.proposed and an Event; 'Automatic' applies it too, which replaces the "
-        "workers one at a time.",
+        description="What happens to a better plan for the requests received. 'Manual': it is "
+        "proposed in status.plan.proposed and an Event. 'Automatic': it is applied as well, "
+        "which replaces the workers one at a time.",
     )
     prompt_tokens: Tokens | None = Field(
         default=None,
-        description="Mean length of prompts, at first with Automatic approval. Default: 1000.",
+        description="Mean prompt length in tokens; with Automatic approval, the initial one. "
+        "Default: 1000.",
     )
     output_tokens: Tokens | None = Field(
         default=None,
-        description="Mean length of answers, at first with Automatic approval. Default: 250.",
+        description="Mean answer length in tokens; with Automatic approval, the initial one. "
+        "Default: 250.",
     )
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None,
-        description="Requests in one replica at a time. Default: as many as it takes.",
+        description="Requests that one replica serves at a time. Default: as many as fit.",
     )

@@ -1,11 +1,11 @@
-"""``spec.router``: the routers' pods, and the Service before them."""
+"""``spec.router``: the pods of the routers, and the Service in front of them."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seesaw_operator.api.extra_args import entry_rules, in_order
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     Annotation,
     Cores,
     Image,
@@ -22,7 +22,7 @@ from seesaw_operator.api.pod_template import RouterPodTemplate
 from seesaw_operator.api.rules import Reason, Rule, rules
 from seesaw_operator.api.template_rules import metadata_rules
 
-_OPERATORS = {  # by flag, the field that it is made of, where there is one
+_OPERATORS = {  # by flag, the field that sets it, if there is one
     "--service": "",
     "--worker": "",
     "--host": "",
@@ -43,14 +43,15 @@ _Flag = Annotated[Text, *entry_rules("router", _OPERATORS)]
     )
 )
 class RouterResources(ApiModel):
-    """What a router asks for."""
+    """Memory and processor cores of a router."""
 
     cpu: Cores | None = Field(
         default=None,
         description="Processor cores, such as 2, '0.5' in quotes or 500m. Default: 250m.",
     )
     memory: Quantity | None = Field(
-        default=None, description="Its whole memory. Default: it asks for 256Mi and may use 1Gi."
+        default=None,
+        description="Memory, as request and limit. Default: a request of 256Mi and a limit of 1Gi.",
     )
 
 
@@ -83,33 +84,36 @@ class RouterService(ApiModel):
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         default="ClusterIP",
-        description="Who reaches it: 'ClusterIP' the cluster, 'NodePort' whoever reaches a node, "
-        "'LoadBalancer' whoever the cloud's load balancer lets in. It asks for no key.",
+        description="Who can connect. 'ClusterIP': the cluster. 'NodePort': everybody who "
+        "reaches a node. 'LoadBalancer': everybody whom the cloud's load balancer admits. There "
+        "is no authentication.",
     )
     labels: Annotated[dict[str, LabelValue], Field(max_length=64)] | None = Field(
-        default=None, description="Labels beside those of the operator."
+        default=None, description="Labels in addition to those of the operator."
     )
     annotations: Annotated[dict[str, Annotation], Field(max_length=64)] | None = Field(
-        default=None, description="Annotations, such as those that load balancers read."
+        default=None, description="Annotations, such as those that configure load balancers."
     )
     load_balancer_class: LabelKey | None = Field(
-        default=None, description="Who makes the load balancer. It cannot be changed later."
+        default=None,
+        description="The implementation of the load balancer. It cannot be changed later.",
     )
     load_balancer_source_ranges: Annotated[tuple[Network, ...], Field(max_length=64)] | None = (
         Field(
             default=None,
-            description="Networks that the load balancer lets in, such as 10.0.0.0/8.",
+            description="Networks that the load balancer admits, such as 10.0.0.0/8.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         )
     )
     external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
         default=None,
-        description="'Local' keeps clients' addresses, and reaches only routers of the node.",
+        description="'Local' preserves client addresses, and routes only to routers on the same "
+        "node.",
     )
     node_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,
-        description="The port of the nodes, of those that the cluster has for it: 30000 to "
-        "32767 where it was not set up otherwise. Default: one that is free.",
+        description="The port on the nodes, from the cluster's range for node ports: 30000 to "
+        "32767 unless configured otherwise. Default: a free one.",
     )
 
 
@@ -120,15 +124,17 @@ class Router(ApiModel):
     """The HTTP endpoint in front of the workers."""
 
     replicas: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1, description="How many routers. Two or more survive the loss of one."
+        default=1, description="Number of routers. Two or more survive the loss of one."
     )
     image: Image | None = Field(
-        default=None, description="Default: the router image that the operator was installed with."
+        default=None,
+        description="The router image. Default: the one that the operator was installed with.",
     )
     extra_args: tuple[_Flag, ...] = Field(
         default=(),
         max_length=128,
-        description="More flags of 'seesaw router', taken as they are: $(NAME) is refused.",
+        description="Further flags of 'seesaw router'. They are passed on unchanged; $(NAME) is "
+        "refused.",
     )
     resources: RouterResources = Field(
         default=RouterResources(), description="Memory and processor cores of a router."
@@ -138,6 +144,6 @@ class Router(ApiModel):
     )
     pod_template: RouterPodTemplate | None = Field(
         default=None,
-        description="What else the pods are to have, in the shape of a core/v1 PodTemplateSpec. "
-        "Merged as kubectl patch would.",
+        description="Additions to the pods, in the shape of a core/v1 PodTemplateSpec. It is "
+        "merged as kubectl patch would.",
     )

@@ -1,7 +1,7 @@
-"""Schemas as Kubernetes wants them, made of typed models.
+"""Structural schemas for Kubernetes, generated from typed models.
 
-They are structural: no references, no unions, no titles, and a default at each level where one is
-to be filled in.
+They have no references, unions and titles, and a default at each level where one is to be filled
+in.
 """
 
 import types
@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from seesaw_operator.api.field_types import INT64, INT_OR_STRING
 from seesaw_operator.api.forms import Form
-from seesaw_operator.api.kinds import INT64, INT_OR_STRING
 from seesaw_operator.api.rules import Foreign, Reason, Rule, foreign_of, rules_of
 
 Schema = dict[str, Any]
@@ -50,7 +50,7 @@ _ARRAY_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
 
 
 def object_schema(model: type[BaseModel], description: str) -> Schema:
-    """The schema of a model, with its rules."""
+    """Return the schema of a model, with its rules."""
     schema: Schema = {"type": "object", "description": description}
     required = [_outside(n, f) for n, f in model.model_fields.items() if f.is_required()]
     if required:
@@ -66,7 +66,7 @@ def object_schema(model: type[BaseModel], description: str) -> Schema:
 
 
 def rule_schema(rule: Rule) -> Schema:
-    """A rule as the apiserver reads it."""
+    """Return a rule as the apiserver reads it."""
     made = {"rule": rule.cel, "message": rule.message, "reason": rule.reason.value}
     return (
         made
@@ -76,8 +76,8 @@ def rule_schema(rule: Rule) -> Schema:
 
 
 def _foreign(field: Foreign) -> Schema:
-    """A field that is there for rules: its own is that it is not set."""
-    schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for your own containers."}
+    """Return the schema of a core/v1 field that only rules refer to, such as that it is not set."""
+    schema = _FOREIGN[field.kind] | {"description": "As in core/v1, for containers that you add."}
     if field.form is not None:
         formed = rule_schema(_form_rule(field.form, "self"))
         schema |= {"maxLength": field.max_length, "x-kubernetes-validations": [formed]}
@@ -108,7 +108,7 @@ def _field(field: FieldInfo) -> Schema:
 
 
 def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema:
-    """The schema of one value of a type that the models use."""
+    """Return the schema of one value of a type that the models use."""
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *more = get_args(annotation)
@@ -146,7 +146,7 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
         schema["format"] = "int64" if _says(metadata, INT64) else "int32"
     text = "self"
     if _says(metadata, INT_OR_STRING):
-        del schema["type"]  # nor 'anyOf', by which one mistake would be told three times
+        del schema["type"]  # 'anyOf' would report one mistake three times
         schema |= INT_OR_STRING
         text = "string(self)"
     rules = [_form_rule(p, text) if isinstance(p, Form) else p for p in metadata]
@@ -156,17 +156,17 @@ def _value(annotation: Any, metadata: Iterable[Any], description: str) -> Schema
 
 
 def _form_rule(form: Form, text: str) -> Rule:
-    """A rule in place of a pattern, which would tell nobody what is taken."""
+    """Return a rule in place of a pattern, of which the apiserver would print no explanation."""
     return Rule(cel=form.cel(text), message=form.words)
 
 
 def _says(metadata: Iterable[Any], extra: Schema) -> bool:
-    """Whether an annotation adds that to the schema."""
+    """Whether an annotation adds this to the schema."""
     return any(isinstance(part, FieldInfo) and part.json_schema_extra == extra for part in metadata)
 
 
 def _bounds(metadata: Iterable[Any], names: dict[str, str]) -> Schema:
-    """Bounds from annotations, which pydantic spreads over small objects."""
+    """Return the bounds from annotations, which pydantic spreads over small objects."""
     found: Schema = {}
     for part in metadata:
         spread = part.metadata if isinstance(part, FieldInfo) else [part]

@@ -1,7 +1,7 @@
 """``SeesawDeployment.spec`` as users write it. The CRD's schema is generated from these models.
 
 Every rule that a user can break is a bound on a field or a CEL rule on a model, so that the
-apiserver refuses it at once, naming the field.
+apiserver refuses a violation at once and names the field.
 """
 
 from typing import Annotated, Literal, get_args
@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from seesaw_operator.api.engine import Engine
-from seesaw_operator.api.kinds import (
+from seesaw_operator.api.field_types import (
     DEVICE_FORM,
     DURATION_FORM,
     MODEL_FORM,
@@ -31,7 +31,7 @@ from seesaw_operator.api.router import Router
 from seesaw_operator.api.rules import Rule, rules
 
 _Reshard = Literal["Auto", "Always", "Never"]
-# Or in lower case, as it was spelled at first.
+# Lower case was the first spelling, and is still accepted.
 Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
 
 
@@ -50,7 +50,7 @@ Reshard = Annotated[_Reshard, BeforeValidator(capitalized)]
     ),
 )
 class Model(ApiModel):
-    """What to serve."""
+    """The model to serve."""
 
     uri: ModelUri = Field(
         description="Where the model is: a Hugging Face repository such as "
@@ -60,13 +60,13 @@ class Model(ApiModel):
     )
     name: ServedName | None = Field(
         default=None,
-        description="The name that requests put into their 'model' field. Default: the "
-        "resource's own name.",
+        description="The name by which requests select the model. Default: the resource's own "
+        "name.",
     )
     max_model_len: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None,
-        description="The longest prompt and answer together, in tokens. Default: what the model "
-        "was made for.",
+        description="The maximum of prompt and answer tokens together. Default: the context length "
+        "of the model.",
     )
 
 
@@ -82,18 +82,18 @@ class Model(ApiModel):
     )
 )
 class Accelerator(ApiModel):
-    """What one replica runs on."""
+    """The devices of one replica."""
 
     resource_name: DeviceResource = Field(
         default="nvidia.com/gpu",
-        description="The extended resource to ask the node for. 'cpu' runs on processor cores, "
-        "one for each rank: slow, for trying things out.",
+        description="The extended resource that the pods request. 'cpu' runs on processor cores, "
+        "one per rank, which is slow and meant for trials.",
     )
-    count: Degree = Field(default=1, description="How many devices one replica has.")
+    count: Degree = Field(default=1, description="Number of devices of one replica.")
     product: Product | None = Field(
         default=None,
-        description="What the devices are, such as 'L4' or 'NVIDIA-L4', for the planner. Default: "
-        "what the first GPU calls itself.",
+        description="The product name of the devices, such as 'L4' or 'NVIDIA-L4', for the "
+        "planner. Default: the name that the first GPU reports.",
     )
 
 
@@ -107,12 +107,12 @@ class Accelerator(ApiModel):
     )
 )
 class KVBuffer(ApiModel):
-    """Memory in each pod for the KV of prompts on their way from prefill to decode."""
+    """Memory in each pod that holds the KV of prompts between prefill and decode."""
 
     size: Quantity = Field(
         default="4Gi",
-        description="Per replica, such as '64Gi'. The larger, the fewer transitions. It is "
-        "reserved at the start and counted in the pod's memory.",
+        description="Size per replica, such as '64Gi'. A larger buffer needs fewer transitions. "
+        "It is reserved at the start and counts towards the pod's memory.",
     )
 
 
@@ -126,32 +126,34 @@ class KVBuffer(ApiModel):
     )
 )
 class Waves(ApiModel):
-    """How prompts gather."""
+    """How prompts gather into prefill waves."""
 
     max_wait: Duration = Field(
         default="10s",
-        description="Such as '500ms', '10s' or '1m30s': the longest that a prompt waits for a "
-        "prefill wave once the buffer has room, and that running requests stand still for one.",
+        description="The longest time that a prompt waits for a prefill wave once the buffer has "
+        "room, and that running requests stand still for a wave. Such as '500ms', '10s' or "
+        "'1m30s'.",
     )
 
 
 class Timing(ApiModel):
-    """How patient the pods of this resource are, where the operator's own timing does not suit."""
+    """Timeouts of this resource, where the operator's own do not suit."""
 
     drain_seconds: Seconds | None = Field(
         default=None,
-        description="How long a pod that is to go may finish what it has begun. Its grace period "
-        "follows from it. Default: the operator's, 600 unless it was installed otherwise.",
+        description="How long a terminating pod may take to finish its running requests. The pod's "
+        "grace period follows from it. Default: the operator's, which is 600 unless configured.",
     )
     start_seconds: Seconds | None = Field(
         default=None,
-        description="How long a worker may take until it answers at all; loading and downloading "
-        "come after that. Default: the operator's, likewise 600.",
+        description="How long a worker may take until its server answers. Downloading and "
+        "loading the model are not included. Default: the operator's, which is 600 unless "
+        "configured.",
     )
     progress_seconds: Seconds | None = Field(
         default=None,
-        description="How long nothing may move while something is to be done, before the resource "
-        "is Stalled. Default: the operator's, likewise 1800.",
+        description="How long a rollout may make no progress before the resource is Stalled. "
+        "Default: the operator's, which is 1800 unless configured.",
     )
 
 
@@ -174,41 +176,45 @@ class Timing(ApiModel):
     ),
 )
 class Spec(ApiModel):
-    """What is wanted."""
+    """The desired state."""
 
-    model: Model = Field(description="What to serve.")
-    accelerator: Accelerator = Field(default=Accelerator(), description="What one replica runs on.")
+    model: Model = Field(description="The model to serve.")
+    accelerator: Accelerator = Field(
+        default=Accelerator(), description="The devices of one replica."
+    )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=1, description="How many worker pods, each a whole copy of the model."
+        default=1,
+        description="Number of worker pods, each of which serves a whole copy of the model.",
     )
     parallelism: Parallelism | None = Field(
         default=None,
         description="The layouts. Default: the planner chooses them.",
     )
     planning: Planning = Field(
-        default=Planning(), description="For the planner, where it chooses the layouts."
+        default=Planning(), description="Inputs of the planner, where it chooses the layouts."
     )
     reshard: Reshard = Field(
         default="Auto",
-        description="When to prefill under the prefill layout: 'Auto' where measurements say "
-        "that two transitions pay, 'Always' whenever the KV buffer can carry a prompt, 'Never' "
-        "not at all, which is plain vLLM in the decode layout. Lower case is read, too.",
+        description="When to prefill under the prefill layout. 'Auto': where measurements show "
+        "that two transitions pay. 'Always': whenever the KV buffer can carry a prompt. 'Never': "
+        "not at all, which is plain vLLM in the decode layout. Lower case is accepted, too.",
         json_schema_extra={"enum": [*get_args(_Reshard), *map(str.lower, get_args(_Reshard))]},
     )
     kv_buffer: KVBuffer = Field(
-        default=KVBuffer(), description="Memory for KV between prefill and decode."
+        default=KVBuffer(), description="Memory that holds KV between prefill and decode."
     )
     waves: Waves = Field(default=Waves(), description="How prompts gather into prefill waves.")
     engine: Engine = Field(default=Engine(), description="The workers' pods.")
     router: Router = Field(default=Router(), description="The endpoint in front of the workers.")
-    timing: Timing = Field(default=Timing(), description="How patient the pods are.")
+    timing: Timing = Field(default=Timing(), description="Timeouts of this resource.")
     profile: ObjectName | None = Field(
         default=None,
-        description="One of the operator's profiles, by name: pod templates that many resources "
-        "share, under those of this one. Default: none.",
+        description="The name of one of the operator's profiles: pod templates that several "
+        "resources share. Those of the resource itself are merged over them. Default: none.",
     )
     paused: bool = Field(
         default=False,
-        description="Keep all pods as they are, whatever changes; their number may still change. "
-        "For several changes in one rollout, or for one at a time of your choosing.",
+        description="Do not replace pods, whatever changes in the spec; their number may still "
+        "change. Use it to collect several changes in one rollout, or to choose when a rollout "
+        "starts.",
     )

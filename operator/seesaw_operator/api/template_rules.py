@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import cel_is_key, cel_wrong_key
+from seesaw_operator.api.field_types import cel_is_key, cel_wrong_key
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.rules import Reason, Rule
 

@@ -1,10 +1,10 @@
-"""Taints of nodes that pods put up with."""
+"""Tolerations: taints of nodes on which pods may run all the same."""
 
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from seesaw_operator.api.kinds import OptionalLabelKey, OptionalLabelValue
+from seesaw_operator.api.field_types import OptionalLabelKey, OptionalLabelValue
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.rules import Reason, Rule, rules
 
@@ -34,14 +34,14 @@ _EXISTS = "(has(self.operator) && self.operator == 'Exists')"
     ),
 )
 class Toleration(ApiModel):
-    """A taint of nodes that pods put up with. An empty text is as good as none."""
+    """A toleration of a node's taint. An empty string counts as not set."""
 
     key: OptionalLabelKey = Field(
         default=None, description="The taint's key, such as 'nvidia.com/gpu'. Default: any."
     )
     operator: Annotated[_Operator | None, BeforeValidator(lambda value: value or None)] = Field(
         default=None,
-        description="'Equal', the default, compares the value; 'Exists' takes any.",
+        description="'Equal', the default, compares the value; 'Exists' matches any value.",
         json_schema_extra={"enum": [*get_args(_Operator), ""]},
     )
     value: OptionalLabelValue = Field(default=None, description="The taint's value.")
@@ -51,5 +51,5 @@ class Toleration(ApiModel):
         json_schema_extra={"enum": [*get_args(_Effect), ""]},
     )
     toleration_seconds: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
-        default=None, description="How long a NoExecute taint is put up with. Default: for good."
+        default=None, description="How long a NoExecute taint is tolerated. Default: for ever."
     )

@@ -14,7 +14,8 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from seesaw_operator.cluster.client import FAILURES, UNREACHABLE, WATCHES, in_words
+from seesaw_operator.cluster.api_errors import FAILURES, UNREACHABLE, error_text
+from seesaw_operator.cluster.leases import WATCHES
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +27,10 @@ _MARGIN_S = 4.0  # so that it has ended by then
 
 
 class _Lock(LeaseLock):
-    """A lock that an apiserver which cannot be reached only delays.
+    """A lock that an unreachable apiserver delays, but does not break.
 
-    ``ends_s`` is until when it is certainly ours, by the monotonic clock: a Lease counts from when
-    its renewal was sent, whenever the answer came.
+    ``ends_s`` is the time, by the monotonic clock, until which the Lease is certainly ours. It is
+    counted from when the renewal was sent, whenever the answer came.
     """
 
     ends_s = 0.0
@@ -62,7 +63,7 @@ class _Lock(LeaseLock):
             async with asyncio.timeout(_CALL_S):
                 await self.api_instance.create_namespaced_lease(namespace, body)
         except FAILURES as error:
-            logger.warning("the Lease cannot be made: %s", in_words(error))
+            logger.warning("the Lease cannot be made: %s", error_text(error))
             return False
         self.ends_s = asked_s + _LEASE_S - _MARGIN_S
         return True
@@ -81,7 +82,7 @@ class _Lock(LeaseLock):
         return True
 
     async def expired(self) -> None:
-        """Wait until it is somebody else's, or may be. Requires: it was won."""
+        """Wait until the Lease is, or may be, somebody else's. Requires: it was acquired."""
         while (left_s := self.ends_s - time.monotonic()) > 0 and not self._taken.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._taken.wait(), left_s)
@@ -100,12 +101,15 @@ class Lease:
 
     @property
     def is_certain(self) -> bool:
-        """Whether it is certainly ours now. A process that was stopped for long cannot know."""
+        """Whether the Lease is certainly ours. After a long suspension a process cannot know."""
         return self._lock is not None and time.monotonic() < self._lock.ends_s
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[asyncio.Event]:
-        """Wait until it is ours; the event tells when it is lost. Given back at the end."""
+        """Wait until the Lease is ours, and yield an event that is set once it is lost.
+
+        The Lease is released at the end.
+        """
         won, lost = asyncio.Event(), asyncio.Event()
 
         async def lead() -> None:
@@ -146,9 +150,9 @@ class Lease:
                 await self._give_back()
 
     async def _give_back(self) -> None:
-        """Let the next operator lead at once, instead of when the Lease has run out.
+        """Release the Lease, so that the next operator need not wait until it expires.
 
-        A renewal that is under way may come between reading and writing: then once more.
+        A renewal that is under way may come between reading and writing; then this tries again.
         """
         leases = client.CoordinationV1Api(self._api)
         with contextlib.suppress(*UNREACHABLE):

@@ -1,4 +1,4 @@
-"""What there is in the cluster, as the watches have told: resources, and objects of theirs."""
+"""The state of the cluster as the watches report it: resources and their objects."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """A SeesawDeployment."""
+    """The namespace and name of a SeesawDeployment."""
 
     namespace: str
     name: str
@@ -22,7 +22,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """Any object of ours."""
+    """The identity of an object of ours."""
 
     kind: str
     namespace: str
@@ -35,7 +35,7 @@ def ref_of(body: Object) -> Ref:
 
 
 def owner_of(body: Object) -> Key | None:
-    """The resource that an object belongs to, by its label."""
+    """Return the resource that an object belongs to, by its label."""
     metadata = body["metadata"]
     name = metadata.get("labels", {}).get(DEPLOYMENT_LABEL)
     return Key(metadata["namespace"], name) if name else None
@@ -55,7 +55,7 @@ class Store:
         return key
 
     def drop_resource(self, key: Key, uid: str) -> None:
-        """Forget a resource that is gone; one that was made anew under its name stays."""
+        """Drop a deleted resource, unless it has been created again under its name."""
         found = self._resources.get(key)
         if found is not None and found["metadata"]["uid"] == uid:
             del self._resources[key]
@@ -87,7 +87,7 @@ class Store:
         return self._children.get(ref)
 
     def children(self, key: Key, kind: str) -> Iterable[Object]:
-        """Those of a kind that belong to a resource, in the order in which they came."""
+        """Return the objects of one kind that belong to a resource, oldest report first."""
         return self._by_owner.get((key, kind), {}).values()
 
     def refs(self, kind: str) -> set[Ref]:

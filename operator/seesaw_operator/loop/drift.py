@@ -1,8 +1,8 @@
-"""Whether an object is as it was asked for. Pure.
+"""Whether an object matches its manifest. Pure.
 
-The apiserver fills in defaults, so what is there holds more than what was asked for; and a field
-that is not asked for any more is still there. So two things must hold: everything asked for is
-there, and the object was last applied from the very same manifest, whose digest it carries.
+The apiserver adds defaults, so an object has more fields than its manifest; and a field that has
+been removed from the manifest is still in the object. So two things must hold: the object has
+everything in the manifest, and it was last applied from that manifest, whose digest it carries.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ DIGEST = f"{GROUP}/applied"
 
 
 def with_digest(manifest: Manifest) -> Manifest:
-    """The manifest with an annotation that says what it was made from."""
+    """Return the manifest with its own digest as an annotation."""
     text = json.dumps(manifest, sort_keys=True).encode()
     metadata = manifest["metadata"]
     annotations = metadata.get("annotations", {}) | {DIGEST: hashlib.sha256(text).hexdigest()[:16]}
@@ -24,12 +24,12 @@ def with_digest(manifest: Manifest) -> Manifest:
 
 
 def is_as_asked_for(there: Manifest, wanted: Manifest) -> bool:
-    """Whether applying ``wanted``, which carries its digest, would change nothing of ``there``."""
+    """Whether applying ``wanted``, which carries its digest, would change nothing in ``there``."""
     return _covers(there, wanted)
 
 
 def has_digest_of(there: Manifest, wanted: Manifest) -> bool:
-    """Whether ``there`` was made from the very same manifest as ``wanted``."""
+    """Whether ``there`` was applied from the same manifest as ``wanted``."""
     found = there["metadata"].get("annotations") or {}
     return bool(found.get(DIGEST) == wanted["metadata"]["annotations"][DIGEST])
 

@@ -1,8 +1,8 @@
 """kopf's watch on our resource, in threads of its own, passed on to the queue.
 
-A watch that cannot go on must harm nobody: kopf ends the whole operator for one answer that it does
-not expect, and cancels what else runs in its loop when it ends. So it gets a loop of its own for
-each namespace that is named, and is started again for as long as the operator runs.
+A watch that fails must not affect anything else: kopf ends the whole operator on one unexpected
+answer, and cancels everything else in its event loop. So each namespace that is named gets an event
+loop of its own, in which kopf is restarted for as long as the operator runs.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from seesaw_operator.cluster.store import Key, Object
 logger = logging.getLogger(__name__)
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 60.0
-_CALM_S = 120.0  # a watch that lived that long begins anew with the first delay
+_STABLE_S = 120.0  # a watch that ran for that long is restarted after the first delay
 _BACKOFFS_S = (1, 2, 4)
 _STOPS_WITHIN_S = 1.0
 # The apiserver stores objects nested up to 10,000 levels deep. Python reads them in C, which takes
@@ -30,17 +30,21 @@ _STOPS_WITHIN_S = 1.0
 _RECURSION = 100_000
 _STACK_BYTES = 64 << 20
 
-Seen = Callable[[str | None, Object], None]
-"""What hears of a resource: ``DELETED`` or any other kind of event, and the resource."""
+OnEvent = Callable[[str | None, Object], None]
+"""Called with the type of a watch event, ``DELETED`` or any other, and the resource."""
 
 
 async def follow_resources(
-    namespaces: Iterable[str], on_seen: Seen, on_restart: Callable[[str | None], Awaitable[None]]
+    namespaces: Iterable[str],
+    on_event: OnEvent,
+    on_restart: Callable[[str | None], Awaitable[None]],
 ) -> None:
-    """Follow all SeesawDeployments for ever: creation, change, deletion, those there at the start.
+    """Watch all SeesawDeployments for ever, beginning with those that exist.
 
-    ``on_restart`` hears of a namespace, None for all, whose watch has begun anew: what was deleted
-    meanwhile is told by nobody. Both are called in the event loop of the caller.
+    on_restart: called with a namespace, or None for all, whose watch has been restarted. No event
+        reports what was deleted in between.
+
+    Both callbacks run in the event loop of the caller.
     """
     loop, stop = asyncio.get_running_loop(), threading.Event()
     restarts: set[asyncio.Task[None]] = set()
@@ -58,7 +62,7 @@ async def follow_resources(
     try:
         places: list[str | None] = [*namespaces]
         for namespace in places or [None]:
-            watch = _Watch(namespace, loop, stop, on_seen, restarted)
+            watch = _Watch(namespace, loop, stop, on_event, restarted)
             threading.Thread(target=watch.run, name=f"kopf {namespace}", daemon=True).start()
     finally:
         threading.stack_size(0)
@@ -71,24 +75,24 @@ async def follow_resources(
 
 
 class _Watch:
-    """One thread's work: a kopf operator for one namespace, or for all."""
+    """The work of one thread: a kopf operator for one namespace, or for all."""
 
     def __init__(
         self,
         namespace: str | None,
         loop: asyncio.AbstractEventLoop,
         stop: threading.Event,
-        on_seen: Seen,
+        on_event: OnEvent,
         on_restart: Callable[[str | None], None],
     ) -> None:
         self._namespace = namespace
         self._loop = loop
         self._stop = stop
-        self._on_seen = on_seen
+        self._on_event = on_event
         self._on_restart = on_restart
 
     def run(self) -> None:
-        """Watch until told to stop, whatever happens to a watch."""
+        """Watch until the stop event is set, and restart the watch whenever it fails."""
         delay_s = _FIRST_DELAY_S
         while True:
             began_s = time.monotonic()
@@ -99,7 +103,7 @@ class _Watch:
                 reason = repr(error)
             if self._stop.is_set():
                 return
-            if time.monotonic() - began_s > _CALM_S:
+            if time.monotonic() - began_s > _STABLE_S:
                 delay_s = _FIRST_DELAY_S
             where = self._namespace or "all namespaces"
             logger.warning(
@@ -117,7 +121,7 @@ class _Watch:
         settings.networking.trust_env = True  # proxy variables, as the other client reads them
         settings.networking.error_backoffs = _BACKOFFS_S
         settings.process.ultimate_exiting_timeout = None  # it would kill this process
-        # Not the flag of all threads: kopf would wait for it in a thread, even after a failure.
+        # Not the event of all threads: kopf would wait for it in a thread, even after a failure.
         stop = asyncio.Event()
         stopping = asyncio.create_task(self._relay(stop))
         await kopf.operator(
@@ -146,8 +150,8 @@ class _Watch:
             return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
         @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-        async def seen(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-            self._call(self._on_seen, type, dict(body))
+        async def on_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+            self._call(self._on_event, type, dict(body))
 
         return registry
 
@@ -157,24 +161,24 @@ class _Watch:
 
 
 def key_of(body: Object) -> Key:
-    """The name of a resource."""
+    """Return the key of a resource."""
     return Key(body["metadata"]["namespace"], body["metadata"]["name"])
 
 
-def calm_log() -> None:
-    """Let kopf's lines name their object, without the tracebacks of watches that begin again."""
+def quiet_kopf() -> None:
+    """Make kopf's log lines name their object, without tracebacks of watches that are restarted."""
     logging.getLogger("kopf.objects").addFilter(_name_object)
     for part in ("running", "orchestration"):
-        logging.getLogger(f"kopf._core.reactor.{part}").addFilter(_is_news)
+        logging.getLogger(f"kopf._core.reactor.{part}").addFilter(_drop_noise)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    record.exc_info = None  # the watch's own line says why, and it is tried again and again
+def _drop_noise(record: logging.LogRecord) -> bool:
+    record.exc_info = None  # the watch logs the reason itself, and is restarted
     return "OS signals are ignored" not in record.getMessage()
 
 
 def _name_object(record: logging.LogRecord) -> bool:
-    """Let our log say which object kopf speaks of."""
+    """Name in our log the object that kopf's line is about."""
     reference = getattr(record, "k8s_ref", None)
     if reference:
         record.about = f"{reference['namespace']}/{reference['name']}"

@@ -1,4 +1,4 @@
-"""A queue of resources to look at: each at most once, by one worker at a time."""
+"""A queue of resources to reconcile: each is queued at most once and reconciled by one task."""
 
 import asyncio
 import logging
@@ -14,14 +14,15 @@ logger = logging.getLogger(__name__)
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 60.0
 _AT_ONCE = 64
-_AT_ONCE_OF_NAMESPACE = 16  # whose calls may all hang, at a webhook for one
-_CALM_S = 5.0  # after a failure, whatever happens to what belongs to a resource
+_AT_ONCE_OF_NAMESPACE = 16  # whose calls may all hang, for example at a webhook
+_CALM_S = 5.0  # after a failure, changes of a resource's objects wait that long
 
 
 class WorkQueue:
-    """Runs a function for each key that is added, again if it was added meanwhile; a few at once.
+    """Runs a function for each key that is added, and again if the key is added meanwhile.
 
-    After a failure the key comes back, each time after twice the time, up to a minute.
+    The number of concurrent calls is bounded. After a failure the key is retried with exponential
+    backoff, up to a minute.
     """
 
     def __init__(self, work: Callable[[Key], Awaitable[None]]) -> None:
@@ -37,9 +38,10 @@ class WorkQueue:
         self._later: dict[Key, asyncio.TimerHandle] = {}
 
     def touch(self, key: Key) -> None:
-        """Look at it soon, since something that belongs to it has changed.
+        """Reconcile soon, because an object of the resource has changed.
 
-        Not within seconds of a failure: pods change often, and who is asked too much is asked more.
+        Within seconds of a failure this waits: pods change often, and retries at each change would
+        burden an overloaded apiserver further.
         """
         now_s = asyncio.get_running_loop().time()
         left_s = self._calm_until_s.get(key, 0.0) - now_s
@@ -52,7 +54,7 @@ class WorkQueue:
         self.add_later(key, left_s)
 
     def add(self, key: Key) -> None:
-        """Look at it as soon as may be."""
+        """Reconcile as soon as possible."""
         later = self._later.pop(key, None)
         if later is not None:
             later.cancel()
@@ -61,13 +63,13 @@ class WorkQueue:
             self._running[key] = asyncio.create_task(self._run(key))
 
     def add_later(self, key: Key, delay_s: float) -> None:
-        """Look at it after a while, unless it is looked at before."""
+        """Reconcile after a delay, unless the key is reconciled before."""
         if key not in self._later:
             loop = asyncio.get_running_loop()
             self._later[key] = loop.call_later(delay_s, self.add, key)
 
     async def close(self) -> None:
-        """Stop, in the middle of whatever is being done."""
+        """Cancel everything that is queued or running."""
         for later in self._later.values():
             later.cancel()
         tasks = list(self._running.values())

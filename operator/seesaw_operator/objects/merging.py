@@ -1,10 +1,10 @@
-"""A pod template of the operator's with one of a user's merged into it, as ``kubectl patch`` would.
+"""Merges a user's pod template into one of the operator's, as ``kubectl patch`` would.
 
-Maps are merged, lists by the key that core/v1 has for them; what has none, or is no list, is
-replaced; null takes a field away. So merging the same again changes nothing.
+Maps are merged. Lists are merged by the key that core/v1 defines for them; other lists and values
+are replaced; null removes a field. Merging the same template again changes nothing.
 
-Deviation: an item of the user's changes at most one that was there, and never another of the
-user's. ``kubectl patch`` makes one of two that share a key once the list has items.
+Deviation: an item of the user's list changes at most one existing item, and never another item of
+the user's. ``kubectl patch`` merges two items that share a key once the list has items.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ MERGE_KEYS = {
 
 
 def as_given(template: BaseModel | None) -> Manifest:
-    """What a user wrote, in Kubernetes' spelling. Raises: InputError if it is too deep."""
+    """Return a user's template as Kubernetes spells it. Raises: InputError if it is too deep."""
     if template is None:
         return {}
     try:
@@ -46,13 +46,13 @@ def as_given(template: BaseModel | None) -> Manifest:
 
 
 def composed(base: Manifest, patch: Manifest) -> Manifest:
-    """Two templates of users as one, in which ``patch`` has the last word; nulls stay, for ours."""
+    """Merge two users' templates. ``patch`` wins; nulls stay, to remove fields of ours later."""
     made: Manifest = _merged(base, patch, keeps_null=True)
     return made
 
 
 def with_template(made: Manifest, template: BaseModel | None, ours: Ours) -> Manifest:
-    """A pod template of ours with what a user adds. Requires: ``overlays`` refuses none of it."""
+    """Merge a user's template into one of ours. Requires: ``overlays`` refuses none of it."""
     given = as_given(template)
     pod = given.get("spec", {})
     if "containers" in pod:
@@ -68,7 +68,7 @@ def with_template(made: Manifest, template: BaseModel | None, ours: Ours) -> Man
 
 
 def _merged(base: Any, patch: Any, key: str | None = None, *, keeps_null: bool = False) -> Any:
-    """``key``: the field by which items are told apart, should both be lists."""
+    """Return the merged value. ``key``: the field that identifies items, if both are lists."""
     if isinstance(patch, dict):
         found = dict(base) if isinstance(base, dict) else {}
         for name, value in patch.items():
@@ -88,7 +88,7 @@ def _merged(base: Any, patch: Any, key: str | None = None, *, keeps_null: bool =
 def _with_items(
     base: Sequence[Manifest], patch: Sequence[Manifest], key: str, *, keeps_null: bool
 ) -> list[Manifest]:
-    """What was there, each with the first of the patch that has its key; then all that is left."""
+    """Merge each item with the first of the patch that has its key; append the others."""
     left = list(patch)
     found = []
     for item in base:
@@ -100,5 +100,5 @@ def _with_items(
 
 
 def _has(item: Any, key: str) -> bool:
-    """Whether it can be told apart. What cannot, the apiserver will refuse in its own words."""
+    """Whether an item can be identified. If not, the apiserver will refuse it."""
     return isinstance(item, dict) and isinstance(item.get(key), str | int)

@@ -1,8 +1,8 @@
-"""What a user's pod templates must leave as the operator makes it. Pure.
+"""What users' pod templates must not change in the operator's pods. Pure.
 
-The CRD's rules refuse most of it before it gets here. Some they cannot see: what depends on other
-parts of the spec, or lies in fields that have no type. What they do see is refused here as well,
-for profiles, which no apiserver has seen, and for resources that were stored under an older CRD.
+The CRD's rules refuse most violations before they get here. They cannot check what depends on other
+parts of the spec, or lies in fields without a type. What they do check is checked here as well, for
+profiles, which no apiserver validates, and for resources that were stored under an older CRD.
 """
 
 import re
@@ -13,20 +13,20 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from seesaw_operator.api import owned
-from seesaw_operator.api.kinds import LABEL_KEY, LONGEST_KEY
+from seesaw_operator.api.field_types import LABEL_KEY, LONGEST_KEY
 from seesaw_operator.api.owned import Ours
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import ROUTER_PORT, WORKER_PORT, Manifest
 from seesaw_operator.objects.layouts import num_engines
 from seesaw_operator.objects.merging import as_given
 
-_MOST_ANNOTATIONS_BYTES = 255 << 10  # Kubernetes takes 256 KiB, and ours are among them
+_MOST_ANNOTATIONS_BYTES = 255 << 10  # Kubernetes accepts 256 KiB, including ours
 _LONGEST_KEY = 512  # YAML ends at 1,024, of which a character may take several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pods:
-    """The pods of one component, and what is in them for this spec.
+    """The pods of one component, as they are for this spec.
 
     ports: names and numbers of our containers' ports.
     env: where our containers' variables are set, by their names.
@@ -42,7 +42,7 @@ class _Pods:
 
 
 def refusals(spec: Spec) -> list[str]:
-    """Why a spec's pod templates cannot be taken, each beginning with the field."""
+    """Return why a spec's pod templates are refused, each reason beginning with the field."""
     workers = _Pods(
         component="engine",
         template=as_given(spec.engine.pod_template),
@@ -106,7 +106,7 @@ def _of(pods: _Pods) -> Iterator[str]:
 
 
 def _ours(container: Manifest, pods: _Pods) -> Iterator[str]:
-    """What is added to our own container."""
+    """Check the additions to our own container."""
     for field in sorted(container.keys() - {"name", *owned.FREE_IN_CONTAINER}):
         if field == "ports" and not container["ports"]:
             continue
@@ -124,7 +124,7 @@ def _ours(container: Manifest, pods: _Pods) -> Iterator[str]:
 
 
 def _another(container: Manifest, pods: _Pods) -> Iterator[str]:
-    """A container beside ours."""
+    """Check a container beside ours."""
     if container["name"] == pods.ours.container or pods.ours.has(container["name"]):
         yield ": it is the name of a container of ours"
     for port in container.get("ports", ()):
@@ -135,7 +135,7 @@ def _another(container: Manifest, pods: _Pods) -> Iterator[str]:
 
 
 def _anyones(container: Manifest) -> Iterator[str]:
-    """What goes in no container."""
+    """Check what no container may have."""
     ports = container.get("ports", ())
     for name in _repeated(port["name"] for port in ports if port.get("name")):
         yield f".ports: two are named {name}"
@@ -157,13 +157,13 @@ def _too_large(annotations: Mapping[str, str], path: str) -> Iterator[str]:
 
 
 def covers(path: str, ours: Ours) -> bool:
-    """Whether what is mounted there hides a volume of ours."""
+    """Whether a mount at this path hides a volume of ours."""
     mounted = PurePosixPath("/" + path.lstrip("/"))
     return any(PurePosixPath(mount).is_relative_to(mounted) for mount in ours.mounts)
 
 
 def _is_label(key: str) -> bool:
-    """Whether a label or annotation is the operator's or that of Kubernetes' controllers."""
+    """Whether a label or annotation belongs to the operator or to Kubernetes' controllers."""
     domain, _, _ = key.partition("/")
     return key in owned.LABELS or f".{domain}".endswith(f".{owned.GROUP}")
 
@@ -183,8 +183,7 @@ def _toleration(given: Manifest) -> Iterator[str]:
 
 
 def _unwritable(value: Any, path: str) -> Iterator[str]:
-    """Keys such as $patch, by which kubectl patch would do more than merge; and what cannot be
-    told to an apiserver or a process."""
+    """Find directives of kubectl patch, such as $patch, and texts that no process accepts."""
     if isinstance(value, dict):
         for key, below in value.items():
             if key.startswith("$"):

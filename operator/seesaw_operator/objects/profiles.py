@@ -1,7 +1,7 @@
-"""Profiles: pod templates by name that an operator was started with, for many resources to share.
+"""Profiles: named pod templates that the operator reads at its start, and that resources share.
 
-No apiserver has seen them. So whatever it would refuse of a resource's own templates is refused
-here, and what is wrong with any resource is told when the operator starts.
+No apiserver validates them. So whatever it would refuse in a resource's own templates is refused
+here, and mistakes that do not depend on the resource end the operator at its start.
 """
 
 import json
@@ -17,7 +17,7 @@ from seesaw_core.units import MIB
 from seesaw_flags.files import read_text
 from seesaw_operator.api import owned
 from seesaw_operator.api.container import UNSEEN
-from seesaw_operator.api.kinds import ObjectName
+from seesaw_operator.api.field_types import ObjectName
 from seesaw_operator.api.model import ApiModel, first_mistake
 from seesaw_operator.api.pod_template import EnginePodTemplate, RouterPodTemplate
 from seesaw_operator.api.spec import Spec
@@ -48,7 +48,7 @@ class RouterProfile(ApiModel):
 
 
 class Profile(ApiModel):
-    """What the resources share that name it."""
+    """Pod templates for the resources that name this profile."""
 
     engine: EngineProfile = Field(default=EngineProfile(), description="For workers.")
     router: RouterProfile = Field(default=RouterProfile(), description="For routers.")
@@ -59,7 +59,7 @@ _READER = TypeAdapter(dict[ObjectName, Profile])
 
 
 def read_profiles(file: Path | None) -> Profiles:
-    """The profiles in a file of JSON; none without one. Raises: InputError."""
+    """Return the profiles in a JSON file; none without a file. Raises: InputError."""
     if file is None:
         return {}
     text = read_text(file, flag="--profiles", most_bytes=MOST_BYTES)
@@ -70,7 +70,7 @@ def read_profiles(file: Path | None) -> Profiles:
 
 
 def profiles_of(text: str) -> Profiles:
-    """Profiles from JSON. Raises: InputError, naming profile, field and value."""
+    """Return the profiles in a JSON text. Raises: InputError, naming profile, field and value."""
     try:
         written = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
         found = _READER.validate_json(text, strict=True, context=UNSEEN)
@@ -86,7 +86,7 @@ def profiles_of(text: str) -> Profiles:
 
 
 def _mistakes(written: Any, profile: Profile) -> Iterator[str]:
-    """What is wrong with it whichever resource names it, each beginning with the field."""
+    """Yield the mistakes that do not depend on the resource, each beginning with the field."""
     read = profile.model_dump(mode="json", by_alias=True, exclude_unset=True)
     yield from _unread(written, read, "")
     yield from _twice(written, "")
@@ -100,7 +100,7 @@ def _mistakes(written: Any, profile: Profile) -> Iterator[str]:
 
 
 def _unread(written: Any, read: Any, path: str) -> Iterator[str]:
-    """Fields that no model reads."""
+    """Yield fields that no model reads."""
     if isinstance(written, dict):
         for name, value in written.items():
             if name in read:
@@ -115,7 +115,7 @@ def _unread(written: Any, read: Any, path: str) -> Iterator[str]:
 
 
 def _twice(written: Any, path: str) -> Iterator[str]:
-    """Items of a list that share what tells them apart."""
+    """Yield list items that share the key that identifies them."""
     if isinstance(written, list):
         for index, value in enumerate(written):
             yield from _twice(value, f"{path}[{index}]")

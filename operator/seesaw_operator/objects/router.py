@@ -1,34 +1,31 @@
-"""The routers: a Deployment behind the Service that clients call, and the rights they need."""
+"""The objects of the routers: a Deployment, the Service that clients call, and access rights."""
 
-from seesaw_operator.api.owned import ROUTER
+from seesaw_operator.api.owned import ROUTER as CONTAINER
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.names import ROUTER_PORT, SERVICE_PORT, Manifest, Owner
+from seesaw_operator.names import ROUTER, ROUTER_PORT, SERVICE_PORT, Manifest, Owner
 from seesaw_operator.objects import pods
+from seesaw_operator.objects.context import Context
 from seesaw_operator.objects.merging import with_template
 from seesaw_operator.objects.quantities import cores, num_bytes, num_millicores, quantity, seconds
-from seesaw_operator.settings import Images, Timing
 
-COMPONENT = "router"
 _MARGIN_S = 30
-_MOST_UNSERVED_S = 600  # a lone worker that is replaced loads for minutes; its requests wait for it
+_MOST_UNSERVED_S = 600  # while a lone worker is replaced and loads, its requests wait
 
 
-def router_objects(
-    spec: Spec, owner: Owner, images: Images, timing: Timing, *, is_paused: bool
-) -> list[Manifest]:
-    """Everything that the routers need, in the order in which to create it."""
-    deployment = _deployment(spec, owner, images, timing, is_paused=is_paused)
+def router_objects(context: Context, *, is_paused: bool) -> list[Manifest]:
+    """Return everything that the routers need, in the order in which to create it."""
+    owner, deployment = context.owner, _deployment(context, is_paused=is_paused)
     return [
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": owner.metadata(owner.router, COMPONENT),
+            "metadata": owner.metadata(owner.router, ROUTER),
             "automountServiceAccountToken": False,
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
-            "metadata": owner.metadata(owner.router, COMPONENT),
+            "metadata": owner.metadata(owner.router, ROUTER),
             "rules": [
                 {
                     "apiGroups": ["discovery.k8s.io"],
@@ -40,7 +37,7 @@ def router_objects(
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
-            "metadata": owner.metadata(owner.router, COMPONENT),
+            "metadata": owner.metadata(owner.router, ROUTER),
             "roleRef": {
                 "apiGroup": "rbac.authorization.k8s.io",
                 "kind": "Role",
@@ -54,14 +51,14 @@ def router_objects(
                 }
             ],
         },
-        _service(spec, owner),
+        _service(context.spec, owner),
         {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
-            "metadata": owner.metadata(owner.router, COMPONENT),
+            "metadata": owner.metadata(owner.router, ROUTER),
             "spec": {
                 "maxUnavailable": 1,
-                "selector": {"matchLabels": owner.selector(COMPONENT)},
+                "selector": {"matchLabels": owner.selector(ROUTER)},
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
             },
         },
@@ -70,9 +67,9 @@ def router_objects(
 
 
 def _service(spec: Spec, owner: Owner) -> Manifest:
-    """What clients call."""
+    """Return the Service that clients call."""
     wanted = spec.router.service
-    metadata = owner.metadata(owner.name, COMPONENT)
+    metadata = owner.metadata(owner.name, ROUTER)
     metadata["labels"] |= wanted.labels or {}
     if wanted.annotations:
         metadata["annotations"] = wanted.annotations
@@ -89,7 +86,7 @@ def _service(spec: Spec, owner: Owner) -> Manifest:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
-        "spec": {"type": wanted.type, "selector": owner.selector(COMPONENT), "ports": [port]}
+        "spec": {"type": wanted.type, "selector": owner.selector(ROUTER), "ports": [port]}
         | {field: value for field, value in more.items() if value is not None},
     }
 
@@ -105,31 +102,31 @@ def _resources(spec: Spec) -> Manifest:
 
 
 def num_routers(spec: Spec) -> int:
-    """Routers that are wanted: none where no worker is."""
+    """Return how many routers are wanted: none where no worker is."""
     return spec.router.replicas if spec.replicas else 0
 
 
-def arguments(spec: Spec, owner: Owner, timing: Timing) -> list[str]:
-    """The command line of a router. What the user adds comes last, and so wins."""
+def _arguments(context: Context) -> list[str]:
+    """Return the command line of a router. Users' flags come last, and so win."""
+    spec, owner = context.spec, context.owner
     return [
         "router",
         f"--service={owner.namespace}/{owner.worker}",
         "--host=0.0.0.0",
         f"--port={ROUTER_PORT}",
         f"--max-wait-s={seconds(spec.waves.max_wait):g}",
-        f"--drain-timeout-s={timing.drain_s}",
+        f"--drain-timeout-s={context.timing.drain_s}",
         f"--max-unserved-s={_MOST_UNSERVED_S}",
         *spec.router.extra_args,
     ]
 
 
-def _deployment(
-    spec: Spec, owner: Owner, images: Images, timing: Timing, *, is_paused: bool
-) -> Manifest:
+def _deployment(context: Context, *, is_paused: bool) -> Manifest:
+    spec, owner = context.spec, context.owner
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(owner.router, COMPONENT),
+        "metadata": owner.metadata(owner.router, ROUTER),
         "spec": {
             "replicas": num_routers(spec),
             **({"paused": True} if is_paused else {}),
@@ -138,37 +135,38 @@ def _deployment(
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
             },
-            "selector": {"matchLabels": owner.selector(COMPONENT)},
+            "selector": {"matchLabels": owner.selector(ROUTER)},
             "template": with_template(
                 {
-                    "metadata": {"labels": owner.labels(COMPONENT)},
-                    "spec": _pod(spec, owner, images, timing),
+                    "metadata": {"labels": owner.labels(ROUTER)},
+                    "spec": _pod(context),
                 },
                 spec.router.pod_template,
-                ROUTER,
+                CONTAINER,
             ),
         },
     }
 
 
-def _pod(spec: Spec, owner: Owner, images: Images, timing: Timing) -> Manifest:
+def _pod(context: Context) -> Manifest:
+    owner, images, timing = context.owner, context.images, context.timing
     pod: Manifest = {
         "serviceAccountName": owner.router,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "securityContext": pods.pod_security(),
         "terminationGracePeriodSeconds": timing.pre_stop_s + timing.drain_s + _MARGIN_S,
-        "topologySpreadConstraints": pods.spread(owner.selector(COMPONENT)),
+        "topologySpreadConstraints": pods.spread(owner.selector(ROUTER)),
         "containers": [
             {
                 "name": "router",
-                "image": spec.router.image or images.router,
+                "image": context.spec.router.image or images.router,
                 "imagePullPolicy": images.pull_policy,
-                "args": arguments(spec, owner, timing),
+                "args": _arguments(context),
                 "ports": [{"name": "http", "containerPort": ROUTER_PORT}],
-                "resources": _resources(spec),
+                "resources": _resources(context.spec),
                 "securityContext": pods.container_security(),
-                # Ready without a worker, too: requests wait in its queue meanwhile.
+                # A router is ready without a worker, too: requests wait in its queue.
                 "readinessProbe": pods.http_probe(
                     "/health", "http", every_s=2, failures=2, timeout_s=3
                 ),

@@ -1,186 +1,158 @@
-"""What a SeesawDeployment's status says, from what there is in the cluster. Pure."""
+"""Each condition of a SeesawDeployment, from what is desired and what is observed. Pure.
 
-import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+The components report their own conditions; those of the resource as a whole are derived here. What
+keeps a spec from being applied is not known here.
+"""
 
-from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import (
-    Condition,
-    ConditionType,
-    LayoutsInForce,
-    Plan,
-    Status,
-)
+from collections.abc import Sequence
+from dataclasses import replace
+
+from seesaw_operator.api.status import ConditionType
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.layouts import layouts_of
-from seesaw_operator.objects.worker import COMPONENT as WORKER
-from seesaw_operator.status import pods
-from seesaw_operator.status.observed import Observed, Wanted, moment, time_text, wanted_by
-from seesaw_operator.status.outlooks import Outlook, Truth, outlooks
-from seesaw_operator.wording import quoted
+from seesaw_operator.status.component import PAUSED, ROLLING_OUT, Component, rollout_of
+from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.observed import Desired, Observed
+from seesaw_operator.status.troubles import troubles
+from seesaw_operator.text import counted, sanitized
+
+SCALED_TO_ZERO = "ScaledToZero"
+_UP_TO_DATE = "UpToDate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """The status as it was; the generation that is looked at now, and the time in UTC."""
-
-    status: Status
-    generation: int
-    now: dt.datetime
-    progress_deadline_s: float
+def is_at_rest(components: Sequence[Component], desired: Desired, observed: Observed) -> bool:
+    """Whether nothing is under way. What a pause holds back is not under way."""
+    return _reconciling(components, desired, observed).status == "False"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obstacle:
-    """Why a spec is not in force: in one word for programs, and in words for people."""
-
-    reason: str
-    message: str
-
-    @property
-    def told(self) -> str:
-        return quoted(self.message)
+def is_settled(components: Sequence[Component], desired: Desired, observed: Observed) -> bool:
+    """Whether all desired pods serve and match the latest spec."""
+    return _reconciling(components, desired, observed).cause.reason == _UP_TO_DATE
 
 
-def status_of(spec: Spec, owner: Owner, seen: Observed, before: Before) -> Status:
-    """The whole status of a resource whose objects are applied."""
-    wanted = wanted_by(spec)
-    status, is_late = _seen(wanted, owner, seen, before)
-    told = outlooks(wanted, owner, seen, is_late=is_late)
-    return status.model_copy(
-        update={
-            "layouts": _layouts(spec, seen.plan),
-            "plan": seen.plan,
-            "conditions": _stamped(told, before),
-        }
-    )
-
-
-def rejected(
-    wanted: Wanted,
+def condition_states(
+    components: Sequence[Component],
     owner: Owner,
-    seen: Observed,
-    before: Before,
-    refusal: Obstacle,
-) -> Status:
-    """The status of a resource whose spec is not understood, or whose objects are not taken.
+    desired: Desired,
+    observed: Observed,
+    *,
+    is_late: bool,
+) -> list[ConditionState]:
+    """Return all conditions of a resource whose objects are applied.
 
-    What was applied before goes on, so what is seen of it is told as ever.
+    is_late: whether nothing has moved for longer than the progress deadline.
+
+    Source: kstatus uses the first that holds of ``Reconciling`` and ``Stalled``, so a resource that
+    is stalled must not be reconciling.
     """
-    said: dict[ConditionType, Truth] = {
-        ConditionType.ACCEPTED: "False",
-        ConditionType.READY: "False",
-        ConditionType.RECONCILING: "False",
-        ConditionType.STALLED: "True",
-    }
-    status, _ = _seen(wanted, owner, seen, before)
-    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, refusal)
-    return status.model_copy(update={"conditions": _stamped(told, before)})
-
-
-def unavailable(
-    wanted: Wanted,
-    owner: Owner,
-    seen: Observed,
-    before: Before,
-    trouble: Obstacle,
-) -> Status:
-    """The status of a resource whose objects an apiserver in trouble does not take.
-
-    Whether they will be taken is not known, so ``Accepted`` stays as it was; and so does what is
-    ``Stalled``, which nothing has moved.
-    """
-    kept = tuple(
-        c
-        for c in before.status.conditions
-        if c.type is ConditionType.ACCEPTED
-        or (c.type is ConditionType.STALLED and c.status == "True")
+    accepted = ConditionState(
+        type=ConditionType.ACCEPTED,
+        status="True",
+        cause=Cause(reason="Valid", message="The spec is valid and its objects are applied."),
     )
-    types = {c.type for c in kept}
-    said: dict[ConditionType, Truth] = {
-        ConditionType.ACCEPTED: "Unknown",  # of a resource of which nothing is known yet
-        ConditionType.READY: "False",
-        ConditionType.RECONCILING: "False" if ConditionType.STALLED in types else "True",
-    }
-    status, _ = _seen(wanted, owner, seen, before)
-    told = _instead(outlooks(wanted, owner, seen, is_late=False), said, trouble)
-    others = [each for each in told if each.type not in types]
-    conditions = kept + _stamped(others, before)
-    return status.model_copy(update={"conditions": conditions})
+    of_components = [each.condition(desired, observed, owner) for each in components]
+    degraded = _degraded(components, desired, observed)
+    reconciling = _reconciling(components, desired, observed)
+    # Why nothing is served although nothing is wrong: no worker is wanted.
+    zero = next((c.cause for c in of_components if c.cause.reason == SCALED_TO_ZERO), None)
+    serving = Cause(reason="Serving", message=f"Serving at {owner.url}.")
+    if all(observed.components[c.name].num_serving for c in components if c.is_serving):
+        available = ConditionState(type=ConditionType.AVAILABLE, status="True", cause=serving)
+    else:
+        waiting = zero or _first_obstacle(components, of_components, degraded)
+        available = ConditionState(type=ConditionType.AVAILABLE, status="False", cause=waiting)
+    stalled = _stalled(degraded, reconciling, is_late=is_late)
+    ready = _ready(degraded, reconciling, zero or serving)
+    if stalled.status == "True":
+        reconciling = replace(reconciling, status="False", cause=stalled.cause)
+    return [accepted, *of_components, available, ready, reconciling, stalled, degraded]
 
 
-def _seen(wanted: Wanted, owner: Owner, seen: Observed, before: Before) -> tuple[Status, bool]:
-    """What is counted, whatever becomes of the spec; and whether nothing has moved for too long."""
-    old, now = before.status, before.now
-    counts = {
-        "replicas": seen.num_workers,
-        "ready_replicas": seen.num_serving,
-        "updated_replicas": seen.num_updated,
-        "router_replicas": seen.num_routers,
-    }
-    has_moved = before.generation != old.observed_generation or any(
-        count > getattr(old, name) for name, count in counts.items()
+def _first_obstacle(
+    components: Sequence[Component], of_components: list[ConditionState], degraded: ConditionState
+) -> Cause:
+    """Return why the resource is not available: a trouble, or a component that does not serve."""
+    if degraded.status == "True":
+        return degraded.cause
+    pairs = zip(components, of_components, strict=True)
+    failing = (c.cause for part, c in pairs if part.is_serving and c.status != "True")
+    return next(failing, degraded.cause)
+
+
+def _ready(degraded: ConditionState, reconciling: ConditionState, done: Cause) -> ConditionState:
+    """Whether everything matches the latest spec and serves."""
+    if reconciling.cause.reason == _UP_TO_DATE:
+        return ConditionState(type=ConditionType.READY, status="True", cause=done)
+    cause = _waiting_for(degraded, reconciling)
+    return ConditionState(type=ConditionType.READY, status="False", cause=cause)
+
+
+def _waiting_for(degraded: ConditionState, reconciling: ConditionState) -> Cause:
+    return degraded.cause if degraded.status == "True" else reconciling.cause
+
+
+def _stalled(
+    degraded: ConditionState, reconciling: ConditionState, *, is_late: bool
+) -> ConditionState:
+    if reconciling.status == "False" or not is_late:
+        message = "Nothing is to be done, or something has moved within the progress deadline."
+        cause = Cause(reason="NotStalled", message=message)
+        return ConditionState(type=ConditionType.STALLED, status="False", cause=cause)
+    cause = Cause(
+        reason="ProgressDeadlineExceeded",
+        message="Nothing has moved for longer than the progress deadline: "
+        f"{_waiting_for(degraded, reconciling).message}",
     )
-    moved = None if has_moved else moment(old.last_progress_time)
-    since = now if moved is None else min(moved, now)
-    # A pod that ends has the whole of its grace period for it, which nothing can shorten.
-    moved_last = max([since, *(t for p in seen.all_pods if (t := moment(pods.drains_until(p))))])
-    status = old.model_copy(
-        update={
-            "observed_generation": before.generation,
-            "url": owner.url,
-            "workers": f"{seen.num_serving}/{wanted.replicas}",
-            **counts,
-            "last_progress_time": time_text(since),
-            "selector": ",".join(f"{k}={v}" for k, v in sorted(owner.selector(WORKER).items())),
-            "measured": seen.measured,
-        }
-    )
-    return status, (now - moved_last).total_seconds() > before.progress_deadline_s
+    return ConditionState(type=ConditionType.STALLED, status="True", cause=cause)
 
 
-def _instead(
-    outlook: Iterable[Outlook], said: Mapping[ConditionType, Truth], obstacle: Obstacle
-) -> list[Outlook]:
-    """The conditions, where some say what stands in the way and not what is seen."""
-    return [
-        Outlook(
-            type=each.type,
-            status=said[each.type],
-            reason=obstacle.reason,
-            message=obstacle.told,
-        )
-        if each.type in said
-        else each
-        for each in outlook
+def _reconciling(
+    components: Sequence[Component], desired: Desired, observed: Observed
+) -> ConditionState:
+    deleting = _deleting(observed)
+    if deleting is not None:
+        return ConditionState(type=ConditionType.RECONCILING, status="True", cause=deleting)
+    rollouts = [
+        cause for each in components if (cause := rollout_of(each, desired, observed)) is not None
     ]
+    paused = next((cause for cause in rollouts if cause.reason == PAUSED), None)
+    held_back = () if paused is None else (PAUSED, ROLLING_OUT)
+    under_way = next((cause for cause in rollouts if cause.reason not in held_back), None)
+    up_to_date = Cause(reason=_UP_TO_DATE, message="All pods match the spec and serve.")
+    return ConditionState(
+        type=ConditionType.RECONCILING,
+        status="False" if under_way is None else "True",
+        cause=under_way or paused or up_to_date,
+    )
 
 
-def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
-    layouts = layouts_of(spec)
-    if layouts is None:
-        return None if plan is None else LayoutsInForce(prefill=plan.prefill, decode=plan.decode)
-    prefill, decode = layouts
-    if spec.reshard == "Never":
-        prefill = decode
-    return LayoutsInForce(prefill=str(prefill), decode=str(decode))
-
-
-def _stamped(outlook: Iterable[Outlook], before: Before) -> tuple[Condition, ...]:
-    """Conditions with the time since when each has its status."""
-    earlier = {c.type: c for c in before.status.conditions}
-    now = time_text(before.now)
-    return tuple(
-        Condition(
-            type=each.type,
-            status=each.status,
-            reason=each.reason,
-            message=each.message,
-            observed_generation=before.generation,
-            last_transition_time=found.last_transition_time
-            if (found := earlier.get(each.type)) is not None and found.status == each.status
-            else now,
+def _deleting(observed: Observed) -> Cause | None:
+    """Return which object is being deleted, and so cannot be made to match the spec."""
+    workloads = (found.body for found in observed.components.values())
+    for body in (*workloads, *observed.others):
+        if body is None or "deletionTimestamp" not in body["metadata"]:
+            continue
+        metadata = body["metadata"]
+        finalizers = sanitized(", ".join(metadata.get("finalizers") or ()))
+        message = (
+            f"{body['kind']} {metadata['name']} is being deleted, and is created again once it is "
+            "gone" + (f"; it waits for the finalizers {finalizers}." if finalizers else ".")
         )
-        for each in outlook
+        return Cause(reason="Deleting", message=message)
+    return None
+
+
+def _degraded(
+    components: Sequence[Component], desired: Desired, observed: Observed
+) -> ConditionState:
+    found = troubles(components, desired, observed)
+    if not found:
+        message = "Nothing that keeps a pod from serving is known."
+        cause = Cause(reason="NoTrouble", message=message)
+        return ConditionState(type=ConditionType.DEGRADED, status="False", cause=cause)
+    first, num_more = found[0], len(found) - 1
+    more = f" ({counted(num_more, 'more pod is', 'more pods are')} in trouble.)" if num_more else ""
+    return ConditionState(
+        type=ConditionType.DEGRADED,
+        status="True",
+        cause=replace(first, message=first.message + more),
     )

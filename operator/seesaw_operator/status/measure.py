@@ -1,4 +1,4 @@
-"""The only code that talks to workers: what they are doing, summed up per resource."""
+"""Polls workers and sums up their figures per resource. No other code talks to workers."""
 
 import asyncio
 import logging
@@ -17,9 +17,10 @@ from seesaw_core.resharding.policy import Phase
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.status import Measured, Plan
 from seesaw_operator.cluster.store import Key, Object, Store
+from seesaw_operator.names import WORKER
 from seesaw_operator.status import pods
 from seesaw_operator.status.layout_plans import agreed, plan_of
-from seesaw_operator.status.observed import worker_pods
+from seesaw_operator.status.observed import component_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ _UNREADABLE = (aiohttp.ClientError, MessageError, TimeoutError, ValueError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One engine at one moment. Buffer sizes in blocks; ``expected`` is what its plan predicts."""
+    """The figures of one worker. Units: buffer sizes in blocks.
+
+    expected_tokens_per_s, expected_running: what the worker's plan predicts.
+    """
 
     output_tokens: float
     transitions: int
@@ -52,14 +56,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    """What all workers of a resource say together."""
+    """The figures of all workers of a resource."""
 
     measured: Measured
     plan: Plan | None
 
 
 class Meter:
-    """Asks all workers every so often, and says whose figures have changed.
+    """Polls all workers regularly, and reports the resources whose figures have changed.
 
     Call order: :meth:`run` as a task.
     """
@@ -83,7 +87,7 @@ class Meter:
         return None if known is None else known.measured
 
     def plan_of(self, key: Key) -> Plan | None:
-        """The plan of its workers; None if they have none, or none answers."""
+        """Return the plan of a resource's workers; None if they have none, or none answers."""
         known = self._known.get(key)
         return None if known is None else known.plan
 
@@ -94,7 +98,7 @@ class Meter:
             await self.measure_all()
 
     async def measure_all(self) -> None:
-        """Ask all workers once."""
+        """Poll all workers once."""
         keys = set(self._store.resources())
         await asyncio.gather(*(self._measure(key) for key in keys))
         self._known = {k: v for k, v in self._known.items() if k in keys}
@@ -103,7 +107,7 @@ class Meter:
     async def _measure(self, key: Key) -> None:
         urls = [
             url
-            for pod in sorted(worker_pods(self._store, key), key=_name)
+            for pod in sorted(component_of(self._store, key, WORKER, "StatefulSet").pods, key=_name)
             if pods.is_ready(pod)
             for url in _urls(pod)
         ]
@@ -137,11 +141,11 @@ class Meter:
         return _Report(measured=measured, plan=agreed([r.plan for r in readings]))
 
     def _rate(self, key: Key, url: str, total: float) -> float:
-        """Tokens per second since about a minute ago."""
+        """Return tokens per second over the last minute or so."""
         now = self._now()
         history = self._totals.setdefault((key, url), deque())
         if history and total < history[-1][1]:
-            history.clear()  # the worker has started anew
+            history.clear()  # the worker has restarted
         history.append((now, total))
         while len(history) > 2 and now - history[1][0] >= _WINDOW_S:
             history.popleft()
@@ -159,12 +163,12 @@ class Meter:
             return None
 
     async def _get(self, url: str) -> bytes:
-        """A short answer. Raises: ValueError if it is none; aiohttp's own."""
+        """Return a short answer. Raises: ValueError if there is none; aiohttp's own errors."""
         async with self._http.get(
             url,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
             headers={"Accept-Encoding": "identity"},
-            auto_decompress=False,  # what is small here might be huge
+            auto_decompress=False,  # a small compressed answer might be huge
             allow_redirects=False,
         ) as response:
             if response.status != 200:
@@ -178,12 +182,12 @@ class Meter:
 
 
 def _reading(state: WorkerState, metrics: str) -> Reading:
-    """What a worker says of itself. Raises: ValueError if its metrics cannot be."""
+    """Return the figures that a worker reports. Raises: ValueError if its metrics are invalid."""
     ours = (_TOKENS, _WAITING, _RUNNING)
     wanted = "".join(f"{line}\n" for line in metrics.split("\n") if line.startswith(ours))
     if not wanted:
         raise ValueError("it has no metric of those that are measured")
-    if wanted.count("\n") > _MOST_SAMPLES:  # parsing them takes long, and others wait
+    if wanted.count("\n") > _MOST_SAMPLES:  # parsing blocks the event loop
         raise ValueError(f"it has more than {_MOST_SAMPLES} samples of what is measured")
     try:
         families = list(text_string_to_metric_families(wanted))
@@ -199,7 +203,7 @@ def _reading(state: WorkerState, metrics: str) -> Reading:
 
     plan, part = state.plan, state.resharding
     blocks = None if part is None or part.buffer is None else part.buffer.blocks
-    if part is None or blocks is None:  # without waves, vLLM's own figures are all there is
+    if part is None or blocks is None:  # without waves only vLLM reports these figures
         waiting, running = int(total(_WAITING)), int(total(_RUNNING))
     else:
         waiting, running = state.num_waiting, part.num_prefilling + part.num_decoding
@@ -222,7 +226,7 @@ def _reading(state: WorkerState, metrics: str) -> Reading:
 
 
 def _error_percent(readings: list[Reading], rate: float) -> int | None:
-    """How far the rate is from what plans predict, where there is load enough to tell."""
+    """Return how far the rate is from the prediction; None without enough load to compare."""
     expected = 0
     for each in readings:
         if each.expected_tokens_per_s is None or each.running + each.waiting < max(
@@ -248,5 +252,5 @@ def _urls(pod: Object) -> list[str]:
 
 
 def _rounded(rate: float) -> int:
-    """To two digits, so that a status under steady load is not written each time."""
+    """Round to two digits, so that steady load does not cause a write of the status each time."""
     return int(float(f"{rate:.2g}"))

@@ -1,156 +1,167 @@
-"""What there is in the cluster for one resource, as plain facts. Pure."""
+"""What exists in the cluster for one resource, and what is wanted, as plain facts. Pure."""
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Measured, Plan
-from seesaw_operator.cluster.store import Key, Ref, Store
-from seesaw_operator.names import COMPONENT_LABEL, worker_name
-from seesaw_operator.objects.router import COMPONENT as ROUTER
-from seesaw_operator.objects.router import num_routers
-from seesaw_operator.objects.worker import COMPONENT as WORKER
-from seesaw_operator.status import pods
+from seesaw_operator.cluster.store import Key, Object, Ref, Store
+from seesaw_operator.names import COMPONENT_LABEL, workload_name
+from seesaw_operator.status.pods import (
+    Pod,
+    is_controlled_by,
+    is_ready,
+    is_slow_to_create,
+    is_terminating,
+)
+
+_OTHERS = ("Service", "ServiceAccount", "PodDisruptionBudget", "Role", "RoleBinding")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """How many pods there should be, and whether those that are there are to stay as they are."""
+class ObservedComponent:
+    """What exists of one component.
 
-    replicas: int
-    routers: int
+    kind, body: the StatefulSet or Deployment that controls its pods.
+    """
+
+    kind: str
+    body: Object | None = None
+    pods: tuple[Pod, ...] = ()
+
+    @property
+    def num_pods(self) -> int:
+        """Pods that exist, as the controller of ``body`` counts them."""
+        return self._count("replicas")
+
+    @property
+    def num_updated(self) -> int:
+        """Pods that match the spec, as the controller of ``body`` counts them."""
+        return self._count("updatedReplicas")
+
+    @property
+    def num_serving(self) -> int:
+        """Pods that are ready and not terminating."""
+        return sum(map(is_ready, self.pods))
+
+    @property
+    def num_draining(self) -> int:
+        """Pods that are terminating."""
+        return sum(map(is_terminating, self.pods))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the counts are about what was applied last."""
+        generation = (self.body or {}).get("metadata", {}).get("generation")
+        return generation is not None and self._status.get("observedGeneration") == generation
+
+    def is_updated(self, num_pods: int) -> bool:
+        """Whether that many pods match the spec, whether or not they serve."""
+        return self.is_current and self.num_updated == num_pods
+
+    def is_rolled_out(self, num_pods: int) -> bool:
+        """Whether exactly that many pods exist, match the spec and are available."""
+        available = self._count("availableReplicas")
+        return self.is_updated(num_pods) and available == num_pods == self.num_pods
+
+    @property
+    def _status(self) -> Object:
+        status: Object = (self.body or {}).get("status", {})
+        return status
+
+    def _count(self, name: str) -> int:
+        count: int = self._status.get(name, 0)
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What exists of one resource, and what its workers report.
+
+    components: by the component's name.
+    others: further objects of the resource, such as Services.
+    warnings: by an object's uid, the last Event about it if that is a warning. Only objects of
+        which something is missing are looked up.
+    """
+
+    components: Mapping[str, ObservedComponent]
+    measured: Measured | None = None
+    others: tuple[Object, ...] = ()
+    plan: Plan | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_pods(self) -> tuple[Pod, ...]:
+        return tuple(pod for found in self.components.values() for pod in found.pods)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """How many pods each component should have, and whether existing pods are to be left alone."""
+
+    num_pods: Mapping[str, int]
     is_paused: bool = False
 
-
-def wanted_by(spec: Spec) -> Wanted:
-    """What a spec asks for."""
-    return Wanted(replicas=spec.replicas, routers=num_routers(spec), is_paused=spec.paused)
+    def in_force(self, observed: Observed) -> "Desired":
+        """Return what was applied last, for use where this could not be applied."""
+        applied = {
+            name: found.body["spec"]["replicas"]
+            for name, found in observed.components.items()
+            if found.body is not None
+        }
+        return replace(self, num_pods={**self.num_pods, **applied})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """An object of which Kubernetes may have recorded why it does not come further."""
+class InvolvedObject:
+    """An object whose Events may say why it makes no progress."""
 
     kind: str
     uid: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """One resource's objects, and what its workers report.
+def others_of(store: Store, key: Key) -> tuple[Object, ...]:
+    """Return the objects of a resource that control no pods."""
+    return tuple(body for kind in _OTHERS for body in store.children(key, kind))
 
-    others: further objects that were made for it, such as Services.
-    warnings: what Kubernetes recorded last about an object, by its uid, if that is a warning; only
-    of objects that have been looked at because something is missing.
+
+def component_of(store: Store, key: Key, name: str, kind: str) -> ObservedComponent:
+    """Return what exists of one component: of the pods, those that its own object controls.
+
+    Other pods may carry the same labels.
     """
-
-    stateful_set: dict[str, Any] | None
-    router: dict[str, Any] | None
-    worker_pods: tuple[pods.Pod, ...]
-    router_pods: tuple[pods.Pod, ...]
-    measured: Measured | None
-    others: tuple[dict[str, Any], ...] = ()
-    plan: Plan | None = None
-    warnings: Mapping[str, str] = field(default_factory=dict)
-
-    def in_force(self, wanted: Wanted) -> Wanted:
-        """How many pods were asked for last, where what is wanted now could not be applied."""
-        workers, routers = self.stateful_set, self.router
-        return Wanted(
-            replicas=wanted.replicas if workers is None else workers["spec"]["replicas"],
-            routers=wanted.routers if routers is None else routers["spec"]["replicas"],
-            is_paused=wanted.is_paused,
-        )
-
-    @property
-    def all_pods(self) -> tuple[pods.Pod, ...]:
-        return *self.worker_pods, *self.router_pods
-
-    @property
-    def num_draining(self) -> int:
-        """Worker pods that end."""
-        return sum(map(pods.is_going, self.worker_pods))
-
-    @property
-    def num_workers(self) -> int:
-        """Worker pods that exist."""
-        return self._count("replicas")
-
-    @property
-    def num_updated(self) -> int:
-        """Worker pods that match the spec."""
-        return self._count("updatedReplicas")
-
-    @property
-    def num_serving(self) -> int:
-        return sum(map(pods.is_ready, self.worker_pods))
-
-    @property
-    def num_routers(self) -> int:
-        """Routers that serve."""
-        return sum(map(pods.is_ready, self.router_pods))
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether the StatefulSet's counts are about what was applied last."""
-        return self.stateful_set is not None and _is_current(self.stateful_set)
-
-    @property
-    def has_routers(self) -> bool:
-        """Whether this Deployment has made routers."""
-        return "observedGeneration" in (self.router or {}).get("status", {})
-
-    def are_routers_updated(self, replicas: int) -> bool:
-        """Whether all routers match the spec, whether or not they serve."""
-        if self.router is None or not _is_current(self.router):
-            return False
-        found: int = self.router.get("status", {}).get("updatedReplicas", 0)
-        return found == replicas
-
-    def is_router_rolled_out(self, replicas: int) -> bool:
-        if self.router is None or not _is_current(self.router):
-            return False
-        status = self.router.get("status", {})
-        counts = [status.get(f"{kind}Replicas", 0) for kind in ("updated", "available")]
-        return counts == [replicas, replicas] and status.get("replicas", 0) == replicas
-
-    def _count(self, name: str) -> int:
-        found: int = (self.stateful_set or {}).get("status", {}).get(name, 0)
-        return found
+    body = store.child(Ref(kind, key.namespace, workload_name(key.name, name)))
+    return ObservedComponent(
+        kind=kind,
+        body=body,
+        pods=tuple(
+            pod
+            for pod in store.children(key, "Pod")
+            if pod["metadata"]["labels"].get(COMPONENT_LABEL) == name
+            and is_controlled_by(pod, kind, workload_name(key.name, name), body)
+        ),
+    )
 
 
-def worker_pods(store: Store, key: Key) -> list[pods.Pod]:
-    """The pods that the resource's StatefulSet has, whoever else carries their labels."""
-    stateful_set = store.child(Ref("StatefulSet", key.namespace, worker_name(key.name)))
-    return [
-        pod
-        for pod in store.children(key, "Pod")
-        if _component(pod) == WORKER and pods.is_of_stateful_set(pod, stateful_set)
+def unexplained(desired: Desired, observed: Observed, now: dt.datetime) -> list[InvolvedObject]:
+    """Return the objects whose Events may say why a pod is missing or does not start."""
+    short = [
+        found.body
+        for name, found in observed.components.items()
+        if found.kind == "StatefulSet"
+        and found.body is not None
+        and found.num_pods < desired.num_pods[name]
     ]
+    slow = [pod for pod in observed.all_pods if is_slow_to_create(pod, now)]
+    return [*_involved("StatefulSet", short), *_involved("Pod", slow)]
 
 
-def router_pods(store: Store, key: Key, deployment: str) -> list[pods.Pod]:
-    """The pods that the resource's Deployment has, whoever else carries their labels."""
-    return [
-        pod
-        for pod in store.children(key, "Pod")
-        if _component(pod) == ROUTER and pods.is_of_deployment(pod, deployment)
-    ]
+def _involved(kind: str, bodies: Iterable[Object]) -> list[InvolvedObject]:
+    return [InvolvedObject(kind=kind, uid=body["metadata"]["uid"]) for body in bodies]
 
 
-def lacking(wanted: Wanted, seen: Observed, now: dt.datetime) -> list[Subject]:
-    """Objects whose warnings say why a pod is missing or does not start."""
-    found = []
-    if seen.stateful_set is not None and seen.num_workers < wanted.replicas:
-        found.append(Subject(kind="StatefulSet", uid=seen.stateful_set["metadata"]["uid"]))
-    slow = [p for p in seen.all_pods if pods.is_being_created(p, now)]
-    return found + [Subject(kind="Pod", uid=pod["metadata"]["uid"]) for pod in slow]
-
-
-def moment(text: str | None) -> dt.datetime | None:
-    """A time that somebody wrote, in any form that the apiserver takes; None if it is no time."""
+def parsed_time(text: str | None) -> dt.datetime | None:
+    """Return a time in any form that the apiserver accepts, or None if the text is no time."""
     try:
         found = dt.datetime.fromisoformat(text or "")
         return found.replace(tzinfo=found.tzinfo or dt.UTC).astimezone(dt.UTC)
@@ -159,15 +170,5 @@ def moment(text: str | None) -> dt.datetime | None:
 
 
 def time_text(time: dt.datetime) -> str:
-    """A time as Kubernetes writes it. Requires: it is in UTC."""
+    """Return a time as Kubernetes writes it. Requires: the time is in UTC."""
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _component(pod: pods.Pod) -> str | None:
-    label: str | None = pod["metadata"]["labels"].get(COMPONENT_LABEL)
-    return label
-
-
-def _is_current(body: dict[str, Any]) -> bool:
-    generation = body["metadata"].get("generation")
-    return generation is not None and body.get("status", {}).get("observedGeneration") == generation

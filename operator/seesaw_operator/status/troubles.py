@@ -1,11 +1,12 @@
-"""All that keeps a resource's pods from serving, the worst first. Pure."""
+"""Everything that keeps a resource's pods from serving, the worst first. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from seesaw_operator.status import pods
-from seesaw_operator.status.observed import Observed, Wanted
-from seesaw_operator.status.pods import Trouble
-from seesaw_operator.wording import quoted
+from seesaw_operator.status import pod_troubles, pods
+from seesaw_operator.status.component import Component
+from seesaw_operator.status.condition_state import Cause
+from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
+from seesaw_operator.text import sanitized
 
 _REFUSED = (
     "Change what the message names: a quota or limit range, a service account, or what is in a "
@@ -13,42 +14,61 @@ _REFUSED = (
 )
 
 
-def troubles(wanted: Wanted, seen: Observed) -> list[Trouble]:
-    """Pods that cannot be made, then pods in trouble; workers before routers."""
-    routers = seen.router_pods
-    if seen.is_router_rolled_out(wanted.routers):  # one that was evicted has been replaced
-        routers = tuple(p for p in routers if not pods.has_failed(p))
+def troubles(components: Sequence[Component], desired: Desired, observed: Observed) -> list[Cause]:
+    """Return why pods cannot be created or do not serve, component by component."""
     return [
-        *_unmade_workers(wanted, seen),
-        *_of(seen.worker_pods, seen),
-        *_unmade_routers(seen),
-        *_of(routers, seen),
+        cause
+        for component in components
+        for cause in (
+            *_refused_pods(component, desired, observed),
+            *_of_pods(component, desired, observed),
+        )
     ]
 
 
-def _of(all_pods: Iterable[pods.Pod], seen: Observed) -> list[Trouble]:
-    in_order = sorted(all_pods, key=lambda p: str(p["metadata"]["name"]))
-    return [t for p in in_order if (t := pods.trouble(p, seen.warnings)) is not None]
+def _of_pods(component: Component, desired: Desired, observed: Observed) -> Iterable[Cause]:
+    found = observed.components[component.name]
+    num_pods = desired.num_pods[component.name]
+    # A Deployment keeps failed pods, such as evicted ones, after it has replaced them.
+    are_replaced = component.kind == "Deployment" and found.is_rolled_out(num_pods)
+    for pod in sorted(found.pods, key=lambda pod: str(pod["metadata"]["name"])):
+        if are_replaced and pods.has_failed(pod):
+            continue
+        cause = pod_troubles.trouble(
+            pod,
+            observed.warnings,
+            is_own_container=component.is_own_container,
+            unschedulable=component.unschedulable,
+        )
+        if cause is not None:
+            yield cause
 
 
-def _unmade_workers(wanted: Wanted, seen: Observed) -> list[Trouble]:
-    """A StatefulSet has no condition for it: only its events say why a pod is missing."""
-    if seen.stateful_set is None or seen.num_workers >= wanted.replicas:
+def _refused_pods(component: Component, desired: Desired, observed: Observed) -> list[Cause]:
+    """Return why the apiserver accepts no further pods.
+
+    A Deployment has a condition for it. A StatefulSet has none: only its events say why.
+    """
+    found = observed.components[component.name]
+    if found.body is None:
         return []
-    metadata = seen.stateful_set["metadata"]
-    warning = seen.warnings.get(metadata.get("uid", ""))
-    return [] if warning is None else [_unmade("StatefulSet", metadata["name"], warning)]
-
-
-def _unmade_routers(seen: Observed) -> list[Trouble]:
-    found = (seen.router or {}).get("status", {}).get("conditions", ())
+    if component.kind == "StatefulSet":
+        warning = observed.warnings.get(found.body["metadata"].get("uid", ""))
+        is_short = found.num_pods < desired.num_pods[component.name]
+        messages = [warning] if is_short and warning is not None else []
+    else:
+        messages = _replica_failures(found)
+    title = f"{component.kind} {found.body['metadata'].get('name', component.name)}"
     return [
-        _unmade("Deployment", (seen.router or {})["metadata"]["name"], c.get("message", ""))
-        for c in found
-        if c.get("type") == "ReplicaFailure" and c.get("status") == "True"
+        Cause(reason="PodsRefused", message=f"{title}: {sanitized(each).rstrip('.')}. {_REFUSED}")
+        for each in messages
     ]
 
 
-def _unmade(kind: str, name: str, said: str) -> Trouble:
-    text = quoted(said).rstrip(".")
-    return Trouble(reason="PodsRefused", message=f"{kind} {name}: {text}. {_REFUSED}")
+def _replica_failures(found: ObservedComponent) -> list[str]:
+    conditions = (found.body or {}).get("status", {}).get("conditions", ())
+    return [
+        each.get("message", "")
+        for each in conditions
+        if each.get("type") == "ReplicaFailure" and each.get("status") == "True"
+    ]

@@ -9,9 +9,11 @@ import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
+from seesaw_operator.components.all import COMPONENTS
 from seesaw_operator.names import Owner
-from seesaw_operator.status.conditions import Before, Obstacle, rejected, status_of
-from seesaw_operator.status.observed import Observed, Wanted
+from seesaw_operator.status.condition_state import Cause
+from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
+from seesaw_operator.status.resource_status import StatusContext, rejected, status_of
 from support.chart_release.helm import Json
 from support.cluster_client.kubectl import ROOT, run
 
@@ -25,14 +27,23 @@ DONE: Json = {
 
 
 def told(*pods: Json, old: Status | None = None, now: str = NOW, replicas: int = 1) -> Status:
-    seen = Observed(stateful_set=DONE, router=DONE, worker_pods=pods, router_pods=(), measured=None)
+    found = Observed(
+        components={
+            each.name: ObservedComponent(
+                kind=each.kind, body=DONE, pods=pods if each.name == "worker" else ()
+            )
+            for each in COMPONENTS
+        }
+    )
     spec = Spec.model_validate(SPEC | {"replicas": replicas})
-    return status_of(spec, OWNER, seen, before(old or Status(), now))
+    return status_of(context(old or Status(), now), spec, found)
 
 
-def before(old: Status, now: str) -> Before:
-    return Before(
-        status=old,
+def context(old: Status, now: str) -> StatusContext:
+    return StatusContext(
+        components=COMPONENTS,
+        owner=OWNER,
+        previous=old,
         generation=GENERATION,
         now=dt.datetime.fromisoformat(now),
         progress_deadline_s=600,
@@ -53,13 +64,11 @@ CRASHED: Json = {
 }
 STARTING = told()
 STALLED = told(old=STARTING, now="2026-01-01T01:00:00Z")
-NOTHING = Observed(stateful_set=None, router=None, worker_pods=(), router_pods=(), measured=None)
 REFUSED = rejected(
-    Wanted(replicas=1, routers=1),
-    OWNER,
-    NOTHING,
-    before(Status(), NOW),
-    Obstacle(reason="InvalidSpec", message="No such field."),
+    context(Status(), NOW),
+    Desired(num_pods={"worker": 1, "router": 1}),
+    Observed(components={each.name: ObservedComponent(kind=each.kind) for each in COMPONENTS}),
+    Cause(reason="InvalidSpec", message="No such field."),
 )
 
 

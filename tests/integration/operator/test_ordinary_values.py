@@ -9,11 +9,11 @@ import yaml
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.all import plan as objects_of
-from seesaw_operator.settings import Images, Timing
+from seesaw_operator.settings import Images
 from support.control_plane.apiserver import ApiServer, Json
 from support.control_plane.resources import path
 from support.resource_specs.making import PAIR, SPEC, TWO, added, of_pod, try_to_create
+from support.resource_status.built import built
 
 FOLDER = Path(__file__).parents[3] / "manifests/examples"
 EXAMPLES: dict[str, Json] = {
@@ -142,7 +142,7 @@ async def test_ordinary_spellings_are_taken(more: Json, apiserver: ApiServer) ->
     spec = Spec.model_validate(answer["spec"])
     images = Images(worker="w:1", worker_cpu="c:1", router="r:1")
     owner = Owner(name="llama", namespace="default", uid="1")
-    for manifest in objects_of(spec, owner, images, Timing()):  # which Kubernetes takes as well
+    for manifest in built(spec, owner, images):  # which Kubernetes takes as well
         kind = manifest["kind"].lower() + "s"
         manifest["metadata"].pop("ownerReferences")
         made = await apiserver.create(f"{path('default', kind)}?dryRun=All", manifest)

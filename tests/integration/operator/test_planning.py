@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp.test_utils import TestServer
 
 from seesaw_core.messages import PlanSummary, Proposal
-from seesaw_operator.status.layout_plans import ANNOTATION
+from seesaw_operator.objects.worker import PLANNED_FOR
 from support.control_plane.apiserver import ApiServer, Json
 from support.control_plane.operators import Operator
 from support.control_plane.processes import until
@@ -203,4 +203,4 @@ async def test_with_automatic_approval_a_proposal_is_applied_once_and_survives_t
             await apiserver.patch(resource("trusted"), {"spec": {"planning": {"promptTokens": 7}}})
             await converged(apiserver, "trusted", operator)
             assert await plan_args(apiserver, "trusted") == ["--plan-prompt-tokens=7"]
-            assert ANNOTATION not in (await apiserver.get(workers))["metadata"]["annotations"]
+            assert PLANNED_FOR not in (await apiserver.get(workers))["metadata"]["annotations"]

@@ -11,9 +11,8 @@ from seesaw_operator.api import owned
 from seesaw_operator.api.pod_template import PodSpec
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.merging import MERGE_KEYS
-from seesaw_operator.settings import Images, Timing
+from seesaw_operator.settings import Images
 from support.control_plane.apiserver import ApiServer, Json
 from support.control_plane.operators import Operator
 from support.control_plane.processes import until
@@ -29,6 +28,7 @@ from support.control_plane.resources import (
     told,
 )
 from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER
+from support.resource_status.built import built
 
 FULL = SPEC | {"engine": {"podTemplate": FOR_ENGINE}, "router": {"podTemplate": FOR_ROUTER}}
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -88,7 +88,7 @@ async def test_a_template_that_is_changed_or_dropped_changes_the_pods(
 def objects_of(spec: Json, namespace: str) -> dict[str, Json]:
     images = Images(worker="w:1", worker_cpu="c:1", router="r:1", pull_secrets=("ours",))
     owner = Owner(name="llama", namespace=namespace, uid="1")
-    made = plan(Spec.model_validate(spec), owner, images, Timing())
+    made = built(Spec.model_validate(spec), owner, images)
     for each in made:
         each["metadata"].pop("ownerReferences")
     return {each["kind"]: each for each in made}

@@ -13,10 +13,10 @@ from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.crd import definition
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.objects.accepting import understood
 from seesaw_operator.objects.merging import as_given
 from seesaw_operator.objects.overlays import refusals
 from seesaw_operator.objects.profiles import profiles_of
+from seesaw_operator.objects.validation import validated_spec
 from support.control_plane.apiserver import ApiServer, Json
 from support.pod_templates.generated import ONE_FIELD, TEMPLATES
 from support.resource_specs.making import PAIR, SPEC, TWO, added, of_pod, try_to_create
@@ -301,7 +301,7 @@ async def test_a_value_of_another_form_is_one_mistake_and_one_for_the_operator_t
     answer = await try_to_create(apiserver, SPEC | copy.deepcopy(MISFORMED[begin]))
     assert len(answer["details"]["causes"]) == 1, answer
     with pytest.raises(InputError) as refused:
-        understood(SPEC | MISFORMED[begin], {})
+        validated_spec(SPEC | MISFORMED[begin], {})
     assert begin in str(refused.value)
     assert "match pattern" not in str(refused.value)
 

@@ -12,14 +12,13 @@ from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.loop.drift import with_digest
-from seesaw_operator.objects.accepting import understood
-from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.merging import with_template
 from seesaw_operator.objects.overlays import refusals
 from seesaw_operator.objects.profiles import profiles_of
-from seesaw_operator.settings import Timing
+from seesaw_operator.objects.validation import validated_spec
 from support.pod_templates.generated import TEMPLATES
 from support.pod_templates.samples import IMAGES, OWNER
+from support.resource_status.built import built
 
 Json = dict[str, Any]
 
@@ -46,7 +45,7 @@ def accepted(num_engines: int, engine: Json, router: Json) -> Spec | None:
 
 
 def of_kind(spec: Spec, kind: str) -> Json:
-    (found,) = (each for each in plan(spec, OWNER, IMAGES, Timing()) if each["kind"] == kind)
+    (found,) = (each for each in built(spec, OWNER, IMAGES) if each["kind"] == kind)
     return found
 
 
@@ -122,7 +121,7 @@ def test_no_profile_with_any_template_over_it_changes_what_the_operator_owns(
         event("profile refused")
         return
     try:
-        spec = understood(written, profiles)
+        spec = validated_spec(written, profiles)
     except InputError:
         event("resource refused")
         return

@@ -13,7 +13,7 @@ from seesaw_core.process_memory import PROCESS_BYTES, processes_bytes
 from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import MIB
 from seesaw_worker.modes.resharding import sizes
-from seesaw_worker.planning.live import TELLING_REQUESTS
+from seesaw_worker.planning.live import MIN_REQUESTS
 
 DOCS = Path(__file__).parents[3] / "docs"
 WORDS = {8: "eight"}
@@ -28,7 +28,7 @@ REPEATED = [
     ("kubernetes.md", f"up to {WORDS[MAX_REJECTIONS]} choices"),
     ("reference-flags.md", f"Up to {WORDS[MAX_REJECTIONS]} choices"),
     ("reference-crd.md", f"Up to {WORDS[MAX_REJECTIONS]} choices"),
-    ("reference-flags.md", f"null for the first {TELLING_REQUESTS}."),
+    ("reference-flags.md", f"null for the first {MIN_REQUESTS}."),
     ("planning.md", f"`--tolerance` ({calibrate().get_default('tolerance'):g} %)"),
     ("planning.md", f"default flush timeout of {PhasePolicy().flush_timeout_s:g} s"),
 ]

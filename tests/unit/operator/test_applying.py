@@ -6,7 +6,7 @@ import pytest
 
 from seesaw_operator.cluster.errors import RefusedError
 from seesaw_operator.cluster.store import Object, Store, ref_of
-from seesaw_operator.loop.applying import Applier
+from seesaw_operator.loop.applier import Applier
 from seesaw_operator.loop.drift import with_digest
 from seesaw_operator.names import Manifest, Owner
 
@@ -46,7 +46,7 @@ async def at_once(cluster: Cluster, earlier: Owner, later: Owner) -> list[bool |
     applier = Applier(cluster, Store())
     making = []
     for owner in (earlier, later):
-        making.append(asyncio.create_task(applier.make([service("x-worker", owner)], owner)))
+        making.append(asyncio.create_task(applier.apply_all([service("x-worker", owner)], owner)))
         await asyncio.sleep(0)
     cluster.is_let_on.set()
     return await asyncio.gather(*making, return_exceptions=True)
@@ -76,7 +76,7 @@ async def test_after_a_refusal_what_is_there_is_put_right_and_nothing_new_is_mad
     wanted = [service(name, FIRST) for name in ("refused", "drifted", "new")]
     wanted[0]["spec"] = {"x": 1}
     with pytest.raises(RefusedError, match="Service refused: no"):
-        await Applier(cluster, Store()).make(wanted, FIRST)
+        await Applier(cluster, Store()).apply_all(wanted, FIRST)
     assert "annotations" in cluster.there["drifted"]["metadata"]
     assert "new" not in cluster.there
 
@@ -97,7 +97,7 @@ async def test_a_status_that_comes_while_an_object_is_applied_does_not_hide_what
             }
 
     wanted = service("x-worker", FIRST) | {"spec": {"ports": [1]}}
-    await Applier(Racing(before), store).make([wanted], FIRST)
+    await Applier(Racing(before), store).apply_all([wanted], FIRST)
     known = store.child(ref_of(before))
     assert known is not None
     assert known["metadata"]["resourceVersion"] == "10"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from seesaw_operator.cluster.client import WATCHES, looks_after
+from seesaw_operator.cluster.leases import WATCHES, looks_after
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

@@ -6,29 +6,29 @@ from typing import Any
 import pytest
 
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.api.status import Status, read_status
-from seesaw_operator.status.conditions import (
-    Obstacle,
-    rejected,
-    unavailable,
-)
-from seesaw_operator.status.observed import Observed, Wanted, wanted_by
-from seesaw_operator.status.outlooks import is_at_rest, is_settled
-from support.resource_status.seen import (
+from seesaw_operator.api.status import ConditionType, Status, read_status
+from seesaw_operator.components.all import COMPONENTS
+from seesaw_operator.status.component import desired_by
+from seesaw_operator.status.condition_state import Cause
+from seesaw_operator.status.conditions import is_at_rest, is_settled
+from seesaw_operator.status.resource_status import rejected, unavailable
+from support.resource_status.samples import (
     NOW,
-    OWNER,
     SPEC,
-    before,
     conditions,
+    context,
     crashed,
     deployment,
+    desired,
+    nothing,
     observed,
     pod,
     ready,
+    reported,
     stateful_set,
-    told,
     truth,
     unscheduled,
+    with_body,
 )
 
 
@@ -58,9 +58,10 @@ def test_it_is_available_as_long_as_one_worker_and_one_router_serve() -> None:
 
 def test_it_is_not_ready_before_every_pod_is_as_the_latest_spec_says() -> None:
     broken = {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}
-    rolling = dataclasses.replace(
+    rolling = with_body(
         observed(ready("a"), pod("b", containerStatuses=[{"name": "engine-0", "state": broken}])),
-        stateful_set=stateful_set(updated=1),
+        "worker",
+        stateful_set(updated=1),
     )
     found = conditions(rolling)
     assert found["Available"].status == "True"
@@ -70,13 +71,13 @@ def test_it_is_not_ready_before_every_pod_is_as_the_latest_spec_says() -> None:
 
 def test_it_is_stalled_once_nothing_has_moved_for_the_progress_deadline() -> None:
     seen = observed(ready("a"), crashed("b", 1, "boom"))
-    first = told(seen, now="2026-01-01T00:00:00Z")
+    first = reported(seen, now="2026-01-01T00:00:00Z")
     assert (truth(first, "Stalled"), truth(first, "Reconciling")) == ("False", "True")
-    assert truth(told(seen, old=first, now="2026-01-01T00:10:00Z"), "Stalled") == "False"
-    late = told(seen, old=first, now="2026-01-01T00:10:01Z")
+    assert truth(reported(seen, old=first, now="2026-01-01T00:10:00Z"), "Stalled") == "False"
+    late = reported(seen, old=first, now="2026-01-01T00:10:01Z")
     assert (truth(late, "Stalled"), truth(late, "Reconciling")) == ("True", "False")
     assert "boom" in next(c.message for c in late.conditions if c.type == "Stalled")
-    more = told(observed(ready("a"), ready("b")), old=late, now="2026-01-01T00:20:00Z")
+    more = reported(observed(ready("a"), ready("b")), old=late, now="2026-01-01T00:20:00Z")
     assert truth(more, "Stalled") == "False"
 
 
@@ -84,29 +85,30 @@ def test_it_is_stalled_once_nothing_has_moved_for_the_progress_deadline() -> Non
 def test_a_worker_that_never_reshards_has_one_layout(reshard: str, prefill: str) -> None:
     pair = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
     spec = Spec.model_validate({"model": {"uri": "m"}, "parallelism": pair, "reshard": reshard})
-    layouts = told(observed(ready("a")), spec).layouts
+    layouts = reported(observed(ready("a")), spec).layouts
     assert layouts is not None
     assert (layouts.prefill, layouts.decode) == (prefill, "T2")
 
 
 def test_it_progresses_while_routers_are_replaced() -> None:
     seen = observed(ready("a"), ready("b"))
-    rolling = dataclasses.replace(seen, router=deployment(updated=0))
+    rolling = with_body(seen, "router", deployment(updated=0))
     assert conditions(seen)["Reconciling"].status == "False"
     assert conditions(rolling)["Reconciling"].reason == "RollingOut"
 
 
-REFUSAL = Obstacle(reason="NotApplied", message="quota")
+TYPES = {*ConditionType, "WorkersReady", "RouterReady"}
+REFUSAL = Cause(reason="NotApplied", message="quota")
 LATER = "2026-01-01T01:00:00Z"
 
 
 def test_while_a_spec_is_refused_what_is_seen_is_told_as_ever() -> None:
-    old = told(observed(ready("a"), ready("b")), now="2025-01-01T00:00:00Z")
+    old = reported(observed(ready("a"), ready("b")), now="2025-01-01T00:00:00Z")
     seen = observed(ready("a"), crashed("b", 1, "boom"), routers=())
-    in_force = seen.in_force(Wanted(replicas=9, routers=9))
-    assert in_force == Wanted(replicas=2, routers=1), "what was applied, and not what is refused"
-    new = rejected(in_force, OWNER, seen, before(old), REFUSAL)
-    found = {c.type.value: c for c in new.conditions}
+    in_force = desired(9, 9).in_force(seen)
+    assert in_force == desired(2, 1), "what was applied, and not what is refused"
+    new = rejected(context(old), in_force, seen, REFUSAL)
+    found = {c.type: c for c in new.conditions}
     assert len(found) == len(new.conditions) == 8
     assert (found["Stalled"].status, found["Reconciling"].status) == ("True", "False")
     for name in ("Accepted", "Ready", "Reconciling", "Stalled"):
@@ -118,16 +120,15 @@ def test_while_a_spec_is_refused_what_is_seen_is_told_as_ever() -> None:
     assert (new.workers, new.ready_replicas, new.router_replicas) == ("1/2", 1, 0)
     assert new.layouts == old.layouts
     served = observed(ready("a"), ready("b"))
-    again = rejected(in_force, OWNER, served, before(new), REFUSAL)
+    again = rejected(context(new), in_force, served, REFUSAL)
     assert truth(again, "Available") == truth(again, "WorkersReady") == "True"
     assert truth(again, "Degraded") == "False"
 
 
 def test_a_spec_that_is_refused_from_the_start_has_no_pods_and_says_so() -> None:
-    none = Observed(stateful_set=None, router=None, worker_pods=(), router_pods=(), measured=None)
-    wanted = none.in_force(Wanted(replicas=3, routers=1))
-    new = rejected(wanted, OWNER, none, before(None), REFUSAL)
-    found = {c.type.value: c for c in new.conditions}
+    wanted = desired(3, 1).in_force(nothing())
+    new = rejected(context(None), wanted, nothing(), REFUSAL)
+    found = {c.type: c for c in new.conditions}
     assert found["WorkersReady"].message == "0 of 3 workers serve; there are no pods."
     assert found["RouterReady"].message == "No router serves yet; there are no pods."
     assert found["Available"].status == "False"
@@ -135,37 +136,40 @@ def test_a_spec_that_is_refused_from_the_start_has_no_pods_and_says_so() -> None
 
 def test_an_apiserver_in_trouble_is_told_as_that_and_nothing_else_is_forgotten() -> None:
     seen = observed(ready("a"), ready("b"))
-    old = told(seen, now="2025-01-01T00:00:00Z")
-    trouble = Obstacle(reason="ApiUnavailable", message="failed calling webhook")
-    new = unavailable(wanted_by(SPEC), OWNER, seen, before(old), trouble)
-    found = {c.type.value: c for c in new.conditions}
+    old = reported(seen, now="2025-01-01T00:00:00Z")
+    trouble = Cause(reason="ApiUnavailable", message="failed calling webhook")
+    new = unavailable(context(old), desired(2, 1), seen, trouble)
+    found = {c.type: c for c in new.conditions}
     assert len(found) == len(new.conditions) == 8
     for name, status in (("Ready", "False"), ("Reconciling", "True")):
         assert (found[name].status, found[name].reason) == (status, "ApiUnavailable")
         assert "failed calling webhook" in found[name].message
     assert found["Accepted"] == old.conditions[0]
     assert (found["Available"].status, found["Stalled"].status) == ("True", "False")
-    late = told(observed(ready("a")), old=told(observed(ready("a"))), now="2026-01-02T00:00:00Z")
+    late = reported(
+        observed(ready("a")), old=reported(observed(ready("a"))), now="2026-01-02T00:00:00Z"
+    )
     assert truth(late, "Stalled") == "True"
-    still = unavailable(wanted_by(SPEC), OWNER, observed(ready("a")), before(late), trouble)
+    still = unavailable(context(late), desired(2, 1), observed(ready("a")), trouble)
     assert (truth(still, "Stalled"), truth(still, "Reconciling")) == ("True", "False")
-    first = unavailable(wanted_by(SPEC), OWNER, seen, before(None), trouble)
+    first = unavailable(context(None), desired(2, 1), seen, trouble)
     assert truth(first, "Accepted") == "Unknown"
-    assert truth(told(seen, old=new), "Ready") == "True"
+    assert truth(reported(seen, old=new), "Ready") == "True"
 
 
 @pytest.mark.parametrize("said", ["n" * 40_000, "\x1b[31mred\n" * 5_000, "🚀" * 40_000])
 def test_however_much_others_say_a_status_can_be_written(said: str) -> None:
-    refusal = Obstacle(reason="NotApplied", message=f"volumeMounts: {said}: not found")
+    refusal = Cause(reason="NotApplied", message=f"volumeMounts: {said}: not found")
     warned = dataclasses.replace(
-        observed(), stateful_set=stateful_set(0, 0), warnings={"uid of the StatefulSet": said}
+        with_body(observed(), "worker", stateful_set(0, 0)),
+        warnings={"uid of the StatefulSet": said},
     )
     for seen in (observed(crashed("a", 2, said)), observed(unscheduled("a", said)), warned):
-        refused = rejected(wanted_by(SPEC), OWNER, seen, before(None), refusal)
-        for condition in (*refused.conditions, *told(seen).conditions):
+        refused = rejected(context(None), desired(2, 1), seen, refusal)
+        for condition in (*refused.conditions, *reported(seen).conditions):
             assert len(condition.message) < 2_000
             assert condition.message.isprintable()
-    message = rejected(wanted_by(SPEC), OWNER, warned, before(None), refusal).conditions[0].message
+    message = rejected(context(None), desired(2, 1), warned, refusal).conditions[0].message
     assert (message[:14], message[-11:]) == ("volumeMounts: ", ": not found")
 
 
@@ -183,33 +187,33 @@ def test_however_much_others_say_a_status_can_be_written(said: str) -> None:
 )
 def test_a_time_that_somebody_else_wrote_freezes_nothing(written: str, is_late: bool) -> None:
     seen = observed(ready("a"))
-    old = told(seen, now=LATER).model_copy(update={"last_progress_time": written})
-    new = told(seen, old=old, now=LATER)
+    old = reported(seen, now=LATER).model_copy(update={"last_progress_time": written})
+    new = reported(seen, old=old, now=LATER)
     assert truth(new, "Stalled") == str(is_late)
     assert new.last_progress_time is not None
     assert len(new.last_progress_time) == len(LATER)
 
 
 def test_what_is_not_understood_of_an_old_status_does_not_take_the_rest_with_it() -> None:
-    old = told(observed(ready("a")), now="2025-01-01T00:00:00Z")
+    old = reported(observed(ready("a")), now="2025-01-01T00:00:00Z")
     written = old.model_dump(by_alias=True, exclude_none=True, mode="json")
     foreign = {"type": "Approved", "status": "True", "reason": "X", "message": ""}
     written["conditions"].append(foreign | {"lastTransitionTime": NOW})
-    assert read_status(written | {"measured": {"later": 1}, "plan": 3, "other": "x"}) == old
-    assert read_status(None) == Status()
+    later = written | {"measured": {"later": 1}, "plan": 3, "other": "x"}
+    assert read_status(later, TYPES) == old
+    assert read_status(None, TYPES) == Status()
 
 
 def test_what_is_being_deleted_is_named_with_what_it_waits_for() -> None:
     seen = observed(ready("a"), ready("b"))
-    assert seen.stateful_set is not None
     metadata = {
-        **seen.stateful_set["metadata"],
+        **stateful_set()["metadata"],
         "name": "llama-worker",
         "deletionTimestamp": "2026-01-01T00:00:00Z",
         "finalizers": ["example.com/hold"],
     }
-    going = seen.stateful_set | {"kind": "StatefulSet", "metadata": metadata}
-    found = conditions(dataclasses.replace(seen, stateful_set=going))
+    going = stateful_set() | {"kind": "StatefulSet", "metadata": metadata}
+    found = conditions(with_body(seen, "worker", going))
     assert (found["Ready"].status, found["Ready"].reason) == ("False", "Deleting")
     for word in ("StatefulSet llama-worker", "example.com/hold"):
         assert word in found["Reconciling"].message
@@ -230,27 +234,27 @@ def test_pods_that_drain_do_not_stand_still_until_their_grace_is_over() -> None:
     draining = ready("a")
     draining["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
     seen = observed(draining)
-    first = told(seen, none)
-    within = told(seen, none, first, now="2026-01-01T01:09:00Z")
+    first = reported(seen, none)
+    within = reported(seen, none, first, now="2026-01-01T01:09:00Z")
     assert truth(within, "Stalled") == "False"
     assert "1 drains" in next(c.message for c in within.conditions if c.type == "Reconciling")
-    assert truth(told(seen, none, first, now="2026-01-01T01:11:00Z"), "Stalled") == "True"
+    assert truth(reported(seen, none, first, now="2026-01-01T01:11:00Z"), "Stalled") == "True"
 
 
 def test_scaled_to_zero_is_healthy_and_says_so() -> None:
     spec = SPEC.model_copy(update={"replicas": 0})
     none = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}
-    seen = dataclasses.replace(observed(routers=()), stateful_set=none, router=none)
+    seen = with_body(with_body(observed(routers=()), "worker", none), "router", none)
     found = conditions(seen, spec)
     assert (found["Ready"].status, found["Ready"].reason) == ("True", "ScaledToZero")
     for kind in ("Available", "RouterReady"):
         assert (found[kind].status, found[kind].reason) == ("False", "ScaledToZero")
     assert found["Degraded"].status == "False"
-    assert told(seen, spec).workers == "0/0"
+    assert reported(seen, spec).workers == "0/0"
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    old = told(observed(ready("a"), ready("b")), now="2025-01-01T00:00:00Z")
+    old = reported(observed(ready("a"), ready("b")), now="2025-01-01T00:00:00Z")
     found = conditions(observed(ready("a")), old=old)
     assert found["Available"].last_transition_time == "2025-01-01T00:00:00Z"
     assert found["WorkersReady"].last_transition_time == "2026-01-01T00:00:00Z"
@@ -267,30 +271,34 @@ PAUSED = SPEC.model_copy(update={"paused": True})
 
 @pytest.mark.parametrize(
     "changed",
-    [{"stateful_set": stateful_set(updated=1)}, {"router": deployment(updated=0)}],
+    [("worker", stateful_set(updated=1)), ("router", deployment(updated=0))],
     ids=["workers", "routers"],
 )
 def test_what_a_pause_keeps_back_is_neither_ready_nor_under_way_nor_stalled(
-    changed: dict[str, Any],
+    changed: tuple[str, dict[str, Any]],
 ) -> None:
-    seen = dataclasses.replace(observed(ready("a"), ready("b")), **changed)
-    first = told(seen, PAUSED)
-    late = told(seen, PAUSED, old=first, now="2026-01-02T00:00:00Z")
+    seen = with_body(observed(ready("a"), ready("b")), *changed)
+    first = reported(seen, PAUSED)
+    late = reported(seen, PAUSED, old=first, now="2026-01-02T00:00:00Z")
     for kind in ("Ready", "Reconciling", "Stalled"):
         assert truth(late, kind) == "False"
-    found = {c.type.value: c for c in late.conditions}
+    found = {c.type: c for c in late.conditions}
     assert found["Ready"].reason == found["Reconciling"].reason == "Paused"
     assert "spec.paused" in found["Ready"].message
-    assert not is_settled(wanted_by(PAUSED), seen), "no plan is made from what is not there yet"
-    assert is_at_rest(wanted_by(PAUSED), seen), "nothing is looked for meanwhile"
+    assert not is_settled(COMPONENTS, desired_by(COMPONENTS, PAUSED), seen), (
+        "no plan is made from what is not there yet"
+    )
+    assert is_at_rest(COMPONENTS, desired_by(COMPONENTS, PAUSED), seen), (
+        "nothing is looked for meanwhile"
+    )
 
 
 def test_counts_from_before_the_last_change_do_not_say_that_routers_match() -> None:
     made = deployment()
     changed = made | {"metadata": {"generation": 2}}
     for router, are_updated in ((made, True), (changed, False), (None, False)):
-        seen = dataclasses.replace(observed(ready("a"), ready("b")), router=router)
-        assert seen.are_routers_updated(1) == are_updated
+        seen = with_body(observed(ready("a"), ready("b")), "router", router)
+        assert seen.components["router"].is_updated(1) == are_updated
         assert (conditions(seen, PAUSED)["Reconciling"].reason == "Paused") != are_updated
 
 
@@ -298,6 +306,6 @@ def test_a_pause_with_nothing_to_do_is_no_news_and_hides_no_trouble() -> None:
     seen = observed(ready("a"), ready("b"))
     assert conditions(seen, PAUSED) == conditions(seen)
     sick = observed(ready("a"), crashed("b", 1, "boom"))
-    behind = dataclasses.replace(sick, stateful_set=stateful_set(updated=1))
+    behind = with_body(sick, "worker", stateful_set(updated=1))
     found = conditions(behind, PAUSED)
     assert (found["Ready"].reason, found["Reconciling"].reason) == ("Crashing", "Starting")

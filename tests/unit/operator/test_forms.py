@@ -4,7 +4,7 @@ import pytest
 
 from seesaw_core.errors import InputError
 from seesaw_operator.api.crd import document
-from seesaw_operator.objects.accepting import understood
+from seesaw_operator.objects.validation import validated_spec
 
 MODEL = {"uri": "org/model"}
 
@@ -24,7 +24,7 @@ def test_what_was_stored_before_is_refused_in_the_words_of_the_definition(
     written: dict[str, object], told: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        understood({"model": MODEL} | written, {})
+        validated_spec({"model": MODEL} | written, {})
     assert str(refused.value).startswith(told)
     words = str(refused.value).partition(": ")[2].partition(" (got ")[0]
     assert words.split("'")[0] in " ".join(document().split())
@@ -32,8 +32,8 @@ def test_what_was_stored_before_is_refused_in_the_words_of_the_definition(
 
 def test_every_field_that_is_wrong_is_named() -> None:
     with pytest.raises(InputError) as refused:
-        understood({"model": {"uri": ""}, "kvBuffer": {"size": "1.5"}, "profile": "A"}, {})
+        validated_spec({"model": {"uri": ""}, "kvBuffer": {"size": "1.5"}, "profile": "A"}, {})
     assert "wrong as well: kvBuffer.size, profile. Correct" in str(refused.value)
     many = {"engine": {"env": [{"name": "="}] * 20}}
     with pytest.raises(InputError, match=r"engine\.env\.8\.name and 11 others"):
-        understood({"model": MODEL} | many, {})
+        validated_spec({"model": MODEL} | many, {})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from seesaw_operator.cluster.store import Key, Store
-from seesaw_operator.status.observed import router_pods, worker_pods
+from seesaw_operator.status.observed import component_of
 
 KEY = Key("team", "llama")
 
@@ -20,6 +20,11 @@ def put(store: Store, kind: str, name: str, *owners: dict[str, Any], **labels: s
     labels = {"seesaw.dev/deployment": "llama"} | named
     owned = {"ownerReferences": list(owners)} if owners else {}
     store.put_child({"kind": kind, "metadata": metadata | owned | {"labels": labels}})
+
+
+def pods(store: Store, component: str) -> tuple[dict[str, Any], ...]:
+    kind = {"worker": "StatefulSet", "router": "Deployment"}[component]
+    return component_of(store, KEY, component, kind).pods
 
 
 OURS = owner("StatefulSet", "uid of llama-worker", "llama-worker")
@@ -40,10 +45,10 @@ def test_a_worker_counts_if_our_stateful_set_controls_it(
 ) -> None:
     store = Store()
     put(store, "Pod", "pod", *owners, **{"app.kubernetes.io__component": "worker"})
-    assert worker_pods(store, KEY) == [], "nothing is ours before its StatefulSet is there"
+    assert pods(store, "worker") == (), "nothing is ours before its StatefulSet is there"
     put(store, "StatefulSet", "llama-worker")
-    assert len(worker_pods(store, KEY)) == is_counted
-    assert router_pods(store, KEY, "llama-router") == []
+    assert len(pods(store, "worker")) == is_counted
+    assert pods(store, "router") == ()
 
 
 @pytest.mark.parametrize(
@@ -62,5 +67,5 @@ def test_a_router_counts_if_a_replica_set_of_our_deployment_controls_it(
     store = Store()
     labels = {"app.kubernetes.io__component": "router", "pod-template-hash": "5d4f"}
     put(store, "Pod", "pod", *owners, **labels)
-    assert len(router_pods(store, KEY, "llama-router")) == is_counted
-    assert worker_pods(store, KEY) == []
+    assert len(pods(store, "router")) == is_counted
+    assert pods(store, "worker") == ()

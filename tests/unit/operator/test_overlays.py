@@ -9,11 +9,10 @@ from pydantic import ValidationError
 from seesaw_core.errors import InputError
 from seesaw_operator.api import owned
 from seesaw_operator.api.spec import Spec
-from seesaw_operator.objects.accepting import understood
-from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.overlays import refusals
-from seesaw_operator.settings import Timing
+from seesaw_operator.objects.validation import validated_spec
 from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
+from support.resource_status.built import built
 
 Json = dict[str, Any]
 
@@ -35,7 +34,7 @@ def spec_of(worker: Json | None = None, router: Json | None = None, **more: Any)
 def templates(spec: Spec) -> tuple[Json, Json]:
     """Of workers and routers."""
     assert refusals(spec) == []
-    made = {each["kind"]: each for each in plan(spec, OWNER, IMAGES, Timing())}
+    made = {each["kind"]: each for each in built(spec, OWNER, IMAGES)}
     workers, routers = (made[kind]["spec"]["template"] for kind in ("StatefulSet", "Deployment"))
     return workers, routers
 
@@ -122,9 +121,7 @@ def test_no_item_that_a_user_wrote_is_lost_to_another() -> None:
 
 def test_routers_rights_go_to_the_service_account_that_they_run_as() -> None:
     for template, name in ((None, "llama-router"), (FOR_ROUTER, "models")):
-        made = {
-            each["kind"]: each for each in plan(spec_of(None, template), OWNER, IMAGES, Timing())
-        }
+        made = {each["kind"]: each for each in built(spec_of(None, template), OWNER, IMAGES)}
         (subject,) = made["RoleBinding"]["subjects"]
         pod = made["Deployment"]["spec"]["template"]["spec"]
         assert subject["name"] == pod["serviceAccountName"] == name
@@ -140,7 +137,7 @@ def test_a_template_without_end_is_refused_and_ends_nothing() -> None:
     for _ in range(1_000):
         deep = {"preference": deep}
     with pytest.raises(InputError, match="nested more than 64 levels deep"):
-        understood(
+        validated_spec(
             {
                 "model": {"uri": "org/m"},
                 "engine": {"podTemplate": of_pod("affinity", {"nodeAffinity": deep})},

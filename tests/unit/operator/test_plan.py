@@ -8,10 +8,11 @@ import pytest
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
-from seesaw_operator.objects.all import plan, timing_of
+from seesaw_operator.objects.context import timing_of
 from seesaw_operator.objects.quantities import num_bytes
 from seesaw_operator.settings import Images, Timing
 from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER
+from support.resource_status.built import built
 
 OWNER = Owner(name="llama", namespace="team", uid="1234")
 IMAGES = Images(worker="worker:1", worker_cpu="worker-cpu:1", router="router:1")
@@ -111,7 +112,7 @@ CHANGED: dict[str, Any] = {
 
 
 def objects(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    return plan(Spec.model_validate(spec), OWNER, IMAGES, Timing())
+    return built(Spec.model_validate(spec), OWNER, IMAGES)
 
 
 def paths(value: dict[str, Any], path: str = "") -> list[str]:
@@ -308,8 +309,12 @@ def test_either_spelling_of_reshard_is_the_same_flag() -> None:
 def test_the_kv_buffer_is_counted_in_the_pods_memory() -> None:
     pod = worker_pod({"model": {"uri": "org/m"}, "kvBuffer": {"size": "64Gi"}})
     (container,) = pod["containers"]
-    processes = (2 + 3) * 700  # MiB: a rank of each engine, two engine cores and the server
-    assert container["resources"]["requests"]["memory"] == f"{64 * 1024 + processes}Mi"
+    assert container["resources"]["requests"]["memory"] == f"{64 + 8}Gi"
+    large = worker_pod(
+        {"model": {"uri": "org/m"}, "kvBuffer": {"size": "64Gi"}, "accelerator": {"count": 8}}
+    )
+    requests = large["containers"][0]["resources"]["requests"]
+    assert requests["memory"] == f"{64 * 1024 + 19 * 700}Mi"  # two engines on eight devices
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "66Gi"}
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from seesaw_core.errors import InputError
-from seesaw_operator.objects.accepting import understood
-from seesaw_operator.objects.all import plan
 from seesaw_operator.objects.profiles import profiles_of, read_profiles
-from seesaw_operator.settings import Timing
+from seesaw_operator.objects.validation import validated_spec
 from support.pod_templates.samples import FOR_ENGINE, FOR_ROUTER, IMAGES, OWNER
+from support.resource_status.built import built
 
 Json = dict[str, Any]
 
@@ -31,8 +30,8 @@ def of_engine(**fields: Any) -> Json:
 
 def pods(spec: Json, shared: str = "{}") -> tuple[Json, Json]:
     """Of workers and routers."""
-    taken = understood(copy.deepcopy(spec), profiles_of(shared))
-    made = {each["kind"]: each for each in plan(taken, OWNER, IMAGES, Timing())}
+    taken = validated_spec(copy.deepcopy(spec), profiles_of(shared))
+    made = {each["kind"]: each for each in built(taken, OWNER, IMAGES)}
     workers, routers = (made[kind]["spec"]["template"] for kind in ("StatefulSet", "Deployment"))
     return workers, routers
 
@@ -67,9 +66,9 @@ def test_null_takes_away_what_is_below_and_a_value_above_puts_it_back(
 
 def test_an_unknown_profile_is_named_with_those_that_there_are() -> None:
     with pytest.raises(InputError, match=r"^spec\.profile: .*'small' \(it has: big\)\. .*chart"):
-        understood(SPEC | {"profile": "small"}, profiles_of(profile({})))
+        validated_spec(SPEC | {"profile": "small"}, profiles_of(profile({})))
     with pytest.raises(InputError, match=r"it has: none"):
-        understood(NAMED, {})
+        validated_spec(NAMED, {})
 
 
 @pytest.mark.parametrize(
@@ -158,11 +157,11 @@ def test_what_only_a_resource_makes_wrong_is_refused_there_and_names_the_profile
     shared: Json, more: Json, says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        understood(NAMED | more, profiles_of(profile(shared)))
+        validated_spec(NAMED | more, profiles_of(profile(shared)))
 
 
 def test_what_the_resource_got_wrong_itself_is_not_put_on_the_profile() -> None:
     own = of_engine(resources={"limits": {"nvidia.com/gpu": 4}})
     with pytest.raises(InputError) as refused:
-        understood(NAMED | {"engine": {"podTemplate": own}}, profiles_of(profile({})))
+        validated_spec(NAMED | {"engine": {"podTemplate": own}}, profiles_of(profile({})))
     assert "big" not in str(refused.value)

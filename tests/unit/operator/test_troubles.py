@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 
 from seesaw_operator.cluster.events import last_warning
-from seesaw_operator.status.observed import Subject, lacking, wanted_by
-from support.resource_status.seen import (
-    SPEC,
+from seesaw_operator.status.observed import InvolvedObject, unexplained
+from support.resource_status.samples import (
     conditions,
     crashed,
     deployment,
+    desired,
     observed,
     pod,
     ready,
     stateful_set,
     unscheduled,
+    with_body,
 )
 
 
@@ -25,7 +26,7 @@ def test_pods_that_a_quota_refuses_are_trouble_with_the_quotas_words() -> None:
     said = 'pods "llama-worker-0" is forbidden: exceeded quota: gpus'
     none = stateful_set(replicas=0, updated=0)
     seen = dataclasses.replace(
-        observed(), stateful_set=none, warnings={"uid of the StatefulSet": said}
+        with_body(observed(), "worker", none), warnings={"uid of the StatefulSet": said}
     )
     found = conditions(seen)
     for name in ("Degraded", "Ready", "Available"):
@@ -37,7 +38,7 @@ def test_routers_that_a_quota_refuses_are_trouble_too() -> None:
     router["metadata"]["name"] = "llama-router"
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
     router["status"] |= {"conditions": [failure], "replicas": 0}
-    seen = dataclasses.replace(observed(ready("a"), ready("b"), routers=()), router=router)
+    seen = with_body(observed(ready("a"), ready("b"), routers=()), "router", router)
     assert conditions(seen)["Degraded"].reason == "PodsRefused"
 
 
@@ -63,8 +64,8 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
     began = "2026-01-01T00:00:00Z"
     seen = observed(pod("a", startTime=began, containerStatuses=creating), ready("b"))
     now = dt.datetime(2026, 1, 1, 0, 0, age_s, tzinfo=dt.UTC)
-    sick = Subject(kind="Pod", uid="uid of a")
-    assert lacking(wanted_by(SPEC), seen, now) == ([sick] if is_looked_at else [])
+    sick = InvolvedObject(kind="Pod", uid="uid of a")
+    assert unexplained(desired(2, 1), seen, now) == ([sick] if is_looked_at else [])
     if is_looked_at:
         said = 'MountVolume.SetUp failed: configmap "x" not found'
         found = conditions(dataclasses.replace(seen, warnings={sick.uid: said}))

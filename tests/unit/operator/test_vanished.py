@@ -29,7 +29,7 @@ def followed() -> Store:
 
 
 async def vanished(store: Store, there: There, namespace: str | None) -> list[Key]:
-    return await main._vanished(cast("Cluster", there), store, namespace)
+    return await main._drop_deleted(cast("Cluster", there), store, namespace)
 
 
 async def test_only_what_is_gone_from_the_namespace_is_forgotten() -> None:

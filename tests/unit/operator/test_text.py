@@ -2,7 +2,7 @@
 
 import pytest
 
-from seesaw_operator.wording import one_line, shortened, shortened_bytes
+from seesaw_operator.text import one_line, shortened, shortened_bytes
 
 
 @pytest.mark.parametrize(

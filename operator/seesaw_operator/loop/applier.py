@@ -1,4 +1,4 @@
-"""Makes objects as their manifests say, with as few calls as can be."""
+"""Applies manifests to the cluster with as few calls as possible."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from seesaw_operator.names import Manifest, Owner
 
 
 class Writes(Protocol):
-    """What applying does to a cluster."""
+    """What applying needs of a cluster."""
 
     async def apply(self, manifest: Object, *, is_there: bool) -> Object: ...
     async def find(self, manifest: Object) -> Object | None: ...
@@ -20,20 +20,22 @@ class Writes(Protocol):
 
 
 class Applier:
-    """Applies manifests; nothing at all if one of their names is somebody else's."""
+    """Applies manifests, or none of them if an object of their names belongs to somebody else."""
 
     def __init__(self, cluster: Writes, store: Store) -> None:
         self._cluster = cluster
         self._store = store
         self._applied: dict[Key, dict[Ref, str]] = {}
-        self._being_made: dict[Ref, str] = {}
+        self._reserved_by: dict[Ref, str] = {}
 
-    async def make(self, manifests: Iterable[Manifest], owner: Owner) -> bool:
-        """Apply what is not there as it should be, in the order given. Idempotent.
+    async def apply_all(self, manifests: Iterable[Manifest], owner: Owner) -> bool:
+        """Apply what is missing or differs, in the order given. Idempotent.
 
-        Returns False, and does nothing, if the owner is gone or going, as the watch has yet to
-        tell. Raises: RefusedError if an object is somebody else's or the apiserver does not take
-        one; UnavailableError.
+        Returns False, and does nothing, if the owner is deleted or being deleted, which the watch
+        may not have reported yet.
+
+        Raises: RefusedError if an object belongs to somebody else or the apiserver refuses one;
+        UnavailableError.
         """
         wanted = [with_digest(manifest) for manifest in manifests]
         with self._reserved([ref_of(each) for each in wanted], owner) as kept:
@@ -57,8 +59,12 @@ class Applier:
     async def _ensure_all(
         self, pairs: list[tuple[Manifest, Object | None]], applied: dict[Ref, str]
     ) -> None:
-        """Apply them in order. After one is refused nothing new is made, and what is there is put
-        right all the same. Raises: RefusedError, the first; UnavailableError."""
+        """Apply the manifests in order.
+
+        After a refusal nothing new is created, but existing objects are still corrected.
+
+        Raises: RefusedError, the first of them; UnavailableError.
+        """
         refused: RefusedError | None = None
         for each, found in pairs:
             if refused is not None and found is None:
@@ -72,22 +78,22 @@ class Applier:
 
     @contextlib.contextmanager
     def _reserved(self, refs: list[Ref], owner: Owner) -> Iterator[set[Ref]]:
-        """Keep names from other resources until they are taken; those that another keeps.
+        """Reserve names until their objects exist, and yield those that another resource reserves.
 
-        One resource's names may be among another's, as with ``x`` and ``x-worker``, and the
-        apiserver would let both apply an object that neither has found.
+        The names of two resources may overlap, as for ``x`` and ``x-worker``. The apiserver would
+        let both apply an object that neither has found.
         """
-        kept = {ref for ref in refs if self._being_made.get(ref, owner.uid) != owner.uid}
-        ours = [ref for ref in refs if ref not in self._being_made]
-        self._being_made.update(dict.fromkeys(ours, owner.uid))
+        kept = {ref for ref in refs if self._reserved_by.get(ref, owner.uid) != owner.uid}
+        ours = [ref for ref in refs if ref not in self._reserved_by]
+        self._reserved_by.update(dict.fromkeys(ours, owner.uid))
         try:
             yield kept
         finally:
             for ref in ours:
-                del self._being_made[ref]
+                del self._reserved_by[ref]
 
     def forget(self, key: Key) -> None:
-        """Drop what is known of a resource that is gone."""
+        """Forget a resource that is deleted."""
         self._applied.pop(key, None)
 
     async def _find(self, manifest: Manifest) -> Object | None:
@@ -97,8 +103,11 @@ class Applier:
     async def _ensure(
         self, manifest: Manifest, there: Object | None, applied: dict[Ref, str]
     ) -> None:
-        """Apply what differs. ``applied``: what each object was after it was applied last, which
-        may be asked for in other words than those that the apiserver keeps."""
+        """Apply a manifest if the object differs from it.
+
+        applied: the version of each object after it was last applied. The apiserver may store a
+            manifest in another form, such as a normalized quantity.
+        """
         ref = ref_of(manifest)
         if there is not None and (
             is_as_asked_for(there, manifest)
@@ -112,7 +121,7 @@ class Applier:
 
 
 def _version(body: Object) -> str:
-    """What changes when somebody changes what we apply, but not when a status changes."""
+    """Return a text that changes with whatever we apply, but not with the status."""
     metadata = body["metadata"]
     if "generation" in metadata:
         rest = [metadata.get(part) for part in ("labels", "annotations", "ownerReferences")]
@@ -121,10 +130,10 @@ def _version(body: Object) -> str:
 
 
 def _is_later(body: Object, known: Object | None) -> bool:
-    """Whether what an apply returned is newer than what the watch has reported meanwhile.
+    """Whether the result of an apply is newer than what the watch has reported meanwhile.
 
-    Resource versions of one object are ordered numbers (KEP-5504); those that are none decide
-    nothing, and the watch will bring the object.
+    Resource versions of one object are ordered numbers (KEP-5504). If they are not numbers, the
+    result is dropped, and the watch will report the object.
     """
     if known is None or known["metadata"]["uid"] != body["metadata"]["uid"]:
         return True
@@ -139,7 +148,7 @@ def _of_others(refs: list[Ref]) -> str:
 
 
 def _is_left(there: Iterable[Object | None], applied: dict[Ref, str]) -> bool:
-    """Whether something is as a deletion of its owner leaves it: gone, or without an owner."""
+    """Whether an object is as the deletion of its owner leaves it: gone, or without an owner."""
     return any(
         (found is None and applied)
         or (found is not None and not found["metadata"].get("ownerReferences"))
@@ -148,10 +157,9 @@ def _is_left(there: Iterable[Object | None], applied: dict[Ref, str]) -> bool:
 
 
 def _belongs_to(body: Object, owner: Owner) -> bool:
-    """Whether an object is this very resource's, or was left by an earlier one of its name.
+    """Whether an object belongs to this resource, or was orphaned by an earlier one of its name.
 
-    What an earlier one left, deleted with its children orphaned, has our labels and nobody who
-    controls it. It is adopted by being applied.
+    An orphan has our labels and no controller. Applying it adopts it.
     """
     metadata = body["metadata"]
     controllers = [o["uid"] for o in metadata.get("ownerReferences") or () if o.get("controller")]

@@ -1,4 +1,4 @@
-"""The watches on the objects that belong to resources. That on resources themselves is kopf's."""
+"""The watches on the objects of resources. kopf watches the resources themselves."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from kubernetes.aio import client, watch
 from kubernetes.aio.dynamic import DynamicClient
 
 from seesaw_operator.api.crd import GROUP, PLURAL, VERSION
-from seesaw_operator.cluster.client import FAILURES, in_words
+from seesaw_operator.cluster.api_errors import FAILURES, error_text
 from seesaw_operator.cluster.store import Object, Ref, Store, owner_of, ref_of
 from seesaw_operator.names import DEPLOYMENT_LABEL
 
@@ -33,7 +33,7 @@ _FORBIDDEN, _NOT_FOUND = 403, 404
 
 
 async def until_defined(api: client.ApiClient) -> None:
-    """Wait until the apiserver serves our resource: whoever follows it earlier never sees it."""
+    """Wait until the apiserver serves our resource: an earlier watch would never see it."""
     custom = client.CustomObjectsApi(api)
     told_s = -_TELL_EVERY_S
     while True:
@@ -102,9 +102,9 @@ class _Follower:
                 await self._once(listed)
             except FAILURES as error:
                 if getattr(error, "status", None) == _FORBIDDEN:
-                    listed.set()  # a namespace that is gone must not keep the others waiting
+                    listed.set()  # a deleted namespace must not delay the others
                 logger.warning(
-                    "watching %s: %s; again in %.0f s", self.kind, in_words(error), _RETRY_S
+                    "watching %s: %s; again in %.0f s", self.kind, error_text(error), _RETRY_S
                 )
                 await asyncio.sleep(_RETRY_S)
 
@@ -123,7 +123,7 @@ class _Follower:
             resource_version=found["metadata"]["resourceVersion"],
             serialize=False,
         ):
-            if not isinstance(event, dict):  # the library hands on what is no JSON
+            if not isinstance(event, dict):  # the library passes on what is not JSON
                 raise aiohttp.ClientPayloadError(f"the watch said {event!r}")
             self._take(event["type"], event["raw_object"])
 

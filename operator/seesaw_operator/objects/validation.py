@@ -1,4 +1,4 @@
-"""What a resource asks for, with what its profile adds, or why it cannot be taken. Pure."""
+"""Validates a spec and merges its profile into it. Pure."""
 
 from typing import Any, TypeVar
 
@@ -21,8 +21,8 @@ _SHOWN_LEVELS = 4
 _DEEPEST = 64  # levels; a pod's own fields have fewer than twenty
 
 
-def understood(written: Any, profiles: Profiles) -> Spec:
-    """A spec as its models read it, its profile applied. Raises: InputError, naming the field."""
+def validated_spec(written: Any, profiles: Profiles) -> Spec:
+    """Return a valid spec with its profile applied. Raises: InputError, naming the field."""
     if deep := _too_deep(written):
         raise InputError(
             f"{deep} is nested more than {_DEEPEST} levels deep, which no field of a pod is. "
@@ -56,9 +56,9 @@ def understood(written: Any, profiles: Profiles) -> Spec:
 
 
 def with_profile(spec: Spec, profile: Profile) -> Spec:
-    """A spec with its own pod templates merged over those of a profile.
+    """Return a spec with its own pod templates merged over those of a profile.
 
-    Raises: ValidationError if there is too much of both.
+    Raises: ValidationError if the merged templates exceed a bound.
     """
     return spec.model_copy(
         update={
@@ -76,7 +76,7 @@ def _over(own: _Component, shared: EnginePodTemplate | RouterPodTemplate | None)
 
 
 def _too_deep(written: Any) -> str:
-    """The first field of a spec below which it is too deep, or nothing. Takes any depth."""
+    """Return the first field below which a spec is nested too deeply, or an empty string."""
     level: list[tuple[str, Any]] = [("spec", written)]
     for depth in range(_DEEPEST):
         below: list[tuple[str, Any]] = []

@@ -1,16 +1,15 @@
-"""What an operator may see of a resource, and the status that it makes of it."""
+"""What an operator may observe of a resource, and the status that it reports."""
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import Status
+from seesaw_operator.components.all import COMPONENTS
 from seesaw_operator.names import Owner
-from seesaw_operator.status.conditions import (
-    Before,
-    status_of,
-)
-from seesaw_operator.status.observed import Observed
+from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
+from seesaw_operator.status.resource_status import StatusContext, status_of
 
 OWNER = Owner(name="llama", namespace="team", uid="1")
 METADATA = {"name": "llama-worker", "uid": "uid of the StatefulSet", "generation": 1}
@@ -41,33 +40,52 @@ def stateful_set(replicas: int = 2, updated: int = 2) -> dict[str, Any]:
 
 
 def deployment(updated: int = 1) -> dict[str, Any]:
-    status = {"replicas": 1, "updatedReplicas": updated, "availableReplicas": 1}
-    told = status | {"observedGeneration": 1}
-    return {"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": told}
+    status: dict[str, Any] = {"replicas": 1, "updatedReplicas": updated, "availableReplicas": 1}
+    status |= {"observedGeneration": 1}
+    return {"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": status}
 
 
 def observed(*workers: dict[str, Any], routers: tuple[Any, ...] = (ready("r"),)) -> Observed:
     return Observed(
-        stateful_set=stateful_set(),
-        router=deployment(),
-        worker_pods=workers,
-        router_pods=routers,
-        measured=None,
+        components={
+            "worker": ObservedComponent(kind="StatefulSet", body=stateful_set(), pods=workers),
+            "router": ObservedComponent(kind="Deployment", body=deployment(), pods=routers),
+        }
     )
 
 
-def conditions(seen: Observed, spec: Spec = SPEC, old: Status | None = None) -> dict[str, Any]:
-    status = told(seen, spec, old)
-    return {c.type.value: c for c in status.conditions}
+def with_body(found: Observed, component: str, body: dict[str, Any] | None) -> Observed:
+    """The same with another StatefulSet or Deployment."""
+    changed = dataclasses.replace(found.components[component], body=body)
+    return dataclasses.replace(found, components={**found.components, component: changed})
 
 
-def told(seen: Observed, spec: Spec = SPEC, old: Status | None = None, now: str = NOW) -> Status:
-    return status_of(spec, OWNER, seen, before(old, now))
+def nothing() -> Observed:
+    return Observed(
+        components={each.name: ObservedComponent(kind=each.kind) for each in COMPONENTS}
+    )
 
 
-def before(old: Status | None, now: str = NOW) -> Before:
-    return Before(
-        status=old or Status(),
+def desired(replicas: int, routers: int) -> Desired:
+    return Desired(num_pods={"worker": replicas, "router": routers})
+
+
+def conditions(found: Observed, spec: Spec = SPEC, old: Status | None = None) -> dict[str, Any]:
+    status = reported(found, spec, old)
+    return {c.type: c for c in status.conditions}
+
+
+def reported(
+    found: Observed, spec: Spec = SPEC, old: Status | None = None, now: str = NOW
+) -> Status:
+    return status_of(context(old, now), spec, found)
+
+
+def context(old: Status | None, now: str = NOW) -> StatusContext:
+    return StatusContext(
+        components=COMPONENTS,
+        owner=OWNER,
+        previous=old or Status(),
         generation=7,
         now=dt.datetime.fromisoformat(now),
         progress_deadline_s=600,

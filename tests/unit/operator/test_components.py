@@ -1,0 +1,129 @@
+"""A component is one value: its objects, its condition and its troubles need no other module."""
+
+from typing import Any
+
+from seesaw_operator.cluster.store import Key, Object, Store
+from seesaw_operator.components.all import COMPONENTS
+from seesaw_operator.loop.reconcile import Reconciler
+from seesaw_operator.names import Manifest, Owner
+from seesaw_operator.objects.context import Context
+from seesaw_operator.settings import Images, OperatorSettings, Timing
+from seesaw_operator.status.component import Component
+from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
+from support.resource_status.samples import crashed
+
+KEY = Key("team", "llama")
+RESOURCE: Object = {
+    "metadata": {"name": "llama", "namespace": "team", "uid": "1", "generation": 1},
+    "spec": {"model": {"uri": "org/m"}, "accelerator": {"resourceName": "cpu"}},
+}
+
+
+def cache_objects(context: Context, _: ObservedComponent) -> list[Manifest]:
+    metadata = context.owner.metadata("llama-cache", "cache")
+    spec = {"replicas": 1, "model": context.spec.model.uri}
+    return [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}]
+
+
+def cache_condition(desired: Desired, observed: Observed, _: Owner) -> ConditionState:
+    is_filled = observed.components["cache"].num_serving >= desired.num_pods["cache"]
+    cause = Cause(reason="Filled" if is_filled else "Filling", message="The cache is filled once.")
+    return ConditionState(type="CacheReady", status="True" if is_filled else "False", cause=cause)
+
+
+CACHE = Component(
+    name="cache",
+    kind="Deployment",
+    condition_type="CacheReady",
+    objects=cache_objects,
+    num_pods=lambda _: 1,
+    condition=cache_condition,
+)
+
+
+class Cluster:
+    """Accepts everything, and remembers it."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self.status: dict[str, Any] = {}
+        self.events: list[str] = []
+
+    async def apply(self, manifest: Object, *, is_there: bool) -> Object:
+        metadata = manifest["metadata"]
+        self.objects[f"{manifest['kind']} {metadata['name']}"] = manifest
+        return manifest | {"metadata": metadata | {"uid": metadata["name"], "resourceVersion": "1"}}
+
+    async def find(self, manifest: Object) -> Object | None:
+        return None
+
+    async def is_wanted(self, owner: Owner) -> bool:
+        return True
+
+    async def claim(self, resource: Object, operator: str) -> bool:
+        return True
+
+    async def is_operator_alive(self, operator: str, namespace: str) -> bool:
+        return False
+
+    async def warning(self, namespace: str, kind: str, uid: str) -> str | None:
+        return None
+
+    async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
+        self.events.append(reason)
+
+    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool:
+        self.status = {each["type"]: each for each in status["conditions"]}
+        return True
+
+
+class NoMeasurements:
+    def of(self, key: Key) -> None:
+        return None
+
+    def plan_of(self, key: Key) -> None:
+        return None
+
+
+async def test_a_third_component_is_applied_reported_and_degrades() -> None:
+    cluster, store = Cluster(), Store()
+    store.put_resource(RESOURCE)
+    reconciler = Reconciler(
+        cluster=cluster,
+        store=store,
+        measurements=NoMeasurements(),
+        settings=OperatorSettings(
+            images=Images(worker="w", worker_cpu="c", router="r"),
+            timing=Timing(),
+            lease_namespace="default",
+        ),
+        profiles={},
+        components=(*COMPONENTS, CACHE),
+    )
+    await reconciler.reconcile(KEY)
+    assert cluster.objects["Deployment llama-cache"]["spec"]["model"] == "org/m"
+    assert (cluster.status["CacheReady"]["reason"], cluster.status["Degraded"]["status"]) == (
+        "Filling",
+        "False",
+    )
+    sick = crashed("llama-cache-1", 1, "no space left", container="fill")
+    owner = {"kind": "ReplicaSet", "name": "llama-cache-5d4f", "controller": True}
+    sick["kind"] = "Pod"
+    sick["metadata"] |= {
+        "namespace": "team",
+        "labels": {
+            "seesaw.dev/deployment": "llama",
+            "app.kubernetes.io/component": "cache",
+            "pod-template-hash": "5d4f",
+        },
+        "ownerReferences": [owner],
+    }
+    store.put_child(sick)
+    await reconciler.reconcile(KEY)
+    assert (cluster.status["Degraded"]["status"], cluster.status["Degraded"]["reason"]) == (
+        "True",
+        "Crashing",
+    )
+    assert "no space left" in cluster.status["Degraded"]["message"]
+    assert "Crashing" in cluster.events
