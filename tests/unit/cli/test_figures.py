@@ -27,7 +27,7 @@ REPEATED = [
     ("kubernetes.md", f"at least {round(100 * (MIN_GAIN_TO_PROPOSE - 1))} % better"),
     ("kubernetes.md", f"up to {WORDS[MAX_REJECTIONS]} choices"),
     ("reference-flags.md", f"Up to {WORDS[MAX_REJECTIONS]} choices"),
-    ("reference-crd.md", f"Up to {WORDS[MAX_REJECTIONS]} choices"),
+    ("reference-crd.md", f"Up to {WORDS[MAX_REJECTIONS]} rejected choices"),
     ("reference-flags.md", f"null for the first {MIN_REQUESTS}."),
     ("planning.md", f"`--tolerance` ({calibrate().get_default('tolerance'):g} %)"),
     ("planning.md", f"default flush timeout of {PhasePolicy().flush_timeout_s:g} s"),
