@@ -5,12 +5,10 @@ from seesaw_operator.names import ROUTER, WORKER, Manifest, Owner
 from seesaw_operator.objects.context import Context
 from seesaw_operator.objects.router import num_routers, router_objects
 from seesaw_operator.status.component import Component
-from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.condition_state import Cause, Truth
 from seesaw_operator.status.conditions import SCALED_TO_ZERO
 from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
 from seesaw_operator.text import counted
-
-_TYPE = "RouterReady"
 
 
 def _objects(context: Context, routers: ObservedComponent) -> list[Manifest]:
@@ -19,19 +17,19 @@ def _objects(context: Context, routers: ObservedComponent) -> list[Manifest]:
     return router_objects(context, is_paused=context.spec.paused and has_begun)
 
 
-def _condition(desired: Desired, observed: Observed, owner: Owner) -> ConditionState:
+def _condition(desired: Desired, observed: Observed, owner: Owner) -> tuple[Truth, Cause]:
     routers = observed.components[ROUTER]
     if routers.num_serving:
         serving = counted(routers.num_serving, "router serves", "routers serve")
         cause = Cause(reason="Serving", message=f"{serving} {owner.url}.")
-        return ConditionState(type=_TYPE, status="True", cause=cause)
+        return "True", cause
     if not desired.num_pods[ROUTER] and not desired.num_pods[WORKER]:
         message = "No router is wanted, since no worker is."
         cause = Cause(reason=SCALED_TO_ZERO, message=message)
     else:
         rest = "routers start within seconds" if routers.pods else "there are no pods"
         cause = Cause(reason="NoneServes", message=f"No router serves yet; {rest}.")
-    return ConditionState(type=_TYPE, status="False", cause=cause)
+    return "False", cause
 
 
 def _counts(routers: ObservedComponent) -> dict[str, int]:
@@ -41,7 +39,7 @@ def _counts(routers: ObservedComponent) -> dict[str, int]:
 ROUTERS = Component(
     name=ROUTER,
     kind="Deployment",
-    condition_type=_TYPE,
+    condition_type="RouterReady",
     objects=_objects,
     num_pods=num_routers,
     condition=_condition,

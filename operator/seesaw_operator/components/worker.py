@@ -6,13 +6,11 @@ from seesaw_operator.names import WORKER, Manifest, Owner
 from seesaw_operator.objects.context import Context
 from seesaw_operator.objects.worker import worker_objects
 from seesaw_operator.status.component import PAUSED, ROLLING_OUT, Component
-from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.condition_state import Cause, Truth
 from seesaw_operator.status.conditions import SCALED_TO_ZERO
 from seesaw_operator.status.layout_plans import events
 from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
 from seesaw_operator.text import counted
-
-_TYPE = "WorkersReady"
 
 
 def _objects(context: Context, _: ObservedComponent) -> list[Manifest]:
@@ -23,21 +21,21 @@ def _num_pods(spec: Spec) -> int:
     return spec.replicas
 
 
-def _condition(desired: Desired, observed: Observed, _: Owner) -> ConditionState:
+def _condition(desired: Desired, observed: Observed, _: Owner) -> tuple[Truth, Cause]:
     workers, replicas = observed.components[WORKER], desired.num_pods[WORKER]
     if replicas == 0:
         cause = Cause(
             reason=SCALED_TO_ZERO,
             message="No worker is wanted. Set spec.replicas to serve.",
         )
-        return ConditionState(type=_TYPE, status="True", cause=cause)
+        return "True", cause
     message = f"{workers.num_serving} of {replicas} workers serve"
     if workers.num_serving >= replicas:
         cause = Cause(reason="AllServe", message=f"{message}.")
-        return ConditionState(type=_TYPE, status="True", cause=cause)
+        return "True", cause
     rest = "the others start, load or drain" if workers.pods else "there are no pods"
     cause = Cause(reason="NotAllServe", message=f"{message}; {rest}.")
-    return ConditionState(type=_TYPE, status="False", cause=cause)
+    return "False", cause
 
 
 def _rollout(desired: Desired, observed: Observed) -> Cause | None:
@@ -71,7 +69,7 @@ def _counts(workers: ObservedComponent) -> dict[str, int]:
 WORKERS = Component(
     name=WORKER,
     kind="StatefulSet",
-    condition_type=_TYPE,
+    condition_type="WorkersReady",
     objects=_objects,
     num_pods=_num_pods,
     condition=_condition,

@@ -161,6 +161,8 @@ class Reconciler:
             refusal = Cause(reason="InvalidSpec", message=str(error))
             return await self._report_refusal(request, self._one_of_each(), refusal)
         desired, observed = desired_by(self._components, spec), self._observed(request.key)
+        plan = self._measurements.plan_of(request.key)
+        observed = dataclasses.replace(observed, plan=plan)
         build = self._build_context(request, spec, desired, observed)
         try:
             manifests = objects_of(self._components, build, observed)
@@ -171,7 +173,6 @@ class Reconciler:
             await self._report_refusal(request, desired, refusal)
             raise  # it may be accepted later: when the other object is gone, or the quota is raised
         observed = await self._with_warnings(request, desired)
-        plan = self._measurements.plan_of(request.key)
         previous = request.context.previous
         shown = layout_plans.plan_status(spec, plan, build.applied, previous)
         context = dataclasses.replace(request.context, progress_deadline_s=build.timing.progress_s)
@@ -184,7 +185,7 @@ class Reconciler:
     ) -> Context:
         applied = layout_plans.applied_workload(
             spec,
-            self._measurements.plan_of(request.key),
+            observed.plan,
             layout_plans.recorded_workload(
                 observed.components[WORKER].body, request.context.previous
             ),

@@ -1,6 +1,5 @@
 """The pods of workers: one engine container for each data-parallel part of a replica."""
 
-from seesaw_core.process_memory import processes_bytes
 from seesaw_core.units import GIB
 from seesaw_operator.api.owned import ENGINE
 from seesaw_operator.api.spec import Spec
@@ -15,8 +14,8 @@ from seesaw_operator.objects.worker_arguments import CPU, MODEL_MOUNT, PVC, argu
 SHM_DIR = "/dev/shm"
 SCRATCH = "/scratch"  # the home folder: caches and downloads
 _QUEUES_BYTES = 2 * GIB  # message queues of vLLM and torch, an engine pair
-# The least that the processes of an engine pair request: CUDA's part of them is not measured yet.
-_LEAST_PROCESSES_BYTES = 8 * GIB
+# Requested for the processes of an engine pair. A reserve: CUDA's part of them is not measured yet.
+_PROCESSES_BYTES = 8 * GIB
 _STORAGE = "ephemeral-storage"
 _CACHES = "2Gi"  # logs and compiled kernels; downloads are not included
 _SERVER_CORES = 2  # beside one a rank; source: vLLM, CPU resources for GPU deployments
@@ -120,8 +119,7 @@ def _resources(spec: Spec) -> Manifest:
     """
     wanted, accelerator, parts = spec.engine.resources, spec.accelerator, num_engines(spec)
     buffer, devices = num_bytes(spec.kv_buffer.size) // parts, accelerator.count // parts
-    processes = max(_LEAST_PROCESSES_BYTES, processes_bytes(devices))
-    requests: Manifest = {"memory": quantity(buffer + processes)}
+    requests: Manifest = {"memory": quantity(buffer + _PROCESSES_BYTES)}
     limits: Manifest = {}
     if wanted.memory is not None:
         requests["memory"] = limits["memory"] = quantity(num_bytes(wanted.memory) // parts)

@@ -1,7 +1,8 @@
 """One part of a SeesawDeployment, such as its workers or its routers.
 
 To add a part, add a module to ``seesaw_operator.components`` that defines a :class:`Component`, and
-list it in ``all``. The control loop and the status know components only through this class.
+list it in ``all``. The control loop and the status know a new component only through this class.
+They know of the workers besides that these report plans, and that ``kubectl scale`` is about them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from seesaw_operator.api.status import Measured, Status
 from seesaw_operator.cluster.store import Key, Object, Store
 from seesaw_operator.names import Manifest, Owner
 from seesaw_operator.objects.context import Context
-from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.condition_state import Cause, ConditionState, Truth
 from seesaw_operator.status.observed import (
     Desired,
     Observed,
@@ -47,7 +48,7 @@ class Component:
     objects: its objects, in the order in which to create them; what exists of it comes with the
         context.
     num_pods: how many pods a spec asks for.
-    condition: whether the component is as it should be.
+    condition: whether the component is as it should be, and why.
     rollout: what is under way, or None; by default, whether all pods match the spec and serve.
     is_serving: whether requests pass through its pods, so that nothing serves without one.
     counts: fields of the status that count its pods. A count that grows is progress.
@@ -61,7 +62,7 @@ class Component:
     condition_type: str
     objects: Callable[[Context, ObservedComponent], list[Manifest]]
     num_pods: Callable[[Spec], int]
-    condition: Callable[[Desired, Observed, Owner], ConditionState]
+    condition: Callable[[Desired, Observed, Owner], tuple[Truth, Cause]]
     rollout: Callable[[Desired, Observed], Cause | None] | None = None
     is_serving: bool = False
     counts: Callable[[ObservedComponent], dict[str, int]] = _no_counts
@@ -100,6 +101,14 @@ def desired_by(components: Sequence[Component], spec: Spec) -> Desired:
     """Return what a spec asks for."""
     counts = {component.name: component.num_pods(spec) for component in components}
     return Desired(num_pods=counts, is_paused=spec.paused)
+
+
+def condition_of(
+    component: Component, desired: Desired, observed: Observed, owner: Owner
+) -> ConditionState:
+    """Return the condition of one component."""
+    status, cause = component.condition(desired, observed, owner)
+    return ConditionState(type=component.condition_type, status=status, cause=cause)
 
 
 def rollout_of(component: Component, desired: Desired, observed: Observed) -> Cause | None:

@@ -9,7 +9,13 @@ from dataclasses import replace
 
 from seesaw_operator.api.status import ConditionType
 from seesaw_operator.names import Owner
-from seesaw_operator.status.component import PAUSED, ROLLING_OUT, Component, rollout_of
+from seesaw_operator.status.component import (
+    PAUSED,
+    ROLLING_OUT,
+    Component,
+    condition_of,
+    rollout_of,
+)
 from seesaw_operator.status.condition_state import Cause, ConditionState
 from seesaw_operator.status.observed import Desired, Observed
 from seesaw_operator.status.troubles import troubles
@@ -49,11 +55,14 @@ def condition_states(
         status="True",
         cause=Cause(reason="Valid", message="The spec is valid and its objects are applied."),
     )
-    of_components = [each.condition(desired, observed, owner) for each in components]
+    of_components = [condition_of(each, desired, observed, owner) for each in components]
     degraded = _degraded(components, desired, observed)
     reconciling = _reconciling(components, desired, observed)
     # Why nothing is served although nothing is wrong: no worker is wanted.
-    zero = next((c.cause for c in of_components if c.cause.reason == SCALED_TO_ZERO), None)
+    pairs = zip(components, of_components, strict=True)
+    zero = next(
+        (c.cause for part, c in pairs if part.is_serving and not desired.num_pods[part.name]), None
+    )
     serving = Cause(reason="Serving", message=f"Serving at {owner.url}.")
     if all(observed.components[c.name].num_serving for c in components if c.is_serving):
         available = ConditionState(type=ConditionType.AVAILABLE, status="True", cause=serving)

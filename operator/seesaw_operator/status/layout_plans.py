@@ -100,7 +100,8 @@ def recorded_workload(stateful_set: Manifest | None, old: Status) -> AppliedWork
     """
     annotations = ((stateful_set or {}).get("metadata") or {}).get("annotations") or {}
     try:
-        recorded = _valid(AppliedWorkload.model_validate_json(annotations.get(PLANNED_FOR, "")))
+        text = annotations.get(PLANNED_FOR, "")
+        recorded = _valid(AppliedWorkload.model_validate_json(text, strict=True))
     except ValidationError:
         recorded = None
     return recorded or _valid(None if old.plan is None else old.plan.applied)

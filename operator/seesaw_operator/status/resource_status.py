@@ -67,7 +67,7 @@ def rejected(
         ConditionType.RECONCILING: "False",
         ConditionType.STALLED: "True",
     }
-    return _obstructed(context, desired, observed, (truths, refusal))
+    return _obstructed(context, desired, observed, truths, refusal)
 
 
 def unavailable(
@@ -90,7 +90,7 @@ def unavailable(
         ConditionType.READY: "False",
         ConditionType.RECONCILING: "False" if is_stalled else "True",
     }
-    status = _obstructed(context, desired, observed, (truths, trouble))
+    status = _obstructed(context, desired, observed, truths, trouble)
     types = {condition.type for condition in kept}
     others = tuple(each for each in status.conditions if each.type not in types)
     return status.model_copy(update={"conditions": kept + others})
@@ -100,13 +100,13 @@ def _obstructed(
     context: StatusContext,
     desired: Desired,
     observed: Observed,
-    obstacle: tuple[Mapping[str, Truth], Cause],
+    truths: Mapping[str, Truth],
+    cause: Cause,
 ) -> Status:
     """Return the status where some conditions report an obstacle instead of what is observed.
 
-    obstacle: the values of these conditions by their types, and the cause that all of them give.
+    truths: the values of these conditions by their types. All of them give the same cause.
     """
-    truths, cause = obstacle
     cause = replace(cause, message=sanitized(cause.message))
     status, _ = _counted(context, desired, observed)
     states = [

@@ -9,7 +9,7 @@ from seesaw_operator.names import Manifest, Owner
 from seesaw_operator.objects.context import Context
 from seesaw_operator.settings import Images, OperatorSettings, Timing
 from seesaw_operator.status.component import Component
-from seesaw_operator.status.condition_state import Cause, ConditionState
+from seesaw_operator.status.condition_state import Cause, Truth
 from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
 from support.resource_status.samples import crashed
 
@@ -26,10 +26,10 @@ def cache_objects(context: Context, _: ObservedComponent) -> list[Manifest]:
     return [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}]
 
 
-def cache_condition(desired: Desired, observed: Observed, _: Owner) -> ConditionState:
+def cache_condition(desired: Desired, observed: Observed, _: Owner) -> tuple[Truth, Cause]:
     is_filled = observed.components["cache"].num_serving >= desired.num_pods["cache"]
     cause = Cause(reason="Filled" if is_filled else "Filling", message="The cache is filled once.")
-    return ConditionState(type="CacheReady", status="True" if is_filled else "False", cause=cause)
+    return "True" if is_filled else "False", cause
 
 
 CACHE = Component(
