@@ -71,7 +71,7 @@ def _read_version_0(data: Mapping[str, object]) -> WorkerState:
 
 
 def read_router_state(text: bytes) -> RouterState:
-    """A router's state, of any version. Raises: MessageError."""
+    """Read a router's state, of this version or an earlier one. Raises: MessageError."""
     return read_message(RouterState, parse(text))
 
 

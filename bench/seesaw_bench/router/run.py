@@ -115,9 +115,12 @@ async def _streams(subjects: list[Subject], measured: Measured) -> None:
     work = measured.workload
     each = work.chunks // work.slices
     cpu_s = defaultdict[str, float](float)
-    for _ in range(work.slices):
-        for subject in subjects:
-            async with _session(work.streams) as http:
+    async with AsyncExitStack() as stack:
+        https = [await stack.enter_async_context(_session(work.streams)) for _ in subjects]
+        for http, subject in zip(https, subjects, strict=True):  # opens the connections
+            await _many(http, subject.url, work.streams, work.streams)
+        for _ in range(work.slices):
+            for http, subject in zip(https, subjects, strict=True):
                 before = subject.cpu_s()
                 streams = (
                     _stream(http, subject.url, f"{each} {work.chunk_every_ms}")

@@ -28,9 +28,8 @@ from seesaw_core.planner.workloads import Workload
 from seesaw_core.resharding.policy import CATCH_UP, PhasePolicy
 
 _DWELL = PhasePolicy().dwell_transitions
-# With bounded concurrency, the least share of the requests in the system that waves carry. With a
-# third, predictions are 1.04 to 1.26 times what `seesaw simulate --concurrency` finds for 16 to 512
-# requests (LLaMA2-70B, 8 x A100-PCIe-40, P8→T4P2); without a least share, 0.2 to 1.06 times.
+# With bounded concurrency, the least share of the requests in the system that waves carry: an
+# assumption. Without it, predictions are far below what `seesaw simulate --concurrency` finds.
 _LEAST_WAVE = 1 / 3
 # Rounds that end a busy stretch leave at least half of their room unused, on average.
 _LEAST_UNUSED = 0.5
@@ -270,9 +269,8 @@ def _share_with_chunks(wanted: float, prompt_tokens: float, room: float) -> floa
     ``wanted`` is the mean number of prompt tokens per round, ``room`` the most that a round takes.
     """
     prompts, each = wanted / prompt_tokens, prompt_tokens / room
-    unused = prompts * max(
-        _LEAST_UNUSED, 1 - each
-    )  # of the last round of each stretch of busy ones
+    # Of the last round of each stretch of busy ones.
+    unused = prompts * max(_LEAST_UNUSED, 1 - each)
     busy = (wanted / room + unused) / (1 + unused)
     if each < 1:
         busy = max(busy, 1 - exp(-prompts))

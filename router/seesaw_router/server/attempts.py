@@ -150,9 +150,8 @@ class Attempts:
             if error.failure in (Failure.UNREACHED, Failure.LOST):
                 backend.check_health()
             raise
-        if (
-            not placed.is_pinned and outcome is Outcome.ANSWERED
-        ):  # only now, since an answer may be cut short
+        # Only now, since an answer may be cut short.
+        if not placed.is_pinned and outcome is Outcome.ANSWERED:
             took_s = time.monotonic() - began_s if exchange.generates else None
             self._backends().observe(backend, outcome, took_s)
 

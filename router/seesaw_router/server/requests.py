@@ -5,6 +5,7 @@ there are no errors here: fields that cannot be read are ignored, and the worker
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
@@ -29,7 +30,8 @@ def _field(schema: CoreSchema, default: object) -> core_schema.TypedDictField:
     return core_schema.typed_dict_field(lenient)
 
 
-# The fields that are read from a body; all others are skipped.
+# The fields that are read from a body; all others are skipped. Built from pydantic's core, since a
+# model or typed dictionary with lenient fields takes twice as long.
 _READER = SchemaValidator(
     core_schema.typed_dict_schema(
         {
@@ -45,19 +47,22 @@ _READER = SchemaValidator(
 
 def parse(route: Match, body: bytes) -> ParsedRequest:
     """Returns the parsed request. Never raises, whatever the body is."""
+    fields = _fields(body) if route.kind is Kind.PROMPT else {}
     return ParsedRequest(
         tokens=max(1, len(body) // _BYTES_PER_TOKEN),
+        model=fields.get("model"),
+        priority=fields.get("priority", 0),
+        stream=fields.get("stream", False),
         previous_response_id=_previous(body) if route.template == RESPONSES else None,
-        **(_fields(body) if route.kind is Kind.PROMPT else {}),
     )
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def _fields(body: bytes) -> Mapping[str, Any]:
     """Returns the fields of a body, or no fields if it is not a JSON object."""
     if len(body) > MAX_READ_BYTES:
         return {}
     try:
-        fields: dict[str, Any] = _READER.validate_json(body)
+        fields: Mapping[str, Any] = _READER.validate_json(body)
     except ValueError:  # not a JSON object, not UTF-8, nested too deeply, or a number too large
         return {}
     return fields

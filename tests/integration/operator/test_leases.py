@@ -30,9 +30,9 @@ from support.control_plane.resources import (
 LEASE_S = 30.0
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 async def test_an_operator_killed_after_any_one_of_its_calls_converges_when_it_is_back(
-    apiserver: ApiServer, tmp_path: Path
+    apiserver: ApiServer, tmp_path: Path, step: int
 ) -> None:
     async def run(namespace: str, kill_after: int | None) -> tuple[dict[str, Any], int]:
         await make_namespace(apiserver, namespace)
@@ -64,11 +64,12 @@ async def test_an_operator_killed_after_any_one_of_its_calls_converges_when_it_i
             made = {name: as_asked_for(body, namespace) for name, body in found.items()}
             return made | {"conditions": _told(await conditions(apiserver, namespace))}, num_writes
 
-    expected, num_writes = await run("unharmed", None)
+    expected, num_writes = await run(f"unharmed-{step}", None)
     assert num_writes >= len(OBJECTS) + 2  # the status, and an Event
-    for first in range(1, num_writes + 1, 4):
-        several = range(first, min(first + 4, num_writes + 1))
-        results = await asyncio.gather(*(run(f"killed-{n}", n) for n in several))
+    calls = range(1, num_writes + 1, step)
+    for first in range(0, len(calls), 4):
+        several = calls[first : first + 4]
+        results = await asyncio.gather(*(run(f"killed-{step}-{n}", n) for n in several))
         for number, (found, seen) in zip(several, results, strict=True):
             assert seen == number
             assert found == expected, f"killed after call {number}"

@@ -9,7 +9,7 @@ from seesaw_cli.calibrate.command import parser as calibrate
 from seesaw_core.planner.choose import MIN_GAIN_TO_RESHARD
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.proposals import MAX_REJECTIONS, MIN_GAIN_TO_PROPOSE
-from seesaw_core.process_memory import PROCESS_BYTES, processes_bytes
+from seesaw_core.process_memory import PROCESS_BYTES
 from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import MIB
 from seesaw_worker.modes.resharding import sizes
@@ -20,7 +20,6 @@ WORDS = {8: "eight"}
 PROCESS_MIB = PROCESS_BYTES // MIB
 REPEATED = [
     ("operations.md", f"{PROCESS_MIB} MiB are counted for each: two a device, and three more"),
-    ("kubernetes.md", f"{PROCESS_MIB} MiB a process (two a device, and three more for each engine"),
     ("operations.md", f"a context ({sizes._CONTEXT_BYTES / 2**30:.1f} GiB, and "),
     ("operations.md", f"{sizes._COMMUNICATOR_BYTES / 2**30:.1f} GiB for communication"),
     ("operations.md", f"CUDA graphs ({sizes._GRAPH_BYTES_A_LAYER // MIB} MiB a layer)"),
@@ -37,10 +36,6 @@ REPEATED = [
 @pytest.mark.parametrize(("page", "text"), REPEATED)
 def test_a_figure_that_a_page_repeats_is_that_of_the_code(page: str, text: str) -> None:
     assert text in " ".join((DOCS / page).read_text().split())
-
-
-def test_processes_are_counted_as_the_pages_say() -> None:
-    assert processes_bytes(num_devices=4) == (2 * 4 + 3) * PROCESS_BYTES
 
 
 def test_each_constant_of_the_cost_model_has_a_meaning_and_a_source() -> None:

@@ -166,11 +166,14 @@ def recorded(prompt: str, output: str, instead_of: str = '"-/-"') -> str:
                 recorded("10000001", "1"),
                 recorded("0", "0"),
                 recorded("1", "1", "3"),
+                recorded("true", "1"),
+                recorded('"7"', "1"),
+                recorded("1e3", "1"),
                 "[" * 100_000,
             )
         ),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_the_status_remembers_what_a_deleted_stateful_set_does_not(workers: Any) -> None:
     plan = told().model_copy(update={"applied": APPLIED})

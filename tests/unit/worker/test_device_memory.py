@@ -27,6 +27,7 @@ NEEDS = DeviceNeeds(
     prefill=RESERVE,
     decode=RESERVE,
     prefill_pool_bytes=2 * GIB,
+    max_model_len=4096,
     least_decode_pool_bytes=1 * GIB,
 )
 

@@ -39,6 +39,7 @@ class DeviceNeeds:
     ``utilization`` is the share of the device that the worker may take, ``num_sharers`` how many
     ranks of one engine share the device (1 except in tests). ``decode_pool_bytes`` is the size that
     the user requested with the flag and value ``requested_by``; None gives the pool what is left.
+    It holds at least one request of ``max_model_len`` tokens, in ``least_decode_pool_bytes``.
     """
 
     device_bytes: int
@@ -48,6 +49,7 @@ class DeviceNeeds:
     decode: EngineReserve
     prefill_pool_bytes: int
     least_decode_pool_bytes: int
+    max_model_len: int
     decode_pool_bytes: int | None = None
     requested_by: str = "--kv-cache-memory-bytes"
     num_sharers: int = 1
@@ -81,7 +83,7 @@ def divide_device(needs: DeviceNeeds) -> DeviceShares:
     requested = needs.decode_pool_bytes
     least = needs.least_decode_pool_bytes
     if requested is not None and requested < least:
-        raise pool_too_small(needs.requested_by, least)
+        raise pool_too_small(needs.requested_by, needs.max_model_len, least)
     left = needs.budget_bytes - needs.fixed_bytes
     pool = left if requested is None else requested
     if left < max(pool, least):
@@ -95,11 +97,11 @@ def divide_device(needs: DeviceNeeds) -> DeviceShares:
     )
 
 
-def pool_too_small(requested_by: str, least_bytes: int) -> CapacityError:
+def pool_too_small(requested_by: str, max_model_len: int, least_bytes: int) -> CapacityError:
     """Return the error for a decode pool that the user set too small for one request."""
     return CapacityError(
-        f"{requested_by} cannot hold one request of --max-model-len tokens, which takes "
-        f"{least_bytes} bytes on a device; raise the one or lower the other"
+        f"{requested_by} cannot hold one request of --max-model-len={max_model_len} tokens, which "
+        f"takes {least_bytes} bytes on a device; raise the one or lower the other"
     )
 
 

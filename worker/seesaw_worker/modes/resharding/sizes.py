@@ -96,7 +96,7 @@ def _divide_main_memory(settings: WorkerSettings, config: VllmConfig, parts: Par
         decode_pool = min(most, int(left * 0.6) // num_devices)
     least = parts.pool_bytes_for(settings.decode, shape, model_len)
     if requested is not None and decode_pool < least:
-        raise device_memory.pool_too_small(requested_by, least)
+        raise device_memory.pool_too_small(requested_by, model_len, least)
     if left < num_devices * decode_pool or decode_pool < least:
         pools = num_devices * max(decode_pool, least)
         raise CapacityError(
@@ -140,6 +140,7 @@ def _divide_devices(
             least_decode_pool_bytes=parts.pool_bytes_for(
                 settings.decode, shape, config.model_config.max_model_len + parts.block_size
             ),
+            max_model_len=config.model_config.max_model_len,
             decode_pool_bytes=requested,
             requested_by=requested_by,
         )
