@@ -16,13 +16,14 @@ _FIELD_BYTES = 64  # of an event's kind; ours have at most ten
 class StreamLimits:
     """The most that a stream of events may carry: an event's bytes, and rates in any one second.
 
-    The limits are some hundred times what a worker sends, whose state has about two kilobytes.
+    The limits are some ten times what a worker sends, whose state has a few kilobytes. Reading an
+    event holds up all other workers: a stream at its limits takes up to 0.1 s of each second.
     """
 
-    event_bytes: int = 256 << 10
+    event_bytes: int = 64 << 10
     events_per_s: int = 1000
     lines_per_s: int = 10_000
-    bytes_per_s: int = 4 << 20
+    bytes_per_s: int = 512 << 10
 
 
 class EventParser:

@@ -15,6 +15,7 @@ from seesaw_core.resharding.policy import Phase
 
 VERSION: Final = 1
 SIGNED: Final = "may be negative"  # marks the type of a number; all others are at least 0
+WORD: Final = "is a word"  # marks a text of at most 64 printable characters
 
 
 class ModeName(StrEnum):
@@ -71,7 +72,7 @@ class FinishedTotals:
 class Rejection:
     """A layout or pair that the planner did not consider further."""
 
-    layout: Annotated[str, "Such as `T8`, or `P8→T8` for a pair."]
+    layout: Annotated[str, "Such as `T8`, or `P8→T8` for a pair.", WORD]
     reason: Annotated[str, "Why it was rejected."]
 
 
@@ -79,8 +80,8 @@ class Rejection:
 class Proposal:
     """Other layouts, predicted to serve the measured requests better."""
 
-    prefill: Annotated[str, "The prefill layout."]
-    decode: Annotated[str, "The decode layout; the same if it is better not to re-shard."]
+    prefill: Annotated[str, "The prefill layout.", WORD]
+    decode: Annotated[str, "The decode layout; the same if it is better not to re-shard.", WORD]
     gain_percent: Annotated[int, "Predicted throughput above that of the layouts in force.", SIGNED]
     reason: Annotated[str, "The workload, and the throughput of both layouts under it."]
     prompt_tokens: Annotated[int, "Measured mean prompt, for `--plan-prompt-tokens`."]
@@ -91,8 +92,8 @@ class Proposal:
 class PlanSummary:
     """The plan under which a worker runs. Throughput is predicted under full load."""
 
-    prefill: Annotated[str, "The prefill layout."]
-    decode: Annotated[str, "The decode layout; the same if re-sharding does not pay off."]
+    prefill: Annotated[str, "The prefill layout.", WORD]
+    decode: Annotated[str, "The decode layout; the same if re-sharding does not pay off.", WORD]
     reason: Annotated[str, "Why these layouts were chosen."]
     accelerator: Annotated[str, "The device in the catalogue; empty if nothing is predicted."] = ""
     prompt_tokens: Annotated[int | None, "Mean prompt that the plan assumes."] = None
@@ -120,9 +121,9 @@ class ReshardingState:
     phase: Annotated[Phase, "`prefill` or `decode`: which engine owns the devices."]
     phase_age_s: Annotated[float, "Seconds since this phase began."]
     reason: Annotated[str, "Why the policy took its last step, or why it waits."]
-    prefill_layout: Annotated[str, "Such as `P2` for two pipeline stages."]
-    decode_layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks."]
-    reshard: Annotated[str, "`auto`, `always` or `never`."]
+    prefill_layout: Annotated[str, "Such as `P2` for two pipeline stages.", WORD]
+    decode_layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks.", WORD]
+    reshard: Annotated[str, "`auto`, `always` or `never`.", WORD]
     num_prefilling: Annotated[int, "Prompts inside the prefill engine."]
     num_decoding: Annotated[int, "Requests inside the decode engine, including loading ones."]
     transitions: Annotated[int, "Transitions so far, including those of the warm-up."]
@@ -135,7 +136,7 @@ class ReshardingState:
 class StaticState:
     """The part of a worker that serves like plain vLLM."""
 
-    layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks."]
+    layout: Annotated[str, "Such as `T2` for two tensor-parallel ranks.", WORD]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,7 @@ class WorkerState:
     """
 
     version: Annotated[int, "Version of this message. Readers take any, and ignore unknown fields."]
-    mode: Annotated[str, "How the worker serves: `resharding`, `static`, or a later mode."]
+    mode: Annotated[str, "How the worker serves: `resharding`, `static`, or a later mode.", WORD]
     stage: Annotated[Stage, "`starting`, `loading`, `serving`, `stalled`, `draining` or `broken`."]
     detail: Annotated[str, "The stage in words: what is loading, or why the worker broke."]
     num_waiting: Annotated[int, "Prompts that wait for a wave."]

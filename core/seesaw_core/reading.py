@@ -7,6 +7,8 @@ declared types and bounds.
 """
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import StrEnum
@@ -17,6 +19,7 @@ from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_or
 from seesaw_core.errors import MessageError
 from seesaw_core.messages import (
     SIGNED,
+    WORD,
     EventKind,
     ModeName,
     ReshardingState,
@@ -31,6 +34,11 @@ Event = WorkerState | TransitionEvent | WaveEvent
 _T = TypeVar("_T")
 _MAX_NUMBER: Final = 2**63
 _SHOWN_CHARACTERS: Final = 40
+# Far more than any worker sends: reasons are sentences, lists have up to eight items.
+_MAX_CHARACTERS: Final = 16_384
+_MAX_WORD: Final = 64
+_MAX_ITEMS: Final = 256
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")  # what no UTF-8 can carry on
 _TYPES: Final[dict[str, type[Event]]] = {
     EventKind.TRANSITION: TransitionEvent,
     EventKind.WAVE: WaveEvent,
@@ -130,7 +138,7 @@ def _reader(hint: Any, *, may_be_negative: bool = False) -> _Reader:
     """Return the reader for a type. Covers only the types that messages use."""
     if get_origin(hint) is Annotated:
         inner, *about = get_args(hint)
-        return _reader(inner, may_be_negative=SIGNED in about)
+        return _word if WORD in about else _reader(inner, may_be_negative=SIGNED in about)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (UnionType, Union):
         (present,) = (a for a in arguments if a is not NoneType)
@@ -167,10 +175,11 @@ def _int(least: int, path: str, value: object) -> int:
 
 
 def _float(least: int, path: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not least <= value < _MAX_NUMBER:  # type: ignore[operator]
-        raise _wrong(path, f"a number of at least {least} and below 2**63", value)
-    return float(value)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < _MAX_NUMBER:
+        number = float(value) if value >= least else math.nan
+        if least <= number < _MAX_NUMBER:  # the largest integers are rounded up
+            return number
+    raise _wrong(path, f"a number of at least {least} and below 2**63", value)
 
 
 def _bool(path: str, value: object) -> bool:
@@ -182,18 +191,32 @@ def _bool(path: str, value: object) -> bool:
 def _str(path: str, value: object) -> str:
     if not isinstance(value, str):
         raise _wrong(path, "a string", value)
+    if len(value) > _MAX_CHARACTERS:
+        raise _wrong(path, f"a string of at most {_MAX_CHARACTERS} characters", value)
+    if _SURROGATES.search(value):
+        raise _wrong(path, "a string of Unicode characters", value)
+    return value
+
+
+def _word(path: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_WORD or not value.isprintable():
+        raise _wrong(path, f"at most {_MAX_WORD} printable characters", value)
     return value
 
 
 def _list(path: str, value: object) -> list[Any]:
     if not isinstance(value, list):
         raise _wrong(path, "a list", value)
+    if len(value) > _MAX_ITEMS:
+        raise MessageError(path, f"must have at most {_MAX_ITEMS} items, has {len(value)}")
     return value
 
 
 def _object(path: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(path, "an object", value)
+    if len(value) > _MAX_ITEMS:
+        raise MessageError(path, f"must have at most {_MAX_ITEMS} fields, has {len(value)}")
     return value
 
 

@@ -1,12 +1,16 @@
 """Workers that say odd things of themselves: each is its own trouble and nobody else's."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 
 from support.fake_worker.odd import EVENTS_HEAD, OddWorker, answer, close, event, events, hang, raw
 from support.fake_worker.router import router_before
 
 TRANSITION = b'event: transition\ndata: {"number": 1}\n\n'
+SECONDS = dict.fromkeys(("pause_s", "weights_s", "resume_s", "total_s"), 0.1)
+TRANSITIONED = {"number": 1, "to": "prefill", "reason": "", "weight_bytes": 1} | SECONDS
+MOVED = f"event: transition\ndata: {json.dumps(TRANSITIONED)}\n\n".encode()
 
 # What each tells in its event stream, and what the router's log must say of it.
 UNREAD = {
@@ -19,7 +23,7 @@ UNREAD = {
     "a transition without to": (events(event(), TRANSITION), "to is missing"),
     "no JSON": (events(b"event: state\ndata: {\n\n"), "is not JSON"),
     "bytes that are no text": (events(b"event: state\ndata: \xff\xfe\n\n"), "is not UTF-8"),
-    "deep nesting": (events(b"event: state\ndata: " + b"[" * 200_000 + b"\n\n"), "nested"),
+    "deep nesting": (events(b"event: state\ndata: " + b"[" * 60_000 + b"\n\n"), "nested"),
     "a line without end": (events(b"event: state\ndata: " + b"x" * 60_000, every_s=0), "longer"),
     "too many events": (events(b"data: 1\n\n" * 2000), "events a second"),
     "another content type": (answer(), "content-type must be"),
@@ -30,6 +34,8 @@ UNREAD = {
     "silence": (hang, "sends no events"),
     "silence after a state": (raw(EVENTS_HEAD + event(), hang), "sends no events"),
     "comments for ever": (events(event(), b": still here\n\n"), "sends no events"),
+    "transitions alone": (events(MOVED), "sends no events"),
+    "a mode that is no text": (events(event(mode="\ud800")), "mode must be"),
     "events that end": (raw(EVENTS_HEAD + event(), close), "has ended"),
 }
 

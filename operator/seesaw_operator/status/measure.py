@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_S = 4.0
 _WINDOW_S = 60.0
 _MOST = 2.0**63
+_MAX_INTEGER = 2**63 - 1
 _TOKENS = "vllm:generation_tokens_total"
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
@@ -128,12 +129,12 @@ class Meter:
         readings = list(found.values())
         rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
         capacity = sum(r.buffer_capacity for r in readings)
-        used = capacity - sum(r.buffer_free for r in readings)
+        used = sum(max(0, r.buffer_capacity - r.buffer_free) for r in readings)
         measured = Measured(
-            tokens_per_second=_rounded(rate),
-            transitions=sum(r.transitions for r in readings),
-            waiting_requests=sum(r.waiting for r in readings),
-            running_requests=sum(r.running for r in readings),
+            tokens_per_second=_bounded(_rounded(rate)),
+            transitions=_bounded(sum(r.transitions for r in readings)),
+            waiting_requests=_bounded(sum(r.waiting for r in readings)),
+            running_requests=_bounded(sum(r.running for r in readings)),
             buffer_used_percent=round(100 * used / capacity) if capacity else 0,
             prefill_workers=sum(r.is_prefilling for r in readings),
             prediction_error_percent=_error_percent(readings, rate),
@@ -234,7 +235,7 @@ def _error_percent(readings: list[Reading], rate: float) -> int | None:
         ):
             return None
         expected += each.expected_tokens_per_s
-    return round(100 * (rate - expected) / expected) if expected and rate else None
+    return _bounded(round(100 * (rate - expected) / expected)) if expected and rate else None
 
 
 def _name(pod: Object) -> str:
@@ -249,6 +250,11 @@ def _urls(pod: Object) -> list[str]:
     engines = [c for c in pod["spec"]["containers"] if ENGINE.has(c["name"])]
     ports = [port["containerPort"] for engine in engines for port in engine.get("ports", ())]
     return [f"http://{host}:{port}" for port in ports]
+
+
+def _bounded(figure: int) -> int:
+    """Return a figure as the apiserver takes it, which refuses a whole status for one beyond."""
+    return min(figure, _MAX_INTEGER)
 
 
 def _rounded(rate: float) -> int:

@@ -14,7 +14,7 @@ from seesaw_operator.status.pods import (
     is_ready,
     is_terminating,
 )
-from seesaw_operator.text import sanitized
+from seesaw_operator.text import one_line, sanitized
 
 _WAITING = {
     "ErrImagePull": "ImagePullFailed",
@@ -154,11 +154,11 @@ def _fault(status: dict[str, Any], *, is_own: bool) -> Cause | None:
     if code == 0:
         message = "it ends by itself, with exit code 0, and is started again and again"
         return Cause(reason="Crashing", message=message) if why == _BACK_OFF else None
-    message = ended.get("message", "").strip()
-    if is_own and code == _BAD_INPUT_EXIT_CODE:
-        return Cause(reason="InvalidInput", message=_with_fields(message))
-    last_line = message.splitlines()[-1] if message else f"exit code {code}"
-    return Cause(reason="Crashing", message=last_line)
+    message = ended.get("message") or ""
+    lines = [line for line in map(one_line, message.splitlines()) if line]
+    if is_own and code == _BAD_INPUT_EXIT_CODE and lines:
+        return Cause(reason="InvalidInput", message=_with_fields(message.strip()))
+    return Cause(reason="Crashing", message=lines[-1] if lines else f"exit code {code}")
 
 
 def _with_fields(message: str) -> str:
@@ -174,4 +174,5 @@ def _with_fields(message: str) -> str:
 def _cause(pod: Pod, reason: str, message: str, next_step: str) -> Cause:
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     step = next_step.replace("{pod}", name).replace("{node}", node)
-    return Cause(reason=reason, message=f"Pod {name}: {sanitized(message).rstrip('.')}. {step}")
+    said = sanitized(message).rstrip(".") or "no message says why"
+    return Cause(reason=reason, message=f"Pod {name}: {said}. {step}")

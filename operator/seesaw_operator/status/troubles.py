@@ -60,8 +60,9 @@ def _refused_pods(component: Component, desired: Desired, observed: Observed) ->
         messages = _replica_failures(found)
     title = f"{component.kind} {found.body['metadata'].get('name', component.name)}"
     return [
-        Cause(reason="PodsRefused", message=f"{title}: {sanitized(each).rstrip('.')}. {_REFUSED}")
+        Cause(reason="PodsRefused", message=f"{title}: {said}. {_REFUSED}")
         for each in messages
+        for said in (sanitized(each).rstrip(".") or "no message says why",)
     ]
 
 

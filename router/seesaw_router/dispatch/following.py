@@ -12,7 +12,7 @@ import aiohttp
 
 from seesaw_core.errors import MessageError
 from seesaw_core.event_stream import EventParser
-from seesaw_core.messages import WaveEvent
+from seesaw_core.messages import WaveEvent, WorkerState
 from seesaw_core.reading import read_event
 from seesaw_router.dispatch.backend import Backend
 from seesaw_router.dispatch.connections import error_text
@@ -148,7 +148,8 @@ class Follower:
                 if event is None or isinstance(event, WaveEvent):
                     continue
                 self._backend.update(event)
-                if self._listening is not None:
+                # A worker reports its state again and again, whatever else it sends.
+                if isinstance(event, WorkerState) and self._listening is not None:
                     self._listening.reschedule(loop.time() + self._pace.silence_s)
         return "its event stream has ended"
 

@@ -147,6 +147,17 @@ ODD = [
     ({"plan__rejected": {}}, "plan.rejected"),
     ({"plan__rejected": [{"layout": "T8"}]}, "plan.rejected[0].reason"),
     ({"detail": {"a": 1}}, "detail"),
+    ({"detail": "\ud800"}, "detail"),
+    ({"detail": "x" * 16_385}, "detail"),
+    ({"mode": "x" * 65}, "mode"),
+    ({"mode": "a\x1b[31m"}, "mode"),
+    ({"resharding__decode_layout": "T2\u202e"}, "resharding.decode_layout"),
+    ({"resharding__phase_age_s": 2**63 - 1}, "resharding.phase_age_s"),
+    (
+        {"resharding__seconds_by_phase": dict.fromkeys(map(str, range(257)), 1.0)},
+        "resharding.seconds_by_phase",
+    ),
+    ({"plan__rejected": [{"layout": "T8", "reason": "x"}] * 257}, "plan.rejected"),
 ]
 
 

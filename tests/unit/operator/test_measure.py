@@ -83,6 +83,26 @@ async def test_what_all_ready_workers_say_is_summed_up_and_a_change_is_told() ->
             await server.close()
 
 
+async def test_figures_beyond_what_the_apiserver_takes_are_kept_within_it() -> None:
+    store = followed()
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    engines = [Engine("m", 0.0), Engine("m", 0.0)]
+    async with aiohttp.ClientSession() as http:
+        servers = [TestServer(application(engine)) for engine in engines]
+        for index, (engine, server) in enumerate(zip(engines, servers, strict=True)):
+            engine.running, engine.requests = 2**63 - 1, 2**62 - 1
+            await server.start_server()
+            store.put_child(pod(f"w-{index}", server))
+        meter = Meter(store, http, on_change=lambda _: None)
+        await meter.measure_all()
+        found = meter.of(KEY)
+        for server in servers:
+            await server.close()
+    assert found is not None
+    assert (found.running_requests, found.transitions) == (2**63 - 1, 2**63 - 1)
+    assert 0 <= found.buffer_used_percent <= 100
+
+
 ODD: dict[str, tuple[dict[str, Any] | str, str]] = {
     "no JSON": ("no JSON", ""),
     "no object": ("[]", ""),

@@ -192,6 +192,18 @@ def test_a_pod_that_is_created_for_long_says_what_it_waits_for(
             id="a node that is silent",
         ),
         pytest.param(
+            crashed("a", 1, "\x1b[31mOSError: disk is full\n\x1b[0m"),
+            "Crashing",
+            ["Pod a: OSError: disk is full. "],
+            id="a last line that only resets colours",
+        ),
+        pytest.param(
+            crashed("a", 2, "\x1b[0m"),
+            "Crashing",
+            ["Pod a: exit code 2. "],
+            id="a refusal without a word",
+        ),
+        pytest.param(
             crashed("a", 1, "one\nRuntimeError: boom"),
             "Crashing",
             ["RuntimeError: boom", "kubectl logs a --previous"],
