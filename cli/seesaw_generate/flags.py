@@ -93,7 +93,9 @@ ROUTES = (
 
 ROUTER_ROUTES = (
     Route(
-        method="GET", path="/health", answers="200 while the router runs and nothing of it broke."
+        method="GET",
+        path="/health",
+        answers="200 while the router runs and none of its tasks has failed.",
     ),
     Route(method="GET", path="/ready", answers="200 while some worker serves, else 503."),
     Route(method="GET", path="/metrics", answers="Prometheus metrics."),
@@ -154,9 +156,9 @@ def reference() -> str:
             "",
             *table(("Route", "Answers"), ((f"`{r.method} {r.path}`", r.answers) for r in ROUTES)),
             "",
-            "## What a worker tells as JSON",
+            "## Messages of a worker (JSON)",
             "",
-            "`/seesaw/state` answers with a `WorkerState`; `/seesaw/events` tells `state`,",
+            "`/seesaw/state` answers with a `WorkerState`; `/seesaw/events` sends `state`,",
             "`transition` (a `TransitionEvent`) and `wave` (a `WaveEvent`).",
             "",
             *(line for message in MESSAGES for line in _fields(message)),

@@ -38,7 +38,7 @@ Effect = Abort | WaveEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a driver goes by. ``costs`` are those known beforehand; None measures them."""
+    """The rules of a driver. ``costs`` are known in advance; None measures them."""
 
     policy: Policy[View, Step]
     decode_room: DecodeRoom
@@ -79,7 +79,7 @@ class Driver:
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody holds the devices in decode, and they are there."""
+        """Whether the decode phase is pinned, and has begun."""
         return self._num_holds > 0 and self.phase is Phase.DECODE and not self.is_switching
 
     @property

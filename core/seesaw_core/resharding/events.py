@@ -131,12 +131,12 @@ class TransitionEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Somebody wants the decode engine to keep the devices, until as many have let go."""
+    """The decode phase is pinned once more: it stays until it is unpinned as often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetGo:
-    """One who held the devices in decode does so no more."""
+    """The decode phase is pinned once less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

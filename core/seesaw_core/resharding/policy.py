@@ -1,4 +1,4 @@
-"""The phase policy: when to prefill, when to decode, when to do neither apart.
+"""The phase policy: when to prefill, when to decode, when the decode engine does both.
 
 The policy looks at a :class:`View` and returns one :class:`Step` with its reason. It holds no
 state and reads no clock; :mod:`seesaw_core.resharding.driver` keeps the books behind the view.
@@ -98,7 +98,7 @@ class View:
     ``waiting`` holds the prompts that wait for a wave, in the order in which they go: as many as
     an empty buffer could take at once, and one more if more wait.
     ``stored_tokens`` of the buffer hold KV that the decode engine is yet to take, ``free_tokens``
-    nothing; the rest is kept for prompts inside the prefill engine.
+    are unused; the rest is kept for prompts inside the prefill engine.
     ``num_prefilling`` counts prompts inside the prefill engine, ``num_decoding`` requests inside
     the decode engine, loading ones included. Units: tokens, seconds.
     """
@@ -122,9 +122,9 @@ class PhasePolicy:
     """Prefill until the buffer is full, decode until it is nearly empty.
 
     reshard: ``auto`` re-shards where it pays, ``always`` whenever it can, ``never`` not at all.
-    flush_timeout_s: the longest that a phase goes on over waiting prompts or running requests
-        that stand still, although the buffer would not ask for a change. The dwell time counts
-        where it is longer, so that a short timeout cannot make the worker do nothing but switch.
+    flush_timeout_s: the longest time that a phase may keep prompts waiting or running requests
+        stalled while the buffer asks for no change. The dwell time applies if it is longer, so
+        that a short timeout cannot make the worker do nothing but switch.
     low_watermark: share of the buffer below which it counts as nearly empty.
     dwell_transitions: how many transition times a decode phase lasts at least while it has
         work, so that transitions cannot eat the gain (hysteresis).

@@ -1,4 +1,4 @@
-"""What the operator sets in the pods that it makes, and so nobody else can.
+"""The fields of pods that the operator sets, and that users therefore cannot set.
 
 Fields and their kinds are those of core/v1; a test compares them with what an apiserver tells.
 """

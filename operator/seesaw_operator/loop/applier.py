@@ -84,7 +84,7 @@ class Applier:
         let both apply an object that neither has found.
         """
         kept = {ref for ref in refs if self._reserved_by.get(ref, owner.uid) != owner.uid}
-        ours = [ref for ref in refs if ref not in self._reserved_by]
+        ours = {ref for ref in refs if ref not in self._reserved_by}
         self._reserved_by.update(dict.fromkeys(ours, owner.uid))
         try:
             yield kept

@@ -47,7 +47,8 @@ def deployment(updated: int = 1) -> dict[str, Any]:
 
 def observed(*workers: dict[str, Any], routers: tuple[Any, ...] = (ready("r"),)) -> Observed:
     return Observed(
-        components={
+        components={each.name: ObservedComponent(kind=each.kind) for each in COMPONENTS}
+        | {
             "worker": ObservedComponent(kind="StatefulSet", body=stateful_set(), pods=workers),
             "router": ObservedComponent(kind="Deployment", body=deployment(), pods=routers),
         }
@@ -67,7 +68,8 @@ def nothing() -> Observed:
 
 
 def desired(replicas: int, routers: int) -> Desired:
-    return Desired(num_pods={"worker": replicas, "router": routers})
+    others = dict.fromkeys((each.name for each in COMPONENTS), 0)
+    return Desired(num_pods=others | {"worker": replicas, "router": routers})
 
 
 def conditions(found: Observed, spec: Spec = SPEC, old: Status | None = None) -> dict[str, Any]:

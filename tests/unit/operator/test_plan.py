@@ -6,6 +6,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
+from seesaw_operator.api import engine, router
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import Owner
 from seesaw_operator.objects.context import timing_of
@@ -372,3 +373,15 @@ def test_every_pod_passes_the_restricted_profile() -> None:
             assert security["capabilities"] == {"drop": ["ALL"]}
         allowed = {"emptyDir", "persistentVolumeClaim"}
         assert all(set(v) - {"name"} <= allowed for v in pod.get("volumes", ()))
+
+
+@pytest.mark.parametrize("spec", [FULL, PLANNED], ids=["layouts", "planned"])
+def test_no_flag_that_the_operator_sets_can_be_given_in_extra_args(spec: dict[str, Any]) -> None:
+    spec = copy.deepcopy(spec)
+    del spec["engine"]["extraArgs"], spec["router"]["extraArgs"]
+    made = objects(spec)
+    for kind, refused in (("StatefulSet", engine._OPERATORS), ("Deployment", router._OPERATORS)):
+        for container in named(made, kind)["spec"]["template"]["spec"]["containers"]:
+            flags = {arg.split("=")[0] for arg in container["args"] if arg.startswith("-")}
+            defaults = {"--max-unserved-s"}  # which extraArgs may replace
+            assert flags <= refused.keys() | defaults
