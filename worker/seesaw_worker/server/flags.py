@@ -176,7 +176,8 @@ def add_flags(parser: Any) -> None:
     group = parser.add_argument_group(GROUP, "Re-sharding between prefill and decode.")
     for flag in FLAGS:
         shown = "" if flag.default is None else f" Default: {flag.default}."
-        text = (flag.help + shown).replace("%", "%%")
+        # The last part prints nothing, and keeps vLLM's formatter from adding the default again.
+        text = (flag.help + shown).replace("%", "%%") + "%(default).0s"
         if flag.parse is bool:
             group.add_argument(
                 flag.name, action=BooleanOptionalAction, default=flag.default, help=flag.help
