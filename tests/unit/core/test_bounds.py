@@ -1,14 +1,21 @@
 """Odd figures in files are refused at the edge, in one short line."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seesaw_core.errors import InputError
 from seesaw_core.planner.accelerators import builtin_catalogue, read_catalogue
+from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.model_configs import describe_model
-from seesaw_core.planner.profiles import read_profile
+from seesaw_core.planner.profiles import Profile, read_profile
+from seesaw_core.planner.workloads import Request, summarise
 
 _CONFIG = {
     **{"model_type": "llama", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 1000},
