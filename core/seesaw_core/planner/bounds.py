@@ -12,6 +12,7 @@ _SHOWN_CHARACTERS: Final = 60
 # Most of a config.json's counts, by a word of the field's name; the first that is found counts.
 _MOST: Final = (
     ("vocab", 10_000_000),  # Gemma 3 has 262,208 tokens; hashed vocabularies have a few million
+    ("first_k_dense", 2_000),  # a number of layers
     ("position", 1_000_000_000),  # Llama 4 Scout has 10 million positions
     ("seq", 1_000_000_000),  # the same under another name
     ("expert", 10_000_000),  # widths of experts as well; see ``intermediate``

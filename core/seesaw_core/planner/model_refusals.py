@@ -68,8 +68,8 @@ def refuse_other_architectures(fields: Fields) -> None:
     for architecture in fields.strings("architectures"):
         if architecture.endswith(_ENCODERS):
             raise ModelError(
-                f"config.json: architectures={shown(architecture)}: only models that generate text are "
-                "described"
+                f"config.json: architectures={shown(architecture)}: only models that "
+                "generate text are described"
             )
     if name_of_state := _state_field(fields):
         value = shown(fields.optional(name_of_state))
@@ -84,8 +84,8 @@ def refuse_other_widths(fields: Fields, hidden: int, head_dim: int) -> None:
     projected = fields.optional("word_embed_proj_dim", "embedding_size")
     if projected not in (None, hidden):
         raise ModelError(
-            f"config.json: word_embed_proj_dim={shown(projected)}: embeddings of another size than the "
-            f"layers (hidden_size={hidden}) are not described yet; {_WAY_OUT}"
+            f"config.json: word_embed_proj_dim={shown(projected)}: embeddings of another size "
+            f"than the layers (hidden_size={hidden}) are not described yet; {_WAY_OUT}"
         )
     width = fields.optional("v_head_dim", "value_head_dim")
     if width not in (None, head_dim):

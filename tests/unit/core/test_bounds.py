@@ -18,12 +18,20 @@ from seesaw_core.planner.profiles import Profile, read_profile
 from seesaw_core.planner.workloads import Request, summarise
 
 _CONFIG = {
-    **{"model_type": "llama", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 1000},
-    **{"num_attention_heads": 8, "num_hidden_layers": 4},
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "vocab_size": 1000,
+    "num_attention_heads": 8,
+    "num_hidden_layers": 4,
 }
 _DEVICE = {
-    **{"name": '"X"', "memory_gib": "24", "memory_gb_per_s": "300", "tflops_16": "100"},
-    **{"host_link": '"PCIe-4"', "peer_link": '"PCIe-4"'},
+    "name": '"X"',
+    "memory_gib": "24",
+    "memory_gb_per_s": "300",
+    "tflops_16": "100",
+    "host_link": '"PCIe-4"',
+    "peer_link": '"PCIe-4"',
 }
 
 
