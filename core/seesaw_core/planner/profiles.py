@@ -133,8 +133,8 @@ class Profile:
                 raise InputError(
                     f"profile: {f.name}={shown(value)} must be from {LEAST_SHARE} to 1"
                 )
-            if f.name == "roofline_power" and not 1 <= value <= 100:
-                raise InputError(f"profile: {f.name}={shown(value)} must be from 1 to 100")
+            if f.name == "roofline_power" and not 1 <= value <= 1000:
+                raise InputError(f"profile: {f.name}={shown(value)} must be from 1 to 1,000")
             if not is_share and not 0 <= value <= MOST:
                 raise InputError(f"profile: {f.name}={shown(value)} must be from 0 to {MOST:,}")
             if f.name == "pcie_fabric_links" and not value >= 0.01:

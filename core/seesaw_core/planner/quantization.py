@@ -84,7 +84,8 @@ def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             if bits not in (2, 3, 4, 8) or not isinstance(group, int) or group in (0, None):
                 raise ModelError(
                     f"config.json: quantization_config has bits={shown(bits)} and "
-                    f"group_size={shown(group)}; bits must be 2, 3, 4 or 8, and group_size a whole number (-1 for none)"
+                    f"group_size={shown(group)}; "
+                    "bits must be 2, 3, 4 or 8, and group_size a whole number (-1 for none)"
                 )
             return (bits + (0 if group < 0 else _SCALE_BITS / group)) / 8, Arithmetic.WIDE
         case "fp8" | "fbgemm_fp8" | "ptpc_fp8":
