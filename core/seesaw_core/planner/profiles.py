@@ -18,10 +18,10 @@ def _figure(default: float, doc: str, source: str) -> float:
     return figure
 
 
-# A thousandth of a data sheet's figure is slower than any kernel measured; ten seconds in
+# A thousandth of a data sheet's figure is slower than any kernel measured; a thousand seconds in
 # microseconds are longer than any overhead.
 LEAST_SHARE = 0.001
-MOST = 10_000_000
+MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
