@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from math import inf
 from typing import Any
 
 from seesaw_core.errors import InputError
+from seesaw_core.planner.bounds import shown
 from seesaw_core.units import GIB
+
+# GiB, GB/s and TFLOP/s: from a hundredth of the slowest link to a hundred times the fastest device
+# and link, which have below 100,000.
+LEAST = 0.01
+MOST = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,7 @@ class Catalogue:
         near = near or get_close_matches(name, self.accelerators, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise InputError(
-            f"accelerator {name!r} is not known; {hint}known: {', '.join(self.accelerators)}; "
+            f"accelerator {shown(name)} is not known; {hint}known: {', '.join(self.accelerators)}; "
             "add your own in a TOML file"
         )
 
@@ -95,7 +100,7 @@ def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) 
     """
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is not TOML: {error}") from error
     unknown = set(tables) - {"accelerator", "interconnect"}
     if unknown:
@@ -152,19 +157,25 @@ class _Entry:
         if not isinstance(fields, Mapping):
             raise InputError(f"{source}: {kind} must be a table, written [[{kind}]]")
         self.fields = fields
-        self._at = f"{source}: {kind} {fields.get('name', number)!r}"
+        self._at = f"{source}: {kind} {shown(fields.get('name', number))}"
         self._read: set[str] = set()
 
     def text(self, field: str) -> str:
         value = self._given(field)
         if not isinstance(value, str) or not value:
-            raise InputError(f"{self._at}: {field}={value!r} must be a name")
+            raise InputError(f"{self._at}: {field}={shown(value)} must be a name")
         return value
 
     def amount(self, field: str, default: float | None = None) -> float:
         value = self._given(field, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
-            raise InputError(f"{self._at}: {field}={value!r} must be a number above 0")
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not LEAST <= value <= MOST
+        ):
+            raise InputError(
+                f"{self._at}: {field}={shown(value)} must be a number from {LEAST} to {MOST:,}"
+            )
         return float(value)
 
     def whole(self, field: str) -> int | None:
@@ -172,21 +183,23 @@ class _Entry:
         value = self.fields.get(field)
         if value is None:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{self._at}: {field}={value!r} must be a whole number of at least 1")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+            raise InputError(
+                f"{self._at}: {field}={shown(value)} must be a whole number from 1 to {MOST:,}"
+            )
         return value
 
     def names(self, field: str) -> tuple[str, ...]:
         value = self._given(field, default=[])
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise InputError(f"{self._at}: {field}={value!r} must be a list of names")
+            raise InputError(f"{self._at}: {field}={shown(value)} must be a list of names")
         return tuple(value)
 
     def link(self, field: str, known: Mapping[str, Interconnect]) -> Interconnect:
         name = self.text(field)
         if name not in known:
             raise InputError(
-                f"{self._at}: {field}: interconnect {name!r} is not known; known: "
+                f"{self._at}: {field}: interconnect {shown(name)} is not known; known: "
                 f"{', '.join(known)}"
             )
         return known[name]
@@ -194,7 +207,7 @@ class _Entry:
     def flag(self, field: str) -> bool:
         value = self._given(field, default=False)
         if not isinstance(value, bool):
-            raise InputError(f"{self._at}: {field}={value!r} must be true or false")
+            raise InputError(f"{self._at}: {field}={shown(value)} must be true or false")
         return value
 
     def _given(self, field: str, default: Any = None) -> Any:

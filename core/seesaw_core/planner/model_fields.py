@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from seesaw_core.errors import ModelError
+from seesaw_core.planner.bounds import most, shown
 
 # Names of the part that holds the language model's config.
 _TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
@@ -80,7 +81,7 @@ class Fields:
     def list_of(self, name: str) -> list[Any]:
         value = self.optional(name) or []
         if not isinstance(value, list | tuple):
-            raise ModelError(f"config.json: {name}={value!r} must be a list")
+            raise ModelError(f"config.json: {name}={shown(value)} must be a list")
         return list(value)
 
     def count(self, *names: str, default: int | None = None, least: int = 1) -> int:
@@ -92,7 +93,7 @@ class Fields:
                 return default
             also = f" (or {', '.join(names[1:])})" if names[1:] else ""
             raise ModelError(f"config.json lacks {names[0]}{also}, a whole number of at least 1")
-        value = self._all[name]
+        value, limit = self._all[name], most(names)
         if isinstance(value, Sequence) and not isinstance(value, str):
             if any(each != value[0] for each in value):
                 raise ModelError(
@@ -100,9 +101,10 @@ class Fields:
                     "not described yet; give a worker its layouts by hand"
                 )
             value = value[0] if value else None  # one figure per layer, all equal
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= limit:
             raise ModelError(
-                f"config.json: {name}={value!r} must be a whole number of at least {least}"
+                f"config.json: {name}={shown(value)} must be a whole number from {least} to "
+                f"{limit:,}"
             )
         return value
 
@@ -155,5 +157,4 @@ def _says_something(name: str, value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return shown(value)

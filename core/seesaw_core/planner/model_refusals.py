@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from seesaw_core.errors import ModelError
+from seesaw_core.planner.bounds import shown
 from seesaw_core.planner.model_fields import Fields
 
 _WAY_OUT = "give a worker its layouts by hand, or plan for a model of its size that is described"
@@ -59,7 +60,7 @@ def refuse_other_architectures(fields: Fields) -> None:
     """Raises: ModelError for a model that would be counted wrong, naming field and way out."""
     for name, (counts, why) in _REFUSED.items():
         if name in fields and counts(value := fields.optional(name)):
-            raise ModelError(f"config.json: {name}={str(value)[:60]}: {why}; {_WAY_OUT}")
+            raise ModelError(f"config.json: {name}={shown(value)}: {why}; {_WAY_OUT}")
     if fields.optional("is_encoder_decoder"):
         raise ModelError(
             "config.json: is_encoder_decoder=true: only decoders are described, such as Llama"
@@ -67,11 +68,11 @@ def refuse_other_architectures(fields: Fields) -> None:
     for architecture in fields.strings("architectures"):
         if architecture.endswith(_ENCODERS):
             raise ModelError(
-                f"config.json: architectures={architecture!r}: only models that generate text are "
-                "described"
+                f"config.json: architectures={shown(architecture)}: only models that "
+                "generate text are described"
             )
     if name_of_state := _state_field(fields):
-        value = str(fields.optional(name_of_state))[:60]
+        value = shown(fields.optional(name_of_state))
         raise ModelError(
             f"config.json: {name_of_state}={value}: layers that keep a state in place of keys and "
             f"values (Mamba, linear attention) are not described yet; {_WAY_OUT}"
@@ -83,13 +84,13 @@ def refuse_other_widths(fields: Fields, hidden: int, head_dim: int) -> None:
     projected = fields.optional("word_embed_proj_dim", "embedding_size")
     if projected not in (None, hidden):
         raise ModelError(
-            f"config.json: word_embed_proj_dim={projected}: embeddings of another size than the "
-            f"layers (hidden_size={hidden}) are not described yet; {_WAY_OUT}"
+            f"config.json: word_embed_proj_dim={shown(projected)}: embeddings of another size "
+            f"than the layers (hidden_size={hidden}) are not described yet; {_WAY_OUT}"
         )
     width = fields.optional("v_head_dim", "value_head_dim")
     if width not in (None, head_dim):
         raise ModelError(
-            f"config.json: v_head_dim={width}: values of another size than keys (head_dim="
+            f"config.json: v_head_dim={shown(width)}: values of another size than keys (head_dim="
             f"{head_dim}) are not described yet; {_WAY_OUT}"
         )
 
@@ -105,7 +106,7 @@ def notes_on_parts(fields: Fields) -> Iterator[str]:
     for name in _NEXTN:
         if fields.optional(name):
             yield (
-                f"{name}={fields.optional(name)} is left out: such layers are loaded for "
+                f"{name}={shown(fields.optional(name))} is left out: such layers are loaded for "
                 "speculative decoding alone"
             )
     unknown = [f"{name}={value}" for name, value in fields.unread()]

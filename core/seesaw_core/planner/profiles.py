@@ -7,15 +7,21 @@ to measurements of the machine at hand; planner, operator and simulator read eit
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from math import inf
 
 from seesaw_core.errors import InputError
+from seesaw_core.planner.bounds import shown
 
 
 def _figure(default: float, doc: str, source: str) -> float:
     """A field with its meaning, and with the source of its built-in figure, for the reference."""
     figure: float = field(default=default, metadata={"doc": doc, "source": source})
     return figure
+
+
+# A thousandth of a data sheet's figure is slower than any kernel measured; a thousand seconds in
+# microseconds are longer than any overhead.
+LEAST_SHARE = 0.001
+MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,20 +119,26 @@ class Profile:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if f.name == "name":
-                continue
             value = getattr(self, f.name)
+            if f.name == "name":
+                if not isinstance(value, str) or len(value) > 200:
+                    raise InputError(
+                        f"profile: name={shown(value)} must be a text of at most 200 characters"
+                    )
+                continue
             is_share = f.name.endswith(("_share", "_utilisation"))
             if not isinstance(value, int | float) or isinstance(value, bool):
-                raise InputError(f"profile: {f.name}={value!r} must be a number")
-            if is_share and not 0 < value <= 1:
-                raise InputError(f"profile: {f.name}={value} must be above 0 and at most 1")
-            if f.name == "roofline_power" and not value >= 1:
-                raise InputError(f"profile: {f.name}={value} must be at least 1")
-            if not is_share and not 0 <= value < inf:
-                raise InputError(f"profile: {f.name}={value} must be finite and not negative")
-            if f.name == "pcie_fabric_links" and not value > 0:
-                raise InputError(f"profile: {f.name}={value} must be above 0")
+                raise InputError(f"profile: {f.name}={shown(value)} must be a number")
+            if is_share and not LEAST_SHARE <= value <= 1:
+                raise InputError(
+                    f"profile: {f.name}={shown(value)} must be from {LEAST_SHARE} to 1"
+                )
+            if f.name == "roofline_power" and not 1 <= value <= 1000:
+                raise InputError(f"profile: {f.name}={shown(value)} must be from 1 to 1,000")
+            if not is_share and not 0 <= value <= MOST:
+                raise InputError(f"profile: {f.name}={shown(value)} must be from 0 to {MOST:,}")
+            if f.name == "pcie_fabric_links" and not value >= 0.01:
+                raise InputError(f"profile: {f.name}={shown(value)} must be at least 0.01")
 
 
 def read_profile(text: str, *, source: str) -> Profile:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seesaw_core.errors import ModelError
+from seesaw_core.planner.bounds import shown
 from seesaw_core.planner.models import Arithmetic
 from seesaw_core.planner.quantized_modules import Rule
 
@@ -82,7 +83,8 @@ def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             group = config.get("group_size", config.get("q_group_size"))
             if bits not in (2, 3, 4, 8) or not isinstance(group, int) or group in (0, None):
                 raise ModelError(
-                    f"config.json: quantization_config has bits={bits!r} and group_size={group!r}; "
+                    f"config.json: quantization_config has bits={shown(bits)} and "
+                    f"group_size={shown(group)}; "
                     "bits must be 2, 3, 4 or 8, and group_size a whole number (-1 for none)"
                 )
             return (bits + (0 if group < 0 else _SCALE_BITS / group)) / 8, Arithmetic.WIDE
@@ -99,7 +101,7 @@ def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             return _compressed(config)
         case _:
             raise ModelError(
-                f"config.json: quantization_config.quant_method={method!r} is not described; "
+                f"config.json: quantization_config.quant_method={shown(method)} is not described; "
                 "described are gptq, awq, fp8, mxfp4, modelopt (FP8, NVFP4), bitsandbytes and "
                 "compressed-tensors"
             )
@@ -113,7 +115,7 @@ def _modelopt(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             return 4.5 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 16 weights
         case other:
             raise ModelError(
-                f"quantization_config: quant_method=modelopt with quant_algo={other!r} is not "
+                f"quantization_config: quant_method=modelopt with quant_algo={shown(other)} is not "
                 "described; described are FP8 and NVFP4"
             )
 
@@ -122,10 +124,10 @@ def _compressed(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
     """Read the first group's width and arithmetic. The other groups become rules."""
     parts = _config_groups(config)
     widths = [_part(p, "weights").get("num_bits") for p in parts]
-    if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
+    if not widths or not all(isinstance(width, int) and 1 <= width <= 64 for width in widths):
         raise ModelError(
             "config.json: quantization_config.config_groups must have groups with weights of a "
-            f"num_bits each; got {str(config.get('config_groups'))[:80]!r}"
+            f"num_bits from 1 to 64 each; got {shown(config.get('config_groups'))}"
         )
     if len(set(widths)) > 1 and not all(p.get("targets") for p in parts):
         raise ModelError(

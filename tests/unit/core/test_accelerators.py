@@ -48,7 +48,11 @@ def test_own_accelerators_extend_the_catalogue() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("memory_gib = 48", "memory_gib = 0", "'Mine': memory_gib=0 must be a number above 0"),
+        (
+            "memory_gib = 48",
+            "memory_gib = 0",
+            "'Mine': memory_gib=0 must be a number from 0.01 to 10,000,000",
+        ),
         ("memory_gib = 48", "", "'Mine' lacks memory_gib"),
         ('"pcie4x16"', '"wire"', "interconnect 'wire' is not known; known:"),
         ("tflops_16", "tflop_16", "'Mine' lacks tflops_16"),
@@ -56,7 +60,7 @@ def test_own_accelerators_extend_the_catalogue() -> None:
         ("[[accelerator]]", "[[accelerators]]", r"\['accelerators'\] unknown"),
         ("[[accelerator]]", "[[accelerator", "is not TOML"),
         (OWN, "accelerator = 3", r"accelerator must be tables, written \[\[accelerator\]\]"),
-        ("tflops_16 = 200", "tflops_16 = nan", "tflops_16=nan must be a number above 0"),
+        ("tflops_16 = 200", "tflops_16 = nan", "tflops_16=nan must be a number from 0.01"),
     ],
 )
 def test_an_entry_that_does_not_do_is_refused_naming_the_field(
@@ -74,8 +78,8 @@ def test_an_unknown_accelerator_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"memory_share": 1.5}, "memory_share=1.5 must be above 0 and at most 1"),
-        ({"send_latency_us": -1}, "send_latency_us=-1 must be finite and not negative"),
+        ({"memory_share": 1.5}, "memory_share=1.5 must be from 0.001 to 1"),
+        ({"send_latency_us": -1}, "send_latency_us=-1 must be from 0 to 1,000,000,000"),
         ({"speed": 1}, r"\['speed'\] unknown; known:"),
         ({"memory_share": "much"}, "memory_share='much' must be a number"),
     ],
