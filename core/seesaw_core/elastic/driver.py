@@ -1,0 +1,150 @@
+"""The driver of elastic groups: it keeps the manager's books, once, for worker and simulator.
+
+Whoever runs instances reports what happens, asks for the next plan and carries it out. The driver
+knows no clock, no engine and no request beyond its name.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from seesaw_core.elastic.costs import GroupCosts
+from seesaw_core.elastic.pool import TokenPool
+from seesaw_core.elastic.view import Decode, Decoding, Plan, Prefill, View, Waiting
+from seesaw_core.errors import IntegrityError
+from seesaw_core.policies import Policy
+
+
+@dataclass(slots=True, kw_only=True)
+class _Request:
+    """Units: tokens, seconds. ``num_outputs`` counts tokens produced so far."""
+
+    key: str
+    prompt_tokens: int
+    arrived_s: float
+    num_outputs: int = 0
+    is_gone: bool = False  # its client has gone while an iteration computes it
+
+    @property
+    def num_tokens(self) -> int:
+        return self.prompt_tokens + self.num_outputs
+
+
+class ElasticDriver:
+    """The books of a pool of instances.
+
+    Requires: events in the order in which they happen, at times that never go back.
+    """
+
+    def __init__(
+        self, policy: Policy[View, Plan], costs: GroupCosts, capacity_tokens: Sequence[int]
+    ) -> None:
+        self.pool = TokenPool(capacity_tokens)
+        self.costs = costs
+        self.num_preemptions = 0
+        self._policy = policy
+        self._waiting: dict[str, _Request] = {}
+        self._computing: dict[str, _Request] = {}
+        self._resting: dict[str, _Request] = {}
+        self._prefilling: set[int] = set()
+        self._stepping: set[int] = set()
+        self._num_ended = 0
+        self._outputs_ended = 0
+
+    def __len__(self) -> int:
+        """Requests that wait or run."""
+        return len(self._waiting) + len(self._computing) + len(self._resting)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    def may_fit(self, num_tokens: int) -> bool:
+        """Whether a request that grows to so many tokens could ever finish."""
+        return 0 < num_tokens <= sum(self.pool.capacity_tokens)
+
+    def arrive(self, key: str, num_tokens: int, now_s: float) -> None:
+        """A request has come. Requires: :meth:`may_fit`, and a key that is not in use."""
+        if key in self._waiting or key in self._computing or key in self._resting:
+            raise IntegrityError(f"request {key!r} is known already")
+        self._waiting[key] = _Request(key=key, prompt_tokens=num_tokens, arrived_s=now_s)
+
+    def view(self, now_s: float) -> View:
+        """All that the manager may know, as of now."""
+        running = [*self._resting.values(), *self._computing.values()]
+        return View(
+            capacity_tokens=self.pool.capacity_tokens,
+            free_tokens=self.pool.free_tokens,
+            waiting=tuple(
+                Waiting(key=r.key, num_tokens=r.num_tokens, waited_s=now_s - r.arrived_s)
+                for r in self._waiting.values()
+            ),
+            decoding=tuple(
+                Decoding(
+                    key=r.key,
+                    tokens_by_instance=self.pool.placement(r.key).tokens_by_instance(),
+                    num_outputs=r.num_outputs,
+                )
+                for r in sorted(running, key=lambda r: r.arrived_s)
+                if r.num_outputs
+            ),
+            prefilling=frozenset(self._prefilling),
+            stepping=frozenset(self._stepping),
+            mean_outputs=self._outputs_ended / self._num_ended if self._num_ended else 0.0,
+            costs=self.costs,
+        )
+
+    def next_plan(self, now_s: float) -> Plan:
+        """Choose what to start now, and enter it into the books."""
+        plan = self._policy.next_step(self.view(now_s))
+        for preemption in plan.preemptions:
+            self._preempt(preemption.key)
+        for migration in plan.migrations:
+            self.pool.migrate(migration.key, migration.source, migration.target)
+        for prefill in plan.prefills:
+            self._begin(prefill.instances, self._prefilling)
+            for key, placement in prefill.placements.items():
+                self.pool.retain(key, placement)
+                self._computing[key] = self._waiting.pop(key)
+        for decode in plan.decodes:
+            self._begin(decode.instances, self._stepping)
+            for key, master in decode.masters.items():
+                self.pool.append(key, master)
+                self._computing[key] = self._resting.pop(key)
+        return plan
+
+    def end(self, step: Prefill | Decode, finished: Collection[str]) -> None:
+        """An iteration has ended, with one more token for each request; some are done by it."""
+        keys = step.placements if isinstance(step, Prefill) else step.masters
+        busy = self._prefilling if isinstance(step, Prefill) else self._stepping
+        busy.difference_update(step.instances)
+        for key in keys:
+            request = self._computing.pop(key)
+            request.num_outputs += 1
+            if request.is_gone or key in finished:
+                self._leave(request)
+            else:
+                self._resting[key] = request
+
+    def abort(self, key: str) -> None:
+        """A request's client has gone. Its room is free once no iteration computes it."""
+        self._waiting.pop(key, None)
+        if key in self._computing:
+            self._computing[key].is_gone = True
+        elif key in self._resting:
+            self._leave(self._resting.pop(key))
+
+    def _begin(self, instances: Sequence[int], busy: set[int]) -> None:
+        if not (self._prefilling | self._stepping).isdisjoint(instances):
+            raise IntegrityError(f"of the instances {sorted(instances)} some are busy")
+        busy.update(instances)
+
+    def _preempt(self, key: str) -> None:
+        request = self._resting.pop(key)
+        self.pool.release(key)
+        self.num_preemptions += 1
+        self._waiting = {key: request, **self._waiting}
+
+    def _leave(self, request: _Request) -> None:
+        self.pool.release(request.key)
+        self._num_ended += 1
+        self._outputs_ended += request.num_outputs

@@ -1,0 +1,72 @@
+"""The global manager: what each instance does next, decided anew for every iteration.
+
+    dispatch ──> allocation ──> batching ──> scaling plan
+    which prompts  which instances  which group    where KV stays, who decodes
+
+The manager is a pure function of a view, as every policy: it holds no state and reads no clock.
+So a prefill that needs an instance inside a decode step is decided again once the step has ended;
+meanwhile the other instances of its group start nothing.
+
+Source: Wu et al., LoongServe (arXiv 2404.09526), section 5.
+Deviation: the paper's iterations begin together; here each group goes on by itself.
+"""
+
+from dataclasses import dataclass
+
+from seesaw_core.elastic.allocation import Allocation, allocate
+from seesaw_core.elastic.batching import divide
+from seesaw_core.elastic.groups import decode_groups
+from seesaw_core.elastic.scaling import scale_down, scale_up
+from seesaw_core.elastic.view import Decode, Plan, Preempt, Prefill, View
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticPolicy:
+    """Plans iterations of groups of instances. Implements :class:`seesaw_core.policies.Policy`."""
+
+    def next_step(self, view: View) -> Plan:
+        """Return the iterations to start on instances that are idle now."""
+        allocation = allocate(view)
+        prefills: tuple[Prefill, ...] = ()
+        if allocation.prompts and allocation.instances <= view.idle:
+            prefills = _batches(view, allocation)
+        taken = {i for prefill in prefills for i in prefill.instances}
+        if allocation.prompts and not prefills:
+            taken |= allocation.instances  # they wait for the others of their group
+        return _with_decodes(view, prefills, taken)
+
+
+def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
+    prompts = sorted(allocation.prompts, key=lambda prompt: -prompt.num_tokens)
+    instances = sorted(allocation.instances, key=lambda i: (-view.free_tokens[i], i))
+    batches = divide(
+        [prompt.num_tokens for prompt in prompts],
+        [view.free_tokens[i] for i in instances],
+        view.costs.prefill,
+    )
+    return tuple(
+        scale_down(
+            view,
+            prompts[batch.first_prompt : batch.stop_prompt],
+            instances[batch.first_instance : batch.stop_instance],
+        )
+        for batch in batches
+    )
+
+
+def _with_decodes(view: View, prefills: tuple[Prefill, ...], taken: set[int]) -> Plan:
+    """Let every group decode that is idle as a whole and that no prefill takes."""
+    decodes: list[Decode] = []
+    preemptions: list[Preempt] = []
+    spare = set(view.empty) - taken
+    groups = decode_groups(view, frozenset(view.instances) - view.prefilling)
+    for group in groups:
+        is_free = group.instances <= view.idle and not group.instances & taken
+        if not group.requests or not is_free:
+            continue
+        step = scale_up(view, group, spare)
+        if isinstance(step, Decode):
+            decodes.append(step)
+        else:
+            preemptions += [Preempt(key=request.key) for request in step]
+    return Plan(prefills=prefills, decodes=tuple(decodes), preemptions=tuple(preemptions))
