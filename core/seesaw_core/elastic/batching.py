@@ -1,26 +1,27 @@
 """Divides prompts into batches and instances into groups, one group for each batch.
 
 Prompts go from the longest to the shortest and instances from the emptiest to the fullest;
-neighbours share a batch or a group. Of all such divisions the one with the least input latency,
-each prompt's divided by its length, is found by a dynamic programme:
+neighbours share a batch or a group. Of all such divisions the one in which prompts wait least in
+sum for their iterations is found by a dynamic programme:
 
-    f[i][k] = min over j < i, l < k of  f[j][l] + T(R[j..i], E[l..k]) * sum(1 / len)
+    f[i][k] = min over j < i, l < k of  f[j][l] + (i - j) * T(R[j..i], E[l..k])
 
 Source: Wu et al., LoongServe (arXiv 2404.09526), section 5.3.
 Deviation: the paper narrows j and l by the choices of neighbours, which free memory can make
-wrong; here all of them are compared, as arrays.
+wrong; here all of them are compared, as arrays. Its artefact divides each prompt's latency by its
+length, which leaves a long prompt one instance as soon as some short ones come with it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from seesaw_core.elastic.costs import PrefillCost
 from seesaw_core.errors import BufferFullError
 
-_Array = npt.NDArray[np.float32]
+_Array: TypeAlias = np.ndarray  # of float32, as all costs are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Batch:
 def divide(
     lengths: Sequence[int], free_tokens: Sequence[int], costs: Mapping[int, PrefillCost]
 ) -> tuple[Batch, ...]:
-    """Return the batches with the least normalised input latency, in the order of the prompts.
+    """Return the batches with the least input latency in sum, in the order of the prompts.
 
     lengths: [prompts] tokens of each. free_tokens: [instances] that each can keep.
     Requires: ``costs`` for each degree up to the number of instances.
@@ -87,17 +88,17 @@ class _Table:
         self._parts = (slice(0, middle), slice(middle, len(lengths) + 1))
         self._tokens = self._blocks(lengths)
         squares = self._blocks([length**2 for length in lengths])
-        weights = self._blocks([1.0 / length for length in lengths])
-        for block, part in zip(weights, self._parts, strict=True):
+        sizes = self._blocks([1] * len(lengths))
+        for block, part in zip(sizes, self._parts, strict=True):
             block[np.tri(*block.shape, k=-part.start, dtype=bool)] = np.inf
         self._costs = {
             degree: [
-                np.abs(costs[degree].of_sums(tokens, squared)) * weight
-                for tokens, squared, weight in zip(self._tokens, squares, weights, strict=True)
+                np.abs(costs[degree].of_sums(tokens, squared)) * size
+                for tokens, squared, size in zip(self._tokens, squares, sizes, strict=True)
             ]
             for degree in range(1, len(free_tokens) + 1)
         }
-        self._sums = [np.empty_like(block) for block in weights]
+        self._sums = [np.empty_like(block) for block in sizes]
 
     def from_start(self, stop: int) -> _Array:
         """Return [stop prompt] the cost of one batch from the first prompt on ``[0, stop)``."""
@@ -149,8 +150,8 @@ class _Table:
         ]
 
 
-def _sums(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return [len + 1] the sums of the first values."""
+def _sums(values: Sequence[float]) -> _Array:
+    """Return [len + 1], in float64, the sums of the first values."""
     return np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
 
 

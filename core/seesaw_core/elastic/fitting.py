@@ -50,7 +50,7 @@ def fit_prefill_cost(samples: Sequence[Sample]) -> Fit:
     return Fit(cost=cost, mean_error=sum(errors) / len(errors), worst_error=max(errors))
 
 
-def _non_negative(rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[float]:
+def _non_negative(rows: np.ndarray) -> list[float]:
     """Return the least-squares solution of ``rows @ x = 1`` without negative ``x``.
 
     Shapes: rows [samples, constants]. With so few constants it is the best of the solutions in
