@@ -7,6 +7,8 @@ prefill, which has to save more than it costs, both in seconds summed over reque
             make their iteration shorter
     cost:   the time of the iteration, for each request that stands still meanwhile
 
+Where moving an instance's requests elsewhere costs less than it saves, it is emptied first.
+
 Source: Wu et al., LoongServe (arXiv 2404.09526), sections 5.1 and 5.2, equations 1 to 4.
 Deviation: the paper divides each second by a prompt's or an answer's tokens, which lets prompts of
 a few thousand tokens wait for minutes; plain seconds keep the mean latency low instead. A prompt
@@ -18,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seesaw_core.elastic.groups import DecodeGroup, decode_groups
-from seesaw_core.elastic.view import Decoding, View, Waiting
+from seesaw_core.elastic.migration import cost_s, emptying, saved_s
+from seesaw_core.elastic.view import Decoding, Migrate, View, Waiting
 
 # Share of the pool that admission leaves for the outputs of running requests, as vLLM does.
 _WATERMARK = 0.01
@@ -28,19 +31,52 @@ _TAIL = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """Prompts to prefill together, on instances of which some may have to finish a step first."""
+    """Prompts to prefill together on ``instances``, or a migration that comes before that.
+
+    Some of the instances may have to finish a step first; none of them begins another meanwhile.
+    """
 
     prompts: tuple[Waiting, ...] = ()
     instances: frozenset[int] = frozenset()
+    migration: Migrate | None = None
 
 
 def allocate(view: View) -> Allocation:
     """Return the next prompts, first come, first served, and their instances."""
+    if not view.waiting:
+        return Allocation()
     groups = _groups(view)
     prompts = _dispatch(view, groups)
-    if not prompts:
-        return Allocation()
-    return Allocation(prompts=prompts, instances=_instances(view, groups, prompts))
+    instances = _instances(view, groups, prompts) if prompts else view.empty
+    migration = _migration(view, groups, prompts, instances)
+    if migration is not None:
+        return Allocation(instances=instances.union(migration.instances), migration=migration)
+    return Allocation(prompts=prompts, instances=instances if prompts else frozenset())
+
+
+def _migration(
+    view: View,
+    groups: list[DecodeGroup],
+    prompts: Sequence[Waiting],
+    instances: frozenset[int],
+) -> Migrate | None:
+    """Return the migration that empties one instance more for the prompts, if that pays.
+
+    Without prompts that may go, it is for the first that waits.
+    """
+    others = frozenset(view.instances) - view.prefilling - instances
+    migration = emptying(view, others)
+    if migration is None:
+        return None
+    cost = cost_s(view, migration)
+    if prompts:
+        waits_s = migration.num_tokens * view.costs.migrate_s * len(prompts)
+        return migration if saved_s(view, prompts, len(instances)) >= cost + waits_s else None
+    first = view.waiting[0]
+    room = sum(view.free_tokens[i] for i in instances) + view.capacity_tokens[migration.source]
+    until_empty_s = _until_empty_s(view, [r for group in groups for r in group.requests])
+    pays = max(until_empty_s, first.waited_s) >= cost
+    return migration if pays and first.num_tokens <= room else None
 
 
 def _groups(view: View) -> list[DecodeGroup]:
@@ -86,15 +122,17 @@ def _pays(view: View, groups: list[DecodeGroup], prompts: Sequence[Waiting]) -> 
     if not stopped:
         return True
     seconds = view.costs.prefill[degree].seconds(p.num_tokens for p in prompts)
-    until_empty_s = max(_left(view, r) for r in stopped) * view.costs.decode_step_s
-    saved_s = sum(max(until_empty_s, p.waited_s) for p in prompts)
-    return saved_s >= seconds * len(stopped)
+    until_empty_s = _until_empty_s(view, stopped)
+    return sum(max(until_empty_s, p.waited_s) for p in prompts) >= seconds * len(stopped)
 
 
-def _left(view: View, request: Decoding) -> float:
-    """Return the outputs that a request is still to produce, as far as one can tell."""
-    past = request.num_outputs
-    return max(view.mean_outputs - past, _TAIL * past, 1.0)
+def _until_empty_s(view: View, requests: Sequence[Decoding]) -> float:
+    """Return how long the last of the requests is still to decode, as far as one can tell."""
+
+    def left(past: int) -> float:
+        return max(view.mean_outputs - past, _TAIL * past, 1.0)
+
+    return max((left(r.num_outputs) for r in requests), default=0.0) * view.costs.decode_step_s
 
 
 def _instances(view: View, groups: list[DecodeGroup], prompts: Sequence[Waiting]) -> frozenset[int]:
@@ -106,8 +144,8 @@ def _instances(view: View, groups: list[DecodeGroup], prompts: Sequence[Waiting]
         if room >= sum(lengths):
             degree = len(chosen)
             seconds = view.costs.prefill[degree + len(group.instances)].seconds(lengths)
-            saved_s = view.costs.prefill[degree].seconds(lengths) - seconds
-            if saved_s * len(prompts) < seconds * len(group.requests):
+            shorter_s = view.costs.prefill[degree].seconds(lengths) - seconds
+            if shorter_s * len(prompts) < seconds * len(group.requests):
                 break
         chosen |= group.instances
         room += sum(view.free_tokens[i] for i in group.instances)

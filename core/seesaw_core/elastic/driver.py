@@ -4,12 +4,12 @@ Whoever runs instances reports what happens, asks for the next plan and carries 
 knows no clock, no engine and no request beyond its name.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from seesaw_core.elastic.costs import GroupCosts
 from seesaw_core.elastic.pool import TokenPool
-from seesaw_core.elastic.view import Decode, Decoding, Plan, Prefill, View, Waiting
+from seesaw_core.elastic.view import Decode, Decoding, Migrate, Plan, Prefill, Step, View, Waiting
 from seesaw_core.errors import IntegrityError
 from seesaw_core.policies import Policy
 
@@ -101,7 +101,10 @@ class ElasticDriver:
         for preemption in plan.preemptions:
             self._preempt(preemption.key)
         for migration in plan.migrations:
-            self.pool.migrate(migration.key, migration.source, migration.target)
+            self._begin(migration.instances, self._stepping)
+            for key in migration.keys:
+                self.pool.migrate(key, migration.source, migration.target)
+                self._computing[key] = self._resting.pop(key)
         for prefill in plan.prefills:
             self._begin(prefill.instances, self._prefilling)
             for key, placement in prefill.placements.items():
@@ -114,14 +117,16 @@ class ElasticDriver:
                 self._computing[key] = self._resting.pop(key)
         return plan
 
-    def end(self, step: Prefill | Decode, finished: Collection[str]) -> None:
-        """An iteration has ended, with one more token for each request; some are done by it."""
-        keys = step.placements if isinstance(step, Prefill) else step.masters
+    def end(self, step: Step, finished: Collection[str] = ()) -> None:
+        """An iteration has ended, with one more token for each request, or a migration has.
+
+        finished: the requests that are done by it.
+        """
         busy = self._prefilling if isinstance(step, Prefill) else self._stepping
         busy.difference_update(step.instances)
-        for key in keys:
+        for key in _keys(step):
             request = self._computing.pop(key)
-            request.num_outputs += 1
+            request.num_outputs += not isinstance(step, Migrate)
             if request.is_gone or key in finished:
                 self._leave(request)
             else:
@@ -150,3 +155,13 @@ class ElasticDriver:
         self.pool.release(request.key)
         self._num_ended += 1
         self._outputs_ended += request.num_outputs
+
+
+def _keys(step: Step) -> Iterable[str]:
+    match step:
+        case Prefill():
+            return step.placements
+        case Decode():
+            return step.masters
+        case Migrate():
+            return step.keys

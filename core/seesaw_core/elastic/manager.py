@@ -11,13 +11,13 @@ Source: Wu et al., LoongServe (arXiv 2404.09526), section 5.
 Deviation: the paper's iterations begin together; here each group goes on by itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seesaw_core.elastic.allocation import Allocation, allocate
 from seesaw_core.elastic.batching import divide
 from seesaw_core.elastic.groups import decode_groups
 from seesaw_core.elastic.scaling import scale_down, scale_up
-from seesaw_core.elastic.view import Decode, Plan, Preempt, Prefill, View
+from seesaw_core.elastic.view import Decode, Migrate, Plan, Preempt, Prefill, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,11 @@ class ElasticPolicy:
         prefills: tuple[Prefill, ...] = ()
         if allocation.prompts and allocation.instances <= view.idle:
             prefills = _batches(view, allocation)
-        taken = {i for prefill in prefills for i in prefill.instances}
-        if allocation.prompts and not prefills:
-            taken |= allocation.instances  # they wait for the others of their group
-        return _with_decodes(view, prefills, taken)
+        migrations: tuple[Migrate, ...] = ()
+        if allocation.migration and view.idle.issuperset(allocation.migration.instances):
+            migrations = (allocation.migration,)
+        # Instances that do not begin what they are allocated for wait for those still in a step.
+        return _with_decodes(view, Plan(prefills=prefills, migrations=migrations), allocation)
 
 
 def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
@@ -54,14 +55,16 @@ def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
     )
 
 
-def _with_decodes(view: View, prefills: tuple[Prefill, ...], taken: set[int]) -> Plan:
-    """Let every group decode that is idle as a whole and that no prefill takes."""
+def _with_decodes(view: View, plan: Plan, allocation: Allocation) -> Plan:
+    """Let every group decode that is idle as a whole and has no allocated instance."""
     decodes: list[Decode] = []
     preemptions: list[Preempt] = []
-    spare = set(view.empty) - taken
-    groups = decode_groups(view, frozenset(view.instances) - view.prefilling)
-    for group in groups:
-        is_free = group.instances <= view.idle and not group.instances & taken
+    taken = allocation.instances
+    if plan.prefills:  # the batches may leave some out
+        taken = frozenset(i for prefill in plan.prefills for i in prefill.instances)
+    spare = set(view.empty - taken)
+    for group in decode_groups(view, frozenset(view.instances) - view.prefilling):
+        is_free = group.instances <= view.idle and taken.isdisjoint(group.instances)
         if not group.requests or not is_free:
             continue
         step = scale_up(view, group, spare)
@@ -69,4 +72,4 @@ def _with_decodes(view: View, prefills: tuple[Prefill, ...], taken: set[int]) ->
             decodes.append(step)
         else:
             preemptions += [Preempt(key=request.key) for request in step]
-    return Plan(prefills=prefills, decodes=tuple(decodes), preemptions=tuple(preemptions))
+    return replace(plan, decodes=tuple(decodes), preemptions=tuple(preemptions))

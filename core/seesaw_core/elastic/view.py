@@ -40,7 +40,7 @@ class View:
     capacity_tokens, free_tokens: [instances] KV that each can hold, and has room for.
     waiting, decoding: in the order in which the requests came.
     prefilling, stepping: instances inside a prefill iteration, which is long, or inside a decode
-        iteration, which is short; the others are idle.
+        iteration or a migration, which are short; the others are idle.
     mean_outputs: tokens that a request has produced on average by its end.
     """
 
@@ -88,11 +88,19 @@ class Decode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrate:
-    """Move a request's KV from one instance to another, before the iterations of this plan."""
+    """Move the KV that requests have on one instance to another. Both are busy meanwhile.
 
-    key: str
+    ``num_tokens`` are moved in all. Nothing else in elastic serving moves KV.
+    """
+
     source: int
     target: int
+    keys: tuple[str, ...]
+    num_tokens: int
+
+    @property
+    def instances(self) -> tuple[int, int]:
+        return self.source, self.target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +114,10 @@ class Preempt:
 class Plan:
     """What to start now. Groups are disjoint and idle."""
 
-    migrations: tuple[Migrate, ...] = ()
     preemptions: tuple[Preempt, ...] = ()
+    migrations: tuple[Migrate, ...] = ()
     prefills: tuple[Prefill, ...] = ()
     decodes: tuple[Decode, ...] = ()
+
+
+Step = Prefill | Decode | Migrate

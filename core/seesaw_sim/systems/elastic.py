@@ -7,7 +7,7 @@ carried out on the virtual clock.
 from functools import partial
 
 from seesaw_core.elastic.driver import ElasticDriver
-from seesaw_core.elastic.view import Decode, Prefill
+from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
 from seesaw_core.errors import CapacityError
 from seesaw_core.planner.group_costs import GroupStepCosts
 from seesaw_sim.clock import Clock
@@ -49,6 +49,8 @@ class ElasticServer:
 
     def _drive(self) -> None:
         plan = self.driver.next_plan(self._clock.now_s)
+        for migration in plan.migrations:
+            self._run(migration, "migrate", self._costs.migrate_s(migration.num_tokens))
         for prefill in plan.prefills:
             self._prefill(prefill)
         for decode in plan.decodes:
@@ -71,7 +73,7 @@ class ElasticServer:
         seconds = self._costs.decode_s(list(masters.values()), list(context.values()))
         self._run(decode, "decode", seconds)
 
-    def _run(self, step: Prefill | Decode, what: str, seconds: float) -> None:
+    def _run(self, step: Step, what: str, seconds: float) -> None:
         began_s = self._clock.now_s
         degree = len(step.instances)
         self.seconds_by_degree[degree] = self.seconds_by_degree.get(degree, 0.0) + seconds
@@ -79,17 +81,21 @@ class ElasticServer:
             self._journal.note(self._number + instance, what, began_s, began_s + seconds)
         self._clock.at(began_s + seconds, partial(self._end, step))
 
-    def _end(self, step: Prefill | Decode) -> None:
-        keys = step.placements if isinstance(step, Prefill) else step.masters
+    def _end(self, step: Step) -> None:
         finished = []
-        for key in keys:
-            sequence = self._sequences[key]
-            sequence.output_left -= 1
-            if sequence.first_token_s is None:
-                sequence.first_token_s = self._clock.now_s
-            if not sequence.output_left:
-                finished.append(key)
-                del self._sequences[key]
-                sequence.finish(self._clock.now_s)
+        if not isinstance(step, Migrate):
+            for key in step.placements if isinstance(step, Prefill) else step.masters:
+                if self._has_finished(self._sequences[key]):
+                    finished.append(key)
+                    del self._sequences[key]
         self.driver.end(step, finished)
         self._clock.settle(self._drive)
+
+    def _has_finished(self, sequence: Sequence) -> bool:
+        """Give a sequence its next token."""
+        sequence.output_left -= 1
+        if sequence.first_token_s is None:
+            sequence.first_token_s = self._clock.now_s
+        if not sequence.output_left:
+            sequence.finish(self._clock.now_s)
+        return not sequence.output_left

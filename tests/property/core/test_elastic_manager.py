@@ -1,6 +1,7 @@
 """Whatever comes and goes: every request ends, groups never overlap, and no KV stays behind."""
 
 import heapq
+from collections.abc import Iterable
 from itertools import count
 
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
-from seesaw_core.elastic.view import Decode, Prefill
+from seesaw_core.elastic.view import Migrate, Prefill, Step
 
 COSTS = GroupCosts(
     prefill={
@@ -31,12 +32,14 @@ class Instances:
         self.driver = ElasticDriver(ElasticPolicy(), COSTS, capacity_tokens)
         self.now_s = 0.0
         self.left: dict[str, int] = {}
-        self._ends: list[tuple[float, int, Prefill | Decode]] = []
+        self._ends: list[tuple[float, int, Step]] = []
         self._number = count()
 
     def start(self) -> None:
         while True:
             plan = self.driver.next_plan(self.now_s)
+            for migration in plan.migrations:
+                self._start(migration, migration.num_tokens * COSTS.migrate_s)
             for prefill in plan.prefills:
                 lengths = [p.num_tokens for p in prefill.placements.values()]
                 self._start(prefill, COSTS.prefill[len(prefill.instances)].seconds(lengths))
@@ -51,13 +54,15 @@ class Instances:
     def run(self, until_s: float = float("inf")) -> None:
         while self._ends and self._ends[0][0] <= until_s:
             self.now_s, _, step = heapq.heappop(self._ends)
-            keys = step.placements if isinstance(step, Prefill) else step.masters
+            keys: Iterable[str] = ()
+            if not isinstance(step, Migrate):
+                keys = step.placements if isinstance(step, Prefill) else step.masters
             for key in keys:
                 self.left[key] -= 1
             self.driver.end(step, [key for key in keys if self.left[key] <= 0])
             self.start()
 
-    def _start(self, step: Prefill | Decode, seconds: float) -> None:
+    def _start(self, step: Step, seconds: float) -> None:
         heapq.heappush(self._ends, (self.now_s + seconds, next(self._number), step))
 
 
