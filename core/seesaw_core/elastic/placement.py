@@ -65,6 +65,13 @@ class Placement:
         stop = self.num_tokens + num_tokens
         return Placement((*kept, TokenRun(instance=instance, start=start, stop=stop)))
 
+    def without_last(self) -> "Placement":
+        """Return the placement without its last token. Requires: a token."""
+        *kept, last = self.runs
+        if len(last) > 1:
+            kept.append(TokenRun(instance=last.instance, start=last.start, stop=last.stop - 1))
+        return Placement(tuple(kept))
+
     def with_migrated(self, source: int, target: int) -> "Placement":
         """Return the placement after ``target`` has got all that ``source`` holds."""
         moved = Placement()

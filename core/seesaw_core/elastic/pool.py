@@ -62,6 +62,27 @@ class TokenPool:
         self._take({instance: 1})
         self._placements[key] = placement.with_appended(instance)
 
+    def retract(self, key: str) -> None:
+        """Give back the room of a request's last token, which an iteration has failed to compute.
+
+        Raises: IntegrityError for an unknown request.
+        """
+        placement = self.placement(key)
+        self._free[placement.runs[-1].instance] += 1
+        self._placements[key] = placement.without_last()
+
+    def close(self, instance: int) -> None:
+        """Take an instance out of the pool for good.
+
+        Raises: IntegrityError if a request still has KV on it.
+        """
+        if self._free[instance] != self.capacity_tokens[instance]:
+            raise IntegrityError(f"instance {instance} still holds KV")
+        self._free[instance] = 0
+        capacity = list(self.capacity_tokens)
+        capacity[instance] = 0
+        self.capacity_tokens = tuple(capacity)
+
     def migrate(self, key: str, source: int, target: int) -> int:
         """Move all of a request's KV on one instance to another; return how many tokens moved.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
-from seesaw_core.elastic.view import Migrate, Prefill, Step
+from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
 
 COSTS = GroupCosts(
     prefill={
@@ -99,3 +99,48 @@ def test_every_request_ends_and_the_pool_is_empty_again(
     assert len(instances.driver) == 0
     assert instances.driver.pool.free_tokens == tuple(capacity)
     assert len(instances.driver.pool) == 0
+
+
+@given(capacity=st.lists(st.integers(150, 300), min_size=3, max_size=4), requests=REQUESTS)
+def test_failed_iterations_and_lost_instances_cost_no_request(
+    capacity: list[int], requests: list[tuple[float, int, int, bool]]
+) -> None:
+    """Every third iteration fails; after a while an instance is lost."""
+    driver = ElasticDriver(ElasticPolicy(), COSTS, capacity)
+    left: dict[str, int] = {}
+    for number, (_, prompt, outputs, _) in enumerate(requests):
+        if prompt + outputs <= sum(capacity[1:]):
+            left[str(number)] = outputs
+            driver.arrive(str(number), prompt, 0.0)
+    running: list[Prefill | Decode | Migrate] = []
+    lost: int | None = None
+    for step_number in range(4_000):
+        while True:
+            plan = driver.next_plan(step_number * 0.1)
+            running += [*plan.migrations, *plan.prefills, *plan.decodes]
+            if not plan.preemptions:
+                break
+        if step_number > 10 and lost is None and not any(0 in s.instances for s in running):
+            driver.lose(lost := 0)
+        if not running:
+            if not len(driver):
+                break
+            continue
+        step = running.pop(0)
+        if step_number % 3 == 0:
+            driver.fail(step)
+            continue
+        keys = keys_of(step)
+        if not isinstance(step, Migrate):
+            for key in keys:
+                left[key] -= 1
+        driver.end(step, [key for key in keys if left[key] <= 0])
+    assert len(driver) == 0
+    assert set(left.values()) <= {0}
+    assert driver.pool.free_tokens == driver.pool.capacity_tokens
+
+
+def keys_of(step: Prefill | Decode | Migrate) -> list[str]:
+    if isinstance(step, Migrate):
+        return list(step.keys)
+    return list(step.placements if isinstance(step, Prefill) else step.masters)
