@@ -20,7 +20,7 @@ from seesaw_core.layouts import Layout
 from seesaw_core.messages import ElasticState, WorkerState
 from seesaw_worker.modes.static.reference import Sample
 from support.elastic.asking import tokens_of
-from support.plain_vllm.reference import plain_tokens
+from seesaw_worker.modes.static.reference import plain_tokens
 from support.process_watch.machine import Machine, find
 
 pytestmark = pytest.mark.engine

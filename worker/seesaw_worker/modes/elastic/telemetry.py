@@ -8,7 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from seesaw_core.messages import ElasticGroup, ElasticState
-from seesaw_worker.modes.mode import Core, ModeState
+from seesaw_worker.modes.mode import ModeState
+from seesaw_worker.processes.liveness import Core
 
 _POLL_S = 0.5
 
