@@ -18,9 +18,8 @@ import pytest
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
 from seesaw_core.messages import ElasticState, WorkerState
-from seesaw_worker.modes.static.reference import Sample
+from seesaw_worker.modes.static.reference import Sample, plain_tokens
 from support.elastic.asking import tokens_of
-from seesaw_worker.modes.static.reference import plain_tokens
 from support.process_watch.machine import Machine, find
 
 pytestmark = pytest.mark.engine

@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from seesaw_core.layouts import Layout
-from seesaw_worker.modes.static.reference import Sample, plain_environment
+from seesaw_worker.modes.static.reference import Sample, plain_environment, plain_tokens
 from seesaw_worker.synthetic import TINY, TINY_QWEN3, ModelSpec, write_checkpoint
 from support.elastic.engine import ElasticJob, ElasticReport
 from support.elastic.random_plans import SEED_VARIABLE
-from seesaw_worker.modes.static.reference import plain_tokens
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ import pytest
 from seesaw_core.errors import LayoutError, UnsupportedError
 from seesaw_worker.modes.elastic.limits import refuse_devices, refuse_flags, refuse_models
 from seesaw_worker.server.commandline import parse, vllm_defaults
-from seesaw_worker.server.flags import settings_of
+from seesaw_worker.server.settings import settings_of
 from seesaw_worker.upstream.vllm_flags import BY_FLAG, Scope
 
 

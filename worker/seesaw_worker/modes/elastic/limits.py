@@ -13,7 +13,7 @@ from seesaw_core.elastic.limits import InstanceNeeds, check_needs
 from seesaw_core.errors import LayoutError, UnsupportedError
 from seesaw_worker.processes.forking import BIND_VARIABLE
 from seesaw_worker.settings.worker import WorkerSettings
-from seesaw_worker.upstream.flag_hints import written
+from seesaw_worker.upstream.flag_hints import as_written
 from seesaw_worker.upstream.vllm_flags import BY_FLAG, Scope
 
 _WAY_OUT = "drop --elastic-instances"
@@ -54,7 +54,7 @@ def refuse_flags(args: Namespace, defaults: Mapping[str, object]) -> None:
         value = getattr(args, name, default)
         if value != default:
             raise UnsupportedError(
-                f"{written(name, value)} does not go with --elastic-instances, which neither "
+                f"{as_written(name, value)} does not go with --elastic-instances, which neither "
                 f"re-shards nor plans layouts; drop it, or {_WAY_OUT}"
             )
     for name, default in defaults.items():
@@ -65,8 +65,8 @@ def refuse_flags(args: Namespace, defaults: Mapping[str, object]) -> None:
         allowed = (default, *(kind.allowed if kind else ()), *_ALLOWED.get(name, ()))
         if reason and value not in allowed:
             raise UnsupportedError(
-                f"{written(name, value)} does not go with --elastic-instances: {reason}; drop it, "
-                f"or {_WAY_OUT}"
+                f"{as_written(name, value)} does not go with --elastic-instances: {reason}; drop "
+                f"it, or {_WAY_OUT}"
             )
 
 
