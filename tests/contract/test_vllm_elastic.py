@@ -13,7 +13,8 @@ from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from seesaw_worker.modes.elastic.attention import ElasticAttention, ElasticBackend
-from seesaw_worker.modes.elastic.executor import ElasticExecutor, Instance
+from seesaw_worker.modes.elastic.executor import ElasticExecutor
+from seesaw_worker.modes.elastic.instance import Instance
 from seesaw_worker.modes.elastic.scheduler import ElasticScheduler
 
 

@@ -158,7 +158,7 @@ def test_a_lost_instance_takes_only_its_own_requests(
     ("flags", "words"),
     [
         (["--enable-prefix-caching"], "--enable-prefix-caching"),
-        (["--max-model-len=8000"], "--max-model-len=8000 is beyond the pool"),
+        (["--kv-cache-memory-bytes=2097152"], "--max-model-len=1024 is beyond the pool"),
         (["--kv-cache-memory-bytes=1099511627776"], "GiB are available; give fewer instances"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],

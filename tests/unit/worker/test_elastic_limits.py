@@ -50,6 +50,8 @@ def test_flags_of_vllm_and_ours_are_taken(model: str, flags: tuple[str, ...]) ->
         "--enable-expert-parallel",
         "--reshard=always",
         "--verify-kv",
+        "--kv-buffer-gib=2.0",
+        "--low-watermark=0.4",
         "--prefill-pipeline-parallel-size=2",
         "--prefill-tensor-parallel-size=2",
     ],

@@ -5,26 +5,21 @@ has ended when all its instances have answered, or are lost: an instance is lost
 it dies, or when it does not answer by the deadline. The others connect anew and go on.
 """
 
-import copy
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from vllm.config import VllmConfig
-from vllm.platforms import current_platform
-from vllm.v1.core.kv_cache_utils import get_kv_cache_config_from_groups
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.executor.abstract import Executor
-from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from seesaw_core.errors import EngineDiedError
+from seesaw_worker.modes.elastic.instance import Instance, config_of, share_of
 from seesaw_worker.modes.elastic.measuring import measure_costs
 from seesaw_worker.modes.elastic.settings import InstanceSettings
 from seesaw_worker.modes.elastic.tasks import (
@@ -40,30 +35,6 @@ from seesaw_worker.modes.elastic.tasks import (
 _WAIT_S = 0.005
 # How many times as long as expected an iteration may take.
 _LATE = 5.0
-
-
-class Instance(MultiprocExecutor):
-    """One instance's ranks."""
-
-    on_loss: Callable[[], None] | None = None
-
-    def start_worker_monitor(self, inline: bool = False) -> None:
-        """Give the instance up as soon as one of its processes has died."""
-        threading.Thread(target=self._watch, name="seesaw-instance", daemon=True).start()
-
-    def lose(self) -> None:
-        """End all processes at once. Calls that wait for an answer fail."""
-        self.is_failed = True
-        for worker in self.workers:
-            worker.proc.kill()
-        self.shutdown()
-
-    def _watch(self) -> None:
-        connection.wait([worker.proc.sentinel for worker in self.workers])
-        if not getattr(self, "shutting_down", False):
-            self.lose()
-            if self.on_loss is not None:
-                self.on_loss()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +79,7 @@ class ElasticExecutor(Executor):
         self._folder = Path(tempfile.mkdtemp(prefix="elastic-"))
         self._snapshot: Callable[[], dict[str, Any]] = dict
         starting = [
-            thread.submit(Instance, _config_of(self.vllm_config, self.settings, i))
+            thread.submit(Instance, config_of(self.vllm_config, self.settings, i))
             for i, thread in enumerate(self._threads)
         ]
         wait(starting)
@@ -136,7 +107,7 @@ class ElasticExecutor(Executor):
     def initialize_from_config(self, kv_cache_configs: list[KVCacheConfig]) -> None:
         """Give each instance its share of the pool, then connect them."""
         configs = [
-            _share_of(config, self.vllm_config, memory, self.settings.num_instances)
+            share_of(config, self.vllm_config, memory, self.settings.num_instances)
             for config, memory in zip(kv_cache_configs, self._memory, strict=True)
         ]
         size, number = self.settings.tensor, self.settings.num_instances
@@ -338,32 +309,3 @@ class ElasticExecutor(Executor):
             is_last = len(self._lost) == self.settings.num_instances
         if is_last and self._failure_callback is not None:
             self._failure_callback()
-
-
-def _config_of(config: VllmConfig, settings: InstanceSettings, number: int) -> VllmConfig:
-    """Return vLLM's configuration of one instance."""
-    config = copy.copy(config)
-    parallel = copy.copy(config.parallel_config)
-    parallel.distributed_executor_backend = "mp"
-    if not current_platform.is_cpu():
-        count = settings.num_instances * settings.tensor
-        devices = parallel.assigned_physical_gpu_ids or list(range(count))
-        first = number * settings.tensor
-        parallel.assigned_physical_gpu_ids = devices[first : first + settings.tensor]
-    config.parallel_config = parallel
-    config.additional_config = settings.of_instance(number).added_to(config.additional_config)
-    return config
-
-
-def _share_of(
-    whole: KVCacheConfig, config: VllmConfig, memory_bytes: int, num_instances: int
-) -> KVCacheConfig:
-    """Return the KV memory of one rank, where ``whole`` is that of all instances together."""
-    config = copy.copy(config)
-    config.cache_config = copy.copy(config.cache_config)
-    config.cache_config.num_gpu_blocks_override = whole.num_blocks // num_instances
-    share = get_kv_cache_config_from_groups(config, whole.kv_cache_groups, memory_bytes)
-    share.kv_cache_layout = whole.kv_cache_layout
-    share.hash_block_size = whole.hash_block_size
-    share.cache_hit_alignment_tokens = whole.cache_hit_alignment_tokens
-    return share

@@ -11,6 +11,7 @@ from vllm.platforms import current_platform
 
 from seesaw_core.elastic.limits import InstanceNeeds, check_needs
 from seesaw_core.errors import LayoutError, UnsupportedError
+from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_worker.processes.forking import BIND_VARIABLE
 from seesaw_worker.settings.worker import WorkerSettings
 from seesaw_worker.upstream.flag_hints import as_written
@@ -36,12 +37,17 @@ _ALLOWED: Mapping[str, tuple[object, ...]] = {
     "async_scheduling": (False,),
     "pipeline_parallel_size": (1,),
 }
+_POLICY = PhasePolicy()
 _OF_RESHARDING: Mapping[str, object] = {
     "decode_tensor_parallel_size": None,
     "decode_pipeline_parallel_size": None,
     "prefill_tensor_parallel_size": 1,
     "prefill_pipeline_parallel_size": None,
-    "reshard": "auto",
+    "reshard": _POLICY.reshard.value,
+    "flush_timeout_s": _POLICY.flush_timeout_s,
+    "low_watermark": _POLICY.low_watermark,
+    "dwell_transitions": _POLICY.dwell_transitions,
+    "kv_buffer_gib": 4.0,
     "verify_kv": False,
     "always_replay_weights": False,
     "parallelism": "manual",

@@ -12,8 +12,8 @@ from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.utils.import_utils import resolve_obj_by_qualname
-from vllm.v1.core.sched.interface import PauseState, SchedulerInterface
-from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
+from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.metrics.stats import SchedulerStats
@@ -22,6 +22,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.view import Decode, Migrate, Plan, Prefill, Step
+from seesaw_worker.modes.elastic.absent import WithoutParts
 from seesaw_worker.modes.elastic.admission import Admission
 from seesaw_worker.modes.elastic.answers import Answers
 from seesaw_worker.modes.elastic.composing import Mask, TaskComposer
@@ -58,11 +59,8 @@ class Totals:
         counts[degree] = counts.get(degree, 0) + 1
 
 
-class ElasticScheduler(SchedulerInterface):
+class ElasticScheduler(WithoutParts):
     """Implements vLLM's ``SchedulerInterface``; configured by ``scheduler_cls``."""
-
-    connector = None
-    ec_connector = None
 
     def __init__(
         self,
@@ -306,16 +304,6 @@ class ElasticScheduler(SchedulerInterface):
 
     # ---- what vLLM asks ----
 
-    def get_grammar_bitmask(self, scheduler_output: SchedulerOutput) -> GrammarOutput | None:
-        """The masks travel with the tasks."""
-        return None
-
-    def update_draft_token_ids(self, draft_token_ids: Any) -> None:
-        """There are no drafts."""
-
-    def update_draft_token_ids_in_output(self, draft_token_ids: Any, scheduler_output: Any) -> None:
-        """There are no drafts."""
-
     def get_num_unfinished_requests(self) -> int:
         if self._pause_state is PauseState.PAUSED_ALL:
             return 0
@@ -333,15 +321,6 @@ class ElasticScheduler(SchedulerInterface):
 
     def set_pause_state(self, pause_state: PauseState) -> None:
         self._pause_state = pause_state
-
-    def reset_prefix_cache(
-        self, reset_running_requests: bool = False, reset_connector: bool = False
-    ) -> bool:
-        """Nothing is cached beyond a request."""
-        return True
-
-    def reset_encoder_cache(self) -> None:
-        """There is none."""
 
     def get_request_counts(self) -> tuple[int, int]:
         num_waiting = self.driver.num_waiting + len(self._admission)
@@ -361,9 +340,6 @@ class ElasticScheduler(SchedulerInterface):
             num_waiting_reqs=num_waiting,
             kv_cache_usage=self.get_kv_cache_usage(),
         )
-
-    def shutdown(self) -> None:
-        """Nothing was opened."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the mode, as plain values."""
