@@ -49,13 +49,18 @@ class Move:
 
 
 class ElasticDriver:
-    """The books of a pool of instances.
+    """The books of a pool of instances, on which at most ``max_requests`` run at a time.
 
     Requires: events in the order in which they happen, at times that never go back.
     """
 
     def __init__(
-        self, policy: Policy[View, Plan], costs: GroupCosts, capacity_tokens: Sequence[int]
+        self,
+        policy: Policy[View, Plan],
+        costs: GroupCosts,
+        capacity_tokens: Sequence[int],
+        *,
+        max_requests: int | None = None,
     ) -> None:
         self.pool = TokenPool(capacity_tokens)
         self.costs = costs
@@ -63,6 +68,7 @@ class ElasticDriver:
         self.num_restarts = 0
         self.moves: tuple[Move, ...] = ()
         self._policy = policy
+        self._max_requests = max_requests
         self._waiting: dict[str, _Request] = {}
         self._computing: dict[str, _Request] = {}
         self._resting: dict[str, _Request] = {}
@@ -95,12 +101,15 @@ class ElasticDriver:
     def view(self, now_s: float) -> View:
         """All that the manager may know, as of now."""
         running = [*self._resting.values(), *self._computing.values()]
+        num_seen = _MAX_SEEN
+        if self._max_requests is not None:
+            num_seen = max(0, min(num_seen, self._max_requests - len(running)))
         return View(
             capacity_tokens=self.pool.capacity_tokens,
             free_tokens=self.pool.free_tokens,
             waiting=tuple(
                 Waiting(key=r.key, num_tokens=r.num_tokens, waited_s=now_s - r.arrived_s)
-                for r in islice(self._waiting.values(), _MAX_SEEN)
+                for r in islice(self._waiting.values(), num_seen)
             ),
             decoding=tuple(
                 r.decoding or self._decoding(r)

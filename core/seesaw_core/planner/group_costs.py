@@ -18,6 +18,8 @@ from seesaw_core.planner.costs import MicroBatch, StepCosts
 
 # Lengths at which the iterations of each degree are sampled, as the authors' profiler does.
 _SAMPLED_TOKENS = (128, 1024, 8192, 65_536, 262_144)
+# A master never has more requests, however slow its weights are.
+_MAX_DECODE_REQUESTS = 1024
 # Two messages a layer, there and back, as two steps of an all-reduce.
 _MESSAGES_PER_LAYER = 2
 
@@ -58,6 +60,15 @@ class GroupStepCosts:
         """Seconds to send the KV of so many tokens to another instance."""
         num_bytes = num_tokens * self.costs.num_layers * self.costs.kv_bytes_per_token_layer
         return num_bytes / self._peer_bytes_per_s
+
+    @property
+    def decode_requests(self) -> int:
+        """Requests from which on a decode iteration is bound by arithmetic, not by weights."""
+        one_s = self.decode_s([1], [0])
+        requests = 1
+        while requests < _MAX_DECODE_REQUESTS and self.decode_s([2 * requests], [0]) < 1.5 * one_s:
+            requests *= 2
+        return requests
 
     def fitted(self, num_instances: int, decode_requests: int) -> GroupCosts:
         """What a manager knows of these costs after it has measured them."""

@@ -29,11 +29,26 @@ class ElasticServer:
     ) -> None:
         self.driver = driver
         self.seconds_by_degree: dict[int, float] = {}
+        self.num_generated = 0
+        self.peak_tokens = 0
+        self.only_prefills = False
         self._clock = clock
         self._costs = costs
         self._number = number
         self._journal = journal
         self._sequences: dict[str, Sequence] = {}
+
+    @property
+    def capacity_tokens(self) -> int:
+        return sum(self.driver.pool.capacity_tokens)
+
+    @property
+    def used_tokens(self) -> int:
+        return self.capacity_tokens - sum(self.driver.pool.free_tokens)
+
+    @property
+    def num_preemptions(self) -> int:
+        return self.driver.num_preemptions
 
     def take(self, sequence: Sequence) -> None:
         """Raises: CapacityError if the request never fits the pool."""
@@ -41,7 +56,7 @@ class ElasticServer:
         if not self.driver.may_fit(wanted):
             raise CapacityError(
                 f"a request of {wanted:,} tokens does not fit into the pool of "
-                f"{sum(self.driver.pool.capacity_tokens):,}"
+                f"{self.capacity_tokens:,}"
             )
         self._sequences[sequence.name] = sequence
         self.driver.arrive(sequence.name, sequence.prompt_tokens, self._clock.now_s)
@@ -55,6 +70,7 @@ class ElasticServer:
             self._prefill(prefill)
         for decode in plan.decodes:
             self._decode(decode)
+        self.peak_tokens = max(self.peak_tokens, self.used_tokens)
         if plan.preemptions:
             self._clock.settle(self._drive)
 
@@ -94,6 +110,7 @@ class ElasticServer:
     def _has_finished(self, sequence: Sequence) -> bool:
         """Give a sequence its next token."""
         sequence.output_left -= 1
+        self.num_generated += 1
         if sequence.first_token_s is None:
             sequence.first_token_s = self._clock.now_s
         if not sequence.output_left:
