@@ -20,6 +20,8 @@ from seesaw_cli.calibrate import command as calibrate
 from seesaw_cli.simulate import command as simulate
 from seesaw_core.messages import (
     BufferState,
+    ElasticGroup,
+    ElasticState,
     FinishedTotals,
     PathTotals,
     PlanSummary,
@@ -37,6 +39,7 @@ from seesaw_operator.flags import parser as operator_parser
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_router.flags import parser
 from seesaw_router.metrics import Metrics as RouterMetrics
+from seesaw_worker.modes.elastic.telemetry import Metrics as ElasticMetrics
 from seesaw_worker.modes.resharding.telemetry import Metrics as ReshardingMetrics
 from seesaw_worker.server.flags import FLAGS
 from seesaw_worker.server.telemetry import Metrics as WorkerMetrics
@@ -111,6 +114,8 @@ MESSAGES: tuple[type, ...] = (
     WorkerState,
     ReshardingState,
     StaticState,
+    ElasticState,
+    ElasticGroup,
     BufferState,
     PathTotals,
     FinishedTotals,
@@ -148,7 +153,10 @@ def reference() -> str:
             "Beside vLLM's own, at `/metrics`. Counters end in `_total` there, histograms in",
             "`_bucket`, `_sum` and `_count`.",
             "",
-            *table(("Metric", "Kind", "Meaning"), _metric_rows(WorkerMetrics, ReshardingMetrics)),
+            *table(
+                ("Metric", "Kind", "Meaning"),
+                _metric_rows(WorkerMetrics, ReshardingMetrics, ElasticMetrics),
+            ),
             "",
             "## Routes of a worker",
             "",

@@ -23,6 +23,7 @@ class ModeName(StrEnum):
 
     RESHARDING = "resharding"
     STATIC = "static"
+    ELASTIC = "elastic"
 
 
 class Stage(StrEnum):
@@ -140,6 +141,38 @@ class StaticState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ElasticGroup:
+    """A group of elastic instances in the middle of an iteration."""
+
+    kind: Annotated[str, "`prefill`, `decode` or `migrate`.", WORD]
+    instances: Annotated[tuple[int, ...], "Its instances."]
+    num_requests: Annotated[int, "Requests in the iteration."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElasticState:
+    """The part of a worker whose instances form groups anew for every iteration."""
+
+    capacity_tokens: Annotated[
+        tuple[int, ...], "Tokens whose KV each instance can keep; 0 for one that is lost."
+    ]
+    free_tokens: Annotated[tuple[int, ...], "Tokens for which each has room."]
+    lost_instances: Annotated[tuple[int, ...], "Instances that have died or hung."]
+    groups: Annotated[tuple[ElasticGroup, ...], "Groups in the middle of an iteration."]
+    num_running: Annotated[int, "Requests with KV in the pool."]
+    prefills_by_degree: Annotated[
+        dict[str, int], "Prefill iterations so far by the number of instances."
+    ]
+    decodes_by_degree: Annotated[
+        dict[str, int], "Decode iterations so far by the number of instances."
+    ]
+    failed_iterations: Annotated[int, "Iterations that have failed so far."]
+    preemptions: Annotated[int, "Requests so far that gave up their KV for others."]
+    restarts: Annotated[int, "Requests so far that started again after a failure."]
+    migrated_tokens: Annotated[int, "Tokens so far whose KV has moved between instances."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """The state of one worker, which ``/seesaw/state`` returns.
 
@@ -148,7 +181,9 @@ class WorkerState:
     """
 
     version: Annotated[int, "Version of this message. Readers take any, and ignore unknown fields."]
-    mode: Annotated[str, "How the worker serves: `resharding`, `static`, or a later mode.", WORD]
+    mode: Annotated[
+        str, "How the worker serves: `resharding`, `static`, `elastic`, or a later mode.", WORD
+    ]
     stage: Annotated[Stage, "`starting`, `loading`, `serving`, `stalled`, `draining` or `broken`."]
     detail: Annotated[str, "The stage in words: what is loading, or why the worker broke."]
     num_waiting: Annotated[int, "Prompts that wait for a wave."]
@@ -161,6 +196,7 @@ class WorkerState:
         None
     )
     static: Annotated[StaticState | None, "The part of mode `static`, else null."] = None
+    elastic: Annotated[ElasticState | None, "The part of mode `elastic`, else null."] = None
 
 
 class EventKind(StrEnum):

@@ -71,7 +71,7 @@ def _read_version_0(data: Mapping[str, object]) -> WorkerState:
     """Read version 0, which had one mode, with its fields beside all others."""
     part = _read_dataclass(ReshardingState, "", data)
     known = {"version": 0, "mode": ModeName.RESHARDING.value}
-    own = {f.name for f in fields(ReshardingState)} | {"resharding", "static"}
+    own = {f.name for f in fields(ReshardingState)} | {"resharding", "static", "elastic"}
     state = read_message(
         WorkerState, {name: value for name, value in data.items() if name not in own} | known
     )

@@ -6,10 +6,13 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
 from functools import partial
 
+from seesaw_core.elastic.driver import ElasticDriver
+from seesaw_core.elastic.manager import ElasticPolicy
 from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.planner.accelerators import Accelerator
 from seesaw_core.planner.costs import MicroBatch, StepCosts
+from seesaw_core.planner.group_costs import GroupStepCosts
 from seesaw_core.planner.memory import (
     USUAL_BUFFER_BYTES,
     USUAL_MAX_REQUESTS,
@@ -33,6 +36,7 @@ from seesaw_sim.replicas import Journal, Server
 from seesaw_sim.reports import Report, percentiles
 from seesaw_sim.sequences import Sequence
 from seesaw_sim.systems.disaggregated import DisaggregatedServer
+from seesaw_sim.systems.elastic import ElasticServer
 from seesaw_sim.systems.resharding import Pair, SeesawServer
 from seesaw_sim.systems.router import LeastLoaded, Router, Waves
 from seesaw_sim.systems.static import StaticServer
@@ -46,8 +50,9 @@ class Scenario:
 
     Equal layouts are plain vLLM with chunked prefill, unless the policy always re-shards; then two
     engines take turns. With ``disaggregated`` each phase has its own devices: a replica has
-    ``prefill.data`` prefill engines and ``decode.data`` decode engines. With ``shares_pool`` the
-    prefill engine has no pool of its own, as in the paper's system.
+    ``prefill.data`` prefill engines and ``decode.data`` decode engines. With ``num_instances`` a
+    replica is that many elastic instances, each under ``decode``. With ``shares_pool`` the prefill
+    engine has no pool of its own, as in the paper's system.
     """
 
     model: Model
@@ -63,6 +68,7 @@ class Scenario:
     waves: WavePolicy = field(default_factory=WavePolicy)
     shares_pool: bool = False
     disaggregated: bool = False
+    num_instances: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_replicas", "step_tokens", "max_requests"):
@@ -77,7 +83,8 @@ class Scenario:
     @property
     def is_static(self) -> bool:
         always = self.policy.reshard is Reshard.ALWAYS
-        return self.prefill == self.decode and not self.disaggregated and not always
+        is_one = not self.disaggregated and not self.num_instances
+        return self.prefill == self.decode and is_one and not always
 
     @property
     def limits(self) -> EngineLimits:
@@ -91,7 +98,7 @@ class Scenario:
     def num_devices(self) -> int:
         """Devices of each replica."""
         apart = self.prefill.num_devices if self.disaggregated else 0
-        return apart + self.decode.num_devices
+        return apart + max(1, self.num_instances) * self.decode.num_devices
 
     def costs(self, layout: Layout) -> StepCosts:
         return StepCosts(self.model, self.device, layout, self.profile)
@@ -162,11 +169,13 @@ class _System:
 
     def __init__(self, scenario: Scenario, clock: Clock, journal: Journal, longest: int) -> None:
         self.scenario = scenario
-        self.engines: list[Engine] = []
+        self.engines: list[Engine | ElasticServer] = []
         self.buffer_tokens = 0
         self._clock, self._journal, self._longest = clock, journal, longest
         self.router: Router
-        if scenario.disaggregated:
+        if scenario.num_instances:
+            self.router = LeastLoaded(self._each(self._elastic, 1))
+        elif scenario.disaggregated:
             self.router = LeastLoaded(self._each(self._disaggregated, 1))
         elif scenario.is_static:
             self.router = LeastLoaded(self._each(self._static, scenario.decode.data))
@@ -228,6 +237,21 @@ class _System:
             costs = scenario.costs(scenario.decode)
             decodes.append(self._engine(costs, self._own_tokens(costs)))
         return DisaggregatedServer(self._clock, prefills, decodes, number, self._journal)
+
+    def _elastic(self, number: int) -> Server:
+        scenario = self.scenario
+        costs = scenario.costs(scenario.decode)
+        groups = GroupStepCosts(costs)
+        driver = ElasticDriver(
+            ElasticPolicy(),
+            groups.fitted(scenario.num_instances, groups.decode_requests),
+            [self._own_tokens(costs)] * scenario.num_instances,
+            max_requests=scenario.max_requests,
+        )
+        first = number * scenario.num_instances
+        server = ElasticServer(self._clock, driver, groups, number=first, journal=self._journal)
+        self.engines.append(server)
+        return server
 
     def _own_tokens(self, costs: StepCosts) -> int:
         """Return the KV pool of an engine that owns its devices."""

@@ -58,6 +58,12 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("worker/seesaw_worker/modes/*", "vLLM calls these"): (
         "is_scheduler_paused_async notify_kv_transfer_request_rejected get_all_weights"
     ),
+    ("worker/seesaw_worker/modes/elastic/*", "vLLM's executor, scheduler and attention"): (
+        "forward_includes_kv_cache_update get_impl_cls start_worker_monitor supports_pp "
+        "_init_executor register_failure_callback ec_connector get_grammar_bitmask "
+        "update_draft_token_ids* get_num_unfinished_requests has_finished_requests "
+        "set_pause_state reset_prefix_cache reset_encoder_cache"
+    ),
     ("worker/seesaw_worker/modes/resharding/weights/replay.py", "logged and sent as a whole"): (
         "num_copies"
     ),
@@ -68,9 +74,6 @@ EXPECTED: dict[tuple[str, str], str] = {
         "find_distributions"
     ),
     ("tests/conformance/clients/with_litellm.py", "LiteLLM reads it"): "suppress_debug_info",
-    ("tests/*/test_*.py", "stand-ins for vLLM's objects, whose fields vLLM reads"): (
-        "model_executor kv_connector_metadata"
-    ),
     ("tests/integration/worker/test_integrity.py", "a script in a string calls it"): "_play",
 }
 

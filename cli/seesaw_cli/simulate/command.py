@@ -97,6 +97,11 @@ def parser() -> argparse.ArgumentParser:
         help="also simulate separate engines for each phase, such as D2T2:T4",
     )
     system.add_argument(
+        "--elastic",
+        metavar="COUNT:LAYOUT",
+        help="also simulate elastic sequence parallelism over instances, such as 4:T2",
+    )
+    system.add_argument(
         "--compare",
         action="store_true",
         help="also simulate the best static layout, or the best pair if the first system is static",

@@ -26,9 +26,12 @@ class System:
     max_requests: int
     reshard: Reshard
     disaggregated: bool = False
+    num_instances: int = 0
 
     def __str__(self) -> str:
         pair = self.pair
+        if self.num_instances:
+            return f"{self.num_instances}×{pair.decode} elastic"
         if self.disaggregated:
             return f"{pair.prefill}+{pair.decode}"
         if pair.is_static and self.reshard is Reshard.ALWAYS:
@@ -76,6 +79,23 @@ def systems(
             decode=_layout(second, f"--disaggregate={options.disaggregate}: decode", args),
         )
         yield replace(_given(request, apart, reshard), disaggregated=True)
+    if options.elastic is not None:
+        yield _elastic(options.elastic, request, args)
+
+
+def _elastic(text: str, request: PlanRequest, args: PlannerArgs) -> System:
+    """Read instances as COUNT:LAYOUT, such as 4:T2."""
+    count, colon, layout = text.partition(":")
+    if not colon or not count.isascii() or not count.isdecimal() or not 1 <= int(count[:5]) <= 64:
+        raise InputError(
+            f"--elastic={text[:40]}: write the number of instances, from 1 to 64, and the layout "
+            "of each, such as 4:T2"
+        )
+    each = _layout(layout, f"--elastic={text[:40]}", args)
+    if each.data > 1:
+        raise LayoutError(f"--elastic={text}: an instance has no data parallelism; add instances")
+    system = _given(request, LayoutPair(prefill=each, decode=each), Reshard.NEVER)
+    return replace(system, num_instances=int(count))
 
 
 def _layout(text: str, flag: str, args: PlannerArgs) -> Layout:
@@ -130,4 +150,5 @@ def scenario_of(args: PlannerArgs, options: argparse.Namespace, system: System) 
         policy=PhasePolicy(reshard=system.reshard, flush_timeout_s=options.flush_timeout_s),
         waves=WavePolicy(max_wait_s=options.max_wait_s, stagger=not options.no_stagger),
         disaggregated=system.disaggregated,
+        num_instances=system.num_instances,
     )

@@ -40,6 +40,8 @@ OTHER_VALUES = {
     "--stall-unhealthy-s": "7",
     "--stall-exit-s": "700",
     "--load-exit-s": "700",
+    "--elastic-instances": "2",
+    "--elastic-timeout-s": "30",
     "--parallelism": "manual",
     "--accelerator": "L4",
     "--plan-accelerators": __file__,

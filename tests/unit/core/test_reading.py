@@ -117,8 +117,8 @@ def test_a_reader_of_version_0_finds_every_field_in_what_is_sent_today(mode: Wor
 
 
 def test_a_worker_of_a_later_mode_is_read_by_what_all_modes_say() -> None:
-    state = read_state(sent(mode="elastic", version=7, resharding=None, elastic={"groups": []}))
-    assert (state.mode, state.version, state.resharding) == ("elastic", 7, None)
+    state = read_state(sent(mode="later", version=7, resharding=None, later={"groups": []}))
+    assert (state.mode, state.version, state.resharding) == ("later", 7, None)
     assert state.stage is Stage.SERVING
 
 

@@ -17,6 +17,10 @@ def mode_of(args: Namespace, settings: WorkerSettings, defaults: Mapping[str, ob
 
     Raises: InputError naming a flag or variable that the mode does not support.
     """
+    if settings.elastic_instances:
+        from seesaw_worker.modes.elastic.mode import ElasticMode
+
+        return ElasticMode(args, settings, defaults)
     if settings.reshard is Reshard.NEVER:
         from seesaw_worker.modes.static.mode import StaticMode
 

@@ -13,7 +13,13 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from seesaw_core.errors import EngineDiedError
-from seesaw_core.messages import ReshardingState, StaticState, TransitionEvent, WaveEvent
+from seesaw_core.messages import (
+    ElasticState,
+    ReshardingState,
+    StaticState,
+    TransitionEvent,
+    WaveEvent,
+)
 from seesaw_worker.processes.liveness import WatchedClient
 
 Event = TransitionEvent | WaveEvent
@@ -28,7 +34,7 @@ class ModeState:
 
     num_waiting: int = 0
     waiting_tokens: int = 0
-    part: ReshardingState | StaticState | None = None
+    part: ReshardingState | StaticState | ElasticState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

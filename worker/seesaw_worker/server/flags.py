@@ -85,6 +85,22 @@ FLAGS = (
         "copies nothing; on the CPU it also lets vLLM pack the weights for oneDNN.",
     ),
     Flag(
+        name="--elastic-instances",
+        sets="elastic_instances",
+        parse=Whole(least=0, most=64),
+        default=0,
+        help="Serve with this many instances of --tensor-parallel-size ranks each, which form "
+        "groups anew for every iteration, instead of re-sharding. 0 for not at all.",
+    ),
+    Flag(
+        name="--elastic-timeout-s",
+        sets="elastic_timeout_s",
+        parse=POSITIVE,
+        default=120.0,
+        help="With --elastic-instances, how long, in seconds, an iteration of a group may take "
+        "before an instance that has not answered is given up. Its requests start again elsewhere.",
+    ),
+    Flag(
         name="--flush-timeout-s",
         sets="policy.flush_timeout_s",
         parse=POSITIVE,

@@ -39,6 +39,8 @@ def settings_of(args: Namespace) -> WorkerSettings:
             unhealthy_s=args.stall_unhealthy_s, exit_s=args.stall_exit_s, load_s=args.load_exit_s
         ),
         always_replay=args.always_replay_weights,
+        elastic_instances=args.elastic_instances,
+        elastic_timeout_s=args.elastic_timeout_s,
         planning=planning,
     )
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from seesaw_core.messages import (
     VERSION,
+    ElasticState,
     EventKind,
     ReshardingState,
     Stage,
@@ -88,6 +89,7 @@ class Telemetry:
             plan=self._replanner.summary if self._replanner else None,
             resharding=part if isinstance(part, ReshardingState) else None,
             static=part if isinstance(part, StaticState) else None,
+            elastic=part if isinstance(part, ElasticState) else None,
         )
 
     def refresh(self) -> None:

@@ -25,6 +25,8 @@ class WorkerSettings:
     always_replay: fill the arenas at each transition even if their bytes stay the same.
     drain_timeout_s: how long running requests have to finish after SIGTERM, in seconds.
     stall: when a step that does not end makes the worker unhealthy, and when it ends the worker.
+    elastic_instances: how many instances of one engine form groups; 0 for no elastic mode.
+    elastic_timeout_s: how long an iteration of a group may take, in seconds.
     planning: whether the worker chooses the layouts itself, and for which workload.
 
     Raises: InputError if a figure is out of range.
@@ -40,6 +42,8 @@ class WorkerSettings:
     verify_kv: bool = False
     stall: StallBounds = field(default_factory=StallBounds)
     always_replay: bool = False
+    elastic_instances: int = 0
+    elastic_timeout_s: float = 120.0
     planning: Planning = field(default_factory=Planning)
 
     def __post_init__(self) -> None:

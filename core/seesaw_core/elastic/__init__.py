@@ -1,0 +1,1 @@
+"""Elastic sequence parallelism: instances that form groups anew for every iteration."""

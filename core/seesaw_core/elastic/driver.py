@@ -1,0 +1,264 @@
+"""The driver of elastic groups: it keeps the manager's books, once, for worker and simulator.
+
+Whoever runs instances reports what happens, asks for the next plan and carries it out. The driver
+knows no clock, no engine and no request beyond its name.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from seesaw_core.elastic.costs import GroupCosts
+from seesaw_core.elastic.pool import TokenPool
+from seesaw_core.elastic.view import Decode, Decoding, Migrate, Plan, Prefill, Step, View, Waiting
+from seesaw_core.errors import IntegrityError
+from seesaw_core.policies import Policy
+
+# Outputs of a request before any has ended; chat datasets have means of 150 to 350.
+_FIRST_GUESS_OUTPUTS = 256
+# Prompts that the manager looks at; with more in the queue the first of them fill every iteration.
+_MAX_SEEN = 256
+
+
+@dataclass(slots=True, kw_only=True)
+class _Request:
+    """Units: tokens, seconds. ``num_outputs`` counts tokens produced so far."""
+
+    key: str
+    prompt_tokens: int
+    arrived_s: float
+    num_outputs: int = 0
+    is_gone: bool = False  # its client has gone while an iteration computes it
+    decoding: Decoding | None = None  # what the manager sees, until that changes
+
+    @property
+    def num_tokens(self) -> int:
+        return self.prompt_tokens + self.num_outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a migration moves of one request.
+
+    Units: tokens; ``num_kept`` is what the target held of the request before.
+    """
+
+    key: str
+    num_moved: int
+    num_kept: int
+
+
+class ElasticDriver:
+    """The books of a pool of instances, on which at most ``max_requests`` run at a time.
+
+    Requires: events in the order in which they happen, at times that never go back.
+    """
+
+    def __init__(
+        self,
+        policy: Policy[View, Plan],
+        costs: GroupCosts,
+        capacity_tokens: Sequence[int],
+        *,
+        max_requests: int | None = None,
+    ) -> None:
+        self.pool = TokenPool(capacity_tokens)
+        self.costs = costs
+        self.num_preemptions = 0
+        self.num_restarts = 0
+        self.moves: tuple[Move, ...] = ()
+        self._policy = policy
+        self._max_requests = max_requests
+        self._waiting: dict[str, _Request] = {}
+        self._computing: dict[str, _Request] = {}
+        self._resting: dict[str, _Request] = {}
+        self._prefilling: set[int] = set()
+        self._stepping: set[int] = set()
+        self._num_ended, self._outputs_ended = 1, _FIRST_GUESS_OUTPUTS
+
+    def __len__(self) -> int:
+        """Requests that wait or run."""
+        return len(self._waiting) + len(self._computing) + len(self._resting)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def waiting_tokens(self) -> int:
+        return sum(request.num_tokens for request in self._waiting.values())
+
+    def may_fit(self, num_tokens: int) -> bool:
+        """Whether a request that grows to so many tokens could ever finish."""
+        return 0 < num_tokens <= sum(self.pool.capacity_tokens)
+
+    def arrive(self, key: str, num_tokens: int, now_s: float) -> None:
+        """A request has come. Requires: :meth:`may_fit`, and a key that is not in use."""
+        if key in self._waiting or key in self._computing or key in self._resting:
+            raise IntegrityError(f"request {key!r} is known already")
+        self._waiting[key] = _Request(key=key, prompt_tokens=num_tokens, arrived_s=now_s)
+
+    def view(self, now_s: float) -> View:
+        """All that the manager may know, as of now."""
+        running = [*self._resting.values(), *self._computing.values()]
+        num_seen = _MAX_SEEN
+        if self._max_requests is not None:
+            num_seen = max(0, min(num_seen, self._max_requests - len(running)))
+        return View(
+            capacity_tokens=self.pool.capacity_tokens,
+            free_tokens=self.pool.free_tokens,
+            waiting=tuple(
+                Waiting(key=r.key, num_tokens=r.num_tokens, waited_s=now_s - r.arrived_s)
+                for r in islice(self._waiting.values(), num_seen)
+            ),
+            decoding=tuple(
+                r.decoding or self._decoding(r)
+                for r in sorted(running, key=lambda r: r.arrived_s)
+                if r.num_outputs
+            ),
+            prefilling=frozenset(self._prefilling),
+            stepping=frozenset(self._stepping),
+            mean_outputs=self._outputs_ended / self._num_ended,
+            costs=self.costs,
+        )
+
+    def _decoding(self, request: _Request) -> Decoding:
+        request.decoding = Decoding(
+            key=request.key,
+            tokens_by_instance=self.pool.placement(request.key).tokens_by_instance(),
+            num_outputs=request.num_outputs,
+        )
+        return request.decoding
+
+    def next_plan(self, now_s: float) -> Plan:
+        """Choose what to start now, and enter it into the books.
+
+        ``moves`` lists afterwards what the plan's migrations move of each request.
+        """
+        plan = self._policy.next_step(self.view(now_s))
+        for preemption in plan.preemptions:
+            self._preempt(preemption.key)
+        self.moves = ()
+        for migration in plan.migrations:
+            self._begin(migration.instances, self._stepping)
+            for key in migration.keys:
+                self.moves += (self._move(migration, key),)
+                self._compute(key)
+        for prefill in plan.prefills:
+            self._begin(prefill.instances, self._prefilling)
+            for key, placement in prefill.placements.items():
+                self.pool.retain(key, placement)
+                self._computing[key] = self._waiting.pop(key)
+        for decode in plan.decodes:
+            self._begin(decode.instances, self._stepping)
+            for key, master in decode.masters.items():
+                self.pool.append(key, master)
+                self._compute(key)
+        return plan
+
+    def end(self, step: Step, finished: Collection[str] = ()) -> None:
+        """An iteration has ended, with one more token for each request, or a migration has.
+
+        finished: the requests that are done by it.
+        """
+        busy = self._prefilling if isinstance(step, Prefill) else self._stepping
+        busy.difference_update(step.instances)
+        for key in _keys(step):
+            request = self._computing.pop(key)
+            request.num_outputs += not isinstance(step, Migrate)
+            request.decoding = None
+            if request.is_gone or key in finished:
+                self._leave(request)
+            else:
+                self._resting[key] = request
+
+    def fail(self, step: Step) -> None:
+        """An iteration or a migration has failed and produced nothing.
+
+        Its prompts wait again, as do requests that it was to move, since some of their KV may have
+        gone. Its decoding requests are as they were before it: those whose KV is lost wait again
+        once :meth:`lose` says so.
+        """
+        busy = self._prefilling if isinstance(step, Prefill) else self._stepping
+        busy.difference_update(step.instances)
+        for key in reversed(tuple(_keys(step))):
+            request = self._computing.pop(key)
+            request.decoding = None
+            if request.is_gone:
+                self._leave(request)
+            elif isinstance(step, Decode):
+                self.pool.retract(key)
+                self._resting[key] = request
+            else:
+                self._restart(request)
+
+    def lose(self, instance: int) -> tuple[str, ...]:
+        """An instance is gone, with all KV on it. Return the requests that start again.
+
+        Nothing is planned on it any more. Requires: no iteration runs on it.
+        """
+        self._begin((instance,), self._prefilling)
+        lost = [
+            request
+            for key, request in self._resting.items()
+            if instance in self.pool.placement(key).tokens_by_instance()
+        ]
+        for request in sorted(lost, key=lambda r: r.arrived_s, reverse=True):
+            del self._resting[request.key]
+            self._restart(request)
+        self.pool.close(instance)
+        return tuple(request.key for request in lost)
+
+    def abort(self, key: str) -> None:
+        """A request's client has gone. Its room is free once no iteration computes it."""
+        self._waiting.pop(key, None)
+        if key in self._computing:
+            self._computing[key].is_gone = True
+        elif key in self._resting:
+            self._leave(self._resting.pop(key))
+
+    def _compute(self, key: str) -> None:
+        """A request that decodes has got room for what comes next."""
+        request = self._computing[key] = self._resting.pop(key)
+        request.decoding = None
+
+    def _begin(self, instances: Sequence[int], busy: set[int]) -> None:
+        if not (self._prefilling | self._stepping).isdisjoint(instances):
+            raise IntegrityError(f"of the instances {sorted(instances)} some are busy")
+        busy.update(instances)
+
+    def _move(self, migration: Migrate, key: str) -> Move:
+        held = self.pool.placement(key).tokens_by_instance()
+        return Move(
+            key=key,
+            num_moved=self.pool.migrate(key, migration.source, migration.target),
+            num_kept=held.get(migration.target, 0),
+        )
+
+    def _preempt(self, key: str) -> None:
+        self._wait_again(self._resting.pop(key))
+        self.num_preemptions += 1
+
+    def _restart(self, request: _Request) -> None:
+        self._wait_again(request)
+        self.num_restarts += 1
+
+    def _wait_again(self, request: _Request) -> None:
+        self.pool.release(request.key)
+        request.decoding = None
+        self._waiting = {request.key: request, **self._waiting}
+
+    def _leave(self, request: _Request) -> None:
+        self.pool.release(request.key)
+        self._num_ended += 1
+        self._outputs_ended += request.num_outputs
+
+
+def _keys(step: Step) -> Iterable[str]:
+    match step:
+        case Prefill():
+            return step.placements
+        case Decode():
+            return step.masters
+        case Migrate():
+            return step.keys

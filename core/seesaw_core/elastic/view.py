@@ -1,0 +1,123 @@
+"""What the manager of elastic groups sees, and the steps that it answers with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from seesaw_core.elastic.costs import GroupCosts
+from seesaw_core.elastic.placement import Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A prompt that waits to be prefilled; after a preemption, with the tokens computed so far.
+
+    Units: tokens, seconds.
+    """
+
+    key: str
+    num_tokens: int
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """A request that decodes, inside an iteration or between two.
+
+    ``tokens_by_instance`` is where its KV lies, that of an iteration under way included;
+    ``num_outputs`` counts the tokens that it has produced.
+    """
+
+    key: str
+    tokens_by_instance: Mapping[int, int]
+    num_outputs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """All that the manager may know.
+
+    capacity_tokens, free_tokens: [instances] KV that each can hold, and has room for.
+    waiting, decoding: in the order in which the requests came.
+    prefilling, stepping: instances inside a prefill iteration, which is long, or inside a decode
+        iteration or a migration, which are short; the others are idle.
+    mean_outputs: tokens that a request has produced on average by its end.
+    """
+
+    capacity_tokens: tuple[int, ...]
+    free_tokens: tuple[int, ...]
+    waiting: tuple[Waiting, ...]
+    decoding: tuple[Decoding, ...]
+    prefilling: frozenset[int]
+    stepping: frozenset[int]
+    mean_outputs: float
+    costs: GroupCosts
+
+    @cached_property
+    def instances(self) -> range:
+        return range(len(self.capacity_tokens))
+
+    @cached_property
+    def idle(self) -> frozenset[int]:
+        return frozenset(self.instances) - self.prefilling - self.stepping
+
+    @cached_property
+    def empty(self) -> frozenset[int]:
+        """Idle instances that hold no KV."""
+        return frozenset(i for i in self.idle if self.free_tokens[i] == self.capacity_tokens[i])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefill:
+    """Prefill prompts on a group, each of whose tokens stays where its placement says.
+
+    ``instances`` in the order of the ring.
+    """
+
+    instances: tuple[int, ...]
+    placements: Mapping[str, Placement]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decode:
+    """Run one decode iteration on a group; each request's new token stays on its master."""
+
+    instances: tuple[int, ...]
+    masters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrate:
+    """Move the KV that requests have on one instance to another. Both are busy meanwhile.
+
+    ``num_tokens`` are moved in all. Nothing else in elastic serving moves KV.
+    """
+
+    source: int
+    target: int
+    keys: tuple[str, ...]
+    num_tokens: int
+
+    @property
+    def instances(self) -> tuple[int, int]:
+        return self.source, self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preempt:
+    """Give up a request's KV; it waits again, first in the queue."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to start now. Groups are disjoint and idle."""
+
+    preemptions: tuple[Preempt, ...] = ()
+    migrations: tuple[Migrate, ...] = ()
+    prefills: tuple[Prefill, ...] = ()
+    decodes: tuple[Decode, ...] = ()
+
+
+Step = Prefill | Decode | Migrate

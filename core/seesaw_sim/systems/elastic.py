@@ -1,0 +1,118 @@
+"""A pool of elastic instances, as in LoongServe: groups form anew for every iteration.
+
+The manager and its driver in :mod:`seesaw_core.elastic` are the worker's own; here its plans are
+carried out on the virtual clock.
+"""
+
+from functools import partial
+
+from seesaw_core.elastic.driver import ElasticDriver
+from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
+from seesaw_core.errors import CapacityError
+from seesaw_core.planner.group_costs import GroupStepCosts
+from seesaw_sim.clock import Clock
+from seesaw_sim.replicas import Journal
+from seesaw_sim.sequences import Sequence
+
+
+class ElasticServer:
+    """Instances under one manager. Call order: :meth:`take` at any time."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        driver: ElasticDriver,
+        costs: GroupStepCosts,
+        *,
+        number: int,
+        journal: Journal,
+    ) -> None:
+        self.driver = driver
+        self.seconds_by_degree: dict[int, float] = {}
+        self.num_generated = 0
+        self.peak_tokens = 0
+        self.only_prefills = False
+        self._clock = clock
+        self._costs = costs
+        self._number = number
+        self._journal = journal
+        self._sequences: dict[str, Sequence] = {}
+
+    @property
+    def capacity_tokens(self) -> int:
+        return sum(self.driver.pool.capacity_tokens)
+
+    @property
+    def used_tokens(self) -> int:
+        return self.capacity_tokens - sum(self.driver.pool.free_tokens)
+
+    @property
+    def num_preemptions(self) -> int:
+        return self.driver.num_preemptions
+
+    def take(self, sequence: Sequence) -> None:
+        """Raises: CapacityError if the request never fits the pool."""
+        wanted = sequence.prompt_tokens + sequence.output_left
+        if not self.driver.may_fit(wanted):
+            raise CapacityError(
+                f"a request of {wanted:,} tokens does not fit into the pool of "
+                f"{self.capacity_tokens:,}"
+            )
+        self._sequences[sequence.name] = sequence
+        self.driver.arrive(sequence.name, sequence.prompt_tokens, self._clock.now_s)
+        self._clock.settle(self._drive)
+
+    def _drive(self) -> None:
+        plan = self.driver.next_plan(self._clock.now_s)
+        for migration in plan.migrations:
+            self._run(migration, "migrate", self._costs.migrate_s(migration.num_tokens))
+        for prefill in plan.prefills:
+            self._prefill(prefill)
+        for decode in plan.decodes:
+            self._decode(decode)
+        self.peak_tokens = max(self.peak_tokens, self.used_tokens)
+        if plan.preemptions:
+            self._clock.settle(self._drive)
+
+    def _prefill(self, prefill: Prefill) -> None:
+        lengths = [placement.num_tokens for placement in prefill.placements.values()]
+        self._run(prefill, "prefill", self._costs.prefill_s(lengths, len(prefill.instances)))
+
+    def _decode(self, decode: Decode) -> None:
+        context = dict.fromkeys(decode.instances, 0)
+        masters = dict.fromkeys(decode.instances, 0)
+        for key, master in decode.masters.items():
+            masters[master] += 1
+            held = self.driver.pool.placement(key).tokens_by_instance()
+            for instance, num_tokens in held.items():
+                context[instance] += num_tokens
+        seconds = self._costs.decode_s(list(masters.values()), list(context.values()))
+        self._run(decode, "decode", seconds)
+
+    def _run(self, step: Step, what: str, seconds: float) -> None:
+        began_s = self._clock.now_s
+        degree = len(step.instances)
+        self.seconds_by_degree[degree] = self.seconds_by_degree.get(degree, 0.0) + seconds
+        for instance in step.instances:
+            self._journal.note(self._number + instance, what, began_s, began_s + seconds)
+        self._clock.at(began_s + seconds, partial(self._end, step))
+
+    def _end(self, step: Step) -> None:
+        finished = []
+        if not isinstance(step, Migrate):
+            for key in step.placements if isinstance(step, Prefill) else step.masters:
+                if self._has_finished(self._sequences[key]):
+                    finished.append(key)
+                    del self._sequences[key]
+        self.driver.end(step, finished)
+        self._clock.settle(self._drive)
+
+    def _has_finished(self, sequence: Sequence) -> bool:
+        """Give a sequence its next token."""
+        sequence.output_left -= 1
+        self.num_generated += 1
+        if sequence.first_token_s is None:
+            sequence.first_token_s = self._clock.now_s
+        if not sequence.output_left:
+            sequence.finish(self._clock.now_s)
+        return not sequence.output_left

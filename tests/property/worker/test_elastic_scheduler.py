@@ -1,0 +1,236 @@
+"""The scheduler of elastic instances over ranks without a model: nothing is lost, whatever happens.
+
+Requests come and are aborted, iterations fail, instances die. The ranks keep real slot tables and
+hold each task to what they have. Afterwards every ledger is empty.
+"""
+
+import gc
+import random
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from vllm.sampling_params import SamplingParams
+from vllm.v1.request import Request, RequestStatus
+
+from seesaw_worker.modes.elastic.scheduler import ElasticScheduler
+from seesaw_worker.modes.elastic.settings import DEFAULT_POLICY, InstanceSettings
+from seesaw_worker.modes.elastic.slots import SlotTable
+from seesaw_worker.modes.elastic.tasks import (
+    ElasticOutput,
+    ElasticStep,
+    Ended,
+    Launch,
+    SampledRow,
+    Task,
+    TaskKind,
+    TaskResult,
+)
+
+BLOCK = 32
+RANDOM = "support.elastic.random_plans.RandomPlans"
+
+
+class Rank:
+    """One instance without a model. Its tokens are a function of the request's tokens so far."""
+
+    def __init__(self, number: int, num_slots: int) -> None:
+        self.slots = SlotTable(num_slots, torch.device("cpu"))
+        self.outputs: dict[str, list[int]] = {}
+        self._number = number
+
+    def run(self, task: Task) -> TaskResult:
+        for key, num_kept in task.cut.items():
+            self.slots.keep(key, num_kept)
+        for key in task.released:
+            self.slots.release(key)
+        for key in task.forgotten:
+            self.outputs.pop(key, None)
+        for row in task.sampled:
+            self.learn(row)
+        for prompt in task.prompts:
+            self.slots.keep(prompt.key, 0)
+            for start, stop in prompt.keeps:
+                self.slots.take(prompt.key, stop - start)
+        for token in task.tokens:
+            self.slots.keep(token.key, token.num_kept)
+            self.slots.take(token.key, 1)
+        for served in (row for rows in task.served.values() for row in rows):
+            self.slots.keep(served.key, served.num_kept)
+        if task.kind is TaskKind.MIGRATE:
+            self.move(task)
+        keys = [row.key for row in task.sampled]
+        seeded = {row.key: np.zeros(4, np.uint8) for row in task.sampled}
+        tokens = [10 + len(self.outputs[key]) % 80 for key in keys]
+        return TaskResult(keys=keys, token_ids=tokens, generators=seeded)
+
+    def learn(self, row: SampledRow) -> None:
+        if row.state is not None:
+            self.outputs[row.key] = []
+        known = self.outputs[row.key]
+        assert row.outputs_from <= len(known), "the instance misses outputs"
+        del known[row.outputs_from :]
+        known += row.outputs
+        assert known == [10 + i % 80 for i in range(len(known))], "outputs are out of order"
+
+    def move(self, task: Task) -> None:
+        for row in task.moved:
+            if self._number == task.ring[0]:
+                self.slots.keep(row.key, row.num_moved)
+                self.slots.release(row.key)
+            else:
+                self.slots.keep(row.key, row.num_kept)
+                self.slots.take(row.key, row.num_moved)
+
+
+class Grammars:
+    def accept_tokens(self, request: Request, tokens: list[int]) -> bool:
+        return True
+
+
+class Engine:
+    """Steps a scheduler as vLLM's engine core does. Iterations end in random order."""
+
+    def __init__(self, number: int, blocks: int, policy: str, seed: int) -> None:
+        self.rng = random.Random(seed)
+        settings = InstanceSettings(num_instances=number, tensor=1, policy=policy)
+        config = SimpleNamespace(
+            additional_config=settings.added_to({}),
+            scheduler_config=SimpleNamespace(max_num_seqs=8),
+            model_config=SimpleNamespace(max_model_len=(blocks - 1) * BLOCK),
+        )
+        self.scheduler = ElasticScheduler(
+            cast("Any", config),
+            cast("Any", SimpleNamespace(num_blocks=blocks)),
+            cast("Any", Grammars()),
+            BLOCK,
+        )
+        self.ranks = [Rank(i, blocks // number * BLOCK) for i in range(number)]
+        self.dead: set[int] = set()
+        self.told: set[int] = set()
+        self.open: list[tuple[Launch, dict[int, TaskResult]]] = []
+        self.finished: dict[str, Any] = {}
+        self.iterations = 0
+        self._numbers = iter(range(10**9))
+
+    def add(self, prompt: int, outputs: int) -> str:
+        params = SamplingParams(max_tokens=outputs, seed=1, temperature=1.0, ignore_eos=True)
+        key = f"r{next(self._numbers)}"
+        self.scheduler.add_request(Request(key, [5] * prompt, params, None))
+        return key
+
+    def step(self, *, failing: float = 0.0) -> None:
+        if not self.open:
+            self.scheduler._planned_s = 0.0  # no time passes here, so let it plan again
+        output = self.scheduler.schedule()
+        step = output.kv_connector_metadata
+        assert isinstance(step, ElasticStep)
+        for launch in step.launches:
+            alive = {i: task for i, task in launch.tasks.items() if i not in self.dead}
+            self.open.append((launch, {i: self.ranks[i].run(t) for i, t in alive.items()}))
+        answer = ElasticOutput(req_ids=[], req_id_to_index={})
+        if self.open:
+            self.iterations += 1
+            launch, results = self.open.pop(self.rng.randrange(len(self.open)))
+            ended = Ended(number=launch.number, results=results)
+            if self.dead & launch.tasks.keys() or self.rng.random() < failing:
+                ended.failure = "on purpose"
+            answer.ended.append(ended)
+        answer.lost = dict.fromkeys(self.dead - self.told, "on purpose")
+        self.told |= self.dead
+        for outputs in self.scheduler.update_from_output(output, answer).values():
+            for each in outputs.outputs:
+                if each.finish_reason is not None:
+                    self.finished[each.request_id] = each.finish_reason
+
+    def drain(self) -> None:
+        for _ in range(20_000):
+            if not self.scheduler.has_requests():
+                break
+            self.step()
+        for rank in self.ranks:  # an instance hears of what it may release with its next task
+            rank.run(Task(kind=TaskKind.DECODE, ring=(0,), released=list(rank.slots)))
+
+    def assert_nothing_left(self) -> None:
+        scheduler = self.scheduler
+        assert not scheduler.requests
+        assert not scheduler.has_requests()
+        assert len(scheduler.driver) == len(scheduler.driver.pool) == len(scheduler._composer) == 0
+        assert scheduler.driver.pool.free_tokens == scheduler.driver.pool.capacity_tokens
+        assert all(rank.slots.num_free == rank.slots.num_slots for rank in self.ranks)
+
+
+@pytest.mark.parametrize("policy", [DEFAULT_POLICY, RANDOM])
+def test_nothing_is_lost_over_ten_thousand_iterations(policy: str) -> None:
+    engine = Engine(3, 3 * 8, policy, seed=1)
+    rng, alive = random.Random(2), []
+    sizes = []
+    tracemalloc.start()
+    try:
+        while engine.iterations < 10_000:
+            if len(engine.scheduler.requests) < 12 and rng.random() < 0.5:
+                alive.append(engine.add(rng.randint(1, 200), rng.randint(1, 30)))
+            if alive and rng.random() < 0.03:
+                key = alive.pop(rng.randrange(len(alive)))
+                engine.scheduler.finish_requests(key, RequestStatus.FINISHED_ABORTED)
+            engine.step(failing=0.01)
+            if engine.iterations in (3_000, 9_000):
+                engine.finished.clear()
+                alive = [key for key in alive if key in engine.scheduler.requests]
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    engine.drain()
+    engine.assert_nothing_left()
+    assert sizes[-1] < sizes[0] + 500_000, "memory has grown"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_instance_that_dies_takes_only_what_was_on_it(seed: int) -> None:
+    engine = Engine(3, 3 * 16, RANDOM if seed % 2 else DEFAULT_POLICY, seed)
+    keys = {engine.add(20 + 30 * i, 12) for i in range(8)}
+    for _ in range(10 + 5 * seed):
+        engine.step()
+    engine.dead.add(seed % 3)
+    engine.drain()
+    engine.step()
+    assert engine.finished.keys() == keys
+    assert set(map(str, engine.finished.values())) == {"length"}
+    assert engine.scheduler.driver.pool.capacity_tokens[seed % 3] == 0
+
+
+def test_a_request_that_no_longer_fits_ends_with_an_error() -> None:
+    engine = Engine(2, 16, DEFAULT_POLICY, 0)
+    large, small = engine.add(400, 30), engine.add(20, 30)
+    while not engine.scheduler.requests[large].num_output_tokens:
+        engine.step()
+    engine.dead.add(0)
+    engine.drain()
+    assert str(engine.finished[large]) == "error"
+    assert str(engine.finished[small]) == "length"
+
+
+def test_a_request_whose_iterations_always_fail_ends_with_an_error() -> None:
+    engine = Engine(2, 16, DEFAULT_POLICY, 0)
+    key = engine.add(20, 30)
+    while key not in engine.finished:
+        engine.step(failing=1.0)
+    assert str(engine.finished[key]) == "error"
+    engine.drain()
+    engine.assert_nothing_left()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_prompt_that_fits_only_into_all_instances_is_served(kept: int) -> None:
+    """Its KV, and that of its outputs but the last, fills the pool but for ``kept`` tokens."""
+    engine = Engine(3, 3 * 8, DEFAULT_POLICY, 0)
+    engine.scheduler._answers._max_model_len = 10_000
+    capacity = sum(engine.scheduler.driver.pool.capacity_tokens)
+    engine.add(capacity - 4 - kept, 5)
+    engine.drain()
+    assert list(map(str, engine.finished.values())) == ["length"]
+    engine.assert_nothing_left()

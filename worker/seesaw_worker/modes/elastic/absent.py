@@ -1,0 +1,35 @@
+"""What vLLM asks a scheduler about parts that elastic instances do not have."""
+
+from typing import Any
+
+from vllm.v1.core.sched.interface import SchedulerInterface
+from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
+
+
+class WithoutParts(SchedulerInterface):
+    """A scheduler without connectors, drafts, an encoder and a cache beyond each request."""
+
+    connector = None
+    ec_connector = None
+
+    def get_grammar_bitmask(self, scheduler_output: SchedulerOutput) -> GrammarOutput | None:
+        """The masks travel with the tasks."""
+        return None
+
+    def update_draft_token_ids(self, draft_token_ids: Any) -> None:
+        """There are no drafts."""
+
+    def update_draft_token_ids_in_output(self, draft_token_ids: Any, scheduler_output: Any) -> None:
+        """There are no drafts."""
+
+    def reset_prefix_cache(
+        self, reset_running_requests: bool = False, reset_connector: bool = False
+    ) -> bool:
+        """Nothing is cached beyond a request."""
+        return True
+
+    def reset_encoder_cache(self) -> None:
+        """There is none."""
+
+    def shutdown(self) -> None:
+        """Nothing was opened."""

@@ -1,0 +1,189 @@
+"""One iteration as each attention layer of one rank carries it out.
+
+Prefill is striped ring attention: the instance at place m of a ring of n holds the tokens m, m + n,
+m + 2n, … of each prompt, and KV goes round the ring. An instance keeps what it is to keep as it
+passes by (proactive scale-down), so that nothing moves afterwards.
+
+Decode is multi-master: a token's master computes it and keeps its KV. It sends the query to the
+other instances that hold KV of the request; they answer with their part of the attention.
+
+Shapes: ``query`` [tokens, heads, size], ``key`` and ``value`` [tokens, KV heads, size], ``pool``
+[slots, 2, KV heads, size], where 0 is K and 1 is V.
+Source: Wu et al., LoongServe (arXiv 2404.09526), sections 4.1 and 4.2.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from seesaw_worker.modes.elastic.kernels import Contexts, Part, attend, empty_part, merge
+from seesaw_worker.modes.elastic.peers import Peers, Purpose
+
+
+class Iteration(Protocol):
+    """What a layer does. ``output`` [tokens, heads, size] is written."""
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pool: torch.Tensor,
+        scale: float,
+        output: torch.Tensor,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingPrompt:
+    """A prompt of ``length`` tokens, and the runs of positions to keep, each with its slots."""
+
+    length: int
+    keeps: tuple[tuple[int, int, torch.Tensor], ...]
+
+
+def stripe(length: int, place: int, size: int) -> range:
+    """Return the positions of a prompt at a place of a ring of ``size``."""
+    return range(place, length, size)
+
+
+class RingPrefill:
+    """Striped ring attention. ``ring`` are the group's instances in order, ``place`` is ours."""
+
+    def __init__(
+        self, peers: Peers, ring: Sequence[int], place: int, prompts: Sequence[RingPrompt]
+    ) -> None:
+        self._peers, self._place, self._prompts = peers, place, prompts
+        self._size = len(ring)
+        self._next, self._last = ring[(place + 1) % self._size], ring[place - 1]
+        self._counts = [
+            [len(stripe(prompt.length, other, self._size)) for prompt in prompts]
+            for other in range(self._size)
+        ]
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pool: torch.Tensor,
+        scale: float,
+        output: torch.Tensor,
+    ) -> None:
+        passing = torch.stack([key, value], 1)
+        queries = query.split(self._counts[self._place])
+        parts = [empty_part(q) for q in queries]
+        for step in range(self._size):
+            source = (self._place - step) % self._size
+            following, exchange = passing, None
+            if step + 1 < self._size:
+                before = (source - 1) % self._size
+                following = passing.new_empty(sum(self._counts[before]), *passing.shape[1:])
+                exchange = self._peers.exchange(
+                    Purpose.RING, {self._next: passing}, {self._last: following}
+                )
+            stripes = passing.split(self._counts[source])
+            for index, (prompt, kv) in enumerate(zip(self._prompts, stripes, strict=True)):
+                self._keep(prompt, kv, source, pool)
+                part = self._attend_stripe(queries[index], kv, source, scale)
+                parts[index] = merge(parts[index], part) if step else part
+            if exchange is not None:
+                exchange.wait()
+            passing = following
+        torch.cat([part for part, _ in parts], out=output)
+
+    def _attend_stripe(
+        self, query: torch.Tensor, kv: torch.Tensor, source: int, scale: float
+    ) -> Part:
+        """Attend to another stripe. Of a later one, query i sees the keys before i alone."""
+        key, value = kv.unbind(1)
+        if source <= self._place:
+            return attend(query, key, value, scale, is_causal=True)
+        first = empty_part(query[:1])
+        rest = attend(query[1:], key, value, scale, is_causal=True)
+        return torch.cat([first[0], rest[0]]), torch.cat([first[1], rest[1]], dim=1)
+
+    def _keep(self, prompt: RingPrompt, kv: torch.Tensor, source: int, pool: torch.Tensor) -> None:
+        for start, stop, slots in prompt.keeps:
+            first = max(0, -((source - start) // self._size))
+            last = max(0, -((source - stop) // self._size))
+            if last > first:
+                position = source + first * self._size - start
+                pool[slots[position :: self._size]] = kv[first:last]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasteredToken:
+    """A token that we compute: the slot for its KV, all slots of its request here, who has more."""
+
+    slot: torch.Tensor
+    slots: torch.Tensor
+    peers: tuple[int, ...]
+
+
+class MultiMasterDecode:
+    """``served`` are the slots of the requests that another instance asks for, in its order."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        tokens: Sequence[MasteredToken],
+        served: Mapping[int, Sequence[torch.Tensor]],
+    ) -> None:
+        self._peers = peers
+        self._contexts = Contexts([token.slots for token in tokens])
+        self._served = {peer: Contexts(slots) for peer, slots in served.items()}
+        self._num_served = {peer: len(slots) for peer, slots in served.items()}
+        self._asked: dict[int, list[int]] = {}
+        for row, token in enumerate(tokens):
+            for peer in token.peers:
+                self._asked.setdefault(peer, []).append(row)
+        self._new_slots = torch.cat([token.slot for token in tokens]) if tokens else None
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pool: torch.Tensor,
+        scale: float,
+        output: torch.Tensor,
+    ) -> None:
+        _, num_heads, size = query.shape
+        if self._new_slots is not None:
+            pool[self._new_slots] = torch.stack([key, value], 1)
+        questions = {
+            peer: query.new_empty(number, num_heads, size)
+            for peer, number in self._num_served.items()
+        }
+        answers = {
+            peer: query.new_empty(len(rows), num_heads, size + 1, dtype=torch.float32)
+            for peer, rows in self._asked.items()
+        }
+        asking = self._peers.exchange(
+            Purpose.QUERY, {peer: query[rows] for peer, rows in self._asked.items()}, questions
+        )
+        part = self._contexts.attend(query, pool, scale)
+        asking.wait()
+        replies = {
+            peer: _packed(contexts.attend(questions[peer], pool, scale))
+            for peer, contexts in self._served.items()
+        }
+        self._peers.exchange(Purpose.REPLY, replies, answers).wait()
+        for peer, rows in self._asked.items():
+            own = part[0][rows], part[1][:, rows]
+            part[0][rows], part[1][:, rows] = merge(own, _unpacked(answers[peer], query.dtype))
+        output.copy_(part[0])
+
+
+def _packed(part: Part) -> torch.Tensor:
+    """Return [queries, heads, size + 1]: outputs, and the LSE behind each."""
+    output, lse = part
+    return torch.cat([output.float(), lse.t()[..., None]], -1)
+
+
+def _unpacked(packed: torch.Tensor, dtype: torch.dtype) -> Part:
+    output, lse = packed[..., :-1], packed[..., -1]
+    return output.to(dtype), lse.t()

@@ -1,0 +1,173 @@
+"""Attention over a part of a context, and the merge of two parts.
+
+A part returns its output and the logarithm of the sum of its exponentials (LSE), from which the
+attention over the whole context follows without its keys.
+
+Shapes: T queries, S keys, H query heads, K key heads, D the head's size. ``q`` [T, H, D], ``k``
+and ``v`` [S, K, D], outputs [T, H, D], LSE [H, T] in fp32.
+Source: Wu et al., LoongServe (arXiv 2404.09526), section 4.2; the merge is that of ring attention
+(Liu et al., arXiv 2310.01889).
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import torch
+from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
+
+Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def empty_part(q: torch.Tensor) -> Part:
+    """Return the attention over no keys."""
+    num_queries, num_heads, _ = q.shape
+    lse = q.new_full((num_heads, num_queries), float("-inf"), dtype=torch.float32)
+    return torch.zeros_like(q), lse
+
+
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, *, is_causal: bool = False
+) -> Part:
+    """Return the attention of all queries over all keys; if causal, query i sees keys 0 to i."""
+    if not len(q) or not len(k):
+        return empty_part(q)
+    on_device = _attend_on_cpu if q.is_cpu else _attend_on_gpu
+    return on_device(q, k, v, scale, is_causal=is_causal)
+
+
+class Contexts:
+    """The slots of several requests' keys, laid out once for all layers of an iteration.
+
+    On the CPU, requests of similar lengths are padded to the longest of them and computed at once.
+    """
+
+    def __init__(self, slots: Sequence[torch.Tensor]) -> None:
+        self._bounds = [0, *accumulate(len(each) for each in slots)]
+        self._all = torch.cat(list(slots)) if slots else None
+        self._buckets: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
+        by_size: dict[int, list[int]] = {}
+        for row, each in enumerate(slots):
+            if len(each):
+                by_size.setdefault(len(each).bit_length(), []).append(row)
+        for rows in by_size.values():
+            chosen = [slots[row] for row in rows]
+            longest = max(len(each) for each in chosen)
+            # Padded by a slot of its own: what another request keeps must not matter, be it NaN.
+            padded = torch.stack(
+                [torch.cat([each, each[-1:].expand(longest - len(each))]) for each in chosen]
+            )
+            lengths = torch.tensor([len(each) for each in chosen], device=padded.device)
+            is_key = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+            self._buckets.append((rows, padded, is_key))
+
+    def attend(self, query: torch.Tensor, pool: torch.Tensor, scale: float) -> Part:
+        """Return the attention of each request's one query over its keys.
+
+        Shapes: query [requests, H, D], pool [slots, 2, K, D].
+        """
+        output, lse = empty_part(query)
+        if self._all is None:
+            return output, lse
+        if not query.is_cpu:
+            return _attend_ragged_on_gpu(query, pool[self._all], self._bounds, scale)
+        for rows, slots, is_key in self._buckets:
+            part = _attend_padded(query[rows], pool[slots], is_key, scale)
+            output[rows], lse[:, rows] = part
+        return output, lse
+
+
+def _attend_padded(
+    query: torch.Tensor, kv: torch.Tensor, is_key: torch.Tensor, scale: float
+) -> Part:
+    """Shapes: query [rows, H, D], kv [rows, S, 2, K, D], is_key [rows, S]."""
+    num_rows, num_heads, size = query.shape
+    num_groups = kv.shape[3]
+    key, value = kv.permute(2, 0, 3, 1, 4).float()  # [rows, K, S, D] each
+    grouped = query.view(num_rows, num_groups, -1, size).float() * scale
+    scores = grouped @ key.transpose(-1, -2)  # [rows, K, H / K, S]
+    scores.masked_fill_(~is_key[:, None, None], float("-inf"))
+    lse = torch.logsumexp(scores, -1, keepdim=True)
+    output = torch.exp(scores - lse) @ value
+    return output.reshape(query.shape).to(query.dtype), lse.view(num_rows, num_heads).t()
+
+
+def _attend_ragged_on_gpu(
+    query: torch.Tensor, kv: torch.Tensor, bounds: Sequence[int], scale: float
+) -> Part:
+    """vLLM's flash attention over requests of any lengths. Not run yet."""
+    from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func
+
+    key, value = kv.unbind(1)
+    output, lse = flash_attn_varlen_func(
+        query.contiguous(),
+        key.contiguous(),
+        value.contiguous(),
+        max_seqlen_q=1,
+        cu_seqlens_q=torch.arange(len(bounds), dtype=torch.int32, device=query.device),
+        max_seqlen_k=max(stop - start for start, stop in pairwise(bounds)),
+        cu_seqlens_k=torch.tensor(bounds, dtype=torch.int32, device=query.device),
+        softmax_scale=scale,
+        causal=False,
+        return_softmax_lse=True,
+    )
+    return output, lse
+
+
+def merge(first: Part, second: Part) -> Part:
+    """Return the attention over the keys of both parts."""
+    parts = [tensor.contiguous() for tensor in (*first, *second)]
+    output, lse = torch.empty_like(parts[0]), torch.empty_like(parts[1])
+    merge_attn_states(output, *parts, lse)
+    return output, lse
+
+
+def _attend_on_cpu(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, *, is_causal: bool
+) -> Part:
+    """Torch's flash attention for the CPU. Key heads are its batch, so that none is copied."""
+    num_queries, num_heads, size = q.shape
+    num_keys, num_groups, _ = k.shape
+    shared = num_heads // num_groups
+    shape = (num_groups, shared, num_keys, size)
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - of aten
+        q.view(num_queries, num_groups, shared, size).permute(1, 2, 0, 3),
+        k.transpose(0, 1)[:, None].expand(shape),
+        v.transpose(0, 1)[:, None].expand(shape),
+        0.0,
+        is_causal,
+        scale=scale,
+    )
+    return output.permute(2, 0, 1, 3).reshape(q.shape), lse.reshape(num_heads, num_queries).float()
+
+
+def _attend_on_gpu(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, *, is_causal: bool
+) -> Part:
+    """vLLM's flash attention. It aligns causal masks at the end, so keys beyond queries go first.
+
+    Not run yet: this machine has no GPU.
+    """
+    from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func
+
+    if is_causal and len(k) > len(q):
+        k, v = k[: len(q)], v[: len(q)]
+    surplus = len(q) - len(k) if is_causal else 0  # the last queries see all keys
+    if surplus > 0:
+        head = _attend_on_gpu(q[: len(k)], k, v, scale, is_causal=True)
+        tail = _attend_on_gpu(q[len(k) :], k, v, scale, is_causal=False)
+        return torch.cat([head[0], tail[0]]), torch.cat([head[1], tail[1]], dim=1)
+    bounds_q = torch.tensor([0, len(q)], dtype=torch.int32, device=q.device)
+    bounds_k = torch.tensor([0, len(k)], dtype=torch.int32, device=q.device)
+    output, lse = flash_attn_varlen_func(
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        max_seqlen_q=len(q),
+        cu_seqlens_q=bounds_q,
+        max_seqlen_k=len(k),
+        cu_seqlens_k=bounds_k,
+        softmax_scale=scale,
+        causal=is_causal,
+        return_softmax_lse=True,
+    )
+    return output, lse

@@ -1,0 +1,232 @@
+"""Runs the tasks of one rank of one instance on vLLM's model, sampler and KV memory."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from vllm.config import VllmConfig, get_layers_from_vllm_config
+from vllm.forward_context import set_forward_context
+from vllm.model_executor.layers.attention import Attention
+from vllm.v1.outputs import LogprobsLists
+
+from seesaw_worker.modes.elastic.attention import ElasticAttention
+from seesaw_worker.modes.elastic.iteration import (
+    Iteration,
+    MasteredToken,
+    MultiMasterDecode,
+    RingPrefill,
+    RingPrompt,
+    stripe,
+)
+from seesaw_worker.modes.elastic.peers import PeerError, Peers, Purpose
+from seesaw_worker.modes.elastic.sampling import InstanceSampler
+from seesaw_worker.modes.elastic.slots import SlotTable
+from seesaw_worker.modes.elastic.tasks import (
+    PromptLogprobs,
+    PromptRow,
+    Task,
+    TaskKind,
+    TaskResult,
+)
+
+_LOGITS_ROWS = 256  # of prompt tokens at once
+
+
+class TaskRunner:
+    """One rank. Requires: the model is loaded and the KV memory is there."""
+
+    def __init__(self, config: VllmConfig, model_runner: Any, number: int, peers: Peers) -> None:
+        self.peers = peers
+        self._config, self._runner, self._number = config, model_runner, number
+        self._device: torch.device = model_runner.device
+        self._layers: dict[str, Attention] = get_layers_from_vllm_config(config, Attention)
+        self.slots = SlotTable(len(self._pools()[0]), self._device)
+        self.sampler = InstanceSampler(model_runner.input_batch, model_runner.sampler, self._device)
+        self._others: list[int] = []
+        self._failure: PeerError | None = None
+
+    def run(self, task: Task) -> TaskResult:
+        """Carry out a task.
+
+        Raises: PeerError if another instance does not do its part. The connections within the
+        group are broken then, so that no instance of it waits for what will not come.
+        """
+        self._others = [instance for instance in task.ring if instance != self._number]
+        self._failure = None
+        try:
+            with torch.inference_mode():
+                return self._run(task)
+        except Exception:
+            self.peers.drop(self._others)
+            raise
+
+    def _run(self, task: Task) -> TaskResult:
+        began = time.perf_counter()
+        for key, num_kept in task.cut.items():
+            self.slots.keep(key, num_kept)
+        for key in task.released:
+            self.slots.release(key)
+        self.sampler.forget(task.forgotten)
+        self.sampler.learn(task.sampled)
+        if task.kind is TaskKind.PREFILL:
+            result = self._prefill(task)
+        elif task.kind is TaskKind.DECODE:
+            result = self._decode(task)
+        else:
+            result = self._migrate(task)
+        if self._failure is not None:
+            raise self._failure
+        result.seconds = time.perf_counter() - began
+        return result
+
+    def _prefill(self, task: Task) -> TaskResult:
+        place, size = task.ring.index(self._number), len(task.ring)
+        prompts = [RingPrompt(length=row.length, keeps=self._keep(row)) for row in task.prompts]
+        positions = [p for row in task.prompts for p in stripe(row.length, place, size)]
+        token_ids = [token for row in task.prompts for token in row.token_ids]
+        iteration = RingPrefill(self.peers, task.ring, place, prompts)
+        hidden = self._forward(iteration, token_ids, positions)
+        if hidden is None:
+            return TaskResult()
+        stripes = hidden.split([len(row.token_ids) for row in task.prompts])
+        sampled = {row.key for row in task.sampled}
+        last = [h[-1:] for row, h in zip(task.prompts, stripes, strict=True) if row.key in sampled]
+        result = self._sample(task, last)
+        for row, states in zip(task.prompts, stripes, strict=True):
+            if row.next_token_ids:
+                found = self._prompt_logprobs(row, states)
+                if found is not None:
+                    result.prompt_logprobs[row.key] = PromptLogprobs(
+                        first=place, step=size, lists=found
+                    )
+        return result
+
+    def _keep(self, row: PromptRow) -> tuple[tuple[int, int, torch.Tensor], ...]:
+        self.slots.keep(row.key, 0)
+        return tuple(
+            (start, stop, self.slots.take(row.key, stop - start)) for start, stop in row.keeps
+        )
+
+    def _decode(self, task: Task) -> TaskResult:
+        tokens = []
+        for row in task.tokens:
+            self.slots.keep(row.key, row.num_kept)
+            slot = self.slots.take(row.key, 1)
+            tokens.append(MasteredToken(slot=slot, slots=self.slots.of(row.key), peers=row.peers))
+        served: dict[int, list[torch.Tensor]] = {}
+        for master, rows in task.served.items():
+            for asked in rows:
+                self.slots.keep(asked.key, asked.num_kept)
+            served[master] = [self.slots.of(asked.key) for asked in rows]
+        iteration = MultiMasterDecode(self.peers, tokens, served)
+        hidden = self._forward(
+            iteration, [row.token_id for row in task.tokens], [row.position for row in task.tokens]
+        )
+        return TaskResult() if hidden is None else self._sample(task, [hidden])
+
+    def _migrate(self, task: Task) -> TaskResult:
+        """Send or receive the KV of requests, layer by layer."""
+        source, target = task.ring
+        if source == self._number:
+            for row in task.moved:
+                self.slots.keep(row.key, row.num_moved)
+            slots = torch.cat([self.slots.of(row.key) for row in task.moved])
+            for pool in self._pools():
+                self.peers.exchange(Purpose.MIGRATE, {target: pool[slots]}, {}).wait()
+            for row in task.moved:
+                self.slots.release(row.key)
+            return TaskResult()
+        for row in task.moved:
+            self.slots.keep(row.key, row.num_kept)
+        slots = torch.cat([self.slots.take(row.key, row.num_moved) for row in task.moved])
+        for pool in self._pools():
+            kv = pool.new_empty(len(slots), *pool.shape[1:])
+            self.peers.exchange(Purpose.MIGRATE, {}, {source: kv}).wait()
+            pool[slots] = kv
+        return TaskResult()
+
+    def _forward(
+        self, iteration: Iteration, token_ids: Sequence[int], positions: Sequence[int]
+    ) -> torch.Tensor | None:
+        """Return [tokens, hidden size]; None without tokens, when only the attention takes part."""
+        if not token_ids:
+            for layer in self._layers.values():
+                self._attention(layer).take_part(iteration, layer.kv_cache)
+            return None
+        lockstep = _Lockstep(iteration, partial(self.peers.drop, self._others))
+        metadata = dict.fromkeys(self._layers, lockstep)
+        ids = torch.tensor(token_ids, device=self._device)
+        with set_forward_context(metadata, self._config, num_tokens=len(ids), slot_mapping={}):
+            hidden: torch.Tensor = self._runner.model(
+                input_ids=ids, positions=torch.tensor(positions, device=self._device)
+            )
+        self._failure = lockstep.failure
+        return hidden
+
+    def _sample(self, task: Task, hidden: Sequence[torch.Tensor]) -> TaskResult:
+        if not task.sampled:
+            return TaskResult()
+        logits = self._runner.model.compute_logits(torch.cat(list(hidden)))
+        if logits is None:  # another rank of this instance has them
+            return TaskResult()
+        return self.sampler.sample(task.sampled, logits)
+
+    def _prompt_logprobs(self, row: PromptRow, hidden: torch.Tensor) -> LogprobsLists | None:
+        """Return the log-probabilities of the tokens that follow those of our stripe."""
+        assert row.num_prompt_logprobs is not None
+        sampler, parts = self._runner.sampler, []
+        for start in range(0, len(row.next_token_ids), _LOGITS_ROWS):
+            wanted = row.next_token_ids[start : start + _LOGITS_ROWS]
+            logits = self._runner.model.compute_logits(hidden[start : start + len(wanted)])
+            if logits is None:
+                continue  # another rank of this instance has them
+            raw = self._config.model_config.logprobs_mode in ("raw_logits", "processed_logits")
+            scores = logits.float() if raw else sampler.compute_logprobs(logits)
+            number = row.num_prompt_logprobs
+            number = scores.shape[-1] if number == -1 else number
+            target = torch.tensor(wanted, device=self._device)
+            parts.append(sampler.gather_logprobs(scores, number, target))
+        if not parts:
+            return None
+        ids, values, ranks = (torch.cat([part[field] for part in parts]) for field in range(3))
+        return LogprobsLists(ids.cpu().numpy(), values.cpu().numpy(), ranks.cpu().numpy())
+
+    def _pools(self) -> list[torch.Tensor]:
+        return [self._attention(layer).pool(layer.kv_cache) for layer in self._layers.values()]
+
+    @staticmethod
+    def _attention(layer: Attention) -> ElasticAttention:
+        assert isinstance(layer.impl, ElasticAttention)
+        return layer.impl
+
+
+class _Lockstep:
+    """An iteration that goes on without attention once a peer is gone.
+
+    The ranks of an instance meet in the collectives of every layer. If one left a forward pass in
+    the middle, the others would wait for it, or meet it in the next pass.
+    """
+
+    def __init__(self, iteration: Iteration, break_off: Callable[[], None]) -> None:
+        self.failure: PeerError | None = None
+        self._iteration, self._break_off = iteration, break_off
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pool: torch.Tensor,
+        scale: float,
+        output: torch.Tensor,
+    ) -> None:
+        if self.failure is None:
+            try:
+                self._iteration.attend(query, key, value, pool, scale, output)
+                return
+            except PeerError as error:
+                self.failure = error
+                self._break_off()
+        output.zero_()
