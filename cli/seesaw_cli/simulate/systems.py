@@ -91,9 +91,12 @@ def _elastic(text: str, request: PlanRequest, args: PlannerArgs) -> System:
             f"--elastic={text[:40]}: write the number of instances, from 1 to 64, and the layout "
             "of each, such as 4:T2"
         )
-    each = _layout(layout, f"--elastic={text[:40]}", args)
-    if each.data > 1:
-        raise LayoutError(f"--elastic={text}: an instance has no data parallelism; add instances")
+    each = _layout(layout, f"--elastic={count}:", args)
+    if each.data > 1 or each.pipeline > 1:
+        raise LayoutError(
+            f"--elastic={text[:40]}: an instance is tensor-parallel alone, such as 4:T2; give more "
+            "instances instead"
+        )
     system = _given(request, LayoutPair(prefill=each, decode=each), Reshard.NEVER)
     return replace(system, num_instances=int(count))
 
@@ -106,7 +109,8 @@ def _layout(text: str, flag: str, args: PlannerArgs) -> Layout:
         raise LayoutError(f"{flag}: {error}") from error
     unfit = misfit(layout, args.model.shape)
     if unfit is not None:
-        raise LayoutError(f"{flag}={text}: {unfit.reason}; {unfit.hint}")
+        shown = text if flag.endswith(":") else f"={text}"
+        raise LayoutError(f"{flag}{shown}: {unfit.reason}; {unfit.hint}")
     return layout
 
 
