@@ -153,6 +153,10 @@ def test_what_cannot_be_planned_is_refused_naming_the_flag(
         (["--prefill", "P8", "--decode", "X2"], "layout 'X2' is not understood; write D, T and P"),
         (["--prefill", "P8", "--decode", "T4"], "must be equal"),
         (["--disaggregate", "T4"], "--disaggregate=T4: write the prefill and the decode layout"),
+        (["--elastic", "4"], "--elastic=4: write the number of instances, from 1 to 64"),
+        (["--elastic", "0:T2"], "--elastic=0:T2: write the number of instances"),
+        (["--elastic", "4:P2"], "--elastic=4:P2: an instance is tensor-parallel alone"),
+        (["--elastic", "4:T3"], "--elastic=4:T3: the model's"),
         (["--output", "/proc/none"], "--output=/proc/none: no folder can be made there"),
         (["--concurrency", "0"], "--concurrency: must be a whole number from 1"),
         (
