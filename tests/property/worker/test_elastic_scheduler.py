@@ -155,11 +155,11 @@ class Engine:
             rank.run(Task(kind=TaskKind.DECODE, ring=(0,), released=list(rank.slots)))
 
     def assert_nothing_left(self) -> None:
-        scheduler = self.scheduler
-        assert not scheduler.requests
-        assert not scheduler.has_requests()
-        assert len(scheduler.driver) == len(scheduler.driver.pool) == len(scheduler._composer) == 0
-        assert scheduler.driver.pool.free_tokens == scheduler.driver.pool.capacity_tokens
+        books = self.scheduler.books
+        assert not books.requests
+        assert not self.scheduler.has_requests()
+        assert len(books.driver) == len(books.driver.pool) == len(books.composer) == 0
+        assert books.driver.pool.free_tokens == books.driver.pool.capacity_tokens
         assert all(rank.slots.num_free == rank.slots.num_slots for rank in self.ranks)
 
 
@@ -171,7 +171,7 @@ def test_nothing_is_lost_over_ten_thousand_iterations(policy: str) -> None:
     tracemalloc.start()
     try:
         while engine.iterations < 10_000:
-            if len(engine.scheduler.requests) < 12 and rng.random() < 0.5:
+            if len(engine.scheduler.books.requests) < 12 and rng.random() < 0.5:
                 alive.append(engine.add(rng.randint(1, 200), rng.randint(1, 30)))
             if alive and rng.random() < 0.03:
                 key = alive.pop(rng.randrange(len(alive)))
@@ -179,7 +179,7 @@ def test_nothing_is_lost_over_ten_thousand_iterations(policy: str) -> None:
             engine.step(failing=0.01)
             if engine.iterations in (3_000, 9_000):
                 engine.finished.clear()
-                alive = [key for key in alive if key in engine.scheduler.requests]
+                alive = [key for key in alive if key in engine.scheduler.books.requests]
                 gc.collect()
                 sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
@@ -200,13 +200,13 @@ def test_an_instance_that_dies_takes_only_what_was_on_it(seed: int) -> None:
     engine.step()
     assert engine.finished.keys() == keys
     assert set(map(str, engine.finished.values())) == {"length"}
-    assert engine.scheduler.driver.pool.capacity_tokens[seed % 3] == 0
+    assert engine.scheduler.books.driver.pool.capacity_tokens[seed % 3] == 0
 
 
 def test_a_request_that_no_longer_fits_ends_with_an_error() -> None:
     engine = Engine(2, 16, DEFAULT_POLICY, 0)
     large, small = engine.add(400, 30), engine.add(20, 30)
-    while not engine.scheduler.requests[large].num_output_tokens:
+    while not engine.scheduler.books.requests[large].num_output_tokens:
         engine.step()
     engine.dead.add(0)
     engine.drain()
@@ -228,8 +228,8 @@ def test_a_request_whose_iterations_always_fail_ends_with_an_error() -> None:
 def test_a_prompt_that_fits_only_into_all_instances_is_served(kept: int) -> None:
     """Its KV, and that of its outputs but the last, fills the pool but for ``kept`` tokens."""
     engine = Engine(3, 3 * 8, DEFAULT_POLICY, 0)
-    engine.scheduler._answers._max_model_len = 10_000
-    capacity = sum(engine.scheduler.driver.pool.capacity_tokens)
+    engine.scheduler.books.answers._max_model_len = 10_000
+    capacity = sum(engine.scheduler.books.driver.pool.capacity_tokens)
     engine.add(capacity - 4 - kept, 5)
     engine.drain()
     assert list(map(str, engine.finished.values())) == ["length"]

@@ -79,16 +79,16 @@ def run(job: ElasticJob) -> ElasticReport:
         use_tqdm=False,
     )
     seconds = time.perf_counter() - began
-    scheduler = core.scheduler
+    books = core.scheduler.books
     report = ElasticReport(
         tokens=[list(o.outputs[0].token_ids) for o in outputs],
         ranks=llm.collective_rpc("elastic_info"),
-        state=scheduler.snapshot(),
+        state=books.snapshot(),
         left={
-            "requests": len(scheduler.requests),
-            "driver": len(scheduler.driver),
-            "placements": len(scheduler.driver.pool),
-            "composer": len(scheduler._composer),
+            "requests": len(books.requests),
+            "driver": len(books.driver),
+            "placements": len(books.driver.pool),
+            "composer": len(books.composer),
         },
         seconds=seconds,
     )

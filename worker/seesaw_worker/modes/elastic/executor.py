@@ -1,17 +1,13 @@
 """vLLM's executor over all instances: iterations of different groups run at the same time.
 
-Each instance is an executor of vLLM's of its own, with one thread that talks to it. An iteration
-has ended when all its instances have answered, or are lost: an instance is lost when a process of
-it dies, or when it does not answer by the deadline. The others connect anew and go on.
+An iteration has ended when all its instances have answered, or are lost. After one that has failed
+its instances connect anew and go on.
 """
 
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -19,7 +15,8 @@ from vllm.v1.executor.abstract import Executor
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from seesaw_core.errors import EngineDiedError
-from seesaw_worker.modes.elastic.instance import Instance, config_of, share_of
+from seesaw_worker.modes.elastic.instance import share_of
+from seesaw_worker.modes.elastic.instances import Instances
 from seesaw_worker.modes.elastic.measuring import measure_costs
 from seesaw_worker.modes.elastic.settings import InstanceSettings
 from seesaw_worker.modes.elastic.tasks import (
@@ -65,34 +62,10 @@ class ElasticExecutor(Executor):
 
     def _init_executor(self) -> None:
         self.settings = InstanceSettings.of(self.vllm_config.additional_config)
-        number = self.settings.num_instances
-        self._threads = [
-            ThreadPoolExecutor(1, thread_name_prefix=f"instance-{i}") for i in range(number)
-        ]
-        self._failure_callback: Callable[[], None] | None = None
-        self._lock = threading.Lock()
-        self._lost: dict[int, str] = {}
-        self._reported: set[int] = set()
         self._running: dict[int, _Running] = {}
         self._memory: list[int] = []
-        self._num_connections = 0
-        self._folder = Path(tempfile.mkdtemp(prefix="elastic-"))
         self._snapshot: Callable[[], dict[str, Any]] = dict
-        starting = [
-            thread.submit(Instance, config_of(self.vllm_config, self.settings, i))
-            for i, thread in enumerate(self._threads)
-        ]
-        wait(starting)
-        self._instances: list[Instance] = []
-        try:
-            self._instances += [future.result() for future in starting]
-        except Exception:
-            for future in starting:
-                if future.exception() is None:
-                    future.result().lose()
-            raise
-        for i, instance in enumerate(self._instances):
-            instance.on_loss = self._loss_of(i)
+        self._instances = Instances(self.vllm_config, self.settings)
 
     # ---- vLLM's calls while the engine starts ----
 
@@ -105,7 +78,7 @@ class ElasticExecutor(Executor):
         return [num_bytes * self.settings.num_instances for num_bytes in self._memory]
 
     def initialize_from_config(self, kv_cache_configs: list[KVCacheConfig]) -> None:
-        """Give each instance its share of the pool, then connect them."""
+        """Give each instance its share of the pool."""
         configs = [
             share_of(config, self.vllm_config, memory, self.settings.num_instances)
             for config, memory in zip(kv_cache_configs, self._memory, strict=True)
@@ -114,31 +87,23 @@ class ElasticExecutor(Executor):
         block_size = kv_cache_configs[0].kv_cache_groups[0].kv_cache_spec.block_size
         tokens = (kv_cache_configs[0].num_blocks // number * block_size,) * number
         self._snapshot = lambda: {"capacity_tokens": tokens, "free_tokens": tokens}
-        self._on_each(
+        self._instances.call_each(
             "initialize_from_config",
-            [(configs[i * size : (i + 1) * size],) for i in range(self.settings.num_instances)],
+            [(configs[i * size : (i + 1) * size],) for i in range(number)],
         )
 
     def compile_or_warm_up_model(self) -> None:
         super().compile_or_warm_up_model()
-        if self.settings.weights_folder:
-            self._share_weights()
+        number = self.settings.num_instances
+        if self.settings.weights_folder:  # all use those of the first
+            for group in (range(1), range(1, number)):
+                for answer in [self._instances.call(i, "elastic_share_weights") for i in group]:
+                    answer.result()
         self.collective_rpc("elastic_prepare")
-        everyone = range(self.settings.num_instances)
-        for answer in self._connect(everyone):
+        for answer in self._instances.connect(range(number)):
             answer.result()
-        measure_costs(self.vllm_config, self.settings.num_instances, self.run_group)
+        measure_costs(self.vllm_config, number, self.run_group)
         self.collective_rpc("elastic_count_anew")
-
-    def _share_weights(self) -> None:
-        """Let all instances use the weights of the first."""
-        self._threads[0].submit(self._call, 0, "elastic_share_weights", ()).result()
-        sharing = [
-            self._threads[i].submit(self._call, i, "elastic_share_weights", ())
-            for i in range(1, self.settings.num_instances)
-        ]
-        for answer in sharing:
-            answer.result()
 
     # ---- steps ----
 
@@ -148,50 +113,24 @@ class ElasticExecutor(Executor):
         assert isinstance(step, ElasticStep)
         self._snapshot = step.snapshot
         for launch in step.launches:
-            self._launch(launch)
+            self._running[launch.number] = _Running(
+                began_s=time.monotonic(), answers=self._begin(launch.tasks, self._timeout_s(launch))
+            )
         return _Deferred(self._next_ended) if non_block else self._next_ended()
 
     def run_group(self, tasks: dict[int, Task]) -> dict[int, TaskResult]:
         """Run one iteration to its end, before requests are served. Raises: EngineDiedError."""
-        timeout_s = self.settings.step_timeout_s
-        answers = {
-            i: self._threads[i].submit(self._run, i, task, timeout_s) for i, task in tasks.items()
-        }
+        answers = self._begin(tasks, self.settings.step_timeout_s)
         return {i: answer.result() for i, answer in answers.items()}
 
-    def _launch(self, launch: Launch) -> None:
-        self._running[launch.number] = _Running(
-            began_s=time.monotonic(),
-            answers={
-                i: self._threads[i].submit(self._run, i, task, self._timeout_s(launch))
-                for i, task in launch.tasks.items()
-            },
-        )
+    def _begin(
+        self, tasks: Mapping[int, Task], timeout_s: float
+    ) -> dict[int, "Future[TaskResult]"]:
+        return {i: self._instances.run(i, task, timeout_s) for i, task in tasks.items()}
 
     def _timeout_s(self, launch: Launch) -> float:
         """Return the deadline of an iteration: later than the flag says if it will take long."""
         return max(self.settings.step_timeout_s, _LATE * launch.expected_s)
-
-    def _run(self, number: int, task: Task, timeout_s: float) -> TaskResult:
-        """Let an instance carry out a task. Raises: EngineDiedError."""
-        instance = self._instances[number]
-        try:
-            result: TaskResult = instance.collective_rpc(
-                "elastic_run",
-                timeout=timeout_s,
-                args=(task,),
-                unique_reply_rank=instance.output_rank,
-            )
-            return result
-        except TimeoutError as error:
-            self._lose(number, f"it has not answered for {timeout_s:g} s")
-            instance.lose()
-            raise EngineDiedError(f"instance {number} is lost: {self._lost[number]}") from error
-        except Exception as error:
-            if not instance.is_failed:
-                raise EngineDiedError(f"instance {number} has failed: {error}") from error
-            self._lose(number, "one of its processes has died")
-            raise EngineDiedError(f"instance {number} is lost: {self._lost[number]}") from error
 
     def _next_ended(self) -> ElasticOutput:
         if not any(running.is_done for running in self._running.values()):
@@ -201,9 +140,7 @@ class ElasticExecutor(Executor):
         output = ElasticOutput(req_ids=[], req_id_to_index={})
         for number in [n for n, running in self._running.items() if running.is_done]:
             output.ended.append(self._ended(number, self._running.pop(number)))
-        with self._lock:
-            output.lost = {i: why for i, why in self._lost.items() if i not in self._reported}
-            self._reported.update(output.lost)
+        output.lost = self._instances.take_lost()
         return output
 
     def _ended(self, number: int, running: _Running) -> Ended:
@@ -218,21 +155,10 @@ class ElasticExecutor(Executor):
         if failures:
             ended.failure = "; ".join(failures)
             # Tasks that follow on the same instances wait for this in the instances' threads.
-            self._connect([i for i in running.answers if i not in self._lost])
+            self._instances.connect(running.answers)
         return ended
 
-    def _connect(self, instances: Sequence[int]) -> list["Future[Any]"]:
-        """Connect instances with each other, in their threads."""
-        self._num_connections += 1
-        rendezvous = str(self._folder / str(self._num_connections))
-        return [
-            self._threads[i].submit(
-                self._call, i, "elastic_connect", ([j for j in instances if j != i], rendezvous)
-            )
-            for i in instances
-        ]
-
-    # ---- calls to all instances ----
+    # ---- what vLLM asks ----
 
     def collective_rpc(
         self,
@@ -251,61 +177,24 @@ class ElasticExecutor(Executor):
             self.check_health()
             return []
         if method == "elastic_state":
-            return [self._snapshot() | {"lost": {str(i): why for i, why in self._lost.items()}}]
-        answers = self._on_each(method, [args] * self.settings.num_instances, timeout, kwargs)
+            lost = {str(i): why for i, why in self._instances.lost.items()}
+            return [self._snapshot() | {"lost": lost}]
+        each: Sequence[tuple[Any, ...]] = [args] * self.settings.num_instances
+        answers = self._instances.call_each(method, each, timeout, kwargs)
         if non_block:
             future: Future[Any] = Future()
             future.set_result(answers)
             return future
         return answers
 
-    def _on_each(
-        self,
-        method: Any,
-        args: Sequence[tuple[Any, ...]],
-        timeout: float | None = None,
-        kwargs: dict[str, Any] | None = None,
-    ) -> list[Any]:
-        answers = [
-            self._threads[i].submit(self._call, i, method, args[i], timeout, kwargs)
-            for i in range(self.settings.num_instances)
-            if i not in self._lost
-        ]
-        return [result for answer in answers for result in answer.result()]
-
-    def _call(
-        self,
-        number: int,
-        method: Any,
-        args: tuple[Any, ...],
-        timeout: float | None = None,
-        kwargs: dict[str, Any] | None = None,
-    ) -> list[Any]:
-        results: list[Any] = self._instances[number].collective_rpc(method, timeout, args, kwargs)
-        return results
-
-    # ---- health ----
-
     def check_health(self) -> None:
         """Raises: EngineDiedError if no instance is left."""
-        if len(self._lost) == self.settings.num_instances:
+        if not len(self._instances):
             raise EngineDiedError("all instances are lost")
 
     def register_failure_callback(self, callback: Callable[[], None]) -> None:
-        self._failure_callback = callback
+        self._instances.on_last_loss = callback
 
     def shutdown(self) -> None:
-        for instance in self._instances:
-            instance.shutdown()
-        for thread in self._threads:
-            thread.shutdown(wait=False)
-
-    def _loss_of(self, number: int) -> Callable[[], None]:
-        return lambda: self._lose(number, "one of its processes has died")
-
-    def _lose(self, number: int, why: str) -> None:
-        with self._lock:
-            self._lost.setdefault(number, why)
-            is_last = len(self._lost) == self.settings.num_instances
-        if is_last and self._failure_callback is not None:
-            self._failure_callback()
+        if (instances := getattr(self, "_instances", None)) is not None:
+            instances.shutdown()
