@@ -9,6 +9,7 @@ from math import ceil
 
 from seesaw_core.messages import ModeName, Stage, TransitionEvent, WorkerState
 from seesaw_core.resharding.policy import Phase
+from seesaw_core.routing.pools import Pool
 from seesaw_core.routing.waves import Intake, Replica
 from seesaw_core.routing.windows import PrefillWindows
 from seesaw_router.dispatch.connections import Connections
@@ -153,6 +154,17 @@ class Backend:
         """Cancel all calls to this worker, now."""
         self.calls.cancel_all()
 
+    @property
+    def pool(self) -> Pool | None:
+        """The pool of an elastic worker, less what is on its way; None for other workers."""
+        if self.state is None or self.state.elastic is None:
+            return None
+        return Pool.of(self.state.elastic, self._queued_tokens(self.state))
+
+    def _queued_tokens(self, state: WorkerState) -> int:
+        """Prompt tokens that wait at the worker or are on their way to it."""
+        return state.waiting_tokens + sum(self._pending.values())
+
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy.
 
@@ -163,10 +175,15 @@ class Backend:
         state = self.state
         part = None if state is None else state.resharding
         if state is None or part is None or part.buffer is None:
-            return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
+            return Replica(
+                name=self.target.name,
+                num_running=self.num_busy,
+                accepts=Intake.ALWAYS,
+                pool=self.pool,
+            )
         buffer = part.buffer
         free_tokens = buffer.blocks.free * buffer.block_size
-        taken_tokens = state.waiting_tokens + sum(self._pending.values())
+        taken_tokens = self._queued_tokens(state)
         return Replica(
             name=self.target.name,
             num_running=self.num_busy,
