@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 	@touch $(STAMP)
 
 demo: setup ## Serve a small model on this machine's CPU and watch it re-shard.
-	@$(BIN)/seesaw demo
+	@$(BIN)/seesaw demo $(ARGS)
 
 paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or two).
 	@$(BIN)/seesaw paper

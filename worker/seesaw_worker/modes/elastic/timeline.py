@@ -6,11 +6,11 @@ The scheduler reports iterations as they begin and end; the server takes what ha
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from seesaw_core.elastic.pool import TokenPool
-from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
+from seesaw_core.elastic.view import Decode, Prefill, Step
 from seesaw_core.messages import GroupSpan, RequestSpan
 
 MOST_SPANS: Final = 64  # of either kind between two looks; further ones displace the oldest
@@ -61,20 +61,20 @@ class Timeline:
                     if span is None or master not in span.instances:
                         self._hold(key, pool)
 
-    def end(self, step: Step, pool: TokenPool) -> None:
-        """It has ended well."""
-        self._note(step, self._began.pop(step.instances))
-        for key in _keys(step):
+    def end(self, step: Step, keys: Sequence[str], pool: TokenPool) -> None:
+        """It has ended well, for these requests."""
+        self._note(step, len(keys))
+        for key in keys:
             if key not in pool:
                 self._close(key)
             elif not isinstance(step, Decode):
                 self._hold(key, pool)
 
-    def fail(self, step: Step) -> None:
+    def fail(self, step: Step, keys: Sequence[str]) -> None:
         """It has ended, and computed nothing."""
         del self._began[step.instances]
         if not isinstance(step, Decode):
-            for key in _keys(step):
+            for key in keys:
                 self._close(key)
 
     def forget(self, key: str) -> None:
@@ -91,13 +91,14 @@ class Timeline:
         self._decoding.clear()
         return {"groups": self._groups.as_values(), "requests": self._requests.as_values()}
 
-    def _note(self, step: Step, began_s: float) -> None:
+    def _note(self, step: Step, num_requests: int) -> None:
         """Add a group's span. Decode iterations that follow each other become one."""
+        began_s = self._began.pop(step.instances)
         span = GroupSpan(
             kind=type(step).__name__.lower(),
             instances=step.instances,
             num_iterations=1,
-            num_requests=len(_keys(step)),
+            num_requests=num_requests,
             began_s=began_s,
             ended_s=self._now(),
         )
@@ -140,13 +141,3 @@ class Timeline:
         if span is not None:
             self._requests.add(dataclasses.replace(span, ended_s=now_s))
         return now_s
-
-
-def _keys(step: Step) -> tuple[str, ...]:
-    match step:
-        case Prefill():
-            return tuple(step.placements)
-        case Decode():
-            return tuple(step.masters)
-        case Migrate():
-            return step.keys
