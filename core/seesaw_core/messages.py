@@ -235,7 +235,7 @@ class WaveEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpan:
-    """A time in which an elastic group was busy. Decode iterations that follow each other are one."""
+    """A time in which an elastic group was busy; decode iterations in a row are one span."""
 
     kind: Annotated[str, "`prefill`, `decode` or `migrate`.", WORD]
     instances: Annotated[tuple[int, ...], "The group's instances; their number is its degree."]

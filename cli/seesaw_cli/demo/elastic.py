@@ -11,9 +11,10 @@ from seesaw_core.messages import WorkerState
 _INSTANCES = 2
 _TOKEN_BYTES = 20 << 10  # KV of a token of the demo's model
 _INSTANCE_TOKENS = 2560  # KV of the longest prompts fits on no single instance
-_LONGEST = 3000
-_PROMPTS = {"long": (2700, _LONGEST), "medium": (900, 1600), "short": (10, 160)}
-_KINDS = ("short", "medium", "short", "short", "long", "short", "short", "short")
+_PROMPTS = {"long": (2700, 3000), "medium": (900, 1600), "short": (10, 160)}
+_OUTPUTS = {"long": (24,), "medium": (24, 48), "short": (24, 48, 96)}
+_KINDS = ("long", "short", "short", "medium", "short", "short", "short", "short")
+_PER_S = 1.6
 _ENGINE = {
     "dtype": "float32",
     "max_model_len": 3584,
@@ -29,21 +30,22 @@ def make_requests(count: int, seed: int) -> list[Request]:
     requests = []
     at_s = 0.0
     for index in range(count):
-        length = rng.randint(*_PROMPTS[_KINDS[index % len(_KINDS)]])
+        kind = _KINDS[index % len(_KINDS)]
+        length = rng.randint(*_PROMPTS[kind])
         sampled = {"temperature": 0.8, "top_p": 0.95, "seed": index} if index % 2 else {}
         requests.append(
             Request(
                 prompt=[rng.randrange(10, 800) for _ in range(length)],
                 params={
                     "temperature": 0.0,
-                    "max_tokens": rng.choice((24, 48, 96)),
+                    "max_tokens": rng.choice(_OUTPUTS[kind]),
                     "ignore_eos": True,
                 }
                 | sampled,
                 at_s=at_s,
             )
         )
-        at_s += rng.expovariate(2.0)
+        at_s += rng.expovariate(_PER_S)
     return requests
 
 

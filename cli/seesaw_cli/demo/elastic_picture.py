@@ -9,7 +9,7 @@ from seesaw_cli.demo.driving import Recording
 from seesaw_core.messages import ElasticState, RequestSpan, WorkerState
 
 _COLOURS: Final = {"prefill": "#d95f02", "decode": "#1b9e77", "migrate": "#7570b3"}
-_NAMED_TOKENS = 500  # a request of at least so many tokens is labelled with its number
+_NAMED_TOKENS = 500  # a prompt of at least so many tokens is labelled with its length
 _THICK = 0.8
 
 
@@ -36,7 +36,7 @@ def draw(recording: Recording, path: Path) -> None:
     for kind in ("prefill", "decode"):
         requests.plot([], [], color=_COLOURS[kind], lw=8, label=kind)
     requests.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.12), frameon=False)
-    figure.suptitle("One worker, two elastic instances: each bar is a request on an instance")
+    figure.suptitle("Two elastic instances of one worker, and the requests on each of them")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -70,8 +70,8 @@ def _draw_requests(axes: Any, recording: Recording) -> None:
             y = instance * lane + rows[span.number]
             axes.barh(y, seconds, _THICK, left=began_s, color=_COLOURS[span.kind], lw=0)
             if span.kind == "prefill" and span.num_tokens >= _NAMED_TOKENS:
-                text = f"{span.num_tokens:,}"
-                axes.text(began_s, y, text, fontsize=7, va="center", ha="right")
+                text = f" {span.num_tokens:,} tokens"
+                axes.text(began_s, y, text, fontsize=7, va="center", color="white")
     for instance in range(1, num_instances):
         axes.axhline(instance * lane - 1, color="grey", lw=0.8)
     axes.set_yticks(
@@ -94,7 +94,7 @@ def _draw_degrees(axes: Any, recording: Recording) -> None:
             )
     axes.set_yticks(range(1, num_instances + 1))
     axes.set_ylim(0.5, num_instances + 0.5)
-    axes.set_ylabel("degree")
+    axes.set_ylabel("degree by\niteration")
 
 
 def _draw_fill(axes: Any, recording: Recording) -> None:
@@ -104,5 +104,5 @@ def _draw_fill(axes: Any, recording: Recording) -> None:
         used = [100 * (1 - part.free_tokens[instance] / max(1, capacity)) for part in parts]
         axes.step(times, used, where="post", label=f"instance {instance}")
     axes.set_ylabel("KV in use, %")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 105)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -11,13 +11,16 @@ sent there count too, and a worker that claims to be idle for ever gets little m
 Pure. Deviation: LoongServe (arXiv 2404.09526) has one pool; the choice among several is ours.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seesaw_core.messages import ElasticState
 
-# Tokens of work for which a running request counts: it slows down the decoding of others. From 100
-# to 3,000 the time to the first token hardly changes (``tests/simulation/test_elastic_routing.py``).
+# Tokens of work for which a running request counts, since it slows down the decoding of others.
+# From 100 to 3,000 the time to the first token hardly changes (``test_elastic_routing.py``).
 _RUNNING_TOKENS = 300
+# Sums of what a worker claims are cut here, so that any reader can take what the router reports.
+_MOST_TOKENS = 1 << 53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +47,10 @@ class Pool:
             return None
         return cls(
             num_instances=num_instances,
-            capacity_tokens=sum(capacity for capacity, _ in instances),
-            free_tokens=sum(min(free, capacity) for capacity, free in instances),
-            queued_tokens=queued_tokens,
-            prefilling_tokens=sum(g.num_tokens for g in part.groups if g.kind == "prefill"),
+            capacity_tokens=_total(capacity for capacity, _ in instances),
+            free_tokens=_total(min(free, capacity) for capacity, free in instances),
+            queued_tokens=_total((queued_tokens,)),
+            prefilling_tokens=_total(g.num_tokens for g in part.groups if g.kind == "prefill"),
         )
 
     @property
@@ -69,3 +72,7 @@ class Pool:
         if lacking > 0:
             work += self.capacity_tokens + lacking
         return work / self.num_instances
+
+
+def _total(tokens: Iterable[int]) -> int:
+    return min(_MOST_TOKENS, sum(tokens))
