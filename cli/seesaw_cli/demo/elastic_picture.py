@@ -33,8 +33,8 @@ def draw(recording: Recording, path: Path) -> None:
     _draw_fill(fill, recording)
     fill.set_xlabel("seconds")
     fill.set_xlim(0, recording.seconds)
-    for kind in ("prefill", "decode"):
-        requests.plot([], [], color=_COLOURS[kind], lw=8, label=kind)
+    for kind, label in (("prefill", "prefill"), ("decode", "decode: its KV is there")):
+        requests.plot([], [], color=_COLOURS[kind], lw=8, label=label)
     requests.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.12), frameon=False)
     figure.suptitle("Two elastic instances of one worker, and the requests on each of them")
     figure.tight_layout()
