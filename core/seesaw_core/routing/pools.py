@@ -11,10 +11,8 @@ sent there count too, and a worker that claims to be idle for ever gets little m
 Pure. Deviation: LoongServe (arXiv 2404.09526) has one pool; the choice among several is ours.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from seesaw_core.messages import ElasticState
 
 # Tokens of work for which a running request counts, since it slows down the decoding of others.
 # From 100 to 3,000 the time to the first token hardly changes (``test_elastic_routing.py``).
@@ -39,18 +37,25 @@ class Pool:
     prefilling_tokens: int = 0
 
     @classmethod
-    def of(cls, part: ElasticState, queued_tokens: int) -> "Pool | None":
-        """Return the pool that a worker reports; None while it has none."""
-        instances = list(zip(part.capacity_tokens, part.free_tokens, strict=False))
+    def reported(
+        cls,
+        *,
+        capacity_tokens: Sequence[int],
+        free_tokens: Sequence[int],
+        queued_tokens: int,
+        prefilling_tokens: int,
+    ) -> "Pool | None":
+        """Return the pool that a worker reports, instance by instance; None while it has none."""
+        instances = list(zip(capacity_tokens, free_tokens, strict=False))
         num_instances = sum(capacity > 0 for capacity, _ in instances)
         if not num_instances:
             return None
         return cls(
             num_instances=num_instances,
-            capacity_tokens=_total(capacity for capacity, _ in instances),
-            free_tokens=_total(min(free, capacity) for capacity, free in instances),
-            queued_tokens=_total((queued_tokens,)),
-            prefilling_tokens=_total(g.num_tokens for g in part.groups if g.kind == "prefill"),
+            capacity_tokens=_bounded(sum(capacity for capacity, _ in instances)),
+            free_tokens=_bounded(sum(min(free, capacity) for capacity, free in instances)),
+            queued_tokens=_bounded(queued_tokens),
+            prefilling_tokens=_bounded(prefilling_tokens),
         )
 
     @property
@@ -74,5 +79,5 @@ class Pool:
         return work / self.num_instances
 
 
-def _total(tokens: Iterable[int]) -> int:
-    return min(_MOST_TOKENS, sum(tokens))
+def _bounded(tokens: int) -> int:
+    return min(_MOST_TOKENS, tokens)

@@ -157,9 +157,15 @@ class Backend:
     @property
     def pool(self) -> Pool | None:
         """The pool of an elastic worker, less what is on its way; None for other workers."""
-        if self.state is None or self.state.elastic is None:
+        part = self.state.elastic if self.state else None
+        if self.state is None or part is None:
             return None
-        return Pool.of(self.state.elastic, self._queued_tokens(self.state))
+        return Pool.reported(
+            capacity_tokens=part.capacity_tokens,
+            free_tokens=part.free_tokens,
+            queued_tokens=self._queued_tokens(self.state),
+            prefilling_tokens=sum(g.num_tokens for g in part.groups if g.kind == "prefill"),
+        )
 
     def _queued_tokens(self, state: WorkerState) -> int:
         """Prompt tokens that wait at the worker or are on their way to it."""

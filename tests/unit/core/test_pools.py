@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_core.messages import ElasticGroup, ElasticState
 from seesaw_core.routing.pools import Pool
 from seesaw_core.routing.waves import (
     Intake,
@@ -25,19 +24,20 @@ IDLE = Replica(
     accepts=Intake.ALWAYS,
     pool=Pool(num_instances=4, capacity_tokens=100_000, free_tokens=60_000),
 )
-PART = ElasticState(
-    capacity_tokens=(1000, 0, 1000),
-    free_tokens=(400, 0, 1000),
-    lost_instances=(1,),
-    groups=(),
-    num_running=1,
-    prefills_by_degree={},
-    decodes_by_degree={},
-    failed_iterations=0,
-    preemptions=0,
-    restarts=0,
-    migrated_tokens=0,
-)
+
+
+def reported(
+    capacity: tuple[int, ...] = (1000, 0, 1000),
+    free: tuple[int, ...] = (400, 0, 1000),
+    queued_tokens: int = 0,
+) -> Pool | None:
+    """What a worker reports that has lost its second instance."""
+    return Pool.reported(
+        capacity_tokens=capacity,
+        free_tokens=free,
+        queued_tokens=queued_tokens,
+        prefilling_tokens=700,
+    )
 
 
 def with_pool(name: str, num_running: int = 10, **changes: int) -> Replica:
@@ -67,13 +67,12 @@ def test_a_long_prompt_goes_where_it_has_room_and_a_short_one_where_less_is_to_d
 
 
 def test_what_has_been_sent_since_the_last_state_takes_room_and_time() -> None:
-    before = Pool.of(PART, queued_tokens=0)
-    after = Pool.of(PART, queued_tokens=1_300)
+    before, after = reported(), reported(queued_tokens=1_300)
     assert before is not None
     assert after is not None
     assert (before.room_tokens, after.room_tokens) == (1_400, 100)
-    assert before.tokens_before(200, 0) == 0
-    assert after.tokens_before(200, 0) > (1_300 + before.capacity_tokens) / 2
+    assert before.tokens_before(200, 0) == 350
+    assert after.tokens_before(200, 0) > 350 + (1_300 + before.capacity_tokens) / 2
 
 
 def test_no_prompt_goes_to_a_pool_that_is_too_small_while_another_is_large_enough() -> None:
@@ -111,20 +110,16 @@ def test_elastic_replicas_need_no_waves_beside_those_that_re_shard() -> None:
 
 
 def test_a_pool_is_read_without_its_lost_instances_and_none_while_it_loads() -> None:
-    groups = (
-        ElasticGroup(kind="prefill", instances=(0, 2), num_requests=1, num_tokens=700),
-        ElasticGroup(kind="decode", instances=(0,), num_requests=9, num_tokens=9),
-    )
-    assert Pool.of(replace(PART, groups=groups), 30) == Pool(
+    assert reported(queued_tokens=30) == Pool(
         num_instances=2,
         capacity_tokens=2_000,
         free_tokens=1_400,
         queued_tokens=30,
         prefilling_tokens=700,
     )
-    assert Pool.of(replace(PART, capacity_tokens=(), free_tokens=()), 0) is None
-    assert Pool.of(replace(PART, capacity_tokens=(0, 0), free_tokens=(5, 5)), 0) is None
-    odd = Pool.of(replace(PART, free_tokens=(2**62, 2**62)), 0)
+    assert reported((), ()) is None
+    assert reported((0, 0), (5, 5)) is None
+    odd = reported(free=(2**62, 2**62))
     assert odd is not None
     assert odd.free_tokens == 1_000
 

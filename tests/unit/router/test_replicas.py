@@ -5,6 +5,7 @@ from typing import Any
 
 from seesaw_core.messages import (
     BufferState,
+    ElasticGroup,
     ElasticState,
     ModeName,
     TransitionEvent,
@@ -110,7 +111,10 @@ def test_an_elastic_worker_shows_its_pool_less_what_is_on_its_way() -> None:
         capacity_tokens=(600, 600),
         free_tokens=(100, 500),
         lost_instances=(),
-        groups=(),
+        groups=(
+            ElasticGroup(kind="prefill", instances=(0,), num_requests=1, num_tokens=70),
+            ElasticGroup(kind="decode", instances=(1,), num_requests=9, num_tokens=9),
+        ),
         num_running=1,
         prefills_by_degree={},
         decodes_by_degree={},
@@ -123,7 +127,13 @@ def test_an_elastic_worker_shows_its_pool_less_what_is_on_its_way() -> None:
     worker = backend()
     worker.update(state)
     worker.sent(1, 200)
-    pool = Pool(num_instances=2, capacity_tokens=1200, free_tokens=600, queued_tokens=250)
+    pool = Pool(
+        num_instances=2,
+        capacity_tokens=1200,
+        free_tokens=600,
+        queued_tokens=250,
+        prefilling_tokens=70,
+    )
     assert worker.replica() == Replica(name="a", num_running=1, accepts=Intake.ALWAYS, pool=pool)
     worker.update(state)
     assert worker.replica().pool == replace(pool, queued_tokens=50)
