@@ -38,8 +38,8 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 		--constraint constraints.txt --override overrides.txt --editable '.[cpu,dev]'
 	@touch $(STAMP)
 
-demo: setup ## Serve a small model on this machine's CPU and watch it re-shard.
-	@$(BIN)/seesaw demo
+demo: setup ## Serve a small model on this machine's CPU and watch it re-shard (ARGS=--elastic: instances).
+	@$(BIN)/seesaw demo $(ARGS)
 
 paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or two).
 	@$(BIN)/seesaw paper

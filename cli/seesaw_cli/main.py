@@ -67,7 +67,7 @@ COMMANDS = {
     ),
     "demo": Command(
         module="seesaw_cli.demo.command",
-        summary="show a worker that re-shards itself under load, compared with plain vLLM (no GPU)",
+        summary="show a worker that re-shards, or is elastic, compared with plain vLLM (no GPU)",
     ),
     "bench": Command(
         module="seesaw_bench.command",

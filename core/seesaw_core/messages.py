@@ -147,6 +147,7 @@ class ElasticGroup:
     kind: Annotated[str, "`prefill`, `decode` or `migrate`.", WORD]
     instances: Annotated[tuple[int, ...], "Its instances."]
     num_requests: Annotated[int, "Requests in the iteration."]
+    num_tokens: Annotated[int, "Tokens that it computes; 0 from a worker that does not say."] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +206,7 @@ class EventKind(StrEnum):
     STATE = "state"
     TRANSITION = "transition"
     WAVE = "wave"
+    TIMELINE = "timeline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,3 +231,36 @@ class WaveEvent:
     prompts: Annotated[int, "Prompts that it prefilled."]
     tokens: Annotated[int, "Their tokens."]
     seconds: Annotated[float, "Seconds from the transition before to the transition after."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpan:
+    """A time in which an elastic group was busy; decode iterations in a row are one span."""
+
+    kind: Annotated[str, "`prefill`, `decode` or `migrate`.", WORD]
+    instances: Annotated[tuple[int, ...], "The group's instances; their number is its degree."]
+    num_iterations: Annotated[int, "Iterations in this time."]
+    num_requests: Annotated[int, "Requests in each of them."]
+    began_s: Annotated[float, "Unix time at which the first began."]
+    ended_s: Annotated[float, "Unix time at which the last ended."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSpan:
+    """A time in which a request was on the same elastic instances."""
+
+    number: Annotated[int, "Number of the request, counted from 1 as they are first computed."]
+    kind: Annotated[str, "`prefill` while its prompt is computed, `decode` afterwards.", WORD]
+    instances: Annotated[tuple[int, ...], "Instances that compute its prompt, or hold its KV."]
+    num_tokens: Annotated[int, "Its tokens as this time began."]
+    began_s: Annotated[float, "Unix time."]
+    ended_s: Annotated[float, "Unix time."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEvent:
+    """What elastic groups and requests have done since the last event of this kind."""
+
+    groups: Annotated[tuple[GroupSpan, ...], "Up to 64 of groups, in the order of their ends."]
+    requests: Annotated[tuple[RequestSpan, ...], "Up to 64 of requests, likewise."]
+    num_dropped: Annotated[int, "Further spans, which were too many for one event."] = 0

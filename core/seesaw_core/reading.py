@@ -23,13 +23,14 @@ from seesaw_core.messages import (
     EventKind,
     ModeName,
     ReshardingState,
+    TimelineEvent,
     TransitionEvent,
     WaveEvent,
     WorkerState,
 )
 from seesaw_core.router_messages import RouterState
 
-Event = WorkerState | TransitionEvent | WaveEvent
+Event = WorkerState | TransitionEvent | WaveEvent | TimelineEvent
 
 _T = TypeVar("_T")
 _MAX_NUMBER: Final = 2**63
@@ -42,6 +43,7 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")  # what no UTF-8 can carry on
 _TYPES: Final[dict[str, type[Event]]] = {
     EventKind.TRANSITION: TransitionEvent,
     EventKind.WAVE: WaveEvent,
+    EventKind.TIMELINE: TimelineEvent,
 }
 
 

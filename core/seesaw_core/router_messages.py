@@ -37,6 +37,13 @@ class RoutedWorker:
     running: Annotated[int, "Requests that were sent to it and have not ended."]
     mode: Annotated[str, "Its mode; empty from a router of version 0."] = ""
     phase: Annotated[Phase | None, "`prefill` or `decode`; null if it has no phases."]
+    capacity_tokens: Annotated[
+        int | None, "Tokens whose KV an elastic worker can keep; null for other workers."
+    ] = None
+    free_tokens: Annotated[int | None, "Those for which it has room, by its last state."] = None
+    queued_tokens: Annotated[
+        int | None, "Tokens of prompts that wait there, or that were sent since its last state."
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

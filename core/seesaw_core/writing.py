@@ -10,6 +10,7 @@ from typing import Any, Final
 from seesaw_core.messages import (
     PathTotals,
     ReshardingState,
+    TimelineEvent,
     TransitionEvent,
     WaveEvent,
     WorkerState,
@@ -33,7 +34,10 @@ _WITHOUT_PHASES: Final = ReshardingState(
 )
 
 
-def as_json(message: WorkerState | TransitionEvent | WaveEvent | RouterState) -> dict[str, Any]:
+_Message = WorkerState | TransitionEvent | WaveEvent | TimelineEvent | RouterState
+
+
+def as_json(message: _Message) -> dict[str, Any]:
     """Returns a message as values of JSON, for readers of this version and of version 0."""
     if not isinstance(message, WorkerState):
         return dataclasses.asdict(message)

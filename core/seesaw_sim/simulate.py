@@ -38,7 +38,7 @@ from seesaw_sim.sequences import Sequence
 from seesaw_sim.systems.disaggregated import DisaggregatedServer
 from seesaw_sim.systems.elastic import ElasticServer
 from seesaw_sim.systems.resharding import Pair, SeesawServer
-from seesaw_sim.systems.router import LeastLoaded, Router, Waves
+from seesaw_sim.systems.router import LeastLoaded, Pools, Router, Waves
 from seesaw_sim.systems.static import StaticServer
 
 OnProgress = Callable[[int, int], None]
@@ -174,7 +174,9 @@ class _System:
         self._clock, self._journal, self._longest = clock, journal, longest
         self.router: Router
         if scenario.num_instances:
-            self.router = LeastLoaded(self._each(self._elastic, 1))
+            elastic = [self._elastic(number) for number in range(scenario.num_replicas)]
+            several = len(elastic) > 1
+            self.router = Pools(clock, scenario.waves, elastic) if several else elastic[0]
         elif scenario.disaggregated:
             self.router = LeastLoaded(self._each(self._disaggregated, 1))
         elif scenario.is_static:
@@ -238,7 +240,7 @@ class _System:
             decodes.append(self._engine(costs, self._own_tokens(costs)))
         return DisaggregatedServer(self._clock, prefills, decodes, number, self._journal)
 
-    def _elastic(self, number: int) -> Server:
+    def _elastic(self, number: int) -> ElasticServer:
         scenario = self.scenario
         costs = scenario.costs(scenario.decode)
         groups = GroupStepCosts(costs)

@@ -1,9 +1,11 @@
 """The router's Prometheus metrics."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from seesaw_core.routing.pools import Pool
 from seesaw_core.routing.waves import ReleaseReason
 
 
@@ -80,6 +82,12 @@ class Metrics:
             ["serving"],
             registry=registry,
         )
+        self.pools = Gauge(
+            "seesaw_router_elastic_tokens",
+            "Tokens of an elastic worker's pool, by state: capacity, free, queued before a prompt.",
+            ["worker", "state"],
+            registry=registry,
+        )
         # Looking up labels costs more than counting.
         self._of_status = lru_cache(lambda status: self.requests.labels(status=str(status)))
         self._of_reason = {each: self.released.labels(reason=each) for each in ReleaseReason}
@@ -87,6 +95,15 @@ class Metrics:
     def count_status(self, status: int) -> None:
         """Count a request that has ended."""
         self._of_status(status).inc()
+
+    def show_pools(self, pools: Mapping[str, Pool | None]) -> None:
+        """Show the pools of elastic workers, by the worker's name, and no others."""
+        self.pools.clear()
+        for worker, pool in pools.items():
+            if pool is not None:
+                self.pools.labels(worker=worker, state="capacity").set(pool.capacity_tokens)
+                self.pools.labels(worker=worker, state="free").set(pool.free_tokens)
+                self.pools.labels(worker=worker, state="queued").set(pool.queued_tokens)
 
     def count_released(self, count: int, reason: ReleaseReason) -> None:
         """Count prompts that were released to a worker."""

@@ -1,22 +1,11 @@
-"""The demo's recording of its worker, and the picture of it."""
+"""The picture of the re-sharding demo."""
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from seesaw_core.messages import ReshardingState, TransitionEvent, WorkerState
+from seesaw_cli.demo.driving import Recording
+from seesaw_core.messages import ReshardingState, WorkerState
 from seesaw_core.resharding.ledger import LedgerTotals
-
-
-@dataclass(slots=True, kw_only=True)
-class Recording:
-    """The tokens, states and transitions of the worker. Units: seconds since the first request."""
-
-    tokens: list[list[int]] = field(default_factory=list)
-    samples: list[tuple[float, WorkerState]] = field(default_factory=list)
-    transitions: list[tuple[float, TransitionEvent]] = field(default_factory=list)
-    seconds: float = 0.0
-    final: WorkerState | None = None
 
 
 def resharding(state: WorkerState | None) -> ReshardingState:

@@ -107,6 +107,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     ),
                 ),
             ),
+            Panel(
+                title="Pools of elastic workers, as their router sees them",
+                queries=(
+                    (
+                        f"max by ({_BY}, worker, state) (seesaw_router_elastic_tokens{{{_OF}}})",
+                        "{{worker}} {{state}}",
+                    ),
+                ),
+            ),
         ),
     ),
     (

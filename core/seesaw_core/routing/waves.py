@@ -5,6 +5,9 @@ opens, so that a window is worth its two transitions. The replicas take turns, s
 spread evenly over time and the next one is never far off. Light traffic does not wait: a replica
 that has little to do gets prompts at once.
 
+Replicas that accept prompts at any time have no windows. Among those with a pool of elastic
+instances a prompt goes where it starts soonest by its length (:mod:`seesaw_core.routing.pools`).
+
 The policy takes a view and returns one step with its reason. It holds no state and reads no clock.
 It knows what replicas accept, but not how they serve.
 
@@ -13,11 +16,12 @@ Deviation: taking turns among replicas is ours; the paper's system has one.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 
 from seesaw_core.errors import InputError
+from seesaw_core.routing.pools import Pool
 
 _INSTANT_S = 1e-6  # a shorter wait is over: sums of floats may never quite get there
 # Share of a cycle's fair part after which the next replica's turn comes. Less than 1, or a cycle
@@ -47,6 +51,7 @@ class Replica:
     capacity_tokens: its room when it is empty.
     window_age_s: the time since its last prefill window began; None before the first one.
     cycle_s: the mean time from one window to the next.
+    pool: the pool of an elastic replica; None for others.
 
     Room and windows have no meaning for a replica that always accepts prompts.
     """
@@ -58,6 +63,11 @@ class Replica:
     capacity_tokens: int = 0
     window_age_s: float | None = None
     cycle_s: float | None = None
+    pool: Pool | None = None
+
+    def may_hold(self, prompt_tokens: int) -> bool:
+        """Whether the replica is large enough for a prompt once it is empty, as far as it says."""
+        return self.pool is None or self.pool.may_hold(prompt_tokens)
 
     @property
     def buffer_is_low(self) -> bool:
@@ -93,6 +103,7 @@ class ReleaseReason(StrEnum):
     LEAST_BUSY = "least_busy"
     LITTLE_TO_DO = "little_to_do"
     ALWAYS_ACCEPTS = "always_accepts"
+    STARTS_SOONEST = "starts_soonest"
     WINDOW_OPEN = "window_open"
     ITS_TURN = "its_turn"
     WAITED_TOO_LONG = "waited_too_long"
@@ -106,6 +117,7 @@ _SENTENCES = {
     ReleaseReason.LEAST_BUSY: "the least busy replica",
     ReleaseReason.LITTLE_TO_DO: "a replica has little to do",
     ReleaseReason.ALWAYS_ACCEPTS: "the least busy replica takes prompts at any time",
+    ReleaseReason.STARTS_SOONEST: "the prompt starts soonest on this elastic replica",
     ReleaseReason.WINDOW_OPEN: "a window is open",
     ReleaseReason.ITS_TURN: "its turn has come",
     ReleaseReason.WAITED_TOO_LONG: "the oldest waited too long",
@@ -114,11 +126,15 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A step: send these requests to a replica, in this order."""
+    """A step: send these requests to a replica, in this order.
+
+    ``left_out``: whether the pools of other replicas were too small for them.
+    """
 
     replica: str
     requests: tuple[int, ...]
     reason: ReleaseReason
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,13 +178,10 @@ class WavePolicy:
             return Hold(at_most_s=None, reason="no prompt waits")
         if not serving:
             return Hold(at_most_s=None, reason="no replica serves")
-        least_busy = serving[0]
-        if not self.stagger:
-            return _release(queue, 1, least_busy, ReleaseReason.LEAST_BUSY)
-        if least_busy.num_running < self.light_requests:
-            return _release(queue, 1, least_busy, ReleaseReason.LITTLE_TO_DO)
-        if least_busy.accepts is Intake.ALWAYS:
-            return _release(queue, 1, least_busy, ReleaseReason.ALWAYS_ACCEPTS)
+        able = _large_enough(serving, queue.prompts[0].tokens)
+        step = self._at_once(queue, able)
+        if step is not None:
+            return replace(step, left_out=len(able) < len(serving))
         most = _most_in_a_wave(queue, serving)
         serving = [r for r in serving if r.accepts is not Intake.ALWAYS]
         for replica in serving:
@@ -176,6 +189,20 @@ class WavePolicy:
             if replica.accepts is Intake.OPEN and fitting:
                 return _release(queue, fitting, replica, ReleaseReason.WINDOW_OPEN)
         return self._next_wave(queue, serving, most)
+
+    def _at_once(self, queue: Queue, able: list[Replica]) -> Release | None:
+        """Send the oldest prompt if the least busy replica needs no wave. Requires: sorted."""
+        least_busy = able[0]
+        if not self.stagger:
+            return _release(queue, 1, least_busy, ReleaseReason.LEAST_BUSY)
+        if least_busy.pool is not None:
+            soonest = _soonest(queue.prompts[0], able)
+            return _release(queue, 1, soonest, ReleaseReason.STARTS_SOONEST)
+        if least_busy.num_running < self.light_requests:
+            return _release(queue, 1, least_busy, ReleaseReason.LITTLE_TO_DO)
+        if least_busy.accepts is Intake.ALWAYS:
+            return _release(queue, 1, least_busy, ReleaseReason.ALWAYS_ACCEPTS)
+        return None
 
     def _next_wave(self, queue: Queue, serving: list[Replica], most: int) -> Release | Hold:
         """Open the next window, on the replica whose last window is oldest, or hold."""
@@ -206,6 +233,24 @@ class WavePolicy:
             return 0.0
         cycle_s = sum(cycles) / len(cycles)
         return _PACE * cycle_s / len(serving) - min(ages)
+
+
+def _large_enough(replicas: list[Replica], prompt_tokens: int) -> list[Replica]:
+    """Return the replicas that could hold a prompt, or the largest ones if none could.
+
+    Lengths are estimates, so that it may fit there after all. If not, the worker refuses it.
+    """
+    able = [r for r in replicas if r.may_hold(prompt_tokens)]
+    if able:
+        return able
+    largest = max(r.pool.capacity_tokens for r in replicas if r.pool is not None)
+    return [r for r in replicas if r.may_hold(largest)]
+
+
+def _soonest(prompt: Prompt, replicas: list[Replica]) -> Replica:
+    """Return the elastic replica where a prompt starts soonest, the first of equal ones."""
+    pools = [(r, r.pool) for r in replicas if r.pool is not None]
+    return min(pools, key=lambda each: each[1].tokens_before(prompt.tokens, each[0].num_running))[0]
 
 
 def _most_in_a_wave(queue: Queue, serving: list[Replica]) -> int:

@@ -10,6 +10,7 @@ from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
 from seesaw_core.errors import CapacityError
 from seesaw_core.planner.group_costs import GroupStepCosts
+from seesaw_core.routing.pools import Pool
 from seesaw_sim.clock import Clock
 from seesaw_sim.replicas import Journal
 from seesaw_sim.sequences import Sequence
@@ -37,6 +38,21 @@ class ElasticServer:
         self._number = number
         self._journal = journal
         self._sequences: dict[str, Sequence] = {}
+        self._prefilling_tokens = 0
+
+    def __len__(self) -> int:
+        """Requests that have not ended."""
+        return len(self._sequences)
+
+    def pool(self) -> Pool:
+        """The pool as a worker reports it to its router."""
+        return Pool(
+            num_instances=len(self.driver.pool.capacity_tokens),
+            capacity_tokens=self.capacity_tokens,
+            free_tokens=sum(self.driver.pool.free_tokens),
+            queued_tokens=self.driver.waiting_tokens,
+            prefilling_tokens=self._prefilling_tokens,
+        )
 
     @property
     def capacity_tokens(self) -> int:
@@ -76,6 +92,7 @@ class ElasticServer:
 
     def _prefill(self, prefill: Prefill) -> None:
         lengths = [placement.num_tokens for placement in prefill.placements.values()]
+        self._prefilling_tokens += sum(lengths)
         self._run(prefill, "prefill", self._costs.prefill_s(lengths, len(prefill.instances)))
 
     def _decode(self, decode: Decode) -> None:
@@ -99,6 +116,8 @@ class ElasticServer:
 
     def _end(self, step: Step) -> None:
         finished = []
+        if isinstance(step, Prefill):
+            self._prefilling_tokens -= sum(p.num_tokens for p in step.placements.values())
         if not isinstance(step, Migrate):
             for key in step.placements if isinstance(step, Prefill) else step.masters:
                 if self._has_finished(self._sequences[key]):

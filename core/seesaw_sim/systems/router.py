@@ -1,19 +1,23 @@
 """Routers: which server gets a request, and when.
 
-The router for servers that re-shard uses the real router's wave policy,
+The routers for servers that re-shard and for elastic ones use the real router's policy,
 :mod:`seesaw_core.routing.waves`. The other one balances the tokens among the servers.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence as Listed
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from seesaw_core.routing.waves import Hold, Prompt, Queue, WavePolicy
+from seesaw_core.routing.pools import Pool
+from seesaw_core.routing.waves import Hold, Intake, Prompt, Queue, Release, Replica, WavePolicy
 from seesaw_sim.clock import Clock, Timer
 from seesaw_sim.replicas import Server
 from seesaw_sim.sequences import Sequence
+from seesaw_sim.systems.elastic import ElasticServer
 from seesaw_sim.systems.resharding import SeesawServer
+
+_STATE_EVERY_S = 1.0  # as a worker does
 
 
 class Router(Protocol):
@@ -103,3 +107,63 @@ class Waves:
             if total > room_tokens:
                 break
         return tuple(head)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Known:
+    """What the router knows of an elastic server: its last state, and what it has sent since."""
+
+    server: ElasticServer
+    pool: Pool
+    sent_tokens: int = 0
+    last_sent: int = -1
+
+    def replica(self, name: str) -> Replica:
+        queued_tokens = self.pool.queued_tokens + self.sent_tokens
+        return Replica(
+            name=name,
+            num_running=len(self.server),
+            accepts=Intake.ALWAYS,
+            pool=replace(self.pool, queued_tokens=queued_tokens),
+        )
+
+
+@dataclass(slots=True)
+class Pools:
+    """Sends each request to an elastic server at once, by the states that they report."""
+
+    clock: Clock
+    policy: WavePolicy
+    servers: Listed[ElasticServer]
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _num_sent: int = 0
+    _is_asking: bool = False
+
+    def take(self, sequence: Sequence) -> None:
+        if not self._is_asking:
+            self._is_asking = True
+            self._ask()
+        prompt = Prompt(id=sequence.number, tokens=sequence.prompt_tokens)
+        named = sorted(self._known.items(), key=lambda item: item[1].last_sent)
+        replicas = [known.replica(name) for name, known in named]
+        step = self.policy.next_step(Queue(prompts=(prompt,), oldest_wait_s=0.0), replicas)
+        assert isinstance(step, Release), step
+        chosen = self._known[step.replica]
+        chosen.sent_tokens += prompt.tokens
+        chosen.last_sent, self._num_sent = self._num_sent, self._num_sent + 1
+        chosen.server.take(sequence)
+
+    def _ask(self) -> None:
+        """Take in the servers' states, again and again while they have requests."""
+        for number, server in enumerate(self.servers):
+            known = self._known.get(f"{number:04d}")
+            last_sent = -1 if known is None else known.last_sent
+            self._known[f"{number:04d}"] = _Known(
+                server=server, pool=server.pool(), last_sent=last_sent
+            )
+        self.clock.at(self.clock.now_s + _STATE_EVERY_S, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._is_asking = any(map(len, self.servers))
+        if self._is_asking:
+            self._ask()

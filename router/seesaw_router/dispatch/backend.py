@@ -9,6 +9,7 @@ from math import ceil
 
 from seesaw_core.messages import ModeName, Stage, TransitionEvent, WorkerState
 from seesaw_core.resharding.policy import Phase
+from seesaw_core.routing.pools import Pool
 from seesaw_core.routing.waves import Intake, Replica
 from seesaw_core.routing.windows import PrefillWindows
 from seesaw_router.dispatch.connections import Connections
@@ -153,6 +154,23 @@ class Backend:
         """Cancel all calls to this worker, now."""
         self.calls.cancel_all()
 
+    @property
+    def pool(self) -> Pool | None:
+        """The pool of an elastic worker, less what is on its way; None for other workers."""
+        part = self.state.elastic if self.state else None
+        if self.state is None or part is None:
+            return None
+        return Pool.reported(
+            capacity_tokens=part.capacity_tokens,
+            free_tokens=part.free_tokens,
+            queued_tokens=self._queued_tokens(self.state),
+            prefilling_tokens=sum(g.num_tokens for g in part.groups if g.kind == "prefill"),
+        )
+
+    def _queued_tokens(self, state: WorkerState) -> int:
+        """Prompt tokens that wait at the worker or are on their way to it."""
+        return state.waiting_tokens + sum(self._pending.values())
+
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy.
 
@@ -163,10 +181,15 @@ class Backend:
         state = self.state
         part = None if state is None else state.resharding
         if state is None or part is None or part.buffer is None:
-            return Replica(name=self.target.name, num_running=self.num_busy, accepts=Intake.ALWAYS)
+            return Replica(
+                name=self.target.name,
+                num_running=self.num_busy,
+                accepts=Intake.ALWAYS,
+                pool=self.pool,
+            )
         buffer = part.buffer
         free_tokens = buffer.blocks.free * buffer.block_size
-        taken_tokens = state.waiting_tokens + sum(self._pending.values())
+        taken_tokens = self._queued_tokens(state)
         return Replica(
             name=self.target.name,
             num_running=self.num_busy,

@@ -121,15 +121,18 @@ class Dispatcher:
         for ticket in [t for t in self._queue.values() if t.avoid]:
             trusted = self._trusted()
             others = [b for b in trusted if b.target.name not in ticket.avoid] or trusted
-            if others:
-                self._grant(ticket, min(others, key=lambda b: b.num_busy))
+            able = [b for b in others if b.replica().may_hold(ticket.prompt.tokens)] or others
+            if able:
+                self._grant(ticket, min(able, key=lambda b: b.num_busy))
 
     def _try_ejected(self) -> None:
         """Send one request to an ejected worker that is due for a trial."""
         backend = self._backends().due_for_trial()
         if backend is None:
             return
-        ticket = next((t for t in self._queue.values() if not t.avoid), None)
+        replica = backend.replica()
+        new = (t for t in self._queue.values() if not t.avoid)
+        ticket = next((t for t in new if replica.may_hold(t.prompt.tokens)), None)
         if ticket is not None:
             self._grant(ticket, backend, is_trial=True)
 
@@ -162,9 +165,16 @@ class Dispatcher:
         self.last_reason = step.reason.sentence
         self._metrics.count_released(len(step.requests), step.reason)
         for request in step.requests:
-            self._grant(self._queue[request], backend)
+            self._grant(self._queue[request], backend, is_pinned=step.left_out)
 
-    def _grant(self, ticket: Ticket, backend: Backend, *, is_trial: bool = False) -> None:
+    def _grant(
+        self,
+        ticket: Ticket,
+        backend: Backend,
+        *,
+        is_trial: bool = False,
+        is_pinned: bool = False,
+    ) -> None:
         del self._queue[ticket.prompt.id]
         if ticket.granted.done():
             return  # its client left, and its task has not run since then
@@ -173,7 +183,8 @@ class Dispatcher:
         if is_trial:
             self._backends().begin_trial(backend)
         end = partial(self._end, ticket.prompt.id, backend, is_trial=is_trial)
-        ticket.granted.set_result(Placed(backend=backend, end=end, is_trial=is_trial))
+        placed = Placed(backend=backend, end=end, is_trial=is_trial, is_pinned=is_pinned)
+        ticket.granted.set_result(placed)
 
     def _end(self, number: int, backend: Backend, *, is_trial: bool) -> None:
         backend.ended(number)

@@ -12,7 +12,7 @@ import aiohttp
 
 from seesaw_core.errors import MessageError
 from seesaw_core.event_stream import EventParser
-from seesaw_core.messages import WaveEvent, WorkerState
+from seesaw_core.messages import EventKind, TransitionEvent, WorkerState
 from seesaw_core.reading import read_event
 from seesaw_router.dispatch.backend import Backend
 from seesaw_router.dispatch.connections import error_text
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _HAS_NO_EVENTS = {404, 405, 501}
 _MARGIN_S = 0.1
+_FOLLOWED = (EventKind.STATE, EventKind.TRANSITION)  # other events are for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +145,10 @@ class Follower:
         while chunk := await response.content.readany():
             self._backend.heard()
             for kind, data in parser.feed(chunk, loop.time()):
-                event = read_event(kind, data)
-                if event is None or isinstance(event, WaveEvent):
+                if kind not in _FOLLOWED:
                     continue
+                event = read_event(kind, data)
+                assert isinstance(event, WorkerState | TransitionEvent), kind
                 self._backend.update(event)
                 # A worker reports its state again and again, whatever else it sends.
                 if isinstance(event, WorkerState) and self._listening is not None:

@@ -30,8 +30,8 @@ class NoWorkerError(RetryError):
 class Placed:
     """The worker of a request, which counts as running there until this context ends.
 
-    ``is_trial``: the request tries an ejected worker. ``is_pinned``: no other worker could take
-    the request, so that its outcome does not compare the worker with others.
+    ``is_trial``: the request tries an ejected worker. ``is_pinned``: some other workers could
+    not take the request, so that its outcome does not compare the worker with them.
     """
 
     backend: Backend

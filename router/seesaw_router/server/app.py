@@ -136,6 +136,7 @@ class Router:
             count = sum(e is not None and e.outcome is outcome for e in ejections)
             self._metrics.ejected.labels(reason=outcome).set(count)
         self._metrics.queued.set(len(self.dispatcher))
+        self._metrics.show_pools({b.target.name: b.pool for b in everyone})
 
     def _state(self) -> RouterState:
         return RouterState(
@@ -147,6 +148,7 @@ class Router:
 
     def _state_of(self, backend: Backend) -> RoutedWorker:
         ejection = self._backends().ejection(backend)
+        pool = backend.pool
         return RoutedWorker(
             name=backend.target.name,
             url=backend.target.url,
@@ -159,6 +161,9 @@ class Router:
             running=backend.num_running,
             mode=backend.mode,
             phase=backend.phase,
+            capacity_tokens=None if pool is None else pool.capacity_tokens,
+            free_tokens=None if pool is None else pool.free_tokens,
+            queued_tokens=None if pool is None else pool.queued_tokens,
         )
 
 

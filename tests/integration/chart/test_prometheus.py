@@ -28,8 +28,8 @@ PROMETHEUS = BINARIES / "prometheus"
 MODEL = "tiny"
 LOADS_S = 240.0
 Target = tuple[str, dict[str, str]]  # an address and its labels
-# What a server that has had no trouble may have no series of.
-OF_TROUBLE = ("refused", "unserved", "broken", "untaken", "retries", "ejected")
+# What a server that has had no trouble, or has no elastic worker behind it, has no series of.
+OF_TROUBLE = ("refused", "unserved", "broken", "untaken", "retries", "ejected", "elastic_tokens")
 
 pytestmark = [
     pytest.mark.engine,

@@ -9,10 +9,13 @@ import pytest
 from seesaw_core.errors import MessageError
 from seesaw_core.event_stream import EventParser, StreamLimits
 from seesaw_core.messages import (
+    GroupSpan,
     PlanSummary,
     Rejection,
+    RequestSpan,
     Stage,
     StaticState,
+    TimelineEvent,
     TransitionEvent,
     WorkerState,
 )
@@ -59,6 +62,14 @@ def test_every_message_comes_back_as_it_was_sent() -> None:
         weight_bytes=7,
     )  # fmt: skip
     assert read_event("transition", json.dumps(dataclasses.asdict(event)).encode()) == event
+    group = GroupSpan(
+        kind="decode", instances=(0, 2), num_iterations=9, num_requests=3, began_s=1.5, ended_s=2.5
+    )
+    request = RequestSpan(
+        number=1, kind="prefill", instances=(2, 0), num_tokens=70, began_s=0.5, ended_s=1.5
+    )
+    timeline = TimelineEvent(groups=(group,), requests=(request,), num_dropped=2)
+    assert read_event("timeline", json.dumps(as_json(timeline)).encode()) == timeline
 
 
 def test_fields_and_events_of_a_later_version_are_ignored_and_defaults_may_be_missing() -> None:

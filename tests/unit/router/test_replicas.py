@@ -5,10 +5,14 @@ from typing import Any
 
 from seesaw_core.messages import (
     BufferState,
+    ElasticGroup,
+    ElasticState,
+    ModeName,
     TransitionEvent,
 )
 from seesaw_core.resharding.ledger import LedgerTotals
 from seesaw_core.resharding.policy import Phase
+from seesaw_core.routing.pools import Pool
 from seesaw_core.routing.waves import Intake, Replica
 from seesaw_router.dispatch.backend import Backend, Target
 from support.worker_states import IDLE, SERVING
@@ -100,3 +104,38 @@ def test_windows_are_remembered_while_a_worker_is_lost() -> None:
     worker.update(STATE)
     replica = worker.replica()
     assert (replica.window_age_s, replica.cycle_s) == (3.0, 8.0)
+
+
+def test_an_elastic_worker_shows_its_pool_less_what_is_on_its_way() -> None:
+    part = ElasticState(
+        capacity_tokens=(600, 600),
+        free_tokens=(100, 500),
+        lost_instances=(),
+        groups=(
+            ElasticGroup(kind="prefill", instances=(0,), num_requests=1, num_tokens=70),
+            ElasticGroup(kind="decode", instances=(1,), num_requests=9, num_tokens=9),
+        ),
+        num_running=1,
+        prefills_by_degree={},
+        decodes_by_degree={},
+        failed_iterations=0,
+        preemptions=0,
+        restarts=0,
+        migrated_tokens=0,
+    )
+    state = replace(STATE, mode=ModeName.ELASTIC, resharding=None, elastic=part)
+    worker = backend()
+    worker.update(state)
+    worker.sent(1, 200)
+    pool = Pool(
+        num_instances=2,
+        capacity_tokens=1200,
+        free_tokens=600,
+        queued_tokens=250,
+        prefilling_tokens=70,
+    )
+    assert worker.replica() == Replica(name="a", num_running=1, accepts=Intake.ALWAYS, pool=pool)
+    worker.update(state)
+    assert worker.replica().pool == replace(pool, queued_tokens=50)
+    worker.mark_lost("it cannot be reached")
+    assert worker.replica().pool is None

@@ -17,12 +17,13 @@ from seesaw_core.messages import (
     ElasticState,
     ReshardingState,
     StaticState,
+    TimelineEvent,
     TransitionEvent,
     WaveEvent,
 )
 from seesaw_worker.processes.liveness import WatchedClient
 
-Event = TransitionEvent | WaveEvent
+Event = TransitionEvent | WaveEvent | TimelineEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

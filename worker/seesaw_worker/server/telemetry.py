@@ -1,6 +1,7 @@
 """What a worker reports about itself: Prometheus metrics, its state and a stream of events."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -15,7 +16,9 @@ from seesaw_core.messages import (
     ReshardingState,
     Stage,
     StaticState,
+    TimelineEvent,
     TransitionEvent,
+    WaveEvent,
     WorkerState,
 )
 from seesaw_core.writing import as_json
@@ -24,6 +27,12 @@ from seesaw_worker.planning.live import Replanner, Traffic
 from seesaw_worker.processes.liveness import Liveness
 
 _BACKLOG = 256
+_STATE_EVERY_S = 1.0
+_KINDS: dict[type[Event], EventKind] = {
+    TransitionEvent: EventKind.TRANSITION,
+    WaveEvent: EventKind.WAVE,
+    TimelineEvent: EventKind.TIMELINE,
+}
 _Event = tuple[EventKind, dict[str, Any]]
 _Events = asyncio.Queue[_Event | None]  # None ends the stream
 
@@ -70,9 +79,7 @@ class Telemetry:
 
     def publish(self, event: Event) -> None:
         """Send an event of the mode to all listeners."""
-        is_transition = isinstance(event, TransitionEvent)
-        kind = EventKind.TRANSITION if is_transition else EventKind.WAVE
-        self._send((kind, as_json(event)))
+        self._send((_KINDS[type(event)], as_json(event)))
 
     def state(self) -> WorkerState:
         """Return the current state of the worker."""
@@ -99,22 +106,31 @@ class Telemetry:
         self._mode.refresh()
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Yield server-sent events, the state first, until the worker drains or breaks."""
+        """Yield server-sent events, the state first, until the worker drains or breaks.
+
+        The state is sent each second, however many other events there are.
+        """
         queue: _Events = asyncio.Queue(maxsize=_BACKLOG)
         self._listeners.add(queue)
+        now_s, state_due_s = asyncio.get_running_loop().time, 0.0
         try:
-            yield _sse(EventKind.STATE, as_json(self.state()))
-            while self.stage not in (Stage.DRAINING, Stage.BROKEN):
-                try:
-                    async with asyncio.timeout(1.0):
-                        event = await queue.get()
-                except TimeoutError:
-                    event = EventKind.STATE, as_json(self.state())
-                if event is None:
-                    return
+            event: _Event | None = EventKind.STATE, as_json(self.state())
+            while event is not None:
+                if event[0] is EventKind.STATE:
+                    state_due_s = now_s() + _STATE_EVERY_S
                 yield _sse(*event)
+                if self.stage in (Stage.DRAINING, Stage.BROKEN):
+                    return
+                event = await self._next_event(queue, state_due_s)
         finally:
             self._listeners.discard(queue)
+
+    async def _next_event(self, queue: _Events, state_due_s: float) -> _Event | None:
+        if asyncio.get_running_loop().time() < state_due_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(state_due_s):
+                    return await queue.get()
+        return EventKind.STATE, as_json(self.state())
 
     def end_events(self) -> None:
         """End the open streams. Their clients may connect again."""

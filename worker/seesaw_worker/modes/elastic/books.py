@@ -10,10 +10,11 @@ from typing import Any
 from vllm.v1.request import Request, RequestStatus
 
 from seesaw_core.elastic.driver import ElasticDriver
-from seesaw_core.elastic.view import Migrate, Prefill, Step
+from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
 from seesaw_worker.modes.elastic.admission import Admission
 from seesaw_worker.modes.elastic.answers import Answers
 from seesaw_worker.modes.elastic.composing import TaskComposer
+from seesaw_worker.modes.elastic.timeline import Timeline
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Books:
     computing: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    timeline: Timeline = field(default_factory=Timeline)
     is_changed: bool = True
 
     @property
@@ -75,7 +77,12 @@ class Books:
         if not self.admission.remove(key):
             self.driver.abort(key)
             if key not in self.computing:
-                self.composer.forget(key)
+                self.forget(key)
+
+    def forget(self, key: str) -> None:
+        """A request has ended, and no iteration computes it."""
+        self.composer.forget(key)
+        self.timeline.forget(key)
 
     def fail(self, request: Request) -> None:
         """End a request with an error, which its client hears of."""
@@ -94,6 +101,7 @@ class Books:
                     "kind": type(r.step).__name__.lower(),
                     "instances": r.instances,
                     "requests": len(r.keys),
+                    "tokens": num_computed(r.step),
                 }
                 for r in self.running.values()
             ],
@@ -107,6 +115,7 @@ class Books:
             "restarts": self.driver.num_restarts,
             "migrations": self.totals.migrations,
             "migrated_tokens": pool.migrated_tokens,
+            "timeline": self.timeline.recent(pool),
         }
 
 
@@ -116,3 +125,14 @@ def keys_of(step: Step) -> tuple[str, ...]:
         return step.keys
     keys: Mapping[str, object] = step.placements if isinstance(step, Prefill) else step.masters
     return tuple(keys)
+
+
+def num_computed(step: Step) -> int:
+    """Return the tokens that an iteration computes."""
+    match step:
+        case Prefill():
+            return sum(placement.num_tokens for placement in step.placements.values())
+        case Decode():
+            return len(step.masters)
+        case Migrate():
+            return 0

@@ -44,8 +44,9 @@ class Ender:
             del books.requests[key]
         gone = [key for key in running.keys if key not in books.requests]
         books.driver.end(running.step, finished)
+        books.timeline.end(running.step, running.keys, books.driver.pool)
         for key in gone:
-            books.composer.forget(key)
+            books.forget(key)
 
     def _end_failed(self, running: Running) -> None:
         """Let requests try again; those that keep failing end with an error."""
@@ -55,6 +56,7 @@ class Ender:
             for key in running.keys:
                 books.composer.suspect(key, step.instances)
         books.driver.fail(step)
+        books.timeline.fail(step, running.keys)
         books.composer.distrust(running.keys)
         if isinstance(step, Decode):
             self._cut(step)
@@ -62,7 +64,7 @@ class Ender:
             if not isinstance(step, Decode):
                 books.composer.release(key)
             if (request := books.requests.get(key)) is None:
-                books.composer.forget(key)
+                books.forget(key)
                 continue
             books.attempts[key] = books.attempts.get(key, 0) + 1
             if books.attempts[key] >= _ATTEMPTS:

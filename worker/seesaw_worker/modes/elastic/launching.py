@@ -73,6 +73,7 @@ class Launcher:
         self._books.running[number] = Running(step=planned, instances=tuple(tasks), keys=keys)
         self._books.computing.update(dict.fromkeys(keys, number))
         self._books.totals.count(planned)
+        self._books.timeline.begin(planned, self._books.driver.pool)
 
     def _expected_s(self, planned: Step) -> float:
         if not isinstance(planned, Prefill):

@@ -83,7 +83,7 @@ class ElasticMode:
             enable_log_requests=self._args.enable_log_requests,
             disable_log_stats=self._args.disable_log_stats,
         )
-        self._polling = asyncio.create_task(self._telemetry.poll(client.engine_core, hooks.report))
+        self._polling = asyncio.create_task(self._telemetry.poll(client.engine_core, hooks))
         return client
 
     def state(self) -> ModeState:

@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from seesaw_core.messages import ElasticGroup, ElasticState
-from seesaw_worker.modes.mode import ModeState
+from seesaw_core.messages import (
+    ElasticGroup,
+    ElasticState,
+    GroupSpan,
+    RequestSpan,
+    TimelineEvent,
+)
+from seesaw_worker.modes.mode import Hooks, ModeState
 from seesaw_worker.processes.liveness import Core
 
 _POLL_S = 0.5
@@ -62,13 +67,14 @@ class Telemetry:
         self._metrics = Metrics(CollectorRegistry())
         self._state: dict[str, Any] = {}
         self._counted: dict[tuple[str, ...], int] = {}
+        self._shown = {"groups": 0, "requests": 0}  # spans in the events so far
 
     def register(self, registry: CollectorRegistry) -> None:
         """Keep the metrics in this registry from now on."""
         self._metrics = Metrics(registry)
 
-    async def poll(self, core: Core, report: Callable[[str], None]) -> None:
-        """Follow the engine for ever; report each instance that is lost, once."""
+    async def poll(self, core: Core, hooks: Hooks) -> None:
+        """Follow the engine for ever: report lost instances, once each, and publish spans."""
         known: set[str] = set()
         while True:
             with contextlib.suppress(Exception):  # an engine that has died: others notice
@@ -76,8 +82,28 @@ class Telemetry:
             for instance, why in self._state.get("lost", {}).items():
                 if instance not in known:
                     known.add(instance)
-                    report(f"instance {instance} is lost: {why}; the others go on")
+                    hooks.report(f"instance {instance} is lost: {why}; the others go on")
+            if (event := self._timeline()) is not None:
+                hooks.publish(event)
             await asyncio.sleep(_POLL_S)
+
+    def _timeline(self) -> TimelineEvent | None:
+        """Return the spans that no event had yet; None if there are none."""
+        timeline = self._state.get("timeline", {})
+        new: dict[str, list[dict[str, Any]]] = {}
+        num_new = 0
+        for kind, spans in timeline.items():
+            number = spans["total"] - self._shown[kind]
+            self._shown[kind] = spans["total"]
+            new[kind] = spans["last"][-number:] if number else []
+            num_new += number
+        if not num_new:
+            return None
+        return TimelineEvent(
+            groups=tuple(GroupSpan(**span) for span in new["groups"]),
+            requests=tuple(RequestSpan(**span) for span in new["requests"]),
+            num_dropped=num_new - sum(map(len, new.values())),
+        )
 
     def state(self) -> ModeState:
         """Return the mode as of the last answer."""
@@ -94,6 +120,7 @@ class Telemetry:
                         kind=group["kind"],
                         instances=tuple(group["instances"]),
                         num_requests=group["requests"],
+                        num_tokens=group["tokens"],
                     )
                     for group in state.get("groups", ())
                 ),
