@@ -40,6 +40,7 @@ class InstanceNeeds:
 
 def check_needs(needs: InstanceNeeds, available_bytes: int) -> None:
     """Raises: CapacityError with the figures and the flags to change."""
+    _check_weights(needs, available_bytes)
     if not needs.instance_tokens:
         raise CapacityError(
             f"--kv-cache-memory-bytes={needs.kv_bytes} cannot hold one block of "
@@ -65,3 +66,19 @@ def check_needs(needs: InstanceNeeds, available_bytes: int) -> None:
             f"{available_bytes / GIB:.2f} GiB are available; give fewer instances, or lower "
             "--kv-cache-memory-bytes"
         )
+
+
+def _check_weights(needs: InstanceNeeds, available_bytes: int) -> None:
+    """What is left after the weights is for KV, so there must be something left."""
+    if needs.num_instances * needs.weight_bytes < available_bytes:
+        return
+    most = (available_bytes - 1) // needs.weight_bytes
+    way_out = f"give --elastic-instances={most} or fewer"
+    if most < 1:
+        way_out = "not even one fits, so serve a smaller model or add memory"
+    raise CapacityError(
+        f"--elastic-instances={needs.num_instances} takes "
+        f"{needs.num_instances * needs.weight_bytes / GIB:.2f} GiB for weights, since each "
+        f"instance holds the whole model of {needs.weight_bytes / GIB:.2f} GiB, but "
+        f"{available_bytes / GIB:.2f} GiB are available; {way_out}"
+    )

@@ -4,6 +4,7 @@ The scripted plans and the matrix of exactness are in ``test_elastic_exactness.p
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -20,7 +21,7 @@ from seesaw_core.layouts import Layout
 from seesaw_core.messages import ElasticState, WorkerState
 from seesaw_worker.modes.static.reference import Sample, plain_tokens
 from support.elastic.asking import tokens_of
-from support.process_watch.machine import Machine, find
+from support.process_watch.machine import Machine, find, tree
 
 pytestmark = pytest.mark.engine
 
@@ -70,6 +71,18 @@ def worker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield started
 
 
+async def until_empty(worker: LocalWorker) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        state = worker.state()
+        part = part_of(state)
+        is_empty = part.free_tokens == part.capacity_tokens
+        if is_empty and (part.num_running, part.groups, state.num_waiting) == (0, (), 0):
+            return
+        assert time.monotonic() < deadline, part
+        await asyncio.sleep(0.2)
+
+
 async def post(worker: LocalWorker, **body: Any) -> dict[str, Any]:
     async with (
         aiohttp.ClientSession() as http,
@@ -116,11 +129,35 @@ async def test_aborted_requests_leave_nothing_behind(worker: LocalWorker) -> Non
                 http.post(f"{worker.url}/v1/completions", json=body) as response,
             ):
                 await response.read()
-    deadline = time.monotonic() + 30
-    while (part := part_of(worker.state())).free_tokens != part.capacity_tokens:
-        assert time.monotonic() < deadline, part
-        await asyncio.sleep(0.2)
-    assert (part.num_running, part.groups) == (0, ())
+    await until_empty(worker)
+
+
+async def test_random_arrivals_and_aborts_leave_nothing_and_no_memory_grows(
+    worker: LocalWorker,
+) -> None:
+    rng = random.Random(7)
+    sizes = []
+
+    async def ask(body: dict[str, Any], patience_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await post(worker, **body)
+                return True
+        return False
+
+    for _ in range(4):
+        asked = []
+        for _ in range(40):
+            prompt = [rng.randrange(10, 900) for _ in range(rng.choice((1, 7, 33, 200, 600)))]
+            body = {"prompt": prompt, "max_tokens": rng.randint(1, 60), "ignore_eos": True}
+            patience_s = rng.choice((rng.random(), 120.0))
+            asked.append(asyncio.create_task(ask(body, patience_s)))
+            await asyncio.sleep(rng.random() / 20)
+        answered = await asyncio.gather(*asked)
+        assert 0 < sum(answered) < len(answered), "some are answered and some are aborted"
+        await until_empty(worker)
+        sizes.append(sum(process.memory_full_info().uss for process in tree(worker)))
+    assert sizes[-1] < sizes[1] + (16 << 20), sizes
 
 
 def test_a_lost_instance_takes_only_its_own_requests(

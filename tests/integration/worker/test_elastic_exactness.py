@@ -32,10 +32,11 @@ ENGINE: dict[str, Any] = {
     "kv_cache_memory_bytes": 72 << 20,
     "max_num_seqs": 16,
 }
-EDGES = (1, 2, 3, 4, 5, 6, 7, 31, 32, 33, 63, 64, 65, 95, 96, 97, 500, 1023, 1024, 1025)
+EDGES = (1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97, 500, 1023, 1024, 1025)
 LONG = (3001, 8000)
 MODELS = {"llama": TINY, "qwen3": TINY_QWEN3}
 RANDOM_PLANS = "support.elastic.random_plans.RandomPlans"
+SCRIPTED_PLANS = "support.elastic.scripted_plans"
 
 
 def samples_of(seed: int, lengths: tuple[int, ...]) -> list[Sample]:
@@ -74,15 +75,14 @@ def run(job: ElasticJob, folder: Path, plans: int = 0) -> ElasticReport:
 def job_of(
     model: Path, samples: list[Sample], folder: Path, number: int, tensor: int, **more: Any
 ) -> ElasticJob:
-    settings = {"num_instances": number, "tensor": tensor, "policy": RANDOM_PLANS}
-    return ElasticJob(
+    job = ElasticJob(
         model=str(model),
         output=str(folder / "elastic-tokens.json"),
         samples=samples,
         engine=ENGINE | {"kv_cache_memory_bytes": ENGINE["kv_cache_memory_bytes"] // number},
-        settings=settings,
-        **more,
+        settings={"num_instances": number, "tensor": tensor, "policy": RANDOM_PLANS},
     )
+    return replace(job, **more)
 
 
 def made(folder: Path, spec: ModelSpec) -> Path:
@@ -131,3 +131,49 @@ def test_a_swapped_slot_is_noticed(tmp_path: Path) -> None:
     worker = "support.elastic.sabotage.SwappingWorker"
     report = run(job_of(model, samples, tmp_path, 2, 1, worker=worker), tmp_path, plans=1)
     assert report.tokens != expected
+
+
+def test_an_exception_in_a_rank_costs_no_token(tmp_path: Path) -> None:
+    model = made(tmp_path, TINY)
+    samples = samples_of(1, (64, 65, 97, 300, 5, 1, 33))
+    expected = plain_tokens(model, Layout(), samples, ENGINE, tmp_path)
+    worker = "support.elastic.sabotage.RaisingWorker"
+    report = run(job_of(model, samples, tmp_path, 2, 1, worker=worker), tmp_path, plans=1)
+    assert report.tokens == expected
+    assert report.state["failures"] > 0
+    assert_nothing_left(report)
+
+
+def sent(report: ElasticReport, purpose: str) -> int:
+    return sum(rank["sent_bytes"][purpose] for rank in report.ranks)
+
+
+def test_a_thousand_scale_downs_and_scale_ups_move_no_kv(tmp_path: Path) -> None:
+    """By a counter that counts where requests do migrate."""
+    model = made(tmp_path, TINY)
+    params = {"temperature": 0.0, "max_tokens": 2, "ignore_eos": True}
+    samples = [Sample(prompt=[10 + i % 800] * 7, params=params) for i in range(1_000)]
+    settings = {"num_instances": 2, "tensor": 1, "policy": f"{SCRIPTED_PLANS}.DownAndUp"}
+    report = run(job_of(model, samples, tmp_path, 2, 1, settings=settings), tmp_path)
+    assert report.state["prefills"] == report.state["decodes"] == {"2": 1_000}
+    assert (sent(report, "migrate"), report.state["migrated_tokens"]) == (0, 0)
+    assert min(sent(report, purpose) for purpose in ("ring", "query", "reply")) > 0
+    report = run(job_of(model, samples_of(1, (64, 97, 300) * 3), tmp_path, 2, 1), tmp_path, plans=1)
+    assert sent(report, "migrate") == report.state["migrated_tokens"] * token_bytes(TINY) > 0
+
+
+def test_a_prompt_that_fits_only_into_all_free_slots_is_served(tmp_path: Path) -> None:
+    """A request rests meanwhile; with the prompt, the slots are full but for one token."""
+    model, capacity, resting = made(tmp_path, TINY), 512, 100
+    prompt = 2 * capacity - resting - 1
+    first, second = samples_of(1, (resting, prompt))
+    samples = [replace(each, params=each.params | {"max_tokens": 2}) for each in (first, second)]
+    expected = plain_tokens(model, Layout(), samples, ENGINE, tmp_path)
+    memory = {"kv_cache_memory_bytes": capacity * token_bytes(TINY), "max_model_len": prompt + 2}
+    settings = {"num_instances": 2, "tensor": 1, "policy": f"{SCRIPTED_PLANS}.OneThenTheRest"}
+    job = job_of(model, samples, tmp_path, 2, 1, settings=settings, engine=ENGINE | memory)
+    report = run(job, tmp_path)
+    assert report.state["capacity_tokens"] == [capacity, capacity]
+    assert report.tokens == expected
+    assert report.state["preemptions"] == 0
+    assert_nothing_left(report)

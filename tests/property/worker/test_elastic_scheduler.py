@@ -224,6 +224,17 @@ def test_a_request_whose_iterations_always_fail_ends_with_an_error() -> None:
     engine.assert_nothing_left()
 
 
+def test_a_request_some_of_whose_iterations_fail_ends_as_usual() -> None:
+    """Only failures in a row count."""
+    engine = Engine(2, 16, DEFAULT_POLICY, 0)
+    key = engine.add(20, 30)
+    for turn in range(200):
+        engine.step(failing=float(turn % 3 != 0))
+    assert str(engine.finished[key]) == "length"
+    engine.drain()
+    engine.assert_nothing_left()
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_prompt_that_fits_only_into_all_instances_is_served(kept: int) -> None:
     """Its KV, and that of its outputs but the last, fills the pool but for ``kept`` tokens."""

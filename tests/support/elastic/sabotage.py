@@ -1,4 +1,4 @@
-"""A rank that swaps one slot of a prompt for another's, to see that the checks notice."""
+"""Ranks that go wrong on purpose, to see that it is noticed, or that it costs nothing."""
 
 import torch
 
@@ -21,3 +21,23 @@ class _SwappingSlots(SlotTable):
         if len(slots) > 8:
             slots[0] = slots[1]
         return slots
+
+
+class RaisingWorker(ElasticWorker):
+    """Raises in every 23rd task of the second instance that needs slots."""
+
+    def elastic_prepare(self) -> None:
+        super().elastic_prepare()
+        assert self._tasks is not None
+        if self._settings.number == 1:
+            self._tasks.slots = _RaisingSlots(self._tasks.slots.num_slots, torch.device("cpu"))
+
+
+class _RaisingSlots(SlotTable):
+    _calls = 0
+
+    def take(self, key: str, num_tokens: int) -> torch.Tensor:
+        self._calls += not key.startswith("warm-up")
+        if self._calls % 23 == 22:
+            raise RuntimeError("raised on purpose")
+        return super().take(key, num_tokens)

@@ -29,9 +29,11 @@ def test_a_request_that_needs_all_instances_but_a_block_is_taken() -> None:
     [
         (replace(NEEDS, kv_bytes=1000), PLENTY, "--kv-cache-memory-bytes=1000 cannot hold one"),
         (replace(NEEDS, max_model_len=2017), PLENTY, "--max-model-len=2017 is beyond the pool"),
-        (NEEDS, 1 << 30, "--elastic-instances=2 takes 2.00 GiB"),
+        (NEEDS, (2 << 30) + 1, "--elastic-instances=2 takes 2.00 GiB: .* lower --kv-cache-memory"),
+        (NEEDS, (1 << 30) + 1, "2.00 GiB for weights.*; give --elastic-instances=1 or fewer"),
+        (replace(NEEDS, kv_bytes=1), 1 << 30, "not even one fits, so serve a smaller model"),
     ],
-    ids=["block", "length", "model"],
+    ids=["block", "length", "memory", "instances", "model"],
 )
 def test_what_does_not_fit_is_refused(
     needs: InstanceNeeds, available_bytes: int, words: str

@@ -18,7 +18,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def refuse(model: str, *flags: str) -> None:
-    refuse_flags(parse([model, "--elastic-instances=2", *flags]), vllm_defaults())
+    """As ``seesaw worker`` does, which makes its settings of the flags first."""
+    args = parse([model, "--elastic-instances=2", *flags])
+    settings_of(args)
+    refuse_flags(args, vllm_defaults())
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ def _decode_layout(args: Namespace) -> Layout:
 def _prefill_layout(args: Namespace, decode: Layout) -> Layout:
     tensor = args.prefill_tensor_parallel_size
     pipeline = args.prefill_pipeline_parallel_size
+    if args.elastic_instances:  # whose mode refuses a layout for prefill by name
+        return decode
     if pipeline is None:
         if decode.num_devices % tensor:
             raise LayoutError(

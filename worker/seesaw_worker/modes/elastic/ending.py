@@ -39,8 +39,9 @@ class Ender:
             for instance, result in ended.results.items():
                 books.composer.learn(instance, result)
             finished = books.answers.answer(running.keys, ended.results, books.requests)
+            for key in running.keys:
+                books.attempts.pop(key, None)
         for key in finished:
-            books.attempts.pop(key, None)
             del books.requests[key]
         gone = [key for key in running.keys if key not in books.requests]
         books.driver.end(running.step, finished)
