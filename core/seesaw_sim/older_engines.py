@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from seesaw_core.planner.costs import StepCosts
 from seesaw_sim.engine import Engine
+from seesaw_sim.groups import is_current
 from seesaw_sim.sequences import Sequence
 
 
@@ -57,9 +58,8 @@ class WholePromptEngine(Engine):
 
     def _first_prompts(self) -> Iterator[Sequence]:
         """Yield the prompts of one step: the first, and more while they fit with it."""
-        count = total = longest = 0
-        for sequence in self._prefilling.values():
-            count += 1
+        total = longest = 0
+        for count, sequence in enumerate(self._prefilling.values(), 1):
             total += sequence.prompt_left
             longest = max(longest, sequence.prompt_left)
             if self._padding_tokens is None:
@@ -95,3 +95,39 @@ class ChunkApieceEngine(Engine):
             tokens = min(sequence.prompt_left, self._step_tokens)
             group.add(sequence, tokens, before=sequence.context - sequence.prompt_left)
         return bool(self._prefilling)
+
+
+class LongestContextEngine(Engine):
+    """A decode step takes ``token_s`` more for each token of the longest context in it.
+
+    So it is with kernels that give each head of a request one thread block: more requests run
+    beside each other, but a long context is read by one multiprocessor.
+    """
+
+    def __init__(
+        self,
+        costs: StepCosts,
+        *,
+        capacity_tokens: int,
+        step_tokens: int,
+        max_requests: int,
+        token_s: float,
+    ) -> None:
+        super().__init__(
+            costs,
+            capacity_tokens=capacity_tokens,
+            step_tokens=step_tokens,
+            max_requests=max_requests,
+        )
+        self._token_s = token_s
+
+    def _slot_s(self, grown: float) -> float:
+        longest = max(
+            (
+                sequence.context + self._round - sequence.since_round
+                for group in self._groups
+                for _, _, sequence in filter(is_current, group.decoding)
+            ),
+            default=0,
+        )
+        return super()._slot_s(grown) + self._token_s * (longest + grown if longest else 0)

@@ -135,7 +135,7 @@ class ElasticDriver:
         return request.decoding
 
     def _forget_seen(self, request: _Request) -> None:
-        """What the manager sees of a request is no longer true in ways that a token does not make."""
+        """Let the manager see a request afresh: more than its tokens has changed."""
         request.decoding = None
         self._decoding = None
 

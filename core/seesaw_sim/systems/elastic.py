@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from seesaw_core.elastic.driver import ElasticDriver
-from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
+from seesaw_core.elastic.view import Decode, Prefill, Step
 from seesaw_core.errors import CapacityError
 from seesaw_core.planner.group_costs import GroupStepCosts
 from seesaw_core.routing.pools import Pool
