@@ -70,6 +70,7 @@ _VLLM = replace(HARDWARE, step_overhead_ms=8.0, attention_share=_OLD_ATTENTION)
 _VLLM_TOKEN_S = 0.5e-6
 # DistServe's attention of a decode step gives each head of a request one block of 256 threads.
 _DISTSERVE_TOKEN_S = 12e-6
+_DISTSERVE_BATCH = 550_000  # prompt tokens of a step, beside whose results the KV must fit
 _MULTIPROCESSORS, _TILE_TOKENS = 108, 128  # of an A100; queries of one thread block
 _MAX_DECODE_REQUESTS = 128  # from which decode is bound by arithmetic, by the artefact
 
@@ -143,11 +144,13 @@ def splitfuse(clock: Clock, journal: Journal, limits: Limits) -> Server:
 
 
 def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
-    """Four devices prefill under TP4, four decode under TP2 x PP2; 0.82 of their memory is used."""
+    """Four devices prefill under TP4, four decode under TP2 x PP2, with 0.82 of their memory."""
+    profile = replace(_VLLM, memory_utilisation=0.82)
+    costs = StepCosts(LWM, A800, Layout(tensor=4), profile)
     prefill = Engine(
-        StepCosts(LWM, A800, Layout(tensor=4), _VLLM),
-        capacity_tokens=450_000,
-        step_tokens=550_000,
+        costs,
+        capacity_tokens=costs.kv_capacity_tokens(step_tokens=_DISTSERVE_BATCH, max_requests=128),
+        step_tokens=_DISTSERVE_BATCH,
         max_requests=128,
         only_prefills=True,
         keeps_kv=True,
