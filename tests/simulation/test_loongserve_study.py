@@ -1,4 +1,4 @@
-"""LoongServe's study: its cost model meets what the authors measured, and its engines their rules."""
+"""LoongServe's study: costs as the authors measured them, lengths as published."""
 
 from random import Random
 

@@ -3,8 +3,8 @@
 A dataset's limit is on the mean over requests of latency divided by prompt and output tokens; in
 the ablation nine in ten requests must get their first token in time, and then 50 ms a token. As in
 the artefact, a run has 1,000 seconds' worth of requests, at least 200, and the rate at the limit is
-interpolated between two that were run. At most 6,000 requests make a run (the artefact: 20,000). So a rate may exceed what a system
-would bear for ever: the run ends before its queue has grown too long.
+interpolated between two that were run. At most 6,000 requests make a run (the artefact: 20,000). So
+a rate may exceed what a system would bear for ever: the run ends before its queue has grown long.
 """
 
 from collections.abc import Callable
