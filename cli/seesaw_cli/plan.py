@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
     if options.arrivals_per_s is not None or (args.is_trace and args.requests[-1].arrival_s > 0):
         served = compare(args, plan, options.arrivals_per_s)
     if options.json:
-        context = {
+        context: dict[str, Any] = {
             "question": asdict(request),
             "command": _command(args, plan.best, options),
             "notes": args.notes,
