@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 demo: setup ## Serve a small model on this machine's CPU and watch it re-shard (ARGS=--elastic: instances).
 	@$(BIN)/seesaw demo $(ARGS)
 
-paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or two).
+paper: setup ## Run Seesaw's and LoongServe's evaluations on the simulator (five minutes).
 	@$(BIN)/seesaw paper
 
 test: setup control-plane ## Run every test except the long ones and those that take a cluster.

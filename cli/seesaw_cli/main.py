@@ -63,7 +63,7 @@ COMMANDS = {
     ),
     "paper": Command(
         module="seesaw_bench.paper.command",
-        summary="run the Seesaw paper's evaluation on the simulator, beside the paper's results",
+        summary="run the papers' evaluations on the simulator, beside their results",
     ),
     "demo": Command(
         module="seesaw_cli.demo.command",

@@ -2,7 +2,9 @@
 
 Tries every data-, tensor- and pipeline-parallel layout of the devices, for prefill and for decode,
 and predicts the throughput of each from the model's config.json and the accelerator's data sheet.
-The command needs no GPU and no network, and takes about a second.
+The command needs no GPU and no network, and takes about a second. With --arrivals-per-s, or with a
+trace whose requests arrive over time, it also serves up to 500 of them on the simulator and says
+whether elastic instances answer sooner than the layouts of the plan; this takes some seconds.
 
   seesaw plan ./Llama-2-70b --accelerator L4 --devices 8 --prompt-tokens 3000 --output-tokens 200
 """
@@ -12,6 +14,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from seesaw_cli.arrivals import Served, as_lines, compare
 from seesaw_cli.planner_flags.flags import PlannerArgs, add_flags, read_flags, table
 from seesaw_core.errors import InputError
 from seesaw_core.planner.choose import Plan, make_plan
@@ -42,16 +45,23 @@ def run(arguments: list[str]) -> int:
     )
     request = args.plan_request(workload)
     plan = make_plan(request)
+    served: list[Served] = []
+    if options.arrivals_per_s is not None or (args.is_trace and args.requests[-1].arrival_s > 0):
+        served = compare(args, plan, options.arrivals_per_s)
     if options.json:
-        context = {
+        context: dict[str, Any] = {
             "question": asdict(request),
             "command": _command(args, plan.best, options),
             "notes": args.notes,
         }
+        if served:
+            context["served"] = [_served_json(args, s, options) for s in served]
         print(json.dumps(as_json(plan) | context, indent=2))
     else:
         print(_text(args, plan, shown=None if options.all else _SHOWN))
         print(f"\nTo serve it:\n  {_command(args, plan.best, options)}")
+        if served:
+            print(_served_text(args, served, options))
     return 0
 
 
@@ -71,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
     )
     targets.add_argument(
         "--tpot-target-ms", type=POSITIVE, metavar="MS", help="mean time of each further token"
+    )
+    targets.add_argument(
+        "--arrivals-per-s",
+        type=POSITIVE,
+        metavar="RATE",
+        help="compare the mean latency of static, re-sharding and elastic workers at this rate of "
+        "random arrivals (default: at a trace's own times, else not at all)",
     )
     command.add_argument(
         "--all", action="store_true", help="show every layout, not only the best five"
@@ -132,6 +149,37 @@ def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
         if len(rejected) < len(plan.rejected):
             lines.append(f"  … and {len(plan.rejected) - len(rejected)} more (--all)")
     return "\n".join(lines)
+
+
+def _served_text(args: PlannerArgs, served: list[Served], options: argparse.Namespace) -> str:
+    best = served[0]
+    rows = as_lines(served)
+    head = ("as they arrive", "latency s", "TTFT s", "requests/s")
+    answer = f"Least mean latency as the requests arrive: {best.name}"
+    return "\n".join(
+        ("", table(head, rows), "", answer, f"  {_served_command(args, best, options)}")
+    )
+
+
+def _served_json(
+    args: PlannerArgs, served: Served, options: argparse.Namespace
+) -> dict[str, float | str]:
+    return {
+        "system": served.name,
+        "latency_s": served.latency_s,
+        "ttft_s": served.ttft_s,
+        "requests_per_s": served.requests_per_s,
+        "command": _served_command(args, served, options),
+    }
+
+
+def _served_command(args: PlannerArgs, served: Served, options: argparse.Namespace) -> str:
+    if served.choice is not None:
+        return _command(args, served.choice, options)
+    return (
+        f"seesaw worker {options.model} --elastic-instances {served.instances} "
+        f"--tensor-parallel-size {served.tensor}"
+    )
 
 
 _COLUMNS = ("requests/s", "tokens/s", "ms/token", "running", "step", "prefill", "decode", "switch")

@@ -65,6 +65,7 @@ class Engine:
         self._fresh: list[Sequence] = []
         self._joining: list[Sequence] = []
         self._round = 0
+        self._decode_halts = False
         self._began_s = 0.0
         self._rounds = 0
         self._ended_s = -1.0
@@ -154,6 +155,8 @@ class Engine:
         """End the rounds. Returns their outcome."""
         self._ended_s = now_s
         rounds, self._rounds = self._rounds, 0
+        if self._decode_halts:
+            rounds = 0
         self._round += rounds
         outcome = Outcome(first=self._fresh)
         self._fresh = []
@@ -335,15 +338,16 @@ class Engine:
         """Seconds of a stage for the longest micro-batch, after ``grown`` more tokens each."""
         longest_s = 0.0
         for group in self._groups:
-            num_decoding = group.num_decoding
+            num_decoding = 0 if self._decode_halts else group.num_decoding
             if not num_decoding and not group.chunk:
                 continue
+            context = group.context if num_decoding else 0
             step_s = self.costs.step_s(
                 MicroBatch(
                     prefill_tokens=group.chunk,
                     prefill_pairs=group.chunk_pairs,
                     decode_requests=num_decoding,
-                    decode_context=group.context + grown * num_decoding,
+                    decode_context=context + grown * num_decoding,
                     sampled=num_decoding + (1 if group.chunk else 0),
                 )
             )

@@ -1,9 +1,11 @@
-"""``seesaw paper``: run the Seesaw paper's evaluation on the simulator, beside the paper's results.
+"""``seesaw paper``: run two papers' evaluations on the simulator, beside the papers' results.
 
-The command simulates twelve cells (A10 and L4, three models, two workloads), the A100 table, the
+Seesaw's study simulates twelve cells (A10 and L4, three models, two workloads), the A100 table, the
 sweep of output lengths and the ablations, all with one profile. It also shows how far the results
 depend on the lengths of requests, which the paper does not print. A layout within 2 % of the best
-one is marked as a tie. The command takes two minutes on two cores, and needs no GPU and no network.
+one is marked as a tie. LoongServe's study searches the request rate that elastic instances, vLLM
+0.3, SplitFuse and DistServe serve within the paper's latency limits, and its ablation, all with one
+set of constants. Each takes two to three minutes on two cores, and needs no GPU and no network.
 Tables go to standard output as Markdown, and with the pictures to --output. Exit codes: 0 all
 targets are met, 1 a target is missed.
 """
@@ -23,6 +25,7 @@ from seesaw_bench.paper.cells import (
     geomean,
     run_cell,
 )
+from seesaw_bench.paper.loongserve.run import run_loongserve
 from seesaw_bench.paper.studies import (
     A100_PAPER,
     SWEEP_P8,
@@ -38,6 +41,7 @@ from seesaw_bench.paper.studies import (
 from seesaw_cli.commandline import worker_processes
 from seesaw_cli.planner_flags.flags import read_profile_file
 from seesaw_core.layouts import LayoutPair
+from seesaw_core.planner.profiles import Profile
 from seesaw_flags.files import InputFile, OutputFolder, make_folder
 from seesaw_flags.parser import CommandParser
 
@@ -48,10 +52,21 @@ _TIE = 0.05  # without output both are pipelines of eight; ours also copies KV
 
 
 def run(arguments: list[str]) -> int:
-    """Run all simulations, print the tables and draw. Returns 0 if the targets are met, else 1."""
+    """Run the studies, print the tables and draw. Returns 0 if the targets are met, else 1."""
     options = parser().parse_args(arguments)
     profile = read_profile_file(options.profile) if options.profile else PROFILE
     make_folder(options.output, "--output")
+    good = True
+    if options.only != "loongserve":
+        good = _run_seesaw(profile, options.output)
+    if options.only is None:
+        print()
+    if options.only != "seesaw":
+        good = run_loongserve(options.output, _say) and good
+    return 0 if good else 1
+
+
+def _run_seesaw(profile: Profile, output: Path) -> bool:
     with worker_processes() as pool:
         jobs = [pool.apply_async(run_cell, (cell, profile)) for cell in CELLS]
         other_jobs = {
@@ -83,13 +98,13 @@ def run(arguments: list[str]) -> int:
         )
     )
     print(text)
-    (options.output / "paper.md").write_text(text + "\n")
+    (output / "paper.md").write_text(text + "\n")
     from seesaw_bench.paper.pictures import draw_cells, draw_sweep
 
-    draw_cells(cells, options.output / "cells.png")
-    draw_sweep(sweep, options.output / "output-ratio.png")
-    _say(f"written: {options.output}/paper.md, cells.png and output-ratio.png")
-    return 0 if all(good for _, _, good in checks) else 1
+    draw_cells(cells, output / "cells.png")
+    draw_sweep(sweep, output / "output-ratio.png")
+    _say(f"written: {output}/paper.md, cells.png and output-ratio.png")
+    return all(good for _, _, good in checks)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,7 +121,12 @@ def parser() -> argparse.ArgumentParser:
         "--profile",
         type=InputFile(),
         metavar="FILE",
-        help="constants to use for all cells instead of those fitted to the paper",
+        help="constants to use for Seesaw's cells instead of those fitted to the paper",
+    )
+    command.add_argument(
+        "--only",
+        choices=("seesaw", "loongserve"),
+        help="run one of the two studies (default: both)",
     )
     return command
 

@@ -16,10 +16,10 @@ counts with the time that it has waited once that is longer, so that none waits 
 prompts that do not pay yet are passed by others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seesaw_core.elastic.groups import DecodeGroup, decode_groups
+from seesaw_core.elastic.groups import DecodeGroup
 from seesaw_core.elastic.migration import cost_s, emptying, saved_s
 from seesaw_core.elastic.view import Decoding, Migrate, View, Waiting
 
@@ -41,11 +41,11 @@ class Allocation:
     migration: Migrate | None = None
 
 
-def allocate(view: View) -> Allocation:
+def allocate(view: View, decode_groups: Iterable[DecodeGroup]) -> Allocation:
     """Return the next prompts, first come, first served, and their instances."""
     if not view.waiting:
         return Allocation()
-    groups = _groups(view)
+    groups = _stoppable(view, decode_groups)
     prompts = _dispatch(view, groups)
     instances = _instances(view, groups, prompts) if prompts else view.empty
     migration = _migration(view, groups, prompts, instances)
@@ -79,9 +79,9 @@ def _migration(
     return migration if pays and first.num_tokens <= room else None
 
 
-def _groups(view: View) -> list[DecodeGroup]:
+def _stoppable(view: View, decode_groups: Iterable[DecodeGroup]) -> list[DecodeGroup]:
     """Return the groups that could stop decoding, those with the fewest requests first."""
-    groups = decode_groups(view, frozenset(view.instances) - view.prefilling - view.empty)
+    groups = [group for group in decode_groups if view.empty.isdisjoint(group.instances)]
     groups.sort(key=lambda group: (len(group.requests), min(group.instances)))
     return groups
 
@@ -95,44 +95,93 @@ def _dispatch(view: View, groups: list[DecodeGroup]) -> tuple[Waiting, ...]:
     if view.decoding:
         room -= int(_WATERMARK * sum(view.capacity_tokens))
     tipping_tokens = view.costs.prefill[len(usable)].tipping_tokens
-    taken: list[Waiting] = []
-    total = 0
+    stops = _stops(view, groups)
+    batch = _Batch()
     for prompt in view.waiting:
-        total += prompt.num_tokens
-        if total > room or (taken and total > tipping_tokens):
+        total = batch.num_tokens + prompt.num_tokens
+        if total > room or (batch.prompts and total > tipping_tokens):
             break
-        if _pays(view, groups, [*taken, prompt]):
-            taken.append(prompt)
-        else:
-            total -= prompt.num_tokens
-    return tuple(taken)
+        batch.add(prompt)
+        if not _pays(view, stops, batch):
+            batch.drop_last()
+    return tuple(batch.prompts)
 
 
-def _pays(view: View, groups: list[DecodeGroup], prompts: Sequence[Waiting]) -> bool:
-    """Whether prompts save more by going now than the requests lose whose decoding they stop."""
-    lacking = sum(p.num_tokens for p in prompts) - sum(view.free_tokens[i] for i in view.empty)
-    degree = len(view.empty)
-    stopped: list[Decoding] = []
+class _Batch:
+    """Prompts with the sums that their cost depends on."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Waiting] = []
+        self.num_tokens = 0
+        self.squares = 0
+
+    def add(self, prompt: Waiting) -> None:
+        self.prompts.append(prompt)
+        self.num_tokens += prompt.num_tokens
+        self.squares += prompt.num_tokens**2
+
+    def drop_last(self) -> None:
+        prompt = self.prompts.pop()
+        self.num_tokens -= prompt.num_tokens
+        self.squares -= prompt.num_tokens**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stop:
+    """What it takes to stop the first groups: room and degree with the empty instances, and the
+    requests, the last of which is still to decode for ``until_empty_s``."""
+
+    free_tokens: int
+    degree: int
+    num_requests: int
+    until_empty_s: float
+
+
+def _stops(view: View, groups: Sequence[DecodeGroup]) -> list[_Stop]:
+    """Return what it takes to stop none of the groups, the first, the first two, and so on."""
+    stops = [
+        _Stop(
+            free_tokens=sum(view.free_tokens[i] for i in view.empty),
+            degree=len(view.empty),
+            num_requests=0,
+            until_empty_s=0.0,
+        )
+    ]
     for group in groups:
-        if lacking <= 0:
-            break
-        lacking -= sum(view.free_tokens[i] for i in group.instances)
-        degree += len(group.instances)
-        stopped += group.requests
-    if not stopped:
+        last = stops[-1]
+        stops.append(
+            _Stop(
+                free_tokens=last.free_tokens + sum(view.free_tokens[i] for i in group.instances),
+                degree=last.degree + len(group.instances),
+                num_requests=last.num_requests + len(group.requests),
+                until_empty_s=max(last.until_empty_s, _until_empty_s(view, group.requests)),
+            )
+        )
+    return stops
+
+
+def _pays(view: View, stops: Sequence[_Stop], batch: _Batch) -> bool:
+    """Whether prompts save more by going now than the requests lose whose decoding they stop."""
+    enough = (stop for stop in stops if stop.free_tokens >= batch.num_tokens)
+    stop = next(enough, stops[-1])
+    if not stop.num_requests:
         return True
-    seconds = view.costs.prefill[degree].seconds(p.num_tokens for p in prompts)
-    until_empty_s = _until_empty_s(view, stopped)
-    return sum(max(until_empty_s, p.waited_s) for p in prompts) >= seconds * len(stopped)
+    seconds = view.costs.prefill[stop.degree].of_sums(batch.num_tokens, batch.squares)
+    saved_s = sum(max(stop.until_empty_s, p.waited_s) for p in batch.prompts)
+    return saved_s >= seconds * stop.num_requests
 
 
 def _until_empty_s(view: View, requests: Sequence[Decoding]) -> float:
-    """Return how long the last of the requests is still to decode, as far as one can tell."""
+    """Return how long the last of the requests is still to decode, as far as one can tell.
 
-    def left(past: int) -> float:
-        return max(view.mean_outputs - past, _TAIL * past, 1.0)
-
-    return max((left(r.num_outputs) for r in requests), default=0.0) * view.costs.decode_step_s
+    The estimate falls and then rises with the outputs so far, so that the last one is the request
+    with the fewest or the one with the most.
+    """
+    if not requests:
+        return 0.0
+    outputs = [request.num_outputs for request in requests]
+    left = max(view.mean_outputs - min(outputs), _TAIL * max(outputs), 1.0)
+    return left * view.costs.decode_step_s
 
 
 def _instances(view: View, groups: list[DecodeGroup], prompts: Sequence[Waiting]) -> frozenset[int]:

@@ -74,6 +74,7 @@ class ElasticDriver:
         self._resting: dict[str, _Request] = {}
         self._prefilling: set[int] = set()
         self._stepping: set[int] = set()
+        self._decoding: tuple[Decoding, ...] | None = None  # None once requests came or went
         self._num_ended, self._outputs_ended = 1, _FIRST_GUESS_OUTPUTS
 
     def __len__(self) -> int:
@@ -100,10 +101,12 @@ class ElasticDriver:
 
     def view(self, now_s: float) -> View:
         """All that the manager may know, as of now."""
-        running = [*self._resting.values(), *self._computing.values()]
         num_seen = _MAX_SEEN
         if self._max_requests is not None:
-            num_seen = max(0, min(num_seen, self._max_requests - len(running)))
+            num_running = len(self._resting) + len(self._computing)
+            num_seen = max(0, min(num_seen, self._max_requests - num_running))
+        if self._decoding is None:
+            self._decoding = self._all_decoding()
         return View(
             capacity_tokens=self.pool.capacity_tokens,
             free_tokens=self.pool.free_tokens,
@@ -111,49 +114,60 @@ class ElasticDriver:
                 Waiting(key=r.key, num_tokens=r.num_tokens, waited_s=now_s - r.arrived_s)
                 for r in islice(self._waiting.values(), num_seen)
             ),
-            decoding=tuple(
-                r.decoding or self._decoding(r)
-                for r in sorted(running, key=lambda r: r.arrived_s)
-                if r.num_outputs
-            ),
+            decoding=self._decoding,
             prefilling=frozenset(self._prefilling),
             stepping=frozenset(self._stepping),
             mean_outputs=self._outputs_ended / self._num_ended,
             costs=self.costs,
         )
 
-    def _decoding(self, request: _Request) -> Decoding:
+    def _all_decoding(self) -> tuple[Decoding, ...]:
+        running = [*self._resting.values(), *self._computing.values()]
+        running.sort(key=lambda r: r.arrived_s)
+        return tuple(r.decoding or self._seen(r) for r in running if r.num_outputs)
+
+    def _seen(self, request: _Request) -> Decoding:
         request.decoding = Decoding(
             key=request.key,
-            tokens_by_instance=self.pool.placement(request.key).tokens_by_instance(),
+            tokens_by_instance=self.pool.tokens_by_instance(request.key),
             num_outputs=request.num_outputs,
         )
         return request.decoding
+
+    def _forget_seen(self, request: _Request) -> None:
+        """Let the manager see a request afresh: more than its tokens has changed."""
+        request.decoding = None
+        self._decoding = None
 
     def next_plan(self, now_s: float) -> Plan:
         """Choose what to start now, and enter it into the books.
 
         ``moves`` lists afterwards what the plan's migrations move of each request.
         """
+        self.moves = ()
+        if len(self._prefilling) + len(self._stepping) == len(self.pool.capacity_tokens):
+            return Plan()
         plan = self._policy.next_step(self.view(now_s))
         for preemption in plan.preemptions:
             self._preempt(preemption.key)
-        self.moves = ()
         for migration in plan.migrations:
             self._begin(migration.instances, self._stepping)
             for key in migration.keys:
                 self.moves += (self._move(migration, key),)
-                self._compute(key)
+                request = self._computing[key] = self._resting.pop(key)
+                self._forget_seen(request)
         for prefill in plan.prefills:
             self._begin(prefill.instances, self._prefilling)
             for key, placement in prefill.placements.items():
                 self.pool.retain(key, placement)
-                self._computing[key] = self._waiting.pop(key)
+                request = self._computing[key] = self._waiting.pop(key)
+                if request.num_outputs:
+                    self._forget_seen(request)
         for decode in plan.decodes:
             self._begin(decode.instances, self._stepping)
             for key, master in decode.masters.items():
                 self.pool.append(key, master)
-                self._compute(key)
+                self._computing[key] = self._resting.pop(key)
         return plan
 
     def end(self, step: Step, finished: Collection[str] = ()) -> None:
@@ -163,10 +177,14 @@ class ElasticDriver:
         """
         busy = self._prefilling if isinstance(step, Prefill) else self._stepping
         busy.difference_update(step.instances)
+        num_outputs = 0 if isinstance(step, Migrate) else 1
         for key in _keys(step):
             request = self._computing.pop(key)
-            request.num_outputs += not isinstance(step, Migrate)
-            request.decoding = None
+            request.num_outputs += num_outputs
+            if request.decoding is None:
+                self._decoding = None  # it decodes from now on
+            else:
+                request.decoding.num_outputs = request.num_outputs
             if request.is_gone or key in finished:
                 self._leave(request)
             else:
@@ -183,7 +201,7 @@ class ElasticDriver:
         busy.difference_update(step.instances)
         for key in reversed(tuple(_keys(step))):
             request = self._computing.pop(key)
-            request.decoding = None
+            self._forget_seen(request)
             if request.is_gone:
                 self._leave(request)
             elif isinstance(step, Decode):
@@ -217,11 +235,6 @@ class ElasticDriver:
         elif key in self._resting:
             self._leave(self._resting.pop(key))
 
-    def _compute(self, key: str) -> None:
-        """A request that decodes has got room for what comes next."""
-        request = self._computing[key] = self._resting.pop(key)
-        request.decoding = None
-
     def _begin(self, instances: Sequence[int], busy: set[int]) -> None:
         if not (self._prefilling | self._stepping).isdisjoint(instances):
             raise IntegrityError(f"of the instances {sorted(instances)} some are busy")
@@ -245,11 +258,12 @@ class ElasticDriver:
 
     def _wait_again(self, request: _Request) -> None:
         self.pool.release(request.key)
-        request.decoding = None
+        self._forget_seen(request)
         self._waiting = {request.key: request, **self._waiting}
 
     def _leave(self, request: _Request) -> None:
         self.pool.release(request.key)
+        self._forget_seen(request)
         self._num_ended += 1
         self._outputs_ended += request.num_outputs
 

@@ -13,17 +13,20 @@ class DecodeGroup:
     requests: list[Decoding] = field(default_factory=list)
 
 
-def decode_groups(view: View, instances: frozenset[int]) -> list[DecodeGroup]:
-    """Divide instances into groups; one that no request links is a group of its own.
+def decode_groups(view: View) -> list[DecodeGroup]:
+    """Divide the instances outside of prefills; one that no request links is a group of its own.
 
-    Requests that have KV outside ``instances`` cannot decode and link nothing.
+    Requests that have KV on other instances too cannot decode and link nothing.
     """
+    instances = frozenset(view.instances) - view.prefilling
     group_of = {instance: DecodeGroup(instances={instance}) for instance in sorted(instances)}
     for request in view.decoding:
-        if not instances.issuperset(request.tokens_by_instance):
-            continue
         first, *others = request.tokens_by_instance
-        group = group_of[first]
+        if others and not instances.issuperset(others):
+            continue
+        group = group_of.get(first)
+        if group is None:
+            continue
         for instance in others:
             other = group_of[instance]
             if other is not group:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from seesaw_core.elastic.allocation import Allocation, allocate
 from seesaw_core.elastic.batching import divide
-from seesaw_core.elastic.groups import decode_groups
+from seesaw_core.elastic.groups import DecodeGroup, decode_groups
 from seesaw_core.elastic.scaling import scale_down, scale_up
 from seesaw_core.elastic.view import Decode, Migrate, Plan, Preempt, Prefill, View
 
@@ -26,7 +26,10 @@ class ElasticPolicy:
 
     def next_step(self, view: View) -> Plan:
         """Return the iterations to start on instances that are idle now."""
-        allocation = allocate(view)
+        if not view.idle:
+            return Plan()
+        groups = decode_groups(view)
+        allocation = allocate(view, groups)
         prefills: tuple[Prefill, ...] = ()
         if allocation.prompts and allocation.instances <= view.idle:
             prefills = _batches(view, allocation)
@@ -34,7 +37,8 @@ class ElasticPolicy:
         if allocation.migration and view.idle.issuperset(allocation.migration.instances):
             migrations = (allocation.migration,)
         # Instances that do not begin what they are allocated for wait for those still in a step.
-        return _with_decodes(view, Plan(prefills=prefills, migrations=migrations), allocation)
+        plan = Plan(prefills=prefills, migrations=migrations)
+        return _with_decodes(view, plan, allocation, groups)
 
 
 def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
@@ -55,7 +59,9 @@ def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
     )
 
 
-def _with_decodes(view: View, plan: Plan, allocation: Allocation) -> Plan:
+def _with_decodes(
+    view: View, plan: Plan, allocation: Allocation, groups: list[DecodeGroup]
+) -> Plan:
     """Let every group decode that is idle as a whole and has no allocated instance."""
     decodes: list[Decode] = []
     preemptions: list[Preempt] = []
@@ -63,7 +69,7 @@ def _with_decodes(view: View, plan: Plan, allocation: Allocation) -> Plan:
     if plan.prefills:  # the batches may leave some out
         taken = frozenset(i for prefill in plan.prefills for i in prefill.instances)
     spare = set(view.empty - taken)
-    for group in decode_groups(view, frozenset(view.instances) - view.prefilling):
+    for group in groups:
         is_free = group.instances <= view.idle and taken.isdisjoint(group.instances)
         if not group.requests or not is_free:
             continue

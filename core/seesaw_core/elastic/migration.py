@@ -24,6 +24,8 @@ def emptying(view: View, instances: frozenset[int]) -> Migrate | None:
         return None
     source = min(holding, key=lambda i: used[i])
     target = max((i for i in holding if i != source), key=lambda i: view.free_tokens[i])
+    if used[source] > view.free_tokens[target]:
+        return None
     requests = [r for r in view.decoding if source in r.tokens_by_instance]
     kept = sum(1 for r in view.decoding if target in r.tokens_by_instance)
     outputs = int(view.mean_outputs) * (len(requests) + kept)  # what they will usually need

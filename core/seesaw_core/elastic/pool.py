@@ -6,10 +6,35 @@ holds which token is for whoever owns the memory.
 Source: Wu et al., LoongServe (arXiv 2404.09526), section 4, the unified distributed KV pool.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from seesaw_core.elastic.placement import Placement
+from seesaw_core.elastic.placement import Placement, TokenRun
 from seesaw_core.errors import BufferFullError, IntegrityError
+
+
+class _Held:
+    """The runs of one request, of which the last grows in place: one token an iteration."""
+
+    __slots__ = ("counts", "last", "runs")
+
+    def __init__(self, placement: Placement) -> None:
+        self.counts = placement.tokens_by_instance()
+        self.runs = list(placement.runs[:-1])
+        last = placement.runs[-1]
+        self.last = [last.instance, last.start, last.stop]
+
+    def placement(self) -> Placement:
+        instance, start, stop = self.last
+        return Placement((*self.runs, TokenRun(instance=instance, start=start, stop=stop)))
+
+    def append(self, instance: int) -> None:
+        last = self.last
+        if last[0] == instance:
+            last[2] += 1
+        else:
+            self.runs.append(TokenRun(instance=last[0], start=last[1], stop=last[2]))
+            self.last = [instance, last[2], last[2] + 1]
+        self.counts[instance] = self.counts.get(instance, 0) + 1
 
 
 class TokenPool:
@@ -23,13 +48,13 @@ class TokenPool:
         self.capacity_tokens = tuple(capacity_tokens)
         self.migrated_tokens = 0
         self._free = list(capacity_tokens)
-        self._placements: dict[str, Placement] = {}
+        self._held: dict[str, _Held] = {}
 
     def __contains__(self, key: str) -> bool:
-        return key in self._placements
+        return key in self._held
 
     def __len__(self) -> int:
-        return len(self._placements)
+        return len(self._held)
 
     @property
     def free_tokens(self) -> tuple[int, ...]:
@@ -38,8 +63,18 @@ class TokenPool:
 
     def placement(self, key: str) -> Placement:
         """Raises: IntegrityError if the pool holds nothing of that request."""
+        return self._holding(key).placement()
+
+    def tokens_by_instance(self, key: str) -> Mapping[int, int]:
+        """How many tokens each instance holds, kept up to date until the request moves or leaves.
+
+        Raises: IntegrityError if the pool holds nothing of that request.
+        """
+        return self._holding(key).counts
+
+    def _holding(self, key: str) -> _Held:
         try:
-            return self._placements[key]
+            return self._held[key]
         except KeyError:
             raise IntegrityError(f"the pool holds no KV of request {key!r}") from None
 
@@ -48,19 +83,21 @@ class TokenPool:
 
         Raises: BufferFullError if an instance lacks room; IntegrityError if ``key`` is in use.
         """
-        if key in self._placements:
+        if key in self._held:
             raise IntegrityError(f"the pool holds KV of request {key!r} already")
         self._take(placement.tokens_by_instance())
-        self._placements[key] = placement
+        self._held[key] = _Held(placement)
 
     def append(self, key: str, instance: int) -> None:
         """Take room for a request's next token on its master.
 
         Raises: BufferFullError if the instance is full; IntegrityError for an unknown request.
         """
-        placement = self.placement(key)
-        self._take({instance: 1})
-        self._placements[key] = placement.with_appended(instance)
+        held = self._holding(key)
+        if not self._free[instance]:
+            self._take({instance: 1})
+        self._free[instance] -= 1
+        held.append(instance)
 
     def retract(self, key: str) -> None:
         """Give back the room of a request's last token, which an iteration has failed to compute.
@@ -69,7 +106,7 @@ class TokenPool:
         """
         placement = self.placement(key)
         self._free[placement.runs[-1].instance] += 1
-        self._placements[key] = placement.without_last()
+        self._held[key] = _Held(placement.without_last())
 
     def close(self, instance: int) -> None:
         """Take an instance out of the pool for good.
@@ -93,15 +130,15 @@ class TokenPool:
         if moved:
             self._take({target: moved})
             self._free[source] += moved
-            self._placements[key] = placement.with_migrated(source, target)
+            self._held[key] = _Held(placement.with_migrated(source, target))
             self.migrated_tokens += moved
         return moved
 
     def release(self, key: str) -> None:
         """Give all of a request's room back. Raises: IntegrityError for an unknown request."""
-        for instance, num_tokens in self.placement(key).tokens_by_instance().items():
+        for instance, num_tokens in self._holding(key).counts.items():
             self._free[instance] += num_tokens
-        del self._placements[key]
+        del self._held[key]
 
     def _take(self, tokens_by_instance: dict[int, int]) -> None:
         for instance, num_tokens in tokens_by_instance.items():

@@ -61,6 +61,9 @@ def _is_bound(view: View, group: DecodeGroup, degree: int) -> bool:
 def _masters(view: View, requests: Sequence[Decoding], free: dict[int, int]) -> dict[str, int]:
     """Give each request a master with a free slot: the instance that holds most of its KV,
     unless that has its share of requests already."""
+    if len(free) == 1:
+        (only,) = free
+        return {request.key: only for request in requests}
     share = max(view.costs.decode_requests, ceil(len(requests) / len(free)))
     left = {instance: min(room, share) for instance, room in free.items()}
     missing = len(requests) - sum(left.values())

@@ -20,12 +20,13 @@ class Waiting:
     waited_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Decoding:
     """A request that decodes, inside an iteration or between two.
 
     ``tokens_by_instance`` is where its KV lies, that of an iteration under way included;
-    ``num_outputs`` counts the tokens that it has produced.
+    ``num_outputs`` counts the tokens that it has produced. The driver keeps both up to date from
+    view to view, since a new object for every token would take longer than the plan.
     """
 
     key: str

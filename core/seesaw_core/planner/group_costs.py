@@ -10,7 +10,8 @@ al., Striped Attention, for the overlap of ring and attention.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.fitting import Sample, fit_prefill_cost
@@ -39,7 +40,7 @@ class GroupStepCosts:
             MicroBatch(prefill_tokens=own, prefill_pairs=pairs / degree, sampled=len(lengths))
         )
         attention_s = self.costs.num_layers * pairs / degree * self.costs.prefill_pair_s
-        return compute_s + max(0.0, self._ring_s(own, degree) - attention_s)
+        return compute_s + max(0.0, self.ring_s(own, degree) - attention_s)
 
     def decode_s(
         self, requests_by_master: Sequence[int], context_by_instance: Sequence[int]
@@ -54,7 +55,7 @@ class GroupStepCosts:
         )
         if len(context_by_instance) == 1:
             return step_s
-        return step_s + self._exchange_s(sum(requests_by_master))
+        return step_s + self.exchange_s(sum(requests_by_master))
 
     def migrate_s(self, num_tokens: int) -> float:
         """Seconds to send the KV of so many tokens to another instance."""
@@ -86,13 +87,13 @@ class GroupStepCosts:
         ]
         return fit_prefill_cost(samples).cost
 
-    def _ring_s(self, own_tokens: int, degree: int) -> float:
+    def ring_s(self, own_tokens: int, degree: int) -> float:
         """Seconds in which the other instances' KV passes by."""
         num_bytes = own_tokens * self.costs.num_layers * self.costs.kv_bytes_per_token_layer
         latency_s = self.costs.num_layers * self.costs.profile.all_reduce_latency_us * 1e-6
         return (degree - 1) * (num_bytes / self._peer_bytes_per_s + latency_s)
 
-    def _exchange_s(self, num_requests: int) -> float:
+    def exchange_s(self, num_requests: int) -> float:
         """Seconds of queries and partial outputs, of which the slowest link carries all."""
         model = self.costs.model
         width = model.shape.num_heads * model.shape.head_dim / self.costs.layout.tensor
@@ -103,3 +104,36 @@ class GroupStepCosts:
     @property
     def _peer_bytes_per_s(self) -> float:
         return self.costs.device.peer_link.bytes_per_s * self.costs.profile.host_share
+
+
+@dataclass(frozen=True)
+class ContextParallelCosts(StepCosts):
+    """Costs of a server whose ``degree`` instances always work together.
+
+    Each computes its share of every prompt and holds its share of every context; one computes the
+    new tokens of all requests, as LoongServe does with a fixed degree.
+    """
+
+    degree: int = 1
+
+    def step_s(self, batch: MicroBatch) -> float:
+        if self.degree == 1:
+            return super().step_s(batch)
+        share = replace(
+            batch,
+            prefill_tokens=-(-batch.prefill_tokens // self.degree),
+            prefill_pairs=batch.prefill_pairs / self.degree,
+            decode_context=batch.decode_context / self.degree,
+        )
+        seconds = super().step_s(share)
+        if share.prefill_tokens:
+            attention_s = self.num_layers * share.prefill_pairs * self.prefill_pair_s
+            ring_s = self._groups.ring_s(share.prefill_tokens, self.degree)
+            seconds += max(0.0, ring_s - attention_s)
+        if share.decode_requests:
+            seconds += self._groups.exchange_s(share.decode_requests)
+        return seconds
+
+    @cached_property
+    def _groups(self) -> GroupStepCosts:
+        return GroupStepCosts(StepCosts(self.model, self.device, self.layout, self.profile))

@@ -4,10 +4,12 @@ The manager and its driver in :mod:`seesaw_core.elastic` are the worker's own; h
 carried out on the virtual clock.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 
 from seesaw_core.elastic.driver import ElasticDriver
-from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
+from seesaw_core.elastic.view import Decode, Prefill, Step
 from seesaw_core.errors import CapacityError
 from seesaw_core.planner.group_costs import GroupStepCosts
 from seesaw_core.routing.pools import Pool
@@ -96,15 +98,11 @@ class ElasticServer:
         self._run(prefill, "prefill", self._costs.prefill_s(lengths, len(prefill.instances)))
 
     def _decode(self, decode: Decode) -> None:
-        context = dict.fromkeys(decode.instances, 0)
-        masters = dict.fromkeys(decode.instances, 0)
-        for key, master in decode.masters.items():
-            masters[master] += 1
-            held = self.driver.pool.placement(key).tokens_by_instance()
-            for instance, num_tokens in held.items():
-                context[instance] += num_tokens
-        seconds = self._costs.decode_s(list(masters.values()), list(context.values()))
-        self._run(decode, "decode", seconds)
+        """All KV on the instances is read, since all requests that have some there decode."""
+        pool = self.driver.pool
+        masters = Counter(decode.masters.values())
+        context = [pool.capacity_tokens[i] - pool.free_tokens[i] for i in decode.instances]
+        self._run(decode, "decode", self._costs.decode_s(list(masters.values()), context))
 
     def _run(self, step: Step, what: str, seconds: float) -> None:
         began_s = self._clock.now_s
@@ -115,23 +113,27 @@ class ElasticServer:
         self._clock.at(began_s + seconds, partial(self._end, step))
 
     def _end(self, step: Step) -> None:
-        finished = []
-        if isinstance(step, Prefill):
-            self._prefilling_tokens -= sum(p.num_tokens for p in step.placements.values())
-        if not isinstance(step, Migrate):
-            for key in step.placements if isinstance(step, Prefill) else step.masters:
-                if self._has_finished(self._sequences[key]):
-                    finished.append(key)
-                    del self._sequences[key]
+        finished: list[str] = []
+        match step:
+            case Prefill():
+                self._prefilling_tokens -= sum(p.num_tokens for p in step.placements.values())
+                finished = self._give_tokens(step.placements)
+            case Decode():
+                finished = self._give_tokens(step.masters)
         self.driver.end(step, finished)
         self._clock.settle(self._drive)
 
-    def _has_finished(self, sequence: Sequence) -> bool:
-        """Give a sequence its next token."""
-        sequence.output_left -= 1
-        self.num_generated += 1
-        if sequence.first_token_s is None:
-            sequence.first_token_s = self._clock.now_s
-        if not sequence.output_left:
-            sequence.finish(self._clock.now_s)
-        return not sequence.output_left
+    def _give_tokens(self, keys: Iterable[str]) -> list[str]:
+        """Give each sequence its next token. Returns those that are done."""
+        finished = []
+        for key in keys:
+            sequence = self._sequences[key]
+            self.num_generated += 1
+            sequence.output_left -= 1
+            if sequence.first_token_s is None:
+                sequence.first_token_s = self._clock.now_s
+            if not sequence.output_left:
+                sequence.finish(self._clock.now_s)
+                finished.append(key)
+                del self._sequences[key]
+        return finished

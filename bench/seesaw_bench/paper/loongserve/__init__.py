@@ -1,0 +1,1 @@
+"""The LoongServe paper's evaluation on the simulator."""
