@@ -49,13 +49,13 @@ async def serve(fd: int, job: Job) -> None:
         config.additional_config = instances.added_to(config.additional_config)
         llm = WatchedLLM.from_vllm_config(config, disable_log_stats=True)
 
-        async def state() -> dict[str, Any]:
-            answers: list[dict[str, Any]] = await llm.engine_core.collective_rpc_async(
-                "elastic_state"
+        async def costs() -> dict[int, Any]:
+            answers: list[dict[int, Any]] = await llm.engine_core.collective_rpc_async(
+                "elastic_costs"
             )
             return answers[0]
 
-        await answer(fd, commands(llm) | {"state": state})
+        await answer(fd, commands(llm) | {"costs": costs})
         with contextlib.suppress(Exception):
             llm.shutdown()
     finally:

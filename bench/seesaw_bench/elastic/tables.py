@@ -12,8 +12,8 @@ _MS = 1e3
 
 def tables(measured: Measured) -> list[Table]:
     """Return the tables of what was measured, in reading order."""
-    made = [_targets(measured), _ttft(measured), _fit(measured), _beside(measured)]
-    return [table for table in (*made, _steps(measured)) if table.rows]
+    parts = (_targets, _ttft, _fit, _beside, _steps, _overhead)
+    return [table for part in parts if (table := part(measured)).rows]
 
 
 def targets(measured: Measured) -> list[Target]:
@@ -152,10 +152,10 @@ def _beside(measured: Measured) -> Table:
 
 def _steps(measured: Measured) -> Table:
     rows = []
-    names = {"down": f"prefill of {measured.workload.long_prompt:,} tokens at degree 2: KV on one"}
-    pairs = [("steps.down.keep1", "steps.down.keep2", names["down"])]
+    name = f"down: prefill of {measured.workload.long_prompt:,} tokens at degree 2"
+    pairs = [("steps.down.keep1", "steps.down.keep2", name)]
     for batch in measured.workload.batches:
-        name = f"decode of {batch}: KV on two"
+        name = f"up: decode of {batch}"
         pairs.append((f"steps.up.keep2.batch{batch}", f"steps.up.keep1.batch{batch}", name))
     for above, below, name in pairs:
         if above in measured.figures:
@@ -169,10 +169,30 @@ def _steps(measured: Measured) -> Table:
             )
     return Table(
         title="Scaling steps, ms",
-        header=("step", "so", "KV on two / on one", "ratio"),
+        header=("step", "scaled", "plain", "ratio"),
         rows=rows,
         notes=(
             "Scaling down is a prefill whose KV ends on one instance, beside one whose KV stays on "
             "both. Scaling up is a decode iteration over KV on two, beside one over KV on one.",
         ),
+    )
+
+
+def _overhead(measured: Measured) -> Table:
+    parts = (*(f"decode{batch}" for batch in measured.workload.batches), "prefill")
+    titles = {"prefill": "prefill of 128 tokens"}
+    return Table(
+        title="Degree 1 beside plain vLLM on one core, ms",
+        header=("iteration", "elastic", "plain vLLM"),
+        rows=[
+            (
+                titles.get(part, part.replace("decode", "decode, batch ")),
+                *(
+                    measured.spread(f"overhead.{kind}.{part}").show(_MS)
+                    for kind in ("elastic", "plain")
+                ),
+            )
+            for part in parts
+            if f"overhead.elastic.{part}" in measured.figures
+        ],
     )
