@@ -41,9 +41,7 @@ def _prompt(num_tokens: int) -> list[int]:
     return random_prompt(random.Random(), num_tokens)
 
 
-async def _generate(
-    llm: AsyncLLM, prompt: list[int], max_tokens: int, name: str
-) -> list[float]:
+async def _generate(llm: AsyncLLM, prompt: list[int], max_tokens: int, name: str) -> list[float]:
     """Return when each token came. Units: seconds of ``time.perf_counter``."""
     params = SamplingParams(
         temperature=0.0,

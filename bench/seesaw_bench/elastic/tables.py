@@ -91,7 +91,7 @@ def _ttft(measured: Measured) -> Table:
         (f"{n:,}", *(measured.spread(f"ttft.{n}.{name}").show(_MS, 0) for name in names))
         for n in lengths
     ]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if rows:
         found = break_even_tokens(measured)
         text = f"from {found:,} tokens on" if found else "for none of these lengths"
@@ -172,8 +172,8 @@ def _steps(measured: Measured) -> Table:
         header=("step", "scaled", "plain", "ratio"),
         rows=rows,
         notes=(
-            "Scaling down is a prefill whose KV ends on one instance, beside one whose KV stays on "
-            "both. Scaling up is a decode iteration over KV on two, beside one over KV on one.",
+            "Down: a prefill whose KV ends on one instance, beside one whose KV stays on both.",
+            "Up: a decode iteration over KV on two instances, beside one over KV on one.",
         ),
     )
 

@@ -5,6 +5,17 @@ from enum import StrEnum
 
 from seesaw_worker.synthetic.spec import BENCH, TINY, ModelSpec
 
+_MODEL = replace(
+    BENCH,
+    hidden_size=1024,
+    intermediate_size=2816,
+    num_layers=6,
+    num_heads=16,
+    num_kv_heads=4,
+    vocab_size=8192,
+    max_position_embeddings=16_640,
+)
+
 
 class Study(StrEnum):
     """The parts of the benchmark, each of which can run alone."""
@@ -27,16 +38,7 @@ class Workload:
 
     rounds: int
     studies: tuple[Study, ...] = tuple(Study)
-    spec: ModelSpec = replace(
-        BENCH,
-        hidden_size=1024,
-        intermediate_size=2816,
-        num_layers=6,
-        num_heads=16,
-        num_kv_heads=4,
-        vocab_size=8192,
-        max_position_embeddings=16_640,
-    )
+    spec: ModelSpec = _MODEL
     lengths: tuple[int, ...] = (128, 512, 2048, 8192, 16_384)
     context: int = 256
     decoded: int = 64
