@@ -1,4 +1,4 @@
-"""Plain vLLM, tensor-parallel or on one rank, as a subject of the benchmark of elastic instances."""
+"""Plain vLLM as a subject of the benchmark of elastic instances: on one rank, or on all."""
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.v1.engine.async_llm import AsyncLLM
