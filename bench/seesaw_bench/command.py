@@ -6,6 +6,7 @@ from seesaw_core.errors import InputError
 
 BENCHMARKS = {
     "worker": "seesaw_bench.worker.command",
+    "elastic": "seesaw_bench.elastic.command",
     "router": "seesaw_bench.router.command",
     "simulator": "seesaw_bench.simulator",
     "planner": "seesaw_bench.planner.command",

@@ -26,12 +26,15 @@ def random_prompt(rng: random.Random, num_tokens: int) -> list[int]:
 class Batch:
     """Requests that decode together. Units: seconds of ``time.perf_counter``.
 
+    ``name`` begins the names of the requests.
+
     Call order: :meth:`start`, then wait for ``all_decoding``, then :meth:`join` or :meth:`cancel`.
     """
 
     llm: AsyncLLM
     prompts: list[list[int]]
     max_tokens: int
+    name: str = "bench"
     all_decoding: asyncio.Event = field(default_factory=asyncio.Event)
     first_ended: asyncio.Event = field(default_factory=asyncio.Event)
     _arrivals: list[tuple[float, int]] = field(default_factory=list)
@@ -72,7 +75,7 @@ class Batch:
             output_kind=RequestOutputKind.DELTA,
         )
         begun = False
-        request_id = f"bench-{next(_numbers)}"
+        request_id = f"{self.name}-{next(_numbers)}"
         async for output in self.llm.generate({"prompt_token_ids": prompt}, params, request_id):
             now = time.perf_counter()
             self._arrivals.append((now, len(output.outputs[0].token_ids)))
@@ -88,10 +91,15 @@ class Batch:
 
 
 async def steady_decode(
-    llm: AsyncLLM, *, prompts: list[list[int]], max_tokens: int, during: During | None = None
+    llm: AsyncLLM,
+    *,
+    prompts: list[list[int]],
+    max_tokens: int,
+    during: During | None = None,
+    name: str = "bench",
 ) -> dict[str, Any]:
     """Decode one batch. ``during`` runs only while all of its requests decode."""
-    batch = Batch(llm=llm, prompts=prompts, max_tokens=max_tokens)
+    batch = Batch(llm=llm, prompts=prompts, max_tokens=max_tokens, name=name)
     batch.start()
     if during is not None:
         await batch.all_decoding.wait()

@@ -37,7 +37,8 @@ class Job:
     """The configuration of a subject. Units: tokens; bytes per rank.
 
     kind: the name of the subject in the results.
-    buffer_gib: the KV buffer of a Seesaw subject.
+    buffer_gib: the KV buffer of a subject that re-shards.
+    ranks: elastic instances, or the tensor-parallel size of plain vLLM, where that may vary.
     """
 
     kind: str
@@ -47,7 +48,8 @@ class Job:
     max_seqs: int
     chunk: int
     pool_bytes: int
-    buffer_gib: float
+    buffer_gib: float = 0.0
+    ranks: int = 1
 
 
 class Subject:

@@ -7,7 +7,7 @@ its instances connect anew and go on.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -17,7 +17,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from seesaw_core.errors import EngineDiedError
 from seesaw_worker.modes.elastic.instance import share_of
 from seesaw_worker.modes.elastic.instances import Instances
-from seesaw_worker.modes.elastic.measuring import measure_costs
+from seesaw_worker.modes.elastic.measuring import costs_of, measure_costs
 from seesaw_worker.modes.elastic.settings import InstanceSettings
 from seesaw_worker.modes.elastic.tasks import (
     ElasticOutput,
@@ -170,12 +170,15 @@ class ElasticExecutor(Executor):
     ) -> Any:
         """Call a method on every rank. Returns the ranks' answers, instance by instance.
 
-        Two are answered here, since ranks answer only between two iterations: whether all is well,
-        which the deadlines see to, and the state of the mode.
+        Three are answered here, since ranks answer only between two iterations: whether all is
+        well, which the deadlines see to, the state of the mode, and what iterations cost.
         """
         if method == "check_health":
             self.check_health()
             return []
+        if method == "elastic_costs":
+            costs = costs_of(self.vllm_config, self.settings.num_instances)
+            return [{degree: asdict(cost) for degree, cost in costs.prefill.items()}]
         if method == "elastic_state":
             lost = {str(i): why for i, why in self._instances.lost.items()}
             return [self._snapshot() | {"lost": lost}]
