@@ -154,16 +154,16 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, str]]:
 async def elastic(folder: Path) -> AsyncIterator[str]:
     """A worker of two elastic instances, by its address."""
     log = folder / "elastic.log"
-    with LocalWorker(
-        folder / MODEL,
-        [
-            *("--elastic-instances=2", "--dtype=float32", "--enforce-eager"),
-            *("--max-model-len=1024", "--kv-cache-memory-bytes=8388608"),
-            f"--served-model-name={MODEL}",
-        ],
-        log=log,
-    ) as worker:
+    flags = (
+        *("--elastic-instances=2", "--dtype=float32", "--enforce-eager"),
+        *("--max-model-len=1024", "--kv-cache-memory-bytes=8388608"),
+    )
+    worker = LocalWorker(folder / MODEL, [*flags, f"--served-model-name={MODEL}"], log=log)
+    try:
+        await asyncio.to_thread(worker.start)  # the operator's proxy needs the event loop
         yield worker.url.removeprefix("http://")
+    finally:
+        await asyncio.to_thread(worker.stop)
 
 
 @contextlib.asynccontextmanager
