@@ -171,6 +171,7 @@ class ElasticState:
     preemptions: Annotated[int, "Requests so far that gave up their KV for others."]
     restarts: Annotated[int, "Requests so far that started again after a failure."]
     migrated_tokens: Annotated[int, "Tokens so far whose KV has moved between instances."]
+    migrated_bytes: Annotated[int, "Bytes of their KV."] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

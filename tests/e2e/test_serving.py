@@ -96,6 +96,15 @@ BAD: dict[str, tuple[Json, str, list[str]]] = {
         "InvalidInput",
         ["3"],
     ),
+    "pool": (
+        {
+            "parallelism": {"mode": "Elastic", "elastic": {"instances": 2}},
+            "reshard": "Auto",
+            "engine": SPEC["engine"] | {"extraArgs": [*FLAGS, "--kv-cache-memory-bytes=1048576"]},
+        },
+        "InvalidInput",
+        ["is beyond the pool: 2 instances", "--max-model-len is model.maxModelLen"],
+    ),
     "image": (
         {"engine": {"image": "localhost/nobody:1", "resources": {"cpu": "50m", "memory": "1Gi"}}},
         "ImagePullFailed",

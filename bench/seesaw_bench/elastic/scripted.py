@@ -70,9 +70,9 @@ def _prefill(view: View, waiting: tuple[Waiting, ...]) -> Plan:
 def _decode(view: View) -> Plan:
     """Decode each group where its KV lies; requests take its instances as masters in turn."""
     decodes = []
-    for group in decode_groups(view, view.idle):
+    for group in decode_groups(view):
         instances = tuple(sorted(group.instances))
-        if group.requests:
+        if group.requests and group.instances <= view.idle:
             masters = {
                 request.key: instances[number % len(instances)]
                 for number, request in enumerate(group.requests)

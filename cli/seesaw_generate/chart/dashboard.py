@@ -9,6 +9,7 @@ _WIDTH, _HEIGHT, _PER_ROW = 8, 8, 3
 _DEPLOYMENT = "seesaw_dev_deployment"  # the pods' label, as the PodMonitors keep it
 _OF = f'namespace=~"$namespace", {_DEPLOYMENT}=~"$deployment"'
 _BY = f"namespace, {_DEPLOYMENT}"
+_FREE = f'seesaw_elastic_kv_tokens{{{_OF}, state="free"}}'
 _NAME = f"{{{{namespace}}}}/{{{{{_DEPLOYMENT}}}}}"
 
 Json = dict[str, Any]
@@ -162,6 +163,46 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     (f"max by (namespace, pod) (seesaw_step_age_seconds{{{_OF}}})", "{{pod}}"),
                 ),
                 unit="s",
+            ),
+        ),
+    ),
+    (
+        "Elastic instances",
+        (
+            Panel(
+                title="Instances by what they do",
+                queries=((_sum("seesaw_elastic_instances", "state"), _NAME + " {{state}}"),),
+            ),
+            Panel(
+                title="Iterations by number of instances",
+                queries=(
+                    (
+                        _rate("seesaw_elastic_iterations_total", "kind, degree"),
+                        _NAME + " {{kind}} by {{degree}}",
+                    ),
+                ),
+                unit="ops",
+            ),
+            Panel(
+                title="Tokens for which each instance has room",
+                queries=(
+                    (
+                        f"sum by (namespace, pod, number) ({_FREE})",
+                        "{{pod}} instance {{number}}",
+                    ),
+                ),
+            ),
+            Panel(
+                title="Started again, and failed iterations",
+                queries=(
+                    (_rate("seesaw_elastic_requests_total", "why"), _NAME + " {{why}}"),
+                    (_rate("seesaw_elastic_failed_iterations_total"), f"{_NAME} failed"),
+                ),
+                unit="ops",
+            ),
+            Panel(
+                title="Tokens whose KV moved",
+                queries=((_rate("seesaw_elastic_migrated_tokens_total"), f"{_NAME} tokens/s"),),
             ),
         ),
     ),

@@ -85,6 +85,12 @@ def _columns() -> Iterable[Schema]:
         "priority": 1,
     }
     yield {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason", "priority": 1}
+    yield {
+        "name": "Instances",
+        "type": "string",
+        "jsonPath": ".status.measured.elastic.instances",
+        "priority": 1,
+    }
     yield {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
 
@@ -92,7 +98,8 @@ def _root() -> Schema:
     return {
         "type": "object",
         "description": "An LLM served by workers that prefill under one layout and decode under "
-        "another on the same devices, behind one OpenAI-compatible endpoint.",
+        "another on the same devices, or by elastic instances, behind one OpenAI-compatible "
+        "endpoint.",
         "required": ["spec"],
         "properties": {
             "spec": object_schema(Spec, "The desired state."),

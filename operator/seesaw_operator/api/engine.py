@@ -170,6 +170,7 @@ _OPERATORS = {
             "--prefill-pipeline-parallel-size",
             "--decode-tensor-parallel-size",
             "--decode-pipeline-parallel-size",
+            "--elastic-instances",
             "-tp",
             "-pp",
             "-dp",

@@ -28,7 +28,7 @@ from seesaw_operator.api.field_types import (
 from seesaw_operator.api.model import ApiModel
 from seesaw_operator.api.parallelism import Degree, Parallelism, Planning
 from seesaw_operator.api.router import Router
-from seesaw_operator.api.rules import Rule, rules
+from seesaw_operator.api.rules import Reason, Rule, rules
 
 _Reshard = Literal["Auto", "Always", "Never"]
 # Lower case was the first spelling, and is still accepted.
@@ -107,12 +107,14 @@ class Accelerator(ApiModel):
     )
 )
 class KVBuffer(ApiModel):
-    """Memory in each pod that holds the KV of prompts between prefill and decode."""
+    """Memory in each pod that holds the KV of prompts between prefill and decode. Elastic instances
+    have none."""
 
     size: Quantity = Field(
         default="4Gi",
         description="Size per replica, such as '64Gi'. A larger buffer needs fewer transitions. "
-        "It is reserved at the start and counts towards the pod's memory.",
+        "It is reserved at the start and counts towards the pod's memory. Of no effect in mode "
+        "Elastic.",
     )
 
 
@@ -126,13 +128,13 @@ class KVBuffer(ApiModel):
     )
 )
 class Waves(ApiModel):
-    """How prompts gather into prefill waves."""
+    """How prompts gather into prefill waves, which elastic instances do not have."""
 
     max_wait: Duration = Field(
         default="10s",
         description="The longest time that a prompt waits for a prefill wave once the buffer has "
         "room, and that running requests stand still for a wave. Such as '500ms', '10s' or "
-        "'1m30s'.",
+        "'1m30s'. Of no effect in mode Elastic.",
     )
 
 
@@ -157,6 +159,10 @@ class Timing(ApiModel):
     )
 
 
+# Elastic workers have no KV buffer, so nothing that is said of it applies.
+_IS_ELASTIC = "(has(self.parallelism) && has(self.parallelism.elastic))"
+
+
 @rules(
     Rule(
         cel="!has(self.parallelism) || !has(self.parallelism.decode) || "
@@ -168,7 +174,21 @@ class Timing(ApiModel):
         path=".parallelism",
     ),
     Rule(
-        cel=f"!({cel_is_quantity('self.engine.resources.memory')}) || "
+        cel=f"!{_IS_ELASTIC} || self.parallelism.elastic.instances * "
+        "self.parallelism.elastic.tensor == self.accelerator.count",
+        message="elastic instances must use all devices: parallelism.elastic.instances x tensor "
+        "must equal accelerator.count, which is 1 unless given; change either",
+        path=".parallelism",
+    ),
+    Rule(
+        cel=f"!{_IS_ELASTIC} || !(self.reshard in ['Always', 'always'])",
+        message="reshard Always does not go with parallelism.mode Elastic, which does not "
+        "re-shard: drop reshard, or set the mode to Manual and give two layouts",
+        path=".reshard",
+        reason=Reason.FORBIDDEN,
+    ),
+    Rule(
+        cel=f"{_IS_ELASTIC} || !({cel_is_quantity('self.engine.resources.memory')}) || "
         f"{cel_quantity('self.engine.resources.memory')}"
         f".isGreaterThan({cel_quantity('self.kvBuffer.size')})",
         message="engine.resources.memory must be larger than kvBuffer.size, which is part of it",
@@ -188,7 +208,7 @@ class Spec(ApiModel):
     )
     parallelism: Parallelism | None = Field(
         default=None,
-        description="The layouts. Default: the planner chooses them.",
+        description="The layouts, or elastic instances. Default: the planner chooses the layouts.",
     )
     planning: Planning = Field(
         default=Planning(), description="Inputs of the planner, where it chooses the layouts."

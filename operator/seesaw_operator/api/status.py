@@ -8,9 +8,11 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from seesaw_operator.api.field_types import INT64
 from seesaw_operator.api.model import ApiModel
+from seesaw_operator.api.parallelism import MOST_INSTANCES
 from seesaw_operator.text import shortened
 
 _MOST_WORD, _MOST_MESSAGE, _MOST_REJECTED, _MOST_CONDITIONS = 512, 32768, 64, 256
+MOST_ELASTIC_WORKERS = 16
 
 
 def _word(value: object) -> object:
@@ -29,6 +31,7 @@ def _first(most: int) -> Callable[[object], object]:
 Word = Annotated[str, Field(max_length=_MOST_WORD), BeforeValidator(_word)]
 Message = Annotated[str, Field(max_length=_MOST_MESSAGE), BeforeValidator(_message)]
 Generation = Annotated[int, Field(json_schema_extra=INT64)]
+Count = Annotated[int, Field(json_schema_extra=INT64)]
 
 
 class ConditionType(StrEnum):
@@ -74,6 +77,49 @@ class LayoutsInForce(ApiModel):
     decode: Word = Field(description="The layout of the decode engine.")
 
 
+class IterationCounts(ApiModel):
+    """Iterations of groups of one size."""
+
+    degree: int = Field(description="Number of instances in the group.")
+    prefills: Count = Field(description="Iterations that prefilled prompts.")
+    decodes: Count = Field(description="Iterations that decoded a token of some requests.")
+
+
+class ElasticWorker(ApiModel):
+    """The instances of one worker."""
+
+    pod: Word = Field(description="The pod.")
+    lost: Annotated[tuple[int, ...], Field(max_length=MOST_INSTANCES)] = Field(
+        default=(),
+        description="The instances that have died or hung, by their numbers. They come back when "
+        "the pod is replaced.",
+    )
+    kv_used_percent: Annotated[tuple[int, ...], Field(max_length=MOST_INSTANCES)] = Field(
+        description="Share of each instance's room for KV in use, by the instance's number; 0 for "
+        "one that is lost."
+    )
+
+
+class ElasticFigures(ApiModel):
+    """What workers with elastic instances report, over all that serve."""
+
+    instances: Word = Field(description="Instances that serve and all instances, such as 7/8.")
+    lost_instances: int = Field(description="Instances that have died or hung.")
+    iterations: Annotated[tuple[IterationCounts, ...], Field(max_length=MOST_INSTANCES)] = Field(
+        default=(),
+        description="Iterations since the workers started, by the number of instances that "
+        "carried them out together.",
+    )
+    migrated_bytes: Count = Field(
+        description="Bytes of KV that have moved between instances since the workers started. "
+        "Groups that shrink or grow move none."
+    )
+    workers: Annotated[tuple[ElasticWorker, ...], Field(max_length=MOST_ELASTIC_WORKERS)] = Field(
+        default=(),
+        description="Up to 16 workers, those that have lost instances first.",
+    )
+
+
 class Measured(ApiModel):
     """Figures that the workers report, summed over those that serve."""
 
@@ -90,6 +136,9 @@ class Measured(ApiModel):
         description="Deviation of 'tokensPerSecond' from the planner's prediction for the requests "
         "received, in percent of the prediction; negative if fewer tokens are generated. Present "
         "only while all workers have as many requests as the prediction assumes.",
+    )
+    elastic: ElasticFigures | None = Field(
+        default=None, description="The instances of workers in mode Elastic."
     )
 
 

@@ -5,10 +5,10 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import WORKER, Manifest, Owner
 from seesaw_operator.objects.context import Context
 from seesaw_operator.objects.worker import worker_objects
+from seesaw_operator.status import elastic, layout_plans
 from seesaw_operator.status.component import PAUSED, ROLLING_OUT, Component
 from seesaw_operator.status.condition_state import Cause, Truth
 from seesaw_operator.status.conditions import SCALED_TO_ZERO
-from seesaw_operator.status.layout_plans import events
 from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
 from seesaw_operator.text import counted
 
@@ -76,7 +76,9 @@ WORKERS = Component(
     rollout=_rollout,
     is_serving=True,
     counts=_counts,
-    events=events,
+    impairments=elastic.impairments,
+    events=layout_plans.events,
+    warnings=elastic.warnings,
     is_own_container=ENGINE.has,
     unschedulable="Free or add devices, or lower accelerator.count, replicas or engine.resources; "
     "engine.nodeSelector, engine.tolerations and engine.podTemplate say which nodes may be used.",

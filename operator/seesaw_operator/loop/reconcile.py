@@ -64,6 +64,7 @@ class Measurements(Protocol):
 
     def of(self, key: Key) -> Measured | None: ...
     def plan_of(self, key: Key) -> Plan | None: ...
+    def has_measured(self, key: Key) -> bool: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +161,7 @@ class Reconciler:
         except InputError as error:
             refusal = Cause(reason="InvalidSpec", message=str(error))
             return await self._report_refusal(request, self._one_of_each(), refusal)
-        desired, observed = desired_by(self._components, spec), self._observed(request.key)
+        desired, observed = desired_by(self._components, spec), self._observed(request)
         plan = self._measurements.plan_of(request.key)
         observed = dataclasses.replace(observed, plan=plan)
         build = self._build_context(request, spec, desired, observed)
@@ -217,7 +218,7 @@ class Reconciler:
         self, request: _Request, desired: Desired, refusal: Cause
     ) -> float | None:
         """Report a refusal, and the state of what was applied before."""
-        in_force = desired.in_force(self._observed(request.key))
+        in_force = desired.in_force(self._observed(request))
         observed = await self._with_warnings(request, in_force)
         status = rejected(request.context, in_force, observed, refusal)
         await self._reporter.report(request.resource, request.context.previous, status)
@@ -242,14 +243,14 @@ class Reconciler:
             desired = desired_by(self._components, spec)
         except InputError:
             desired = self._one_of_each()
-        observed = self._observed(request.key)
+        observed = self._observed(request)
         status = unavailable(request.context, desired.in_force(observed), observed, trouble)
         with contextlib.suppress(UnavailableError):  # the first error is raised by the caller
             await self._reporter.report(request.resource, request.context.previous, status)
 
     async def _with_warnings(self, request: _Request, desired: Desired) -> Observed:
         """Return what exists, and why what is missing has not come, unless it is merely new."""
-        observed = self._observed(request.key)
+        observed = self._observed(request)
         warnings = {}
         involved = unexplained(desired, observed, request.context.now)
         for each in involved[:_MAX_LOOKUPS]:
@@ -272,8 +273,13 @@ class Reconciler:
         patience_s = _PATIENCE_FOR_PODS_S if involved.kind == "StatefulSet" else _PATIENCE_S
         return moved is None or (request.context.now - moved).total_seconds() <= patience_s
 
-    def _observed(self, key: Key) -> Observed:
-        return observe(self._components, self._store, key, self._measurements.of(key))
+    def _observed(self, request: _Request) -> Observed:
+        """Return what exists. Until an operator that has just started measures, what the status
+        shows is what was measured last."""
+        key, measured = request.key, request.context.previous.measured
+        if self._measurements.has_measured(key):
+            measured = self._measurements.of(key)
+        return observe(self._components, self._store, key, measured)
 
     def _one_of_each(self) -> Desired:
         """Return what to assume where no spec can be read."""

@@ -72,6 +72,9 @@ class Reporter:
         for component in self._components:
             for event in component.events(old, new, resource):
                 await self._cluster.record(resource, "Normal", event.reason, event.message)
+            for event in component.warnings(old, new):
+                if event.message not in messages:  # a condition may have said so
+                    await self._cluster.record(resource, "Warning", event.reason, event.message)
 
     async def warn(self, key: Key, resource: Object, reason: str, message: str) -> None:
         """Record a warning, once for each generation of the spec until ``forget``."""

@@ -4,8 +4,8 @@ from seesaw_core.units import GIB
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import WORKER_PORT
 from seesaw_operator.objects.context import Context
-from seesaw_operator.objects.layouts import layouts_of, num_engines
-from seesaw_operator.objects.quantities import num_bytes, seconds
+from seesaw_operator.objects.layouts import buffer_bytes, elastic_of, layouts_of, num_engines
+from seesaw_operator.objects.quantities import seconds
 
 CPU = "cpu"
 MODEL_MOUNT = "/models"
@@ -19,15 +19,12 @@ def arguments(context: Context, index: int) -> list[str]:
     Kubernetes replaces ``$(NAME)`` by the value of a variable, so each ``$`` of ours is escaped.
     """
     spec = context.spec
-    size_gib = num_bytes(spec.kv_buffer.size) / num_engines(spec) / GIB
     given: dict[str, object] = {
         "--served-model-name": spec.model.name or context.owner.name,
         "--host": "0.0.0.0",
         "--port": WORKER_PORT + index,
         **_parallelism(spec),
-        "--reshard": spec.reshard.lower(),
-        "--kv-buffer-gib": f"{size_gib:.6g}",
-        "--flush-timeout-s": f"{seconds(spec.waves.max_wait):g}",
+        **_resharding(spec),
         "--drain-timeout-s": context.timing.drain_s,
     }
     if spec.model.max_model_len is not None:
@@ -40,7 +37,13 @@ def arguments(context: Context, index: int) -> list[str]:
 
 
 def _parallelism(spec: Spec) -> dict[str, object]:
-    """Return the layouts, or what a worker needs in order to plan them itself."""
+    """Return instances or layouts, or what a worker needs in order to plan layouts itself."""
+    elastic = elastic_of(spec)
+    if elastic is not None:
+        return {
+            "--elastic-instances": elastic.instances,
+            "--tensor-parallel-size": elastic.tensor,
+        }
     layouts = layouts_of(spec)
     if layouts is not None:
         prefill, decode = layouts
@@ -60,6 +63,18 @@ def _parallelism(spec: Spec) -> dict[str, object]:
         "--plan-concurrency": planning.concurrency,
     }
     return {flag: value for flag, value in given.items() if value is not None}
+
+
+def _resharding(spec: Spec) -> dict[str, object]:
+    """Return how to re-shard: nothing for elastic instances, which refuse such flags."""
+    if elastic_of(spec) is not None:
+        return {}
+    size_gib = buffer_bytes(spec) / num_engines(spec) / GIB
+    return {
+        "--reshard": spec.reshard.lower(),
+        "--kv-buffer-gib": f"{size_gib:.6g}",
+        "--flush-timeout-s": f"{seconds(spec.waves.max_wait):g}",
+    }
 
 
 def model_path(spec: Spec) -> str:

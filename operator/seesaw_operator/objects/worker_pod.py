@@ -6,7 +6,7 @@ from seesaw_operator.api.spec import Spec
 from seesaw_operator.names import WORKER, WORKER_PORT, Manifest
 from seesaw_operator.objects import pods
 from seesaw_operator.objects.context import Context
-from seesaw_operator.objects.layouts import num_engines
+from seesaw_operator.objects.layouts import buffer_bytes, num_engines
 from seesaw_operator.objects.merging import with_template
 from seesaw_operator.objects.quantities import cores, num_bytes, num_millicores, quantity
 from seesaw_operator.objects.worker_arguments import CPU, MODEL_MOUNT, PVC, arguments
@@ -115,10 +115,11 @@ def _environment(spec: Spec) -> list[Manifest]:
 def _resources(spec: Spec) -> Manifest:
     """Return the resources of one engine's container.
 
-    The KV buffer counts as memory, and so does the weights arena on the CPU.
+    The KV buffer counts as memory, and so do the weights on the CPU: an arena, or the one copy
+    of elastic instances.
     """
     wanted, accelerator, parts = spec.engine.resources, spec.accelerator, num_engines(spec)
-    buffer, devices = num_bytes(spec.kv_buffer.size) // parts, accelerator.count // parts
+    buffer, devices = buffer_bytes(spec) // parts, accelerator.count // parts
     requests: Manifest = {"memory": quantity(buffer + _PROCESSES_BYTES)}
     limits: Manifest = {}
     if wanted.memory is not None:
@@ -137,10 +138,8 @@ def _volumes(spec: Spec) -> list[Manifest]:
     shm: Manifest = {"medium": "Memory"}
     if spec.engine.resources.memory is not None:
         shm["sizeLimit"] = quantity(num_bytes(spec.engine.resources.memory))
-    elif spec.accelerator.resource_name != CPU:  # on the CPU the weights arena is here too
-        shm["sizeLimit"] = quantity(
-            num_bytes(spec.kv_buffer.size) + num_engines(spec) * _QUEUES_BYTES
-        )
+    elif spec.accelerator.resource_name != CPU:  # on the CPU weights are here too
+        shm["sizeLimit"] = quantity(buffer_bytes(spec) + num_engines(spec) * _QUEUES_BYTES)
     volumes: list[Manifest] = [
         {"name": "shm", "emptyDir": shm},
         {"name": "scratch", "emptyDir": {}},

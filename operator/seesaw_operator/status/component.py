@@ -34,6 +34,14 @@ def _no_counts(_: ObservedComponent) -> dict[str, int]:
     return {}
 
 
+def _no_impairments(_: Observed) -> list[Cause]:
+    return []
+
+
+def _no_warnings(_old: Status, _new: Status) -> list[Cause]:
+    return []
+
+
 def _no_events(_old: Status, _new: Status, _resource: Object) -> list[Cause]:
     return []
 
@@ -52,7 +60,8 @@ class Component:
     rollout: what is under way, or None; by default, whether all pods match the spec and serve.
     is_serving: whether requests pass through its pods, so that nothing serves without one.
     counts: fields of the status that count its pods. A count that grows is progress.
-    events: Events to record when the status changes, other than changes of conditions.
+    impairments: what is wrong with pods that serve nevertheless, which makes the resource degraded.
+    events, warnings: Events to record when the status changes, other than changes of conditions.
     is_own_container: whether the operator, and not a user's pod template, defines a container.
     unschedulable: what to do about a pod for which no node is found.
     """
@@ -66,7 +75,9 @@ class Component:
     rollout: Callable[[Desired, Observed], Cause | None] | None = None
     is_serving: bool = False
     counts: Callable[[ObservedComponent], dict[str, int]] = _no_counts
+    impairments: Callable[[Observed], list[Cause]] = _no_impairments
     events: Callable[[Status, Status, Object], list[Cause]] = _no_events
+    warnings: Callable[[Status, Status], list[Cause]] = _no_warnings
     is_own_container: Callable[[str], bool] = _is_any
     unschedulable: str = "Free or add what the message names."
 

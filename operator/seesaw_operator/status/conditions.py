@@ -56,7 +56,9 @@ def condition_states(
         cause=Cause(reason="Valid", message="The spec is valid and its objects are applied."),
     )
     of_components = [condition_of(each, desired, observed, owner) for each in components]
-    degraded = _degraded(components, desired, observed)
+    obstacles = troubles(components, desired, observed)
+    impairments = [cause for each in components for cause in each.impairments(observed)]
+    obstructed = _degraded(obstacles)  # what pods that serve lack is no obstacle
     reconciling = _reconciling(components, desired, observed)
     # Why nothing is served although nothing is wrong: no worker is wanted.
     pairs = zip(components, of_components, strict=True)
@@ -67,40 +69,41 @@ def condition_states(
     if all(observed.components[c.name].num_serving for c in components if c.is_serving):
         available = ConditionState(type=ConditionType.AVAILABLE, status="True", cause=serving)
     else:
-        waiting = zero or _first_obstacle(components, of_components, degraded)
+        waiting = zero or _first_obstacle(components, of_components, obstructed)
         available = ConditionState(type=ConditionType.AVAILABLE, status="False", cause=waiting)
-    stalled = _stalled(degraded, reconciling, is_late=is_late)
-    ready = _ready(degraded, reconciling, zero or serving)
+    stalled = _stalled(obstructed, reconciling, is_late=is_late)
+    ready = _ready(obstructed, reconciling, zero or serving)
     if stalled.status == "True":
         reconciling = replace(reconciling, status="False", cause=stalled.cause)
+    degraded = _degraded([*obstacles, *impairments])
     return [accepted, *of_components, available, ready, reconciling, stalled, degraded]
 
 
 def _first_obstacle(
-    components: Sequence[Component], of_components: list[ConditionState], degraded: ConditionState
+    components: Sequence[Component], of_components: list[ConditionState], obstructed: ConditionState
 ) -> Cause:
     """Return why the resource is not available: a trouble, or a component that does not serve."""
-    if degraded.status == "True":
-        return degraded.cause
+    if obstructed.status == "True":
+        return obstructed.cause
     pairs = zip(components, of_components, strict=True)
     failing = (c.cause for part, c in pairs if part.is_serving and c.status != "True")
-    return next(failing, degraded.cause)
+    return next(failing, obstructed.cause)
 
 
-def _ready(degraded: ConditionState, reconciling: ConditionState, done: Cause) -> ConditionState:
+def _ready(obstructed: ConditionState, reconciling: ConditionState, done: Cause) -> ConditionState:
     """Whether everything matches the latest spec and serves."""
     if reconciling.cause.reason == _UP_TO_DATE:
         return ConditionState(type=ConditionType.READY, status="True", cause=done)
-    cause = _waiting_for(degraded, reconciling)
+    cause = _waiting_for(obstructed, reconciling)
     return ConditionState(type=ConditionType.READY, status="False", cause=cause)
 
 
-def _waiting_for(degraded: ConditionState, reconciling: ConditionState) -> Cause:
-    return degraded.cause if degraded.status == "True" else reconciling.cause
+def _waiting_for(obstructed: ConditionState, reconciling: ConditionState) -> Cause:
+    return obstructed.cause if obstructed.status == "True" else reconciling.cause
 
 
 def _stalled(
-    degraded: ConditionState, reconciling: ConditionState, *, is_late: bool
+    obstructed: ConditionState, reconciling: ConditionState, *, is_late: bool
 ) -> ConditionState:
     if reconciling.status == "False" or not is_late:
         message = "Nothing is to be done, or something has moved within the progress deadline."
@@ -109,7 +112,7 @@ def _stalled(
     cause = Cause(
         reason="ProgressDeadlineExceeded",
         message="Nothing has moved for longer than the progress deadline: "
-        f"{_waiting_for(degraded, reconciling).message}",
+        f"{_waiting_for(obstructed, reconciling).message}",
     )
     return ConditionState(type=ConditionType.STALLED, status="True", cause=cause)
 
@@ -150,10 +153,7 @@ def _deleting(observed: Observed) -> Cause | None:
     return None
 
 
-def _degraded(
-    components: Sequence[Component], desired: Desired, observed: Observed
-) -> ConditionState:
-    found = troubles(components, desired, observed)
+def _degraded(found: Sequence[Cause]) -> ConditionState:
     if not found:
         message = "Nothing that keeps a pod from serving is known."
         cause = Cause(reason="NoTrouble", message=message)

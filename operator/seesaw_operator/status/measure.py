@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -15,10 +15,11 @@ from seesaw_core.messages import WorkerState
 from seesaw_core.reading import read_state
 from seesaw_core.resharding.policy import Phase
 from seesaw_operator.api.owned import ENGINE
-from seesaw_operator.api.status import Measured, Plan
+from seesaw_operator.api.status import ElasticFigures, Measured, Plan
 from seesaw_operator.cluster.store import Key, Object, Store
 from seesaw_operator.names import WORKER
 from seesaw_operator.status import pods
+from seesaw_operator.status.elastic import Instances, figures_of, instances_of
 from seesaw_operator.status.layout_plans import agreed, plan_of
 from seesaw_operator.status.observed import component_of
 
@@ -41,6 +42,7 @@ class Reading:
     """The figures of one worker. Units: buffer sizes in blocks.
 
     expected_tokens_per_s, expected_running: what the worker's plan predicts.
+    instances: its elastic instances, if it has some.
     """
 
     output_tokens: float
@@ -53,6 +55,7 @@ class Reading:
     plan: Plan | None
     expected_tokens_per_s: int | None
     expected_running: int
+    instances: Instances | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,8 @@ class Meter:
         self._http = http
         self._on_change = on_change
         self._now = clock
-        self._known: dict[Key, _Report] = {}
+        self._known: dict[Key, _Report | None] = {}
+        self._instances: dict[tuple[Key, str], Instances] = {}
         self._totals: dict[tuple[Key, str], deque[tuple[float, float]]] = {}
 
     def of(self, key: Key) -> Measured | None:
@@ -91,6 +95,10 @@ class Meter:
         """Return the plan of a resource's workers; None if they have none, or none answers."""
         known = self._known.get(key)
         return None if known is None else known.plan
+
+    def has_measured(self, key: Key) -> bool:
+        """Whether the workers of a resource have been polled since this operator leads."""
+        return key in self._known
 
     async def run(self, every_s: float) -> None:
         """Measure for ever."""
@@ -104,28 +112,48 @@ class Meter:
         await asyncio.gather(*(self._measure(key) for key in keys))
         self._known = {k: v for k, v in self._known.items() if k in keys}
         self._totals = {k: v for k, v in self._totals.items() if k[0] in keys}
+        self._instances = {k: v for k, v in self._instances.items() if k[0] in keys}
 
     async def _measure(self, key: Key) -> None:
-        urls = [
-            url
-            for pod in sorted(component_of(self._store, key, WORKER, "StatefulSet").pods, key=_name)
+        workers = component_of(self._store, key, WORKER, "StatefulSet").pods
+        by_url = {
+            url: _name(pod)
+            for pod in sorted(workers, key=_name)
             if pods.is_ready(pod)
             for url in _urls(pod)
-        ]
-        readings = await asyncio.gather(*(self._read(url) for url in urls))
-        found = {url: r for url, r in zip(urls, readings) if r is not None}
-        for _, url in [k for k in self._totals if k[0] == key and k[1] not in urls]:
+        }
+        readings = await asyncio.gather(*(self._read(url) for url in by_url))
+        found = {url: r for url, r in zip(by_url, readings) if r is not None}
+        for _, url in [k for k in self._totals if k[0] == key and k[1] not in by_url]:
             del self._totals[key, url]
-        report = self._sum_up(key, found) if found else None
-        if report == self._known.get(key):
-            return
-        if report is None:
-            del self._known[key]
-        else:
-            self._known[key] = report
-        self._on_change(key)
+        elastic = figures_of(self._instances_by_pod(key, by_url, found))
+        report = self._sum_up(key, found, elastic) if found or elastic else None
+        is_news = report != self._known.get(key)
+        self._known[key] = report
+        if is_news:
+            self._on_change(key)
 
-    def _sum_up(self, key: Key, found: dict[str, Reading]) -> _Report:
+    def _instances_by_pod(
+        self, key: Key, by_url: Mapping[str, str], found: Mapping[str, Reading]
+    ) -> dict[str, Instances]:
+        """Return the instances of all workers that serve, as each reported them last.
+
+        A busy worker that misses an answer has not got its lost instances back.
+        """
+        for _, url in [k for k in self._instances if k[0] == key and k[1] not in by_url]:
+            del self._instances[key, url]
+        for url, reading in found.items():
+            if reading.instances is not None:
+                self._instances[key, url] = reading.instances
+        return {
+            pod: instances
+            for url, pod in by_url.items()
+            if (instances := self._instances.get((key, url))) is not None
+        }
+
+    def _sum_up(
+        self, key: Key, found: dict[str, Reading], elastic: ElasticFigures | None
+    ) -> _Report:
         readings = list(found.values())
         rate = sum(self._rate(key, url, r.output_tokens) for url, r in found.items())
         capacity = sum(r.buffer_capacity for r in readings)
@@ -138,6 +166,7 @@ class Meter:
             buffer_used_percent=round(100 * used / capacity) if capacity else 0,
             prefill_workers=sum(r.is_prefilling for r in readings),
             prediction_error_percent=_error_percent(readings, rate),
+            elastic=elastic,
         )
         return _Report(measured=measured, plan=agreed([r.plan for r in readings]))
 
@@ -183,7 +212,7 @@ class Meter:
 
 
 def _reading(state: WorkerState, metrics: str) -> Reading:
-    """Return the figures that a worker reports. Raises: ValueError if its metrics are invalid."""
+    """Return the figures that a worker reports. Raises: ValueError if they are invalid."""
     ours = (_TOKENS, _WAITING, _RUNNING)
     wanted = "".join(f"{line}\n" for line in metrics.split("\n") if line.startswith(ours))
     if not wanted:
@@ -202,9 +231,11 @@ def _reading(state: WorkerState, metrics: str) -> Reading:
             raise ValueError(f"{name} is {found}")
         return found
 
-    plan, part = state.plan, state.resharding
+    plan, part, elastic = state.plan, state.resharding, state.elastic
     blocks = None if part is None or part.buffer is None else part.buffer.blocks
-    if part is None or blocks is None:  # without waves only vLLM reports these figures
+    if elastic is not None:
+        waiting, running = state.num_waiting, elastic.num_running
+    elif part is None or blocks is None:  # without waves only vLLM reports these figures
         waiting, running = int(total(_WAITING)), int(total(_RUNNING))
     else:
         waiting, running = state.num_waiting, part.num_prefilling + part.num_decoding
@@ -223,6 +254,7 @@ def _reading(state: WorkerState, metrics: str) -> Reading:
         plan=plan_of(plan),
         expected_tokens_per_s=expected,
         expected_running=at_once or 0,
+        instances=instances_of(elastic),
     )
 
 

@@ -48,6 +48,8 @@ _FIELDS = {
     "--prefill-pipeline-parallel-size": "parallelism.prefill.pipeline",
     "--decode-tensor-parallel-size": "parallelism.decode.tensor",
     "--decode-pipeline-parallel-size": "parallelism.decode.pipeline",
+    "--elastic-instances": "parallelism.elastic.instances",
+    "--tensor-parallel-size": "parallelism.elastic.tensor",
     "--parallelism": "parallelism.mode",
     "--devices": "accelerator.count",
     "--accelerator": "accelerator.product",

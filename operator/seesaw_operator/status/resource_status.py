@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from seesaw_core.layouts import Layout
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import (
     Condition,
@@ -13,7 +14,7 @@ from seesaw_operator.api.status import (
     Status,
 )
 from seesaw_operator.names import WORKER, Owner
-from seesaw_operator.objects.layouts import layouts_of
+from seesaw_operator.objects.layouts import elastic_of, layouts_of
 from seesaw_operator.status import pods
 from seesaw_operator.status.component import Component, desired_by
 from seesaw_operator.status.condition_state import Cause, ConditionState, Truth
@@ -151,6 +152,10 @@ def _counted(context: StatusContext, desired: Desired, observed: Observed) -> tu
 
 
 def _layouts(spec: Spec, plan: Plan | None) -> LayoutsInForce | None:
+    elastic = elastic_of(spec)
+    if elastic is not None:
+        instances = f"{elastic.instances}×{Layout(tensor=elastic.tensor)}"
+        return LayoutsInForce(prefill=instances, decode=instances)
     layouts = layouts_of(spec)
     if layouts is None:
         return None if plan is None else LayoutsInForce(prefill=plan.prefill, decode=plan.decode)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from seesaw_operator.health import Metrics as OperatorMetrics
 from seesaw_operator.names import ROUTER, WORKER, Owner
 from seesaw_router.metrics import Metrics as RouterMetrics
+from seesaw_worker.modes.elastic.telemetry import Metrics as ElasticMetrics
 from seesaw_worker.modes.resharding.telemetry import Metrics as ReshardingMetrics
 from seesaw_worker.server.telemetry import Metrics as WorkerMetrics
 from support.chart_release.helm import CHART, EVERYTHING, PROMTOOL, Json, objects, rendered
@@ -46,7 +47,8 @@ def queries() -> Iterator[str]:
 def real_names() -> set[str]:
     """The series that operator, router and worker expose, and those of vLLM's own metrics."""
     found: set[str] = set()
-    for metrics in (OperatorMetrics, RouterMetrics, WorkerMetrics, ReshardingMetrics):
+    of_worker = (WorkerMetrics, ReshardingMetrics, ElasticMetrics)
+    for metrics in (OperatorMetrics, RouterMetrics, *of_worker):
         registry = CollectorRegistry()
         metrics(registry)
         for family in registry.collect():
@@ -69,12 +71,13 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     assert asked - real_names() == set()
 
 
-def test_every_metric_of_routers_and_operator_is_shown() -> None:
+def test_every_metric_of_routers_operator_and_elastic_instances_is_shown() -> None:
     asked = {name for query in queries() for name in NAME.findall(query)}
     shown = {re.sub("_(total|bucket|sum|count)$", "", name) for name in asked}
     registry = CollectorRegistry()
     OperatorMetrics(registry)
     RouterMetrics(registry)
+    ElasticMetrics(registry)
     told_elsewhere = {"seesaw_router_worker_failures"}  # an alert's text sends people there
     assert {family.name for family in registry.collect()} - shown == told_elsewhere
 

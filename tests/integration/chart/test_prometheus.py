@@ -1,4 +1,4 @@
-"""A Prometheus that scrapes a router, a worker that re-shards and an operator, as the chart's
+"""A Prometheus that scrapes a router, workers of both modes and an operator, as the chart's
 monitors would have it: it loads the alerts, and every query of the dashboard has an answer."""
 
 import asyncio
@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
-from seesaw_cli.serve.local import free_port
+from seesaw_cli.serve.local import LocalWorker, free_port
 from seesaw_core.reading import read_router_state
 from seesaw_core.router_messages import RoutedWorker
 from seesaw_worker.synthetic import TINY, write_checkpoint
@@ -44,15 +44,17 @@ async def test_prometheus_answers_every_query_from_what_is_served(
     async with (
         operated(defined, "one", tmp_path, f"--port={port}"),
         served(tmp_path) as (router, worker),
+        elastic(tmp_path) as instances,
     ):
         await deploy(defined, "one", {"model": {"uri": "x"}, "accelerator": {"count": 1}})
         targets = {
             "seesaw": (f"127.0.0.1:{port}", {}),
             "one/seesaw-routers": (router, {"pod": "llama-router-0"}),
             "one/seesaw-workers": (worker, {"pod": "llama-worker-0"}),
+            "one/seesaw-elastic": (instances, {"pod": "rings-worker-0"}),
         }
         async with scraped(targets, tmp_path) as prometheus:
-            await answers_come(prometheus, router)
+            await answers_come(prometheus, router, instances)
             rules = (await prometheus.ask("rules"))["groups"]
     told = [rule for group in rules for rule in group["rules"]]
     assert {rule["health"] for rule in told} == {"ok"}, told
@@ -77,7 +79,7 @@ class Prometheus:
         return answer["data"]
 
 
-async def answers_come(prometheus: Prometheus, router: str) -> None:
+async def answers_come(prometheus: Prometheus, *servers: str) -> None:
     """Send requests until each query has an answer."""
     asked = dict(shown())
     missing = {name for name in asked if not any(f"_{word}" in name for word in OF_TROUBLE)}
@@ -85,7 +87,8 @@ async def answers_come(prometheus: Prometheus, router: str) -> None:
         await prometheus.ask("query", query=query)  # which it understands, come what may
 
     async def have_come() -> bool:
-        await request(router)
+        for server in servers:
+            await request(server)
         for name in sorted(missing):
             if (await prometheus.ask("query", query=asked[name]))["result"]:
                 missing.discard(name)
@@ -106,11 +109,11 @@ def shown() -> list[tuple[str, str]]:
     return found
 
 
-async def request(router: str) -> None:
+async def request(server: str) -> None:
     body = {"model": MODEL, "prompt": "a b c d", "max_tokens": 8, "ignore_eos": True}
     async with (
         aiohttp.ClientSession() as http,
-        http.post(f"http://{router}/v1/completions", json=body) as response,
+        http.post(f"http://{server}/v1/completions", json=body) as response,
     ):
         assert response.status == 200, await response.text()
 
@@ -145,6 +148,22 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, str]]:
         yield router, workers[0].url.removeprefix("http://")
     finally:
         await asyncio.to_thread(end, process)
+
+
+@contextlib.asynccontextmanager
+async def elastic(folder: Path) -> AsyncIterator[str]:
+    """A worker of two elastic instances, by its address."""
+    log = folder / "elastic.log"
+    flags = (
+        *("--elastic-instances=2", "--dtype=float32", "--enforce-eager"),
+        *("--max-model-len=1024", "--kv-cache-memory-bytes=8388608"),
+    )
+    worker = LocalWorker(folder / MODEL, [*flags, f"--served-model-name={MODEL}"], log=log)
+    try:
+        await asyncio.to_thread(worker.start)  # the operator's proxy needs the event loop
+        yield worker.url.removeprefix("http://")
+    finally:
+        await asyncio.to_thread(worker.stop)
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,6 @@ import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from aiohttp.test_utils import TestServer
-
 from seesaw_core.messages import PlanSummary, Proposal
 from seesaw_operator.objects.worker import PLANNED_FOR
 from support.control_plane.apiserver import ApiServer, Json
@@ -17,14 +15,14 @@ from support.control_plane.resources import (
     SPEC,
     converged,
     deploy,
+    events,
     make_namespace,
     operated,
     path,
-    put_pod,
     resource,
-    set_pod_status,
 )
-from support.fake_worker.engine import Engine, application
+from support.control_plane.workers import worker_pod
+from support.fake_worker.engine import Engine
 
 PLAN = PlanSummary(
     prefill="T2",
@@ -50,22 +48,11 @@ APPLIED = ["--plan-output-tokens=300", "--plan-prompt-tokens=3000"]
 
 
 @contextlib.asynccontextmanager
-async def one_worker(server: ApiServer, namespace: str) -> AsyncIterator[Engine]:
-    """A ready pod of the StatefulSet, behind which a stand-in answers."""
+async def planned_worker(server: ApiServer, namespace: str) -> AsyncIterator[Engine]:
+    """A ready pod of the StatefulSet, whose worker has planned."""
     engine = Engine("m", 0.0)
     engine.plan = PLAN
-    async with TestServer(application(engine)) as listening:
-        found = await server.get(path(namespace, "statefulsets", "llama-worker"))
-        template = found["spec"]["template"]
-        template["spec"]["containers"][0]["ports"][0]["containerPort"] = listening.port
-        await put_pod(server, namespace, template)
-        await set_pod_status(
-            server,
-            namespace,
-            podIP="127.0.0.1",
-            podIPs=[{"ip": "127.0.0.1"}],
-            conditions=[{"type": "Ready", "status": "True"}],
-        )
+    async with worker_pod(server, namespace, engine):
         yield engine
 
 
@@ -88,11 +75,6 @@ async def plan_args(server: ApiServer, namespace: str) -> list[str]:
     return sorted(arg for arg in container["args"] if arg.startswith("--plan-"))
 
 
-async def events(server: ApiServer, namespace: str, reason: str) -> list[Json]:
-    found = await server.get(f"/api/v1/namespaces/{namespace}/events")
-    return [e for e in found["items"] if e["reason"] == reason]
-
-
 async def told(server: ApiServer, namespace: str, operator: Operator, field: str) -> Json:
     """Wait until the plan in the status has a field, and return the status."""
 
@@ -112,7 +94,7 @@ async def test_what_the_workers_planned_is_told_beside_the_layouts(
     async with operated(apiserver, "planned", tmp_path) as (_, operator):
         await deploy(apiserver, "planned", SPEC | {"accelerator": {"count": 2, "product": "L4"}})
         await converged(apiserver, "planned", operator)
-        async with one_worker(apiserver, "planned"):
+        async with planned_worker(apiserver, "planned"):
             status = await told(apiserver, "planned", operator, "reason")
         assert status["layouts"] == {"prefill": "T2", "decode": "T2"}
         assert status["plan"] == {
@@ -136,7 +118,7 @@ async def test_a_proposal_is_one_event_and_waits_for_a_person(
         async with operated(apiserver, "asked", tmp_path) as (_, operator):
             await deploy(apiserver, "asked", SPEC)
             await converged(apiserver, "asked", operator)
-            engine = await stack.enter_async_context(one_worker(apiserver, "asked"))
+            engine = await stack.enter_async_context(planned_worker(apiserver, "asked"))
             await settle(apiserver, "asked")
             await told(apiserver, "asked", operator, "reason")
             engine.plan = dataclasses.replace(PLAN, proposed=PROPOSED)
@@ -170,7 +152,7 @@ async def test_with_automatic_approval_a_proposal_is_applied_once_and_survives_t
         async with operated(apiserver, "trusted", tmp_path) as (_, operator):
             await deploy(apiserver, "trusted", spec)
             await converged(apiserver, "trusted", operator)
-            engine = await stack.enter_async_context(one_worker(apiserver, "trusted"))
+            engine = await stack.enter_async_context(planned_worker(apiserver, "trusted"))
             engine.plan = dataclasses.replace(PLAN, proposed=PROPOSED)
             await told(apiserver, "trusted", operator, "proposed")
             assert await plan_args(apiserver, "trusted") == [], "workers are still being made"

@@ -19,7 +19,7 @@ from seesaw_operator.objects.profiles import profiles_of
 from seesaw_operator.objects.validation import validated_spec
 from support.control_plane.apiserver import ApiServer, Json
 from support.pod_templates.generated import ONE_FIELD, TEMPLATES
-from support.resource_specs.making import PAIR, SPEC, TWO, added, of_pod, try_to_create
+from support.resource_specs.making import INSTANCES, PAIR, SPEC, TWO, added, of_pod, try_to_create
 
 OF_KIND: Json = {
     "boolean": True,
@@ -58,6 +58,20 @@ BREAKING: dict[str, tuple[str, Json]] = {
     "parallelism.mode Manual takes": ("llama", TWO | {"parallelism": {"mode": "Manual"}}),
     "parallelism.mode Auto chooses": ("llama", TWO | {"parallelism": PAIR | {"mode": "Auto"}}),
     "parallelism must use all devices": ("llama", {"parallelism": PAIR}),
+    "parallelism.mode Elastic takes": ("llama", TWO | {"parallelism": {"mode": "Elastic"}}),
+    "parallelism.elastic goes with": (
+        "llama",
+        TWO | {"parallelism": {"elastic": {"instances": 2}}},
+    ),
+    "parallelism.mode Elastic does not re-shard": (
+        "llama",
+        TWO | {"parallelism": PAIR | INSTANCES},
+    ),
+    "elastic instances must use all devices": ("llama", {"parallelism": INSTANCES}),
+    "reshard Always does not go with": (
+        "llama",
+        TWO | {"parallelism": INSTANCES, "reshard": "always"},
+    ),
     **{
         f"{component}.extraArgs must {begin}": ("llama", {component: {"extraArgs": given}})
         for component in ("engine", "router")

@@ -6,7 +6,7 @@ from seesaw_operator.api import engine
 from seesaw_worker.server.flags import FLAGS
 from seesaw_worker.upstream.vllm_flags import BY_FLAG
 from support.control_plane.apiserver import ApiServer, Json
-from support.resource_specs.making import SPEC, added, of_pod, try_to_create
+from support.resource_specs.making import INSTANCES, SPEC, added, of_pod, try_to_create
 
 # Values out of bounds, and what the answer must name.
 OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
@@ -40,7 +40,27 @@ OUT_OF_BOUNDS: list[tuple[Json, list[str]]] = [
     ({"reshard": "sometimes"}, ["spec.reshard", '"Auto", "Always", "Never"']),
     ({"waves": {"maxWait": "soon"}}, ["spec.waves.maxWait", "soon"]),
     ({"parallelism": {"prefill": {"tensor": "two"}, "decode": {}}}, ["prefill.tensor", "integer"]),
-    ({"parallelism": {"mode": "Sometimes"}}, ["spec.parallelism.mode", '"Auto", "Manual"']),
+    (
+        {"parallelism": {"mode": "Sometimes"}},
+        ["spec.parallelism.mode", '"Auto", "Manual", "Elastic"'],
+    ),
+    *(
+        (
+            {"parallelism": {"mode": "Elastic", "elastic": {"instances": 2} | wrong}},
+            ["spec.parallelism.elastic", *says],
+        )
+        for wrong, says in (
+            ({"instances": 0}, ["instances", "greater than or equal to 1"]),
+            ({"instances": 65}, ["instances", "less than or equal to 64"]),
+            ({"tensor": 0}, ["tensor", "greater than or equal to 1"]),
+            ({"pipeline": 2}, ["pipeline", "unknown field"]),
+        )
+    ),
+    ({"parallelism": {"mode": "Elastic", "elastic": {}}}, ["elastic.instances", "Required"]),
+    (
+        {"accelerator": {"count": 3}, "parallelism": INSTANCES},
+        ["spec.parallelism", "instances x tensor must equal accelerator.count"],
+    ),
     ({"planning": {"approval": "Never"}}, ["planning.approval", '"Manual", "Automatic"']),
     ({"planning": {"promptTokens": 0}}, ["spec.planning.promptTokens"]),
     ({"accelerator": {"product": "-"}}, ["spec.accelerator.product"]),
@@ -173,6 +193,7 @@ async def test_a_value_out_of_bounds_is_refused_by_name(
     [
         ["--kv_buffer_gib=8"],
         ["-tp4"],
+        ["--elastic_inst=2"],
         ["-pp", "2"],
         ["--served-model-name=x"],
         ["--max_model_len", "9"],

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from seesaw_cli.serve.local import LocalWorker
 from seesaw_core.layouts import Layout
-from seesaw_core.messages import ElasticState, WorkerState
+from seesaw_core.messages import ElasticState, Stage, WorkerState
 from seesaw_worker.modes.static.reference import Sample, plain_tokens
 from support.elastic.asking import tokens_of
 from support.process_watch.machine import Machine, find, tree
@@ -188,6 +189,8 @@ def test_a_lost_instance_takes_only_its_own_requests(
         assert part.restarts >= 1
         assert asyncio.run(tokens_of(started, long[:1])) == expected[:1]
         assert started.is_healthy()
+        assert started.state().stage is Stage.SERVING, "or no router sends it anything"
+        assert re.search(r" s\] instance \d is lost", log.read_text())
     machine.assert_nothing_left()
 
 

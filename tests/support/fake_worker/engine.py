@@ -6,6 +6,7 @@ Run it as a program; SIGTERM drains it as it drains a worker.
 
 import argparse
 import asyncio
+import dataclasses
 import hashlib
 import json
 import signal
@@ -17,6 +18,7 @@ from aiohttp import web
 from seesaw_core.messages import (
     VERSION,
     BufferState,
+    ElasticState,
     ModeName,
     PathTotals,
     PlanSummary,
@@ -44,6 +46,7 @@ class Engine:
         self.requests = 0
         self.began_s = time.monotonic()
         self.plan: PlanSummary | None = None
+        self.elastic: ElasticState | None = None  # in place of re-sharding
 
     def state(self) -> dict[str, Any]:
         free = BLOCKS - self.running if self.running < BLOCKS else 0
@@ -76,6 +79,10 @@ class Engine:
                 paths=PathTotals(),
             ),
         )
+        if self.elastic is not None:
+            state = dataclasses.replace(
+                state, mode=ModeName.ELASTIC, resharding=None, elastic=self.elastic
+            )
         return as_json(state)
 
     def token(self, prompt: str, index: int) -> int:

@@ -6,6 +6,7 @@ from support.control_plane.apiserver import ApiServer, Json
 
 SPEC: Json = {"model": {"uri": "org/model"}}
 PAIR = {"prefill": {"pipeline": 2}, "decode": {"tensor": 2}}
+INSTANCES: Json = {"mode": "Elastic", "elastic": {"instances": 2}}
 TWO: Json = {"accelerator": {"count": 2}}
 
 

@@ -1,23 +1,14 @@
 """A component is one value: its objects, its condition and its troubles need no other module."""
 
-from typing import Any
-
-from seesaw_operator.cluster.store import Key, Object, Store
+from seesaw_operator.cluster.store import Key, Store
 from seesaw_operator.components.all import COMPONENTS
-from seesaw_operator.loop.reconcile import Reconciler
 from seesaw_operator.names import Manifest, Owner
 from seesaw_operator.objects.context import Context
-from seesaw_operator.settings import Images, OperatorSettings, Timing
 from seesaw_operator.status.component import Component
 from seesaw_operator.status.condition_state import Cause, Truth
 from seesaw_operator.status.observed import Desired, Observed, ObservedComponent
+from support.resource_status.fake_cluster import KEY, RESOURCE, Cluster, reconciler_of
 from support.resource_status.samples import crashed
-
-KEY = Key("team", "llama")
-RESOURCE: Object = {
-    "metadata": {"name": "llama", "namespace": "team", "uid": "1", "generation": 1},
-    "spec": {"model": {"uri": "org/m"}, "accelerator": {"resourceName": "cpu"}},
-}
 
 
 def cache_objects(context: Context, _: ObservedComponent) -> list[Manifest]:
@@ -42,42 +33,6 @@ CACHE = Component(
 )
 
 
-class Cluster:
-    """Accepts everything, and remembers it."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, Object] = {}
-        self.status: dict[str, Any] = {}
-        self.events: list[str] = []
-
-    async def apply(self, manifest: Object, *, is_there: bool) -> Object:
-        metadata = manifest["metadata"]
-        self.objects[f"{manifest['kind']} {metadata['name']}"] = manifest
-        return manifest | {"metadata": metadata | {"uid": metadata["name"], "resourceVersion": "1"}}
-
-    async def find(self, manifest: Object) -> Object | None:
-        return None
-
-    async def is_wanted(self, owner: Owner) -> bool:
-        return True
-
-    async def claim(self, resource: Object, operator: str) -> bool:
-        return True
-
-    async def is_operator_alive(self, operator: str, namespace: str) -> bool:
-        return False
-
-    async def warning(self, namespace: str, kind: str, uid: str) -> str | None:
-        return None
-
-    async def record(self, resource: Object, kind: str, reason: str, message: str) -> None:
-        self.events.append(reason)
-
-    async def write_status(self, namespace: str, name: str, status: dict[str, Any]) -> bool:
-        self.status = {each["type"]: each for each in status["conditions"]}
-        return True
-
-
 class NoMeasurements:
     def of(self, key: Key) -> None:
         return None
@@ -85,22 +40,14 @@ class NoMeasurements:
     def plan_of(self, key: Key) -> None:
         return None
 
+    def has_measured(self, key: Key) -> bool:
+        return True
+
 
 async def test_a_third_component_is_applied_reported_and_degrades() -> None:
     cluster, store = Cluster(), Store()
     store.put_resource(RESOURCE)
-    reconciler = Reconciler(
-        cluster=cluster,
-        store=store,
-        measurements=NoMeasurements(),
-        settings=OperatorSettings(
-            images=Images(worker="w", worker_cpu="c", router="r"),
-            timing=Timing(),
-            lease_namespace="default",
-        ),
-        profiles={},
-        components=(*COMPONENTS, CACHE),
-    )
+    reconciler = reconciler_of(cluster, store, NoMeasurements(), (*COMPONENTS, CACHE))
     await reconciler.reconcile(KEY)
     assert cluster.objects["Deployment llama-cache"]["spec"]["model"] == "org/m"
     assert (cluster.status["CacheReady"]["reason"], cluster.status["Degraded"]["status"]) == (

@@ -11,36 +11,11 @@ from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 
 from seesaw_core.messages import PlanSummary
-from seesaw_operator.cluster.store import Key, Ref, Store
+from seesaw_operator.cluster.store import Key, Ref
 from seesaw_operator.status.measure import Meter
 from support.fake_worker.engine import Engine, application
-
-KEY = Key("team", "llama")
-
-
-def pod(name: str, server: TestServer, **status: Any) -> dict[str, Any]:
-    labels = {"seesaw.dev/deployment": "llama", "app.kubernetes.io/component": "worker"}
-    ready = [{"type": "Ready", "status": "True"}]
-    return {
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": "team",
-            "labels": labels,
-            "ownerReferences": [{"controller": True, "kind": "StatefulSet", "uid": "1"}],
-        },
-        "spec": {"containers": [{"name": "engine-0", "ports": [{"containerPort": server.port}]}]},
-        "status": {"podIP": "127.0.0.1", "conditions": ready} | status,
-    }
-
-
-def followed() -> Store:
-    """A store that knows the workers' StatefulSet."""
-    store = Store()
-    labels = {"seesaw.dev/deployment": "llama"}
-    metadata = {"name": "llama-worker", "namespace": "team", "uid": "1", "labels": labels}
-    store.put_child({"kind": "StatefulSet", "metadata": metadata})
-    return store
+from support.fake_worker.pods import followed, pod
+from support.resource_status.fake_cluster import KEY
 
 
 async def test_what_all_ready_workers_say_is_summed_up_and_a_change_is_told() -> None:

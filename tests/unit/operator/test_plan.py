@@ -55,6 +55,11 @@ PLANNED: dict[str, Any] = {k: v for k, v in FULL.items() if k != "parallelism"} 
     "accelerator": {"count": 8, "product": "L4"},
     "planning": {"promptTokens": 3000, "outputTokens": 300, "concurrency": 64},
 }
+# The same with elastic instances.
+ELASTIC: dict[str, Any] = FULL | {
+    "parallelism": {"mode": "Elastic", "elastic": {"instances": 4, "tensor": 2}},
+    "reshard": "Auto",
+}
 # Another value for every field, by its path.
 CHANGED: dict[str, Any] = {
     "model.uri": "org/other",
@@ -71,6 +76,8 @@ CHANGED: dict[str, Any] = {
     "parallelism.decode.tensor": 2,
     "parallelism.decode.pipeline": 2,
     "parallelism.decode.data": 4,
+    "parallelism.elastic.instances": 8,
+    "parallelism.elastic.tensor": 4,
     "planning.approval": None,  # what the operator does with workers' answers: test_planning.py
     "planning.promptTokens": 500,
     "planning.outputTokens": 900,
@@ -137,7 +144,8 @@ def worker_pod(spec: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", [p for p in CHANGED if CHANGED[p] is not None])
 def test_each_field_of_the_spec_changes_some_object(path: str) -> None:
     is_planners = path == "accelerator.product" or path.startswith("planning.")
-    before = PLANNED if is_planners else FULL
+    is_elastic = path.startswith("parallelism.elastic.")
+    before = PLANNED if is_planners else ELASTIC if is_elastic else FULL
     changed = copy.deepcopy(before)
     *above, last = path.split(".")
     at = changed
@@ -177,6 +185,20 @@ def test_a_replica_with_data_parallelism_has_an_engine_a_part() -> None:
     for container in pod["containers"]:
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
         assert "--kv-buffer-gib=32" in container["args"]
+
+
+def test_elastic_instances_are_one_engine_without_a_buffer_and_what_belongs_to_it() -> None:
+    pod = worker_pod(ELASTIC)
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    flags = [each.split("=")[0] for each in container["args"]]
+    assert {"--elastic-instances=4", "--tensor-parallel-size=2"} <= set(container["args"])
+    assert not {"--reshard", "--kv-buffer-gib", "--flush-timeout-s", "--parallelism"} & set(flags)
+    without = copy.deepcopy(ELASTIC)
+    del without["engine"]["resources"]
+    pod = worker_pod(without)
+    assert pod["containers"][0]["resources"]["requests"]["memory"] == "8Gi"
+    assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
 
 
 def test_a_pods_memory_and_cores_are_shared_by_its_engines() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from seesaw_core.messages import PlanSummary, Proposal, Rejection
+from seesaw_operator.api.parallelism import Elastic, Parallelism
 from seesaw_operator.api.spec import Spec
 from seesaw_operator.api.status import AppliedWorkload, Plan, Status
 from seesaw_operator.names import Owner
@@ -60,6 +61,9 @@ MANUAL = Spec.model_validate(
         "planning": {"approval": "Automatic"},
     }
 )
+ELASTIC = MANUAL.model_copy(
+    update={"parallelism": Parallelism(mode="Elastic", elastic=Elastic(instances=2))}
+)
 
 
 def test_the_plan_is_what_the_worker_says() -> None:
@@ -111,6 +115,7 @@ def test_something_is_proposed_only_if_all_workers_propose_the_same() -> None:
         pytest.param(spec(promptTokens=6), None, True, OVER_5, None, id="until another is named"),
         pytest.param(spec(outputTokens=5), None, True, EARLIER, None, id="or half of another"),
         pytest.param(MANUAL, PROPOSAL, True, EARLIER, None, id="layouts by hand have no plan"),
+        pytest.param(ELASTIC, PROPOSAL, True, EARLIER, None, id="nor have elastic instances"),
     ],
 )
 def test_what_is_applied(

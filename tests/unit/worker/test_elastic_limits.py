@@ -6,10 +6,14 @@ from typing import Any, cast
 import pytest
 
 from seesaw_core.errors import LayoutError, UnsupportedError
+from seesaw_operator.api.spec import Spec
+from seesaw_operator.names import Owner
+from seesaw_operator.settings import Images
 from seesaw_worker.modes.elastic.limits import refuse_devices, refuse_flags, refuse_models
 from seesaw_worker.server.commandline import parse, vllm_defaults
 from seesaw_worker.server.settings import settings_of
 from seesaw_worker.upstream.vllm_flags import BY_FLAG, Scope
+from support.resource_status.built import built
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,26 @@ def refuse(model: str, *flags: str) -> None:
 )
 def test_flags_of_vllm_and_ours_are_taken(model: str, flags: tuple[str, ...]) -> None:
     refuse(model, *flags)
+
+
+def test_what_the_operator_gives_to_a_pod_is_taken(model: str) -> None:
+    spec = {
+        "model": {"uri": model, "maxModelLen": 512},
+        "accelerator": {"resourceName": "cpu", "count": 4},
+        "parallelism": {"mode": "Elastic", "elastic": {"instances": 2, "tensor": 2}},
+    }
+    owner = Owner(name="llama", namespace="team", uid="1")
+    images = Images(worker="w", worker_cpu="c", router="r")
+    (found,) = (
+        each
+        for each in built(Spec.model_validate(spec), owner, images)
+        if each["kind"] == "StatefulSet"
+    )
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    args = parse(container["args"][1:])
+    refuse_flags(args, vllm_defaults())
+    settings = settings_of(args)
+    assert (settings.elastic_instances, settings.decode.tensor) == (2, 2)
 
 
 @pytest.mark.parametrize(

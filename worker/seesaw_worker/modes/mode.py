@@ -42,7 +42,8 @@ class ModeState:
 class Hooks:
     """What a mode calls, from the event loop of :meth:`Mode.start`.
 
-    ``report`` takes a line for the log, ``publish`` an event for the worker's event stream.
+    ``report`` takes a line for the log, which is also the detail of the worker's stage until the
+    worker serves, ``publish`` an event for the worker's event stream.
     ``on_death`` is called once, when the mode can no longer serve.
     """
 

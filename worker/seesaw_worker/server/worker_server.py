@@ -13,7 +13,6 @@ import socket
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import NoReturn
 
 import psutil
@@ -86,7 +85,7 @@ class WorkerServer:
             loop.add_signal_handler(number, self._on_signal)
         listener = listen(self._args)
         hooks = Hooks(
-            report=partial(self._report, Stage.STARTING),
+            report=self._on_report,
             publish=self._telemetry.publish,
             on_death=self._on_death,
         )
@@ -247,6 +246,13 @@ class WorkerServer:
             return
         self._stop.set()
         self._report(Stage.DRAINING, "finishing running requests (again to stop now)")
+
+    def _on_report(self, line: str) -> None:
+        """A mode says what it does until it serves, and afterwards what people should know."""
+        if self._telemetry.stage in (Stage.STARTING, Stage.LOADING):
+            self._report(Stage.STARTING, line)
+        else:
+            self._say(line)
 
     def _on_death(self, error: EngineDiedError) -> None:
         if self._breaking is not None:

@@ -125,27 +125,32 @@ def check_memory(config: VllmConfig, settings: WorkerSettings) -> None:
     """
     if not current_platform.is_cpu():
         return
-    model, parallel = config.model_config, config.parallel_config
+    model = config.model_config
     number, tensor = settings.elastic_instances, settings.decode.tensor
     available = psutil.virtual_memory().available
     weights = sum(file.stat().st_size for file in _checkpoint(model.model))
     if config.cache_config.kv_cache_memory_bytes is None:
         share = int(available * config.cache_config.gpu_memory_utilization) - number * weights
         config.cache_config.kv_cache_memory_bytes = max(1, share // (number * tensor))
-    head_bytes = model.get_head_size() * model.dtype.itemsize
-    heads = model.get_num_kv_heads(parallel) * model.get_num_layers(parallel)
     check_needs(
         InstanceNeeds(
             num_instances=number,
             tensor=tensor,
             weight_bytes=weights,
             kv_bytes=config.cache_config.kv_cache_memory_bytes,
-            token_bytes=2 * heads * head_bytes,
+            token_bytes=token_bytes(config),
             block_size=int(config.cache_config.block_size),
             max_model_len=int(model.max_model_len),
         ),
         available_bytes=available,
     )
+
+
+def token_bytes(config: VllmConfig) -> int:
+    """Return the bytes of one token's KV on one rank of an instance."""
+    model, parallel = config.model_config, config.parallel_config
+    heads = model.get_num_kv_heads(parallel) * model.get_num_layers(parallel)
+    return int(2 * heads * model.get_head_size() * model.dtype.itemsize)
 
 
 def _checkpoint(model: str) -> Iterator[Path]:

@@ -66,6 +66,7 @@ class ElasticMode:
         limits.refuse_models(config)
         preflight.check_tokenizer(config.model_config)
         limits.check_memory(config, self._settings)
+        self._telemetry.token_bytes = limits.token_bytes(config) * self._settings.decode.tensor
         if current_platform.is_cpu() and self._settings.weights is WeightsMode.SHARED:
             self._folder = create_run_folder(self._settings.shm_dir)
             shares = dataclasses.replace(

@@ -25,8 +25,8 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.slots = Gauge(
             "seesaw_elastic_kv_tokens",
-            "Tokens whose KV an instance can keep, by state: free, capacity.",
-            ["instance", "state"],
+            "Tokens whose KV an instance can keep, by its number and state: free, capacity.",
+            ["number", "state"],  # Prometheus has an instance of its own
             registry=registry,
         )
         self.busy = Gauge(
@@ -61,9 +61,11 @@ class Telemetry:
     """Asks the engine for its state, again and again, and answers from the last one.
 
     Call order: :meth:`poll` as a task once the engine serves; all else at any time.
+    ``token_bytes`` is the size of one token's KV on an instance, once that is known.
     """
 
     def __init__(self) -> None:
+        self.token_bytes = 0
         self._metrics = Metrics(CollectorRegistry())
         self._state: dict[str, Any] = {}
         self._counted: dict[tuple[str, ...], int] = {}
@@ -131,6 +133,7 @@ class Telemetry:
                 preemptions=state.get("preemptions", 0),
                 restarts=state.get("restarts", 0),
                 migrated_tokens=state.get("migrated_tokens", 0),
+                migrated_bytes=state.get("migrated_tokens", 0) * self.token_bytes,
             ),
         )
 
@@ -141,8 +144,8 @@ class Telemetry:
         for instance, (capacity, free) in enumerate(
             zip(part.capacity_tokens, part.free_tokens, strict=True)
         ):
-            self._metrics.slots.labels(instance=instance, state="capacity").set(capacity)
-            self._metrics.slots.labels(instance=instance, state="free").set(free)
+            self._metrics.slots.labels(number=instance, state="capacity").set(capacity)
+            self._metrics.slots.labels(number=instance, state="free").set(free)
         states = dict.fromkeys(("prefill", "decode", "migrate"), 0)
         for group in part.groups:
             states[group.kind] += len(group.instances)
