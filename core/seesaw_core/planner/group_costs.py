@@ -127,7 +127,9 @@ class ContextParallelCosts(StepCosts):
         )
         seconds = super().step_s(share)
         if share.prefill_tokens:
-            attention_s = self.num_layers * share.prefill_pairs * self.prefill_pair_s
+            attention_s = self.num_layers * self.prefill_attention_s(
+                share.prefill_tokens, share.prefill_pairs
+            )
             ring_s = self._groups.ring_s(share.prefill_tokens, self.degree)
             seconds += max(0.0, ring_s - attention_s)
         if share.decode_requests:
