@@ -9,10 +9,10 @@ from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, LayoutPair, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
 from seesaw_core.planner.choose import PlanRequest, make_plan
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.workloads import Workload
 
-LLAMA_70B = Model(
+LLAMA_70B = dense_model(
     name="70B",
     shape=ModelShape(num_layers=80, num_heads=64, num_kv_heads=8, head_dim=128),
     hidden=8192,
@@ -124,7 +124,8 @@ def test_sixteen_devices_take_less_than_a_second() -> None:
 
 
 def test_one_request_at_a_time_runs_on_one_replica() -> None:
-    small = replace(LLAMA_70B, shape=replace(LLAMA_70B.shape, num_layers=8))
+    shape = replace(LLAMA_70B.shape, num_layers=8)
+    small = replace(LLAMA_70B, shape=shape, pattern=(0,) * 8)
     alone = replace(EVEN, concurrency=1)
     plan = make_plan(replace(question(workload=alone), model=small))
     assert all(e.num_running <= 1 for e in plan.static)

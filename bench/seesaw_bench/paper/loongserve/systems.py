@@ -15,7 +15,7 @@ from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
 from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_core.planner.group_costs import ContextParallelCosts, GroupStepCosts
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
@@ -26,7 +26,7 @@ from seesaw_sim.systems.disaggregated import DisaggregatedServer
 from seesaw_sim.systems.elastic import ElasticServer
 from seesaw_sim.systems.static import StaticServer
 
-LWM = Model(
+LWM = dense_model(
     name="LWM-1M-7B",
     shape=ModelShape(num_layers=32, num_heads=32, num_kv_heads=32, head_dim=128),
     hidden=4096,
