@@ -13,6 +13,7 @@ import pytest
 
 from seesaw_bench import simulator
 from seesaw_bench.command import BENCHMARKS
+from seesaw_bench.elastic import command as bench_elastic
 from seesaw_bench.models import command as bench_models
 from seesaw_bench.paper import command as paper
 from seesaw_bench.planner import command as bench_planner
@@ -49,6 +50,7 @@ PARSERS = {
     "paper": paper.parser,
     "demo": demo.parser,
     "bench worker": bench_worker.parser,
+    "bench elastic": bench_elastic.parser,
     "bench router": bench_router.parser,
     "bench simulator": simulator.parser,
     "bench planner": bench_planner.parser,
