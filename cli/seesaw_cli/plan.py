@@ -120,7 +120,8 @@ def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
     lines = [size, place, work, *notes, "", best, f"  {plan.reason}", f"  {_memory(plan.best)}"]
     for title, estimates in (("re-sharding", plan.pairs), ("static", plan.static)):
         if not estimates:
-            lines += ["", f"{title}: none fits"]
+            cannot = model.static_only if estimates is plan.pairs else None
+            lines += ["", f"{title}: {cannot}" if cannot else f"{title}: none fits"]
             continue
         rows = [_row(e) for e in estimates[:shown]]
         lines += ["", table((title, *_COLUMNS), rows)]

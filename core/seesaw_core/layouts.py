@@ -13,13 +13,15 @@ _NAMED = re.compile(r"(?:D([0-9]{1,6}))?(?:T([0-9]{1,6}))?(?:P([0-9]{1,6}))?")
 class ModelShape:
     """The dimensions of a model that limit its layouts.
 
-    Units: counts; ``head_dim`` in elements.
+    Units: counts; ``head_dim`` in elements. ``other_heads`` are those of further kinds of layers,
+    such as linear attention, which tensor-parallel ranks must divide as well.
     """
 
     num_layers: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    other_heads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +119,14 @@ def misfit(layout: Layout, shape: ModelShape) -> Misfit | None:
     """Return why the model does not allow the layout, or None if it does."""
     tensor, pipeline = layout.tensor, layout.pipeline
     kv = shape.num_kv_heads
-    fits = [t for t in divisors(shape.num_heads) if not max(kv, t) % min(kv, t)]
+    others = shape.other_heads
+    fits = [
+        t
+        for t in divisors(shape.num_heads)
+        if not max(kv, t) % min(kv, t) and not any(heads % t for heads in others)
+    ]
     reason = None
+    undivided = next((heads for heads in others if heads % tensor), None)
     if shape.num_heads % tensor:
         reason = f"the model's {shape.num_heads} attention heads are not divisible by {tensor}"
     elif max(kv, tensor) % min(kv, tensor):
@@ -126,6 +134,8 @@ def misfit(layout: Layout, shape: ModelShape) -> Misfit | None:
             f"the model's {kv} KV heads can neither be divided among nor replicated over "
             f"{tensor} ranks"
         )
+    elif undivided is not None:
+        reason = f"the model's {undivided} heads of another kind are not divisible by {tensor}"
     if reason is not None:
         return Misfit(
             dimension="tensor", size=tensor, reason=reason, hint=f"sizes that fit: {fits}"

@@ -8,7 +8,7 @@ from functools import partial
 
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
-from seesaw_core.errors import CapacityError, InputError
+from seesaw_core.errors import CapacityError, InputError, UnsupportedError
 from seesaw_core.layouts import Layout, check_layout, check_pair
 from seesaw_core.planner.accelerators import Accelerator
 from seesaw_core.planner.costs import MicroBatch, StepCosts
@@ -79,6 +79,23 @@ class Scenario:
             check_layout(self.decode, self.model.shape, flag="--decode")
         else:
             check_pair(self.prefill, self.decode, self.model.shape)
+        self._refuse_model()
+
+    def _refuse_model(self) -> None:
+        """Raises: UnsupportedError for a model that a worker does not serve in this way."""
+        model = self.model
+        way, why = "re-sharding", model.static_only
+        if self.is_static or self.disaggregated:
+            return
+        if self.num_instances:
+            way, why = "elastic instances", None
+            if not model.is_plain:
+                why = "its layers do not all see all keys and values"
+        if why is not None:
+            raise UnsupportedError(
+                f"{model.name}: {way} cannot serve this model, since {why}; simulate a static "
+                "layout"
+            )
 
     @property
     def is_static(self) -> bool:
@@ -121,7 +138,8 @@ def simulate(
     if not requests:
         raise InputError("there is nothing to simulate: the workload has no requests")
     clock, journal = Clock(), Journal()
-    system = _System(scenario, clock, journal, longest=_longest(requests))
+    sizes = _Sizes.of(requests)
+    system = _System(scenario, clock, journal, sizes)
     sequences = [Sequence(number, r) for number, r in enumerate(requests)]
     if concurrency is None:
         for sequence in sequences:
@@ -167,11 +185,11 @@ def _check_room(memory: Memory, costs: StepCosts) -> None:
 class _System:
     """The engines, servers and router of a scenario."""
 
-    def __init__(self, scenario: Scenario, clock: Clock, journal: Journal, longest: int) -> None:
+    def __init__(self, scenario: Scenario, clock: Clock, journal: Journal, sizes: "_Sizes") -> None:
         self.scenario = scenario
         self.engines: list[Engine | ElasticServer] = []
         self.buffer_tokens = 0
-        self._clock, self._journal, self._longest = clock, journal, longest
+        self._clock, self._journal, self._sizes = clock, journal, sizes
         self.router: Router
         if scenario.num_instances:
             self.router = LeastLoaded(self._each(self._elastic, 1))
@@ -200,7 +218,7 @@ class _System:
         scenario = self.scenario
         costs, decode_costs = scenario.costs(scenario.prefill), scenario.costs(scenario.decode)
         memory = pair_memory(
-            costs, decode_costs, scenario.limits, scenario.step_tokens, self._longest
+            costs, decode_costs, scenario.limits, scenario.step_tokens, self._sizes.longest
         )
         _check_room(memory, decode_costs)
         self.buffer_tokens = memory.buffer_tokens
@@ -255,7 +273,9 @@ class _System:
 
     def _own_tokens(self, costs: StepCosts) -> int:
         """Return the KV pool of an engine that owns its devices."""
-        memory = static_memory(costs, self.scenario.limits, self.scenario.step_tokens)
+        memory = static_memory(
+            costs, self.scenario.limits, self.scenario.step_tokens, self._sizes.mean_context
+        )
         _check_room(memory, costs)
         return memory.kv_tokens
 
@@ -296,8 +316,21 @@ def _known_costs(scenario: Scenario, prefill: StepCosts, decode: StepCosts) -> C
     )
 
 
-def _longest(requests: Listed[Request]) -> int:
-    return max(r.prompt_tokens + r.output_tokens for r in requests)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Tokens of the longest request, and of a running one on average."""
+
+    longest: int
+    mean_context: float
+
+    @classmethod
+    def of(cls, requests: Listed[Request]) -> "_Sizes":
+        outputs = sum(r.output_tokens for r in requests)
+        held = sum(r.output_tokens * (r.prompt_tokens + r.output_tokens / 2) for r in requests)
+        return cls(
+            longest=max(r.prompt_tokens + r.output_tokens for r in requests),
+            mean_context=max(1.0, held / max(1, outputs)),
+        )
 
 
 def _report_progress(clock: Clock, sequences: list[Sequence], on_progress: OnProgress) -> None:

@@ -7,12 +7,12 @@ import pytest
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.workloads import Request
 from seesaw_sim.draws import Lengths, arriving, draw_requests
 from seesaw_sim.simulate import Scenario, simulate
 
-LWM = Model(
+LWM = dense_model(
     name="LWM-1M-7B",
     shape=ModelShape(num_layers=32, num_heads=32, num_kv_heads=32, head_dim=128),
     hidden=4096,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from seesaw_core.errors import CapacityError, InputError, LayoutError
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -19,7 +19,7 @@ from seesaw_sim.draws import Lengths, arriving, draw_requests
 from seesaw_sim.reports import Report
 from seesaw_sim.simulate import Scenario, simulate
 
-MODEL = Model(
+MODEL = dense_model(
     name="m",
     shape=ModelShape(num_layers=48, num_heads=32, num_kv_heads=8, head_dim=128),
     hidden=4096,

@@ -18,7 +18,7 @@ from seesaw_core.planner.accelerators import Accelerator, Interconnect, builtin_
 from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.estimates import Estimate
 from seesaw_core.planner.memory import EngineLimits
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import Model, dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request, summarise
 from seesaw_core.resharding.policy import PhasePolicy, Reshard
@@ -37,7 +37,9 @@ OFFLINE = PhasePolicy(reshard=Reshard.ALWAYS, flush_timeout_s=1e9, dwell_transit
 
 def _llama(name: str, layers: int, hidden: int, intermediate: int, vocab: int) -> Model:
     shape = ModelShape(num_layers=layers, num_heads=hidden // 128, num_kv_heads=8, head_dim=128)
-    return Model(name=name, shape=shape, hidden=hidden, intermediate=intermediate, vocab=vocab)
+    return dense_model(
+        name=name, shape=shape, hidden=hidden, intermediate=intermediate, vocab=vocab
+    )
 
 
 MODELS = {

@@ -251,7 +251,8 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
         ) from error
     name = given.resolve().name if given.is_dir() else given.stem
     try:
-        config = with_quantization(read_object(file), file.parent)
+        prefix = file.name.removesuffix("config.json") if file.name.endswith("config.json") else ""
+        config = with_quantization(read_object(file), file.parent, prefix=prefix)
         return describe_model(with_defaults(config), name=name, dtype=dtype, kv_dtype=kv_dtype)
     except ModelError as error:
         raise ModelError(f"MODEL={path}: {error}") from error

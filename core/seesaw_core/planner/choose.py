@@ -82,7 +82,9 @@ def make_plan(request: PlanRequest) -> Plan:
         else:
             rejected.append(Rejected(pair=LayoutPair.static(layout), reason=unfit.reason))
     static = _estimate_all(request, ((c, c) for c in costs.values()), rejected)
-    pairs = _estimate_all(request, _pairs(costs), rejected)
+    pairs = []
+    if request.model.static_only is None:
+        pairs = _estimate_all(request, _pairs(costs), rejected)
     if not static and not pairs:
         raise CapacityError(
             f"{request.model.name} on {request.num_devices} x {request.device.name}: no layout "
@@ -154,6 +156,11 @@ def _estimate_all(
 def _choose(
     static: list[Estimate], pairs: list[Estimate], gain: float | None, request: PlanRequest
 ) -> tuple[Estimate, str]:
+    if request.model.static_only is not None:
+        return static[0], (
+            f"re-sharding cannot serve this model, since {request.model.static_only}: the best "
+            "static layout"
+        )
     if not pairs:
         return static[0], "no pair of layouts can re-shard here: see the rejected choices"
     pair = pairs[0]

@@ -14,6 +14,7 @@ the host. The paper's ``B_ar(TP)`` is a measured function that its text does not
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from seesaw_core.layouts import Layout
 from seesaw_core.planner.accelerators import Accelerator
@@ -29,6 +30,7 @@ _WORKSPACE_BYTES = 0.5 * GIB
 # Activations that one token holds at once, in widths of the model: input, residual, query, key,
 # value and the attention's output. In widths of the MLP: gate, up and their product.
 _HIDDEN_WIDTHS, _MLP_WIDTHS = 6, 3
+_ENDLESS_TOKENS = 1 << 40  # where no layer of any stage keeps anything
 _LOGIT_BYTES = 8  # in fp32, and once more as probabilities
 
 
@@ -67,9 +69,9 @@ class StepCosts:
         sampled = batch.decode_requests if batch.sampled is None else batch.sampled
         layer_s = (
             self._linear_s(num_tokens)
-            + batch.prefill_pairs * self.prefill_pair_s
-            + batch.decode_context * self.decode_token_s
-            + 2 * self._all_reduce_s(num_tokens)
+            + self.prefill_attention_s(batch.prefill_tokens, batch.prefill_pairs)
+            + self._decode_attention_s(batch.decode_requests, batch.decode_context)
+            + self.model.num_all_reduces * self._all_reduce_s(num_tokens)
             + self.profile.layer_overhead_us * 1e-6
         )
         longest_s = self.num_layers * layer_s
@@ -80,21 +82,19 @@ class StepCosts:
         """Seconds of a stage for a micro-batch of prefill tokens alone."""
         return self.step_s(MicroBatch(prefill_tokens=num_tokens, prefill_pairs=pairs, sampled=1))
 
-    @cached_property
-    def prefill_pair_s(self) -> float:
-        """Seconds per layer and (query, key) pair: two products of ``head_dim`` for each head."""
-        shape = self.model.shape
-        flops = 4 * shape.num_heads * shape.head_dim / self.layout.tensor
+    def prefill_attention_s(self, num_tokens: float, pairs: float) -> float:
+        """Seconds per layer of prefill tokens with so many (query, key) pairs."""
+        flops = self.model.attention_flops(num_tokens, pairs, decodes=False) / self.layout.tensor
         return flops / (self.device.flops_16 * self.profile.attention_share)
 
-    @cached_property
-    def decode_token_s(self) -> float:
-        """Seconds per layer and token of context, whose keys and values are read once."""
-        shape = self.model.shape
+    def _decode_attention_s(self, num_requests: float, context: float) -> float:
+        """Seconds per layer of decoding requests, which read their keys, values and state once."""
+        model, tensor = self.model, self.layout.tensor
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        flops = 4 * shape.num_heads * shape.head_dim / self.layout.tensor
+        flops = model.attention_flops(num_requests, context, decodes=True) / tensor
         reachable = self.device.flops_16 * self.profile.attention_share
-        return max(self.kv_bytes_per_token_layer / bandwidth, flops / reachable)
+        read = model.decode_read_bytes(num_requests, context, tensor)
+        return max(read / bandwidth, flops / reachable)
 
     def transition_s(self) -> float:
         """Seconds of a transition to this layout: the copy of its weights, and a fixed overhead."""
@@ -108,10 +108,9 @@ class StepCosts:
 
     def _linear_s(self, num_tokens: int) -> float:
         model, tensor = self.model, self.layout.tensor
-        touched = model.attention_params + model.mlp_params(num_tokens)
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        read_s = touched * model.weight_bytes / tensor / bandwidth
-        flops = 2 * model.params_per_token * num_tokens / tensor
+        read_s = model.read_bytes(num_tokens, tensor) / bandwidth
+        flops = model.product_flops(tensor) * num_tokens
         return self._overlapped(read_s, flops / (self._peak_flops * self.profile.compute_share))
 
     @cached_property
@@ -131,7 +130,7 @@ class StepCosts:
         if not sampled:
             return 0.0
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        read_s = model.head_params * model.dtype_bytes / tensor / bandwidth
+        read_s = model.head_weight_bytes / tensor / bandwidth
         flops = 2 * model.head_params * sampled / tensor
         compute_s = flops / (self.device.flops_16 * self.profile.compute_share)
         return self._overlapped(read_s, compute_s)
@@ -181,9 +180,11 @@ class StepCosts:
 
     @cached_property
     def kv_bytes_per_token_layer(self) -> float:
-        """KV bytes on each device. Heads are replicated if there are more ranks than heads."""
-        heads = max(1.0, self.model.shape.num_kv_heads / self.layout.tensor)
-        return 2 * heads * self.model.shape.head_dim * self.model.kv_bytes
+        """Bytes that a mean layer keeps of one token on each device, windows left out.
+
+        Heads are replicated if there are more ranks than heads.
+        """
+        return self.model.kv_bytes_per_token_layer(self.layout.tensor)
 
     @cached_property
     def weight_bytes(self) -> float:
@@ -193,25 +194,46 @@ class StepCosts:
     def activation_bytes(self, num_tokens: int, num_requests: int) -> float:
         """Approximate bytes of a step's intermediate results, and of the process's own memory."""
         model, tensor = self.model, self.layout.tensor
-        width = _HIDDEN_WIDTHS * model.hidden + _MLP_WIDTHS * self._widest / tensor
+        width = _HIDDEN_WIDTHS * model.hidden + _MLP_WIDTHS * model.mlp_width / tensor
         logits = num_requests * model.vocab / tensor * _LOGIT_BYTES
         return num_tokens * width * model.dtype_bytes + logits + _WORKSPACE_BYTES
 
     def kv_capacity_tokens(
-        self, *, step_tokens: int, max_requests: int, weight_bytes: float | None = None
+        self,
+        *,
+        step_tokens: int,
+        max_requests: int,
+        weight_bytes: float | None = None,
+        context: float = inf,
     ) -> int:
         """Tokens of KV that fit beside weights and activations; negative if those do not fit.
 
-        ``weight_bytes`` replaces the layout's own shard where each device holds more than that.
+        Requests of ``context`` tokens each keep what the windows of their layers allow, and their
+        state; without a bound all layers keep all tokens. ``weight_bytes`` replaces the layout's
+        own shard where each device holds more than that.
         """
         usable = self.device.memory_bytes * self.profile.memory_utilisation
         usable -= self.activation_bytes(step_tokens, max_requests)
         rooms = []
         for index, span in enumerate(self._stages):
             held = weight_bytes or self._stage_weight_bytes(index)
-            per_token = len(span) * self.kv_bytes_per_token_layer
-            rooms.append((usable - held) / per_token)
-        return int(min(rooms))
+            per_token = self._kept_per_token(span, context)
+            if per_token or usable < held:
+                rooms.append((usable - held) / (per_token or 1.0))
+        return int(min(rooms, default=_ENDLESS_TOKENS))
+
+    def _kept_per_token(self, span: range, context: float) -> float:
+        """Bytes that the layers of a stage keep on each device for each token of a request."""
+        model, tensor = self.model, self.layout.tensor
+        total = 0.0
+        for layer, number in model.layers(span):
+            for cache in layer.caches:
+                share = 1.0 if context == inf else cache.kept(context) * cache.ratio / context
+                each = cache.entry_bytes(model.kv_bytes, tensor) / cache.ratio
+                total += number * each * share
+            if context < inf:
+                total += number * layer.state_bytes(tensor) / context
+        return total
 
     @cached_property
     def _stages(self) -> tuple[range, ...]:
@@ -223,25 +245,19 @@ class StepCosts:
         return len(self._stages[-1])
 
     @property
-    def _widest(self) -> int:
-        experts = self.model.experts
-        if experts is None:
-            return self.model.intermediate
-        return max(
-            self.model.intermediate,
-            experts.per_token * experts.intermediate + experts.shared_intermediate,
-        )
-
-    @property
     def _host_bytes_per_s(self) -> float:
         return self.device.host_link.bytes_per_s * self.profile.host_share
 
     def _stage_weight_bytes(self, index: int) -> float:
         model, tensor = self.model, self.layout.tensor
-        layers = len(self._stages[index]) * model.layer_params * model.weight_bytes
+        layers = model.layers(self._stages[index])
+        held = sum(number * layer.weight_bytes(tensor) for layer, number in layers)
         is_first, is_last = index == 0, index == len(self._stages) - 1
-        heads = int(is_first) + int(is_last and not (model.tied and is_first))
-        return (layers + heads * model.head_params * model.dtype_bytes) / tensor
+        if is_first:
+            held += model.head_params * model.dtype_bytes / tensor
+        if is_last and not (model.tied and is_first):
+            held += model.head_weight_bytes / tensor
+        return held
 
 
 def prefill_pool_tokens(layout: Layout, longest: int, step_tokens: int) -> int:

@@ -129,7 +129,7 @@ def _missed_target(estimate: Estimate, workload: Workload) -> Unfit | None:
 def _static(
     costs: StepCosts, workload: Workload, limits: EngineLimits, step_tokens: int
 ) -> Estimate | Unfit:
-    memory = static_memory(costs, limits, step_tokens)
+    memory = static_memory(costs, limits, step_tokens, _mean_context(workload))
     if shortage := _shortage(memory, workload, costs):
         return shortage
     groups = costs.layout.pipeline

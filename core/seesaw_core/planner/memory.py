@@ -52,13 +52,18 @@ class Memory:
     buffer_tokens: int = 0
 
 
-def static_memory(costs: StepCosts, limits: EngineLimits, step_tokens: int) -> Memory:
-    """Divide a device's memory under a static layout."""
+def static_memory(
+    costs: StepCosts, limits: EngineLimits, step_tokens: int, context_tokens: float
+) -> Memory:
+    """Divide a device's memory under a static layout.
+
+    ``context_tokens`` are those of a mean request; of more than its window a layer keeps none.
+    """
     return Memory(
         weight_bytes=costs.weight_bytes,
         activation_bytes=costs.activation_bytes(step_tokens, limits.max_requests),
         kv_tokens=costs.kv_capacity_tokens(
-            step_tokens=step_tokens, max_requests=limits.max_requests
+            step_tokens=step_tokens, max_requests=limits.max_requests, context=context_tokens
         ),
     )
 
@@ -73,7 +78,8 @@ def pair_memory(
     """Divide a device's memory under a pair that re-shards.
 
     The prefill engine's pool holds the prompts that it is computing, none of which is longer than
-    the buffer. The decode engine's pool gets the rest.
+    the buffer. The decode engine's pool gets the rest. All layers keep all tokens, since the worker
+    turns off vLLM's separate pools for layers with a window.
     """
     arena = max(prefill.weight_bytes, decode.weight_bytes)
     room = decode.kv_capacity_tokens(

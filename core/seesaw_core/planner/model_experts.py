@@ -1,13 +1,17 @@
 """Reads mixtures of experts from configs: how many experts, how wide, in which layers."""
 
 from seesaw_core.errors import ModelError
-from seesaw_core.planner.model_fields import Fields
-from seesaw_core.planner.models import Experts
+from seesaw_core.planner.mlps import Experts
+from seesaw_core.planner.model_fields import Fields, refuse_wrong_length
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
+_PER_TOKEN = (
+    *("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"),
+)
 _WIDTH = ("moe_intermediate_size", "expert_intermediate_size", "expert_ffn_hidden_size")
-_SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
+_SHARED = (*("shared_expert_intermediate_size", "shared_intermediate_size", "share_expert_dim"),)
+_LATENT = ("moe_latent_size", "routed_expert_hidden_size")  # Nemotron 3, Kimi K3
+_GATED_SHARED = "shared_expert_intermediate_size"  # Qwen's shared expert has a gate of its own
 _SHARED_WIDTH = "moe_shared_expert_intermediate_size"
 _SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
 _HUNYUAN = "num_shared_expert"  # each as wide as the dense MLP
@@ -16,7 +20,7 @@ _FREQUENCY = ("moe_layer_freq", "moe_layer_frequency")
 _DENSE_FIRST = ("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers")
 
 
-def read_experts(fields: Fields, num_layers: int, intermediate: int) -> Experts | None:
+def read_experts(fields: Fields, num_layers: int) -> Experts | None:
     """Return a model's experts, or None for a dense model. Raises: ModelError."""
     given = fields.optional(*_EXPERTS)
     if isinstance(given, list):
@@ -28,13 +32,16 @@ def read_experts(fields: Fields, num_layers: int, intermediate: int) -> Experts 
         raise ModelError(
             f"config.json: num_experts_per_tok={per_token} must be at most the {count} experts"
         )
-    width = fields.count(*_WIDTH, "intermediate_size", "ffn_hidden_size", default=intermediate)
+    width = fields.count(*_WIDTH, "intermediate_size", "ffn_hidden_size")
+    latent = fields.count(*_LATENT, default=0, least=0)
     return Experts(
         count=count,
         per_token=per_token,
         intermediate=width,
         shared_intermediate=_shared(fields, width),
-        num_layers=_num_mixed(fields, num_layers),
+        layers=_mixed_layers(fields, num_layers),
+        latent=latent or None,
+        has_shared_gate=bool(fields.optional(_GATED_SHARED)),
     )
 
 
@@ -55,8 +62,8 @@ def _shared(fields: Fields, width: int) -> int:
     return each * fields.count(*_SHARED_EXPERTS, default=alike, least=0)
 
 
-def _num_mixed(fields: Fields, num_layers: int) -> int:
-    """Layers that have experts; the others are dense."""
+def _mixed_layers(fields: Fields, num_layers: int) -> frozenset[int]:
+    """Return the layers that have experts; the others are dense."""
     every = fields.count(*_EVERY, default=1)
     switched = fields.optional(*_FREQUENCY)
     dense = set(fields.counts("mlp_only_layers"))
@@ -73,4 +80,9 @@ def _num_mixed(fields: Fields, num_layers: int) -> int:
         dense |= {layer for layer in range(num_layers) if not switched[layer]}
     elif switched is not None:
         every = fields.count(*_FREQUENCY)
-    return sum((layer + 1) % every == 0 and layer not in dense for layer in range(num_layers))
+    named = fields.strings("mlp_layer_types")  # one name per layer
+    if named:
+        refuse_wrong_length("mlp_layer_types", named, num_layers)
+        dense |= {layer for layer, kind in enumerate(named) if kind != "sparse"}
+    layers = range(num_layers)
+    return frozenset(n for n in layers if (n + 1) % every == 0 and n not in dense)

@@ -37,12 +37,15 @@ _IRRELEVANT = {
     *("tie_word_embeddings", "model_type", "architectures", "auto_map", "norm_topk_prob"),
     *("quantization_config", "compression_config", "pruned_heads", "attn_type_list", "id2label"),
     *("label2id", "task_specific_params", "num_hidden_layers", "sliding_window_pattern"),
-    *("num_return_sequences", "block_size"),
+    *("num_return_sequences", "block_size", "ep_size", "moe_shared_expert_overlap"),
+    *("time_step_rank", "expand", "index_topk_freq", "index_share_for_mtp_iteration"),
+    *("projector_hidden_size", "index_skip_topk_offset", "swa_rope_theta"),
 }
 
 
 _OTHER_PART = re.compile(
-    r"^(?!.*(_token|_id$|_ids$|_type$|dtype|_start|_end|_path|prompt))"
+    r"^(?!.*(_token|_id$|_ids$|_type$|dtype|_start|_end|_path|prompt|placeholder|_pinpoints|_mode$|"
+    r"_act$|_strategy$))"
     r".*(vision|visual|(^|_)vit(_|$)|img_|image_|audio|speech|video|perceiver|qformer|projector|"
     r"encoder_config|tower|talker)"
 )
@@ -139,6 +142,15 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(attention, Mapping) and attention.get("kv_n_heads") is not None:
         merged.setdefault("num_key_value_heads", attention["kv_n_heads"])
     return {n: value for n, value in merged.items() if n not in _TEXT_PARTS}
+
+
+def refuse_wrong_length(name: str, values: Sequence[Any], num_layers: int) -> None:
+    """Raises: ModelError unless a field that has a value for each layer has enough."""
+    if len(values) < num_layers:
+        raise ModelError(
+            f"config.json: {name} has {len(values)} values; give one for each of the {num_layers} "
+            "layers"
+        )
 
 
 def _says_something(name: str, value: Any) -> bool:

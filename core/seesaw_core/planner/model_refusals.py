@@ -9,6 +9,7 @@ from typing import Any
 
 from seesaw_core.errors import ModelError
 from seesaw_core.planner.bounds import shown
+from seesaw_core.planner.layer_readers import is_family
 from seesaw_core.planner.model_fields import Fields
 
 _WAY_OUT = "give a worker its layouts by hand, or plan for a model of its size that is described"
@@ -35,8 +36,6 @@ def _is_on(value: Any) -> bool:
 
 # Fields that show that the formulas do not hold.
 _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "kv_lora_rank": (bool, "latent attention is not described yet"),
-    "block_configs": (bool, "layers of different shapes are not described yet"),
     "residual_moe": (bool, "a dense MLP beside the experts is not described yet"),
     "parallel_attn_mlp_res": (bool, "a dense MLP beside the experts is not described yet"),
     "use_residual": (bool, "a dense MLP beside the experts is not described yet"),
@@ -51,7 +50,6 @@ _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_attention_heads_per_layer": (bool, "layers of different shapes are not described yet"),
     "num_heads_per_layer": (bool, "layers of different shapes are not described yet"),
     "num_query_heads": (bool, "layers of different shapes are not described yet"),
-    "moe_latent_size": (bool, "experts of another hidden size are not described yet"),
     "zero_expert_num": (bool, "experts that compute nothing are not described yet"),
 }  # fmt: skip
 
@@ -71,7 +69,7 @@ def refuse_other_architectures(fields: Fields) -> None:
                 f"config.json: architectures={shown(architecture)}: only models that "
                 "generate text are described"
             )
-    if name_of_state := _state_field(fields):
+    if not is_family(fields) and (name_of_state := _state_field(fields)):
         value = shown(fields.optional(name_of_state))
         raise ModelError(
             f"config.json: {name_of_state}={value}: layers that keep a state in place of keys and "

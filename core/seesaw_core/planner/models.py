@@ -1,14 +1,20 @@
 """Models as the cost model sees them.
 
-A description counts parameters, bytes and floating-point operations. It knows nothing of devices
-or layouts. Norms, biases and learned positions are left out; in a model of a billion parameters
-they are less than a thousandth.
+A description counts parameters, bytes and floating-point operations. It knows nothing of devices;
+of layouts it knows how tensor-parallel ranks divide a layer. Norms, biases and learned positions
+are left out; in a model of a billion parameters they are less than a thousandth.
 """
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from seesaw_core.layouts import ModelShape
+from seesaw_core.planner.layers import Cache, Layer, Mixing, Product
+from seesaw_core.planner.mixers import Heads, attention
+from seesaw_core.planner.mlps import dense_mlp
 
 
 class Arithmetic(StrEnum):
@@ -17,78 +23,78 @@ class Arithmetic(StrEnum):
     WIDE = "16 bits"
     INT8 = "int8"
     FP8 = "fp8"
+    NVFP4 = "nvfp4"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
-    """The mixture-of-experts part of a model. ``num_layers`` counts the layers that have one."""
-
-    count: int
-    per_token: int
-    intermediate: int
-    shared_intermediate: int
-    num_layers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model. Units: counts; ``weight_bytes`` per parameter, ``kv_bytes`` per element.
+    """One model. Units: counts; ``kv_bytes`` per element.
 
-    ``weight_bytes`` is the mean over the layers' matrices, which quantisation shrinks; embedding
-    and head keep ``dtype_bytes``. ``arithmetic`` is narrow if activations are quantised as well.
+    ``kinds`` are the different layers, and ``pattern`` says for each layer of the model which of
+    them it is. Quantisation shrinks the layers' matrices; embedding and head keep ``dtype_bytes``
+    unless ``head_bytes`` says otherwise for the head. ``arithmetic`` is narrow if activations are
+    quantised as well. ``cannot_reshard`` says why a worker cannot re-shard the weights, if so.
     ``assumptions`` are sentences about fields that the config left open.
+
+    Figures "of a mean layer" are those of all layers by their number.
     """
 
     name: str
     shape: ModelShape
     hidden: int
-    intermediate: int
     vocab: int
-    mlp_matrices: int = 3
-    experts: Experts | None = None
+    kinds: tuple[Layer, ...]
+    pattern: tuple[int, ...]
     tied: bool = False
     dtype_bytes: int = 2
-    weight_bytes: float = 2.0
+    head_bytes: float | None = None
     kv_bytes: int = 2
     arithmetic: Arithmetic = Arithmetic.WIDE
     max_tokens: int = 4096
+    cannot_reshard: str | None = None
     assumptions: tuple[str, ...] = ()
 
-    @property
-    def attention_params(self) -> int:
-        """Parameters of one layer's four projections."""
-        s = self.shape
-        return self.hidden * s.head_dim * 2 * (s.num_heads + s.num_kv_heads)
+    def __post_init__(self) -> None:
+        assert len(self.pattern) == self.shape.num_layers, "each layer is of some kind"
+
+    @cached_property
+    def counts(self) -> tuple[tuple[Layer, int], ...]:
+        """The kinds of layers, each with how many layers of the model are of it."""
+        counted = Counter(self.pattern)
+        return tuple((kind, counted[index]) for index, kind in enumerate(self.kinds))
+
+    def layers(self, span: range) -> Iterator[tuple[Layer, int]]:
+        """Yield the kinds of layers in a span of the model, and how many of each there are."""
+        for index, number in Counter(self.pattern[span.start : span.stop]).items():
+            yield self.kinds[index], number
+
+    # ---- parameters ----
+
+    @cached_property
+    def attention_params(self) -> float:
+        """Parameters of a mean layer that mix tokens."""
+        return self._mean([0 if k.mixer is None else _sum(k.mixer.products) for k in self.kinds])
 
     def mlp_params(self, num_tokens: float | None = None) -> float:
         """Parameters of a mean layer's MLP that ``num_tokens`` tokens use; None for all."""
-        dense = self.mlp_matrices * self.hidden * self.intermediate
-        if self.experts is None:
-            return dense
-        e = self.experts
-        one = self.mlp_matrices * self.hidden * e.intermediate
-        touched = e.count
-        if num_tokens is not None:  # the experts of each token are taken as random
-            touched = e.count * (1 - (1 - e.per_token / e.count) ** num_tokens)
-        mixed = touched * one + self.mlp_matrices * self.hidden * e.shared_intermediate
-        share = e.num_layers / self.shape.num_layers
-        return share * (mixed + self.hidden * e.count) + (1 - share) * dense
+        if num_tokens is None:
+            return self._mean([_sum(kind.mlp) for kind in self.kinds])
+        return self._mean(
+            [
+                sum(p.inputs * p.outputs * p.touched(num_tokens) for p in kind.mlp)
+                for kind in self.kinds
+            ]
+        )
 
-    @property
+    @cached_property
     def params_per_token(self) -> float:
         """Parameters of a mean layer that each token is multiplied with."""
-        if self.experts is None:
-            return self.attention_params + self.mlp_params()
-        e = self.experts
-        width = e.per_token * e.intermediate + e.shared_intermediate
-        mixed = self.hidden * (self.mlp_matrices * width + e.count)
-        dense = self.mlp_matrices * self.hidden * self.intermediate
-        share = e.num_layers / self.shape.num_layers
-        return self.attention_params + share * mixed + (1 - share) * dense
+        return self._mean([sum(p.used_params for p in kind.products) for kind in self.kinds])
 
-    @property
+    @cached_property
     def layer_params(self) -> float:
-        return self.attention_params + self.mlp_params()
+        """Parameters of a mean layer."""
+        return self._mean([kind.params for kind in self.kinds])
 
     @property
     def head_params(self) -> int:
@@ -100,17 +106,173 @@ class Model:
         matrices = 1 if self.tied else 2
         return self.shape.num_layers * self.layer_params + matrices * self.head_params
 
+    # ---- bytes of weights ----
+
+    @cached_property
+    def weight_bytes(self) -> float:
+        """Bytes of each parameter of the layers, on average."""
+        layer_bytes = self._mean([kind.weight_bytes() for kind in self.kinds])
+        return layer_bytes / self.layer_params if self.layer_params else float(self.dtype_bytes)
+
+    @property
+    def head_weight_bytes(self) -> float:
+        """Bytes of the output head."""
+        each = self.dtype_bytes if self.head_bytes is None else self.head_bytes
+        return self.head_params * each
+
     @property
     def total_bytes(self) -> float:
-        matrices = 1 if self.tied else 2
         layers = self.shape.num_layers * self.layer_params * self.weight_bytes
-        return layers + matrices * self.head_params * self.dtype_bytes
+        embedding = 0 if self.tied else self.head_params * self.dtype_bytes
+        return layers + embedding + self.head_weight_bytes
+
+    def read_bytes(self, num_tokens: float, tensor: int) -> float:
+        """Bytes of a mean layer's weights that each rank reads for so many tokens."""
+        return sum(p.touched(num_tokens) / p.copies * held for p, held in self._held(tensor))
+
+    def product_flops(self, tensor: int) -> float:
+        """Work of a mean layer's matrix products on each rank for one token."""
+        used = [
+            sum(p.used_params * p.on_rank(tensor) for p in kind.products) for kind in self.kinds
+        ]
+        return 2 * self._mean(used)
+
+    # ---- what layers keep of past tokens, and what attention reads of it ----
+
+    @cached_property
+    def caches(self) -> tuple[tuple[Cache, float], ...]:
+        """The different caches, each with how many a mean layer has."""
+        found: Counter[Cache] = Counter()
+        for kind, number in self.counts:
+            for cache in kind.caches:
+                found[cache] += number
+        return tuple((cache, n / self.shape.num_layers) for cache, n in found.items())
 
     @property
-    def kv_bytes_per_token_layer(self) -> int:
-        """Bytes of keys and values of one token in one layer, all KV heads together."""
-        return 2 * self.shape.num_kv_heads * self.shape.head_dim * self.kv_bytes
+    def kv_bytes_per_token(self) -> float:
+        """Bytes that all layers keep of one token, all ranks together, windows left out."""
+        return self.shape.num_layers * self.kv_bytes_per_token_layer()
+
+    def kv_bytes_per_token_layer(self, tensor: int = 1) -> float:
+        """Bytes that a mean layer keeps of one token on each rank, windows left out."""
+        return sum(n * c.entry_bytes(self.kv_bytes, tensor) / c.ratio for c, n in self.caches)
+
+    @cached_property
+    def state_bytes(self) -> float:
+        """Bytes of recurrent state of one request, in all layers, all ranks together."""
+        return sum(number * kind.state_bytes() for kind, number in self.counts)
+
+    def attention_flops(self, num_queries: float, pairs: float, *, decodes: bool) -> float:
+        """Work of a mean layer's attention, all ranks together.
+
+        ``pairs`` are of queries and the tokens before them: of a prompt of s tokens, s^2 / 2.
+        """
+        work = num_queries * self._state_flops
+        for cache, n in self.caches:
+            flops = cache.decode_flops if decodes else cache.pair_flops
+            work += n * flops * cache.read_of(num_queries, pairs)
+        return work
+
+    def decode_read_bytes(self, num_requests: float, context: float, tensor: int) -> float:
+        """Bytes of KV and state that each rank reads in a mean layer for a token of each request.
+
+        ``context`` counts the tokens of all requests. A state is read and written.
+        """
+        read = sum(
+            n * cache.entry_bytes(self.kv_bytes, tensor) * cache.read_of(num_requests, context)
+            for cache, n in self.caches
+        )
+        return read + 2 * num_requests * self._mean([k.state_bytes(tensor) for k in self.kinds])
+
+    @cached_property
+    def _state_flops(self) -> float:
+        return self._mean([k.mixer.state_flops if k.mixer else 0.0 for k in self.kinds])
+
+    # ---- sums over layers ----
+
+    @cached_property
+    def mlp_width(self) -> int:
+        """Elements between the matrices of the widest MLP that one token has."""
+        return max(kind.mlp_width for kind in self.kinds)
+
+    @cached_property
+    def num_all_reduces(self) -> float:
+        """All-reduces of a mean layer under tensor parallelism: two, of attention and MLP."""
+        return self._mean([kind.num_all_reduces for kind in self.kinds])
 
     @property
-    def kv_bytes_per_token(self) -> int:
-        return self.shape.num_layers * self.kv_bytes_per_token_layer
+    def static_only(self) -> str | None:
+        """Why a worker cannot re-shard this model, None if it can."""
+        return self.cannot_reshard or _unlike_kv(self.kinds)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all layers have softmax attention over all keys and values, and equal KV."""
+        mixings = {None if kind.mixer is None else kind.mixer.mixing for kind in self.kinds}
+        return mixings == {Mixing.FULL} and _unlike_kv(self.kinds) is None
+
+    def _mean(self, values: Sequence[float]) -> float:
+        """Average a figure of each kind over the layers."""
+        if len(values) == 1:
+            return values[0]
+        total = sum(v * number for v, (_, number) in zip(values, self.counts, strict=True))
+        return total / self.shape.num_layers
+
+    def _held(self, tensor: int) -> list[tuple[Product, float]]:
+        """Return a mean layer's bytes on a rank, together for products used alike.
+
+        The first of each pair is one of these products.
+        """
+        known = self._held_by_tensor.get(tensor)
+        if known is None:
+            alike: dict[tuple[int, int], tuple[Product, float]] = {}
+            for kind, number in self.counts:
+                for p in kind.products:
+                    share = p.on_rank(tensor) * number / self.shape.num_layers
+                    _, held = alike.get((p.copies, p.per_token), (p, 0.0))
+                    alike[p.copies, p.per_token] = p, held + p.params * p.bytes_each * share
+            known = self._held_by_tensor[tensor] = list(alike.values())
+        return known
+
+    @cached_property
+    def _held_by_tensor(self) -> dict[int, list[tuple[Product, float]]]:
+        return {}
+
+
+def dense_model(
+    *, name: str, shape: ModelShape, hidden: int, intermediate: int, vocab: int
+) -> Model:
+    """Return a model of equal layers with softmax attention and an MLP of three matrices."""
+    heads = Heads(
+        num=shape.num_heads,
+        num_kv=shape.num_kv_heads,
+        dim=shape.head_dim,
+        value_dim=shape.head_dim,
+    )
+    layer = Layer(mixer=attention(hidden, heads), mlp=dense_mlp(hidden, intermediate))
+    return Model(
+        name=name,
+        shape=shape,
+        hidden=hidden,
+        vocab=vocab,
+        kinds=(layer,),
+        pattern=(0,) * shape.num_layers,
+    )
+
+
+def _unlike_kv(kinds: Sequence[Layer]) -> str | None:
+    """Return why the worker's KV buffer, which has equal pages, cannot carry what layers keep."""
+    mixings = {None if kind.mixer is None else kind.mixer.mixing for kind in kinds}
+    if Mixing.STATE in mixings:
+        return "it keeps recurrent state beside its KV"
+    if Mixing.LATENT in mixings:
+        return "its latent attention has no KV heads to divide"
+    if Mixing.SPARSE in mixings:
+        return "its sparse attention keeps an index beside its KV"
+    if len({tuple(cache.form for cache in kind.caches) for kind in kinds}) > 1:
+        return "its layers keep KV of different shapes"
+    return None
+
+
+def _sum(products: Sequence[Product]) -> int:
+    return sum(p.params for p in products)

@@ -16,12 +16,34 @@ _WIDE_LISTS = (
     *("llm_int8_skip_modules", "exclude", "skip_modules"),
 )
 _SCALE_BITS = 20  # per group: a scale of 16 bits and a zero point of 4
+_MXFP4, _NVFP4 = 4.25 / 8, 4.5 / 8  # a scale of 8 bits for each 32 weights, or for each 16
+# ModelOpt's algorithms: bytes of a weight with its scales, and the arithmetic.
+_ALGORITHMS = {
+    "FP8": (1.0, Arithmetic.FP8),
+    "FP8_PB_WO": (1.0, Arithmetic.FP8),
+    "FP8_PER_CHANNEL_PER_TOKEN": (1.0, Arithmetic.FP8),
+    "MXFP8": (8.25 / 8, Arithmetic.FP8),
+    "NVFP4": (_NVFP4, Arithmetic.NVFP4),
+    "W4A16_NVFP4": (_NVFP4, Arithmetic.WIDE),
+    "NVFP4_AWQ": (_NVFP4, Arithmetic.NVFP4),
+    "W4A16_MXFP4": (_MXFP4, Arithmetic.WIDE),
+}
+_EXPERT = re.compile(r"\.experts\.\d+")  # experts are alike
+_MIXED = "MIXED_PRECISION"  # ``quantized_layers`` names the algorithm of each module
+# Experts alone are in another format; what ``ignore`` names keeps the method's own.
+_MOE_ALGORITHM = "moe_quant_algo"
+_EXPERT_DTYPES = {"fp4": _MXFP4, "fp8": 1.0, "bfloat16": 2.0}
+# Methods whose weights the worker refuses to re-shard.
+_FIXED = {
+    "bitsandbytes": "bitsandbytes weights cannot be laid out for another layout",
+}
 _GPTQ = {"gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round", "auto_round"}
 
 
 # Lists and objects that do not change the width of a module, or that are read elsewhere.
 _HARMLESS = {
     *("config_groups", "kv_cache_scheme", "quantization", "dynamic", "meta", "weight_block_size"),
+    *("quantized_layers", "quantization_status"),
     *("modules_in_block_to_quantize", "producer", "sparsity_config", "transform_config", "dataset"),
     *("tokenizer", "quantizer", "version", "exllama_config", "input_activations", "weights"),
 }
@@ -31,13 +53,17 @@ _HARMLESS = {
 class Quantization:
     """Bytes per weight, scales included, of the matrices that no rule of ``rules`` matches.
 
-    ``kv_bytes`` is the size of an element of KV, None unless the checkpoint sets it.
+    ``kv_bytes`` is the size of an element of KV, and ``head_bytes`` that of a weight of the output
+    head; each is None unless the checkpoint sets it. ``cannot_reshard`` says why a worker cannot
+    lay these weights out for another layout, if so.
     """
 
     weight_bytes: float
     arithmetic: Arithmetic = Arithmetic.WIDE
     rules: tuple[Rule, ...] = ()
     kv_bytes: int | None = None
+    head_bytes: float | None = None
+    cannot_reshard: str | None = None
 
 
 def read_quantization(config: Any, dtype_bytes: int) -> Quantization:
@@ -52,14 +78,49 @@ def read_quantization(config: Any, dtype_bytes: int) -> Quantization:
             f"config.json: quantization_config={str(config)[:60]!r} must be an object with a "
             "quant_method"
         )
+    config = _flat(config)
+    usual, arithmetic = _usual(config, dtype_bytes)
+    rules = (
+        *_wide(config, usual if _MOE_ALGORITHM in config else float(dtype_bytes)),
+        *_dynamic(config, dtype_bytes),
+        *_named_layers(config),
+        *_groups(config),
+    )
+    head = next((rule.bytes_each for rule in rules if rule.pattern == "lm_head"), None)
+    method = str(config.get("quant_method") or "").lower()
+    return Quantization(
+        weight_bytes=usual,
+        arithmetic=arithmetic,
+        rules=rules,
+        kv_bytes=_kv_bytes(config),
+        head_bytes=head,
+        cannot_reshard=_FIXED.get(method),
+    )
+
+
+def _flat(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ModelOpt's fields at one level, with the method that they leave out."""
     inner = config.get("quantization")
     if isinstance(inner, Mapping):  # as in hf_quant_config.json
-        config = {"quant_method": "modelopt", **config, **inner}
-    usual, arithmetic = _usual(config)
-    rules = (*_wide(config, dtype_bytes), *_dynamic(config, dtype_bytes), *_groups(config))
-    return Quantization(
-        weight_bytes=usual, arithmetic=arithmetic, rules=rules, kv_bytes=_kv_bytes(config)
-    )
+        return {"quant_method": "modelopt", **config, **inner}
+    if "quant_method" not in config and "quant_algo" in config:
+        return {"quant_method": "modelopt", **config}
+    return config
+
+
+def expert_rules(expert_dtype: Any) -> tuple[Rule, ...]:
+    """Return rules for experts whose width the config gives apart from the quantisation.
+
+    Raises: ModelError for a width that is not described.
+    """
+    if expert_dtype is None:
+        return ()
+    if expert_dtype not in _EXPERT_DTYPES:
+        raise ModelError(
+            f"config.json: expert_dtype={shown(expert_dtype)} is not described; described are "
+            f"{', '.join(_EXPERT_DTYPES)}"
+        )
+    return (Rule(pattern="experts.0", bytes_each=_EXPERT_DTYPES[expert_dtype]),)
 
 
 def not_understood(config: Any) -> list[str]:
@@ -75,7 +136,7 @@ def not_understood(config: Any) -> list[str]:
     return [f"quantization_config.{name[:60]}" for name in names]
 
 
-def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
+def _usual(config: Mapping[str, Any], dtype_bytes: int) -> tuple[float, Arithmetic]:
     method = str(config.get("quant_method") or "").lower()
     match method:
         case _ if method in _GPTQ:
@@ -91,9 +152,9 @@ def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
         case "fp8" | "fbgemm_fp8" | "ptpc_fp8":
             return 1.0, Arithmetic.FP8
         case "modelopt" | "modelopt_fp4":
-            return _modelopt(config)
+            return _modelopt(config, dtype_bytes)
         case "mxfp4":
-            return 4.25 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 32 weights
+            return _MXFP4, Arithmetic.WIDE
         case "bitsandbytes":
             # In 4 bits, with a scale of 32 bits for each 64 weights.
             return (4.5 / 8 if config.get("load_in_4bit") else 1.0), Arithmetic.WIDE
@@ -107,17 +168,54 @@ def _usual(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
             )
 
 
-def _modelopt(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
-    match config.get("quant_algo"):
-        case "FP8":
-            return 1.0, Arithmetic.FP8
-        case "NVFP4" | "W4A16_NVFP4":
-            return 4.5 / 8, Arithmetic.WIDE  # a scale of 8 bits for each 16 weights
-        case other:
+def _modelopt(config: Mapping[str, Any], dtype_bytes: int) -> tuple[float, Arithmetic]:
+    """Return the usual width, and the arithmetic of most modules."""
+    algorithm = config.get("quant_algo")
+    if algorithm == _MIXED:
+        algorithms = [rule for _, rule in _algorithms(config)]
+        if not algorithms:
             raise ModelError(
-                f"quantization_config: quant_method=modelopt with quant_algo={shown(other)} is not "
-                "described; described are FP8 and NVFP4"
+                f"quantization_config: quant_algo={_MIXED} needs quantized_layers, an object that "
+                "names the quant_algo of each module"
             )
+        most = max(set(algorithms), key=algorithms.count)
+        return float(dtype_bytes), _algorithm(most)[1]
+    return _algorithm(algorithm)
+
+
+def _algorithm(name: Any) -> tuple[float, Arithmetic]:
+    if name is None:
+        raise ModelError(
+            "quantization_config: quant_method=modelopt lacks quant_algo, such as FP8 or NVFP4; "
+            "fetch config.json and hf_quant_config.json again"
+        )
+    if not isinstance(name, str) or name not in _ALGORITHMS:
+        raise ModelError(
+            f"quantization_config: quant_method=modelopt with quant_algo={shown(name)} is not "
+            f"described; described are {', '.join(_ALGORITHMS)} and {_MIXED}"
+        )
+    return _ALGORITHMS[name]
+
+
+def _algorithms(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the modules of ``quantized_layers`` with their algorithms. Raises: ModelError."""
+    named = config.get("quantized_layers") or {}
+    if not isinstance(named, Mapping):
+        raise ModelError(
+            f"quantization_config.quantized_layers={shown(named)} must be an object of modules"
+        )
+    for module, how in named.items():
+        if not isinstance(how, Mapping) or "quant_algo" not in how:
+            raise ModelError(
+                f"quantization_config.quantized_layers: {shown(module)} must have a quant_algo"
+            )
+        yield module, how["quant_algo"]
+
+
+def _named_layers(config: Mapping[str, Any]) -> Iterator[Rule]:
+    alike = {_EXPERT.sub(".experts.0", m): algorithm for m, algorithm in _algorithms(config)}
+    for module, algorithm in alike.items():
+        yield Rule(pattern=module, bytes_each=_algorithm(algorithm)[0])
 
 
 def _compressed(config: Mapping[str, Any]) -> tuple[float, Arithmetic]:
@@ -153,7 +251,8 @@ def _config_groups(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _group_bytes(part: Mapping[str, Any]) -> float:
     weights = _part(part, "weights")
     bits, group = weights["num_bits"], weights.get("group_size")
-    scales = 16 / group if isinstance(group, int) and group > 0 else 0.0  # of 16 bits each
+    is_micro = bits == 4 and weights.get("type") == "float"  # NVFP4 and MXFP4 have scales of 8 bits
+    scales = (8 if is_micro else 16) / group if isinstance(group, int) and group > 0 else 0.0
     return float(bits + scales) / 8
 
 
@@ -167,16 +266,17 @@ def _groups(config: Mapping[str, Any]) -> Iterator[Rule]:
                 yield Rule(pattern=target, bytes_each=_group_bytes(part))
 
 
-def _wide(config: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
+def _wide(config: Mapping[str, Any], bytes_each: float) -> Iterator[Rule]:
+    """Yield rules for the modules that are kept out of the quantisation."""
     for name in _WIDE_LISTS:
         for pattern in _texts(config.get(name), name):
-            yield Rule(pattern=pattern, bytes_each=float(dtype_bytes))
+            yield Rule(pattern=pattern, bytes_each=bytes_each)
     blocks = config.get("modules_in_block_to_quantize")
     if blocks is not None:
         listed = _listed(blocks, "modules_in_block_to_quantize")
         names = [n for block in listed for n in _texts(block, "modules_in_block_to_quantize")]
         kept = "|".join(re.escape(name) for name in names)
-        yield Rule(pattern=rf"(^|\.)({kept})$", bytes_each=float(dtype_bytes), form="all but")
+        yield Rule(pattern=rf"(^|\.)({kept})$", bytes_each=bytes_each, form="all but")
 
 
 def _dynamic(config: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
@@ -189,7 +289,7 @@ def _dynamic(config: Mapping[str, Any], dtype_bytes: int) -> Iterator[Rule]:
             yield Rule(pattern=pattern[2:], bytes_each=float(dtype_bytes), form="regex")
             continue
         changed = changes if isinstance(changes, Mapping) else {}
-        usual, _ = _usual({**config, **changed})
+        usual, _ = _usual({**config, **changed}, dtype_bytes)
         yield Rule(pattern=pattern.removeprefix("+:"), bytes_each=usual, form="regex")
 
 

@@ -5,21 +5,27 @@ expressions. Each pattern is matched with the matrices that the model counts, la
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from seesaw_core.errors import ModelError
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.layers import Layer, Product
 
 _MOST_RULES = 200_000  # a 405B model names about 900; some name every expert of every layer
 _MOST_GENERAL = 200  # each is compared with every matrix of every layer
 _LONGEST_RULE = 2000  # characters; names of modules have fewer than a hundred
-_PREFIXES = ("model.", "language_model.model.", "model.language_model.", "transformer.", "")
+_PREFIXES = (
+    *("model.", "language_model.model.", "model.language_model.", "transformer.", "backbone."),
+    "",
+)
+_OF_LAYER = re.compile(
+    rf"(?:{'|'.join(re.escape(prefix) for prefix in _PREFIXES)})layers\.(\d{{1,6}})(\.|\*|$)"
+)
 _MOST_REPEATS = 3  # a match takes as many steps as the length of a name to this power
 _NOT_COUNTED = re.compile(  # modules that stay wide in any case, or are not in the layers
     r"lm_head|embed|norm|vision|visual|audio|mtp|rotary|bias|merger|multi_modal|projector|"
-    r"^(re:)?\.?\*?(model\.)?(wte|wpe|score|output)"
+    r"^(re:)?\.?\*?(model\.)?(wte|wpe|score|output|head$|patch_merge)"
 )
 
 
@@ -51,33 +57,87 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Mean bytes per weight of the layers, and the rules that match no matrix."""
+    """Layers with the bytes of their weights, and the rules that match none of their matrices."""
 
-    mean_bytes: float
+    layers: tuple[Layer, ...]
     unmatched: tuple[str, ...] = ()
 
 
-def mean_bytes(model: Model, usual: float, rules: Sequence[Rule]) -> Weights:
-    """Average the bytes per weight: those of the first rule that matches, or else ``usual``.
+def weigh(layers: Sequence[Layer], usual: float, rules: Sequence[Rule]) -> Weights:
+    """Set the bytes per weight: those of the first rule that matches, or else ``usual``.
 
     Raises: ModelError if there are too many rules, or one is not a regular expression.
     """
+    known: dict[Layer, Layer] = {}
     if not rules:
-        return Weights(mean_bytes=usual)
+        for layer in layers:
+            if layer not in known:
+                known[layer] = _with_bytes(layer, dict.fromkeys(layer.products, usual))
+        return Weights(layers=tuple(known[layer] for layer in layers))
     general, by_layer = _sorted_by_layer(rules)
-    total, whole, matched = 0.0, 0.0, set()
-    for layer in range(model.shape.num_layers):
-        candidates = [*by_layer.get(layer, ()), *general]
-        for names, params in _matrices(model, layer):
-            rule = next((rule for rule in candidates if rule.matches(names)), None)
-            total += params * (usual if rule is None else rule.bytes_each)
-            whole += params
+    matched: set[str] = set()
+    weighed = []
+    for number, layer in enumerate(layers):
+        found = {}
+        for product in layer.products:
+            rule = _rule_of(product, number, by_layer.get(number, ()), general)
+            found[product] = usual if rule is None else rule.bytes_each
             if rule is not None:
                 matched.add(rule.pattern)
-    idle = [r for r in general if r.pattern not in matched]
-    idle += [r for of in by_layer.values() for r in of if r.pattern not in matched]
-    unmatched = dict.fromkeys(r.pattern for r in idle if not _NOT_COUNTED.search(r.pattern))
-    return Weights(mean_bytes=total / whole, unmatched=tuple(unmatched))
+        weighed.append(_with_bytes(layer, found))
+    unmatched = _idle(layers, by_layer, [r for r in general if r.pattern not in matched])
+    return Weights(layers=tuple(weighed), unmatched=tuple(unmatched))
+
+
+def _idle(
+    layers: Sequence[Layer], by_layer: Mapping[int, Sequence[Rule]], general: Sequence[Rule]
+) -> Iterator[str]:
+    """Yield the patterns that match nothing, not even what an earlier rule has matched."""
+    for number, rules in by_layer.items():
+        if number < len(layers):  # further layers predict tokens, and are not counted
+            names = [n for p in layers[number].products for n in _bare(number, p)]
+            wanted = (r for r in rules if not _NOT_COUNTED.search(r.pattern))
+            yield from (r.pattern for r in wanted if not r.matches(names))
+    wanted = (r for r in general if not _NOT_COUNTED.search(r.pattern))
+    yield from (r.pattern for r in wanted if not _matches_any(r, layers))
+
+
+def _matches_any(rule: Rule, layers: Sequence[Layer]) -> bool:
+    beyond = re.search(r"(?:^|\.)layers\.(\d{1,6})\*?$", rule.pattern)
+    if beyond and int(beyond[1]) >= len(layers):
+        return True
+    return any(
+        rule.matches([f"{prefix}{name}" for name in _bare(n, product) for prefix in _PREFIXES])
+        for n, layer in enumerate(layers)
+        for product in layer.products
+    )
+
+
+def _bare(layer: int, product: Product) -> list[str]:
+    """Return a matrix's names, without what stands before its layer."""
+    return [f"layers.{layer}.{name}" for name in product.names]
+
+
+def _rule_of(
+    product: Product, layer: int, own: Sequence[Rule], general: Sequence[Rule]
+) -> Rule | None:
+    """Return the first rule that matches, of those for this layer and then of those for all."""
+    bare = _bare(layer, product)
+    for rule in own:  # written without a prefix
+        if rule.matches(bare):
+            return rule
+    whole = [f"{prefix}{name}" for name in bare for prefix in _PREFIXES] if general else []
+    return next((rule for rule in general if rule.matches(whole)), None)
+
+
+def _with_bytes(layer: Layer, bytes_each: Mapping[Product, float]) -> Layer:
+    def weighed(products: Iterable[Product]) -> tuple[Product, ...]:
+        return tuple(replace(p, bytes_each=bytes_each[p]) for p in products)
+
+    mixer = layer.mixer
+    if mixer is not None:
+        mixer = replace(mixer, products=weighed(mixer.products))
+    return Layer(mixer=mixer, mlp=weighed(layer.mlp))
 
 
 def _sorted_by_layer(rules: Sequence[Rule]) -> tuple[list[Rule], dict[int, list[Rule]]]:
@@ -90,11 +150,12 @@ def _sorted_by_layer(rules: Sequence[Rule]) -> tuple[list[Rule], dict[int, list[
     general: dict[Rule, None] = {}
     by_layer: dict[int, dict[Rule, None]] = {}
     for rule in rules:
-        layer = _layer_of(rule.pattern)
+        layer = _layer_of(rule)
         if layer is None:
             general[rule] = None
-        else:  # experts are alike
-            alike = re.sub(r"\.experts\.\d+", ".experts.0", rule.pattern)
+        else:
+            below = rule.pattern[rule.pattern.index("layers.") :]
+            alike = re.sub(r"\.experts\.\d+", ".experts.0", below)  # experts are alike
             by_layer.setdefault(layer, {})[replace(rule, pattern=alike)] = None
     if len(general) > _MOST_GENERAL or len(rules) > _MOST_RULES:
         raise ModelError(
@@ -104,51 +165,15 @@ def _sorted_by_layer(rules: Sequence[Rule]) -> tuple[list[Rule], dict[int, list[
     return list(general), {layer: list(own) for layer, own in by_layer.items()}
 
 
-def _matrices(model: Model, layer: int) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Yield a layer's matrices, each with its possible names and its number of parameters."""
-    s, hidden = model.shape, model.hidden
-    q, kv = hidden * s.num_heads * s.head_dim, hidden * s.num_kv_heads * s.head_dim
-    yield _names(layer, "self_attn", "q_proj", "qkv_proj"), q
-    yield _names(layer, "self_attn", "k_proj", "qkv_proj"), kv
-    yield _names(layer, "self_attn", "v_proj", "qkv_proj"), kv
-    yield _names(layer, "self_attn", "o_proj", "out_proj", "dense"), q
-    share = model.experts.num_layers / s.num_layers if model.experts else 0.0
-    dense = hidden * model.intermediate * (1 - share)
-    gate, up = ("gate_proj", "gate_up_proj", "w1"), ("up_proj", "gate_up_proj", "w3")
-    down = ("down_proj", "w2")
-    rows = (gate, up, down) if model.mlp_matrices == 3 else (up, down)
-    for row in rows:
-        if dense:
-            yield _names(layer, "mlp", *row), dense
-        if model.experts:
-            e = model.experts
-            experts = tuple(
-                name
-                for block in ("mlp", "block_sparse_moe", "feed_forward")
-                for name in _names(layer, f"{block}.experts.0", *row)
-            )
-            yield experts, share * e.count * hidden * e.intermediate
-            shared = tuple(
-                name
-                for block in ("shared_expert", "shared_experts", "shared_mlp")
-                for name in _names(layer, f"mlp.{block}", *row)
-            )
-            yield shared, share * hidden * e.shared_intermediate
-    if model.experts:
-        router = _names(layer, "mlp", "gate", "router") + _names(layer, "block_sparse_moe", "gate")
-        yield router, share * hidden * model.experts.count
-
-
-def _names(layer: int, block: str, *matrices: str) -> tuple[str, ...]:
-    return tuple(f"{p}layers.{layer}.{block}.{m}" for m in matrices for p in _PREFIXES)
-
-
-def _layer_of(pattern: str) -> int | None:
-    """Return the layer of a plain name, with whose matrices alone it must be compared."""
-    if pattern.startswith("re:") or any(c in pattern for c in "*^$\\|+([?"):
+def _layer_of(rule: Rule) -> int | None:
+    """Return the layer of a name, with whose matrices alone it must be compared."""
+    pattern = rule.pattern
+    if rule.form != "auto" or pattern.startswith("re:") or any(c in pattern for c in "^$\\|+([?"):
         return None
-    match = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,6})(?:\.|$)", pattern)
-    return int(match[1]) if match else None
+    match = _OF_LAYER.match(pattern)
+    if match is None or (match[2] == "*" and match[1] != "0"):  # 1* is for 10 as well
+        return None
+    return int(match[1])
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
 from seesaw_core.planner.costs import MicroBatch, StepCosts
-from seesaw_core.planner.models import Arithmetic, Model
+from seesaw_core.planner.models import Arithmetic, dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.units import GIB
 
-MODEL = Model(
+MODEL = dense_model(
     name="m",
     shape=ModelShape(num_layers=16, num_heads=32, num_kv_heads=8, head_dim=128),
     hidden=4096,
@@ -119,7 +119,8 @@ def test_prefill_prefers_pipelines_by_far_over_pcie_and_decode_tensor_parallelis
 
 
 def test_what_does_not_fit_has_no_room_left() -> None:
-    huge = replace(MODEL, shape=replace(MODEL.shape, num_layers=160))
+    shape = replace(MODEL.shape, num_layers=160)
+    huge = replace(MODEL, shape=shape, pattern=(0,) * 160)
     room = StepCosts(huge, L4, Layout(tensor=2), Profile()).kv_capacity_tokens(
         step_tokens=2048, max_requests=256
     )

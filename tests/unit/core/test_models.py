@@ -176,13 +176,13 @@ def test_kv_bytes_follow_the_kv_dtype() -> None:
             "n_shared_experts='x' must be a whole number from 0 to",
         ),
         ({"architectures": ["BertForMaskedLM"]}, "only models that generate text are described"),
-        ({"block_configs": [{}]}, "layers of different shapes are not described"),
+        ({"block_configs": [{}]}, "block_configs has 1 values; give one for each of the 80"),
         ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be a whole number from 1 to 2,000"),
         ({"hidden_size": "8192"}, "hidden_size='8192' must be a whole number"),
         ({"num_key_value_heads": 7}, "num_key_value_heads=7 must divide"),
         ({"num_attention_heads": 63, "num_key_value_heads": 7}, "not divisible"),
         ({"torch_dtype": "int3"}, "torch_dtype='int3' is not known; known:"),
-        ({"kv_lora_rank": 512}, "latent attention is not described"),
+        ({"kv_lora_rank": 512}, "lacks qk_nope_head_dim"),
         ({"is_encoder_decoder": True}, "only decoders are described"),
         ({"mamba_d_state": 128}, "mamba_d_state=128: layers that keep a state"),
         ({"layer_types": ["linear_attention", "full_attention"]}, "layers that keep a state"),
@@ -279,7 +279,7 @@ def test_groups_of_different_bits_are_counted_apart_and_what_meets_nothing_is_na
     }
     found = {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": ["blob.3"]}
     model = describe_model(LLAMA_70B | {"quantization_config": found}, name="m")
-    down = model.hidden * model.intermediate / model.layer_params
+    down = model.hidden * LLAMA_70B["intermediate_size"] / model.layer_params
     assert model.weight_bytes == pytest.approx(0.5 + 0.5 * down)
     assert any("none of the layers' matrices: blob.3" in note for note in model.assumptions)
 

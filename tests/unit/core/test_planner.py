@@ -9,10 +9,10 @@ from seesaw_core.errors import CapacityError, InputError
 from seesaw_core.layouts import Layout, LayoutPair, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
 from seesaw_core.planner.choose import PlanRequest, make_plan
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.workloads import Workload
 
-LLAMA_70B = Model(
+LLAMA_70B = dense_model(
     name="70B",
     shape=ModelShape(num_layers=80, num_heads=64, num_kv_heads=8, head_dim=128),
     hidden=8192,

@@ -6,13 +6,13 @@ import pytest
 
 from seesaw_core.layouts import Layout, ModelShape
 from seesaw_core.planner.accelerators import builtin_catalogue
-from seesaw_core.planner.models import Model
+from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.planner.workloads import Request
 from seesaw_sim.fitting import Measurement, fit
 from seesaw_sim.simulate import Scenario
 
-MODEL = Model(
+MODEL = dense_model(
     name="m",
     shape=ModelShape(num_layers=16, num_heads=32, num_kv_heads=8, head_dim=128),
     hidden=2048,

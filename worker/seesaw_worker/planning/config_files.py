@@ -20,15 +20,18 @@ _METHODS = {
 }
 
 
-def with_quantization(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def with_quantization(
+    config: Mapping[str, Any], folder: Path, *, prefix: str = ""
+) -> dict[str, Any]:
     """Return the config with the quantisation that a file beside it declares.
 
+    ``prefix`` stands before the names of both files where a folder holds several models.
     Raises: ModelError naming the file if it cannot be read.
     """
     if any(config.get(key) is not None for key in (_KEY, "compression_config")):
         return dict(config)
     for name, method in _METHODS.items():
-        file = folder / name
+        file = folder / f"{prefix}{name}"
         if file.exists():
             return {**config, _KEY: {"quant_method": method, **read_object(file)}}
     return dict(config)
