@@ -18,6 +18,7 @@ from math import inf
 
 from seesaw_core.layouts import Layout
 from seesaw_core.planner.accelerators import Accelerator
+from seesaw_core.planner.mean_layers import MeanLayer
 from seesaw_core.planner.models import Arithmetic, Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.resharding.placement import split_layers
@@ -84,17 +85,20 @@ class StepCosts:
 
     def prefill_attention_s(self, num_tokens: float, pairs: float) -> float:
         """Seconds per layer of prefill tokens with so many (query, key) pairs."""
-        flops = self.model.attention_flops(num_tokens, pairs, decodes=False) / self.layout.tensor
+        flops = self._layer.prefill_flops(num_tokens, pairs)
         return flops / (self.device.flops_16 * self.profile.attention_share)
 
     def _decode_attention_s(self, num_requests: float, context: float) -> float:
         """Seconds per layer of decoding requests, which read their keys, values and state once."""
-        model, tensor = self.model, self.layout.tensor
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        flops = model.attention_flops(num_requests, context, decodes=True) / tensor
+        flops = self._layer.decode_flops(num_requests, context)
         reachable = self.device.flops_16 * self.profile.attention_share
-        read = model.decode_read_bytes(num_requests, context, tensor)
+        read = self._layer.decode_read_bytes(num_requests, context)
         return max(read / bandwidth, flops / reachable)
+
+    @cached_property
+    def _layer(self) -> MeanLayer:
+        return self.model.mean_layer(self.layout.tensor)
 
     def transition_s(self) -> float:
         """Seconds of a transition to this layout: the copy of its weights, and a fixed overhead."""
@@ -107,10 +111,9 @@ class StepCosts:
         return num_tokens * per_device / self._host_bytes_per_s
 
     def _linear_s(self, num_tokens: int) -> float:
-        model, tensor = self.model, self.layout.tensor
         bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        read_s = model.read_bytes(num_tokens, tensor) / bandwidth
-        flops = model.product_flops(tensor) * num_tokens
+        read_s = self._layer.read_bytes(num_tokens) / bandwidth
+        flops = self._layer.product_flops * num_tokens
         return self._overlapped(read_s, flops / (self._peak_flops * self.profile.compute_share))
 
     @cached_property
@@ -184,7 +187,7 @@ class StepCosts:
 
         Heads are replicated if there are more ranks than heads.
         """
-        return self.model.kv_bytes_per_token_layer(self.layout.tensor)
+        return self._layer.kv_bytes_per_token
 
     @cached_property
     def weight_bytes(self) -> float:

@@ -164,12 +164,16 @@ class Layer:
         """Return the bytes of weights on each of ``tensor`` ranks."""
         return sum(p.params * p.bytes_each * p.on_rank(tensor) for p in self.products)
 
+    def product_flops(self, tensor: int = 1) -> float:
+        """Return the work of the products for one token on each of ``tensor`` ranks."""
+        return 2 * sum(p.used_params * p.on_rank(tensor) for p in self.products)
+
+    @property
+    def state_flops(self) -> float:
+        """The work on the state for one token, all ranks together."""
+        return 0.0 if self.mixer is None else self.mixer.state_flops
+
     def state_bytes(self, tensor: int = 1) -> float:
         """Return the bytes of one request's state on each of ``tensor`` ranks."""
         mixer = self.mixer
         return 0.0 if mixer is None else mixer.state_bytes / min(tensor, mixer.heads)
-
-    def kept_bytes(self, context: float, kv_bytes: int, tensor: int = 1) -> float:
-        """Return the bytes that a request of ``context`` tokens keeps on each rank."""
-        kept = sum(c.kept(context) * c.entry_bytes(kv_bytes, tensor) for c in self.caches)
-        return kept + self.state_bytes(tensor)

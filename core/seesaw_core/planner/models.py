@@ -12,7 +12,8 @@ from enum import StrEnum
 from functools import cached_property
 
 from seesaw_core.layouts import ModelShape
-from seesaw_core.planner.layers import Cache, Layer, Mixing, Product
+from seesaw_core.planner.layers import Layer, Mixing, Product
+from seesaw_core.planner.mean_layers import MeanLayer, mean_layer, mean_of
 from seesaw_core.planner.mixers import Heads, attention
 from seesaw_core.planner.mlps import dense_mlp
 
@@ -73,28 +74,26 @@ class Model:
     @cached_property
     def attention_params(self) -> float:
         """Parameters of a mean layer that mix tokens."""
-        return self._mean([0 if k.mixer is None else _sum(k.mixer.products) for k in self.kinds])
+        return mean_of(self.counts, lambda k: _sum(k.mixer.products) if k.mixer else 0)
 
     def mlp_params(self, num_tokens: float | None = None) -> float:
         """Parameters of a mean layer's MLP that ``num_tokens`` tokens use; None for all."""
         if num_tokens is None:
-            return self._mean([_sum(kind.mlp) for kind in self.kinds])
-        return self._mean(
-            [
-                sum(p.inputs * p.outputs * p.touched(num_tokens) for p in kind.mlp)
-                for kind in self.kinds
-            ]
+            return mean_of(self.counts, lambda kind: _sum(kind.mlp))
+        return mean_of(
+            self.counts,
+            lambda kind: sum(p.inputs * p.outputs * p.touched(num_tokens) for p in kind.mlp),
         )
 
     @cached_property
     def params_per_token(self) -> float:
         """Parameters of a mean layer that each token is multiplied with."""
-        return self._mean([sum(p.used_params for p in kind.products) for kind in self.kinds])
+        return mean_of(self.counts, lambda kind: sum(p.used_params for p in kind.products))
 
     @cached_property
     def layer_params(self) -> float:
         """Parameters of a mean layer."""
-        return self._mean([kind.params for kind in self.kinds])
+        return mean_of(self.counts, lambda kind: kind.params)
 
     @property
     def head_params(self) -> int:
@@ -111,7 +110,7 @@ class Model:
     @cached_property
     def weight_bytes(self) -> float:
         """Bytes of each parameter of the layers, on average."""
-        layer_bytes = self._mean([kind.weight_bytes() for kind in self.kinds])
+        layer_bytes = mean_of(self.counts, lambda kind: kind.weight_bytes())
         return layer_bytes / self.layer_params if self.layer_params else float(self.dtype_bytes)
 
     @property
@@ -126,67 +125,28 @@ class Model:
         embedding = 0 if self.tied else self.head_params * self.dtype_bytes
         return layers + embedding + self.head_weight_bytes
 
-    def read_bytes(self, num_tokens: float, tensor: int) -> float:
-        """Bytes of a mean layer's weights that each rank reads for so many tokens."""
-        return sum(p.touched(num_tokens) / p.copies * held for p, held in self._held(tensor))
+    # ---- what layers keep of past tokens, and what a step reads and computes ----
 
-    def product_flops(self, tensor: int) -> float:
-        """Work of a mean layer's matrix products on each rank for one token."""
-        used = [
-            sum(p.used_params * p.on_rank(tensor) for p in kind.products) for kind in self.kinds
-        ]
-        return 2 * self._mean(used)
-
-    # ---- what layers keep of past tokens, and what attention reads of it ----
+    def mean_layer(self, tensor: int = 1) -> MeanLayer:
+        """Return the figures of a mean layer on each of ``tensor`` ranks."""
+        known = self._mean_layers.get(tensor)
+        if known is None:
+            known = self._mean_layers[tensor] = mean_layer(self.counts, self.kv_bytes, tensor)
+        return known
 
     @cached_property
-    def caches(self) -> tuple[tuple[Cache, float], ...]:
-        """The different caches, each with how many a mean layer has."""
-        found: Counter[Cache] = Counter()
-        for kind, number in self.counts:
-            for cache in kind.caches:
-                found[cache] += number
-        return tuple((cache, n / self.shape.num_layers) for cache, n in found.items())
+    def _mean_layers(self) -> dict[int, MeanLayer]:
+        return {}
 
     @property
     def kv_bytes_per_token(self) -> float:
         """Bytes that all layers keep of one token, all ranks together, windows left out."""
-        return self.shape.num_layers * self.kv_bytes_per_token_layer()
+        return self.shape.num_layers * self.mean_layer().kv_bytes_per_token
 
-    def kv_bytes_per_token_layer(self, tensor: int = 1) -> float:
-        """Bytes that a mean layer keeps of one token on each rank, windows left out."""
-        return sum(n * c.entry_bytes(self.kv_bytes, tensor) / c.ratio for c, n in self.caches)
-
-    @cached_property
+    @property
     def state_bytes(self) -> float:
         """Bytes of recurrent state of one request, in all layers, all ranks together."""
-        return sum(number * kind.state_bytes() for kind, number in self.counts)
-
-    def attention_flops(self, num_queries: float, pairs: float, *, decodes: bool) -> float:
-        """Work of a mean layer's attention, all ranks together.
-
-        ``pairs`` are of queries and the tokens before them: of a prompt of s tokens, s^2 / 2.
-        """
-        work = num_queries * self._state_flops
-        for cache, n in self.caches:
-            flops = cache.decode_flops if decodes else cache.pair_flops
-            work += n * flops * cache.read_of(num_queries, pairs)
-        return work
-
-    def decode_read_bytes(self, num_requests: float, context: float, tensor: int) -> float:
-        """Bytes of KV and state that each rank reads in a mean layer for a token of each request.
-
-        ``context`` counts the tokens of all requests. A state is read and written.
-        """
-        read = sum(
-            n * cache.entry_bytes(self.kv_bytes, tensor) * cache.read_of(num_requests, context)
-            for cache, n in self.caches
-        )
-        return read + 2 * num_requests * self._mean([k.state_bytes(tensor) for k in self.kinds])
-
-    @cached_property
-    def _state_flops(self) -> float:
-        return self._mean([k.mixer.state_flops if k.mixer else 0.0 for k in self.kinds])
+        return self.shape.num_layers * self.mean_layer().state_bytes
 
     # ---- sums over layers ----
 
@@ -198,7 +158,7 @@ class Model:
     @cached_property
     def num_all_reduces(self) -> float:
         """All-reduces of a mean layer under tensor parallelism: two, of attention and MLP."""
-        return self._mean([kind.num_all_reduces for kind in self.kinds])
+        return mean_of(self.counts, lambda kind: kind.num_all_reduces)
 
     @property
     def static_only(self) -> str | None:
@@ -210,33 +170,6 @@ class Model:
         """Whether all layers have softmax attention over all keys and values, and equal KV."""
         mixings = {None if kind.mixer is None else kind.mixer.mixing for kind in self.kinds}
         return mixings == {Mixing.FULL} and _unlike_kv(self.kinds) is None
-
-    def _mean(self, values: Sequence[float]) -> float:
-        """Average a figure of each kind over the layers."""
-        if len(values) == 1:
-            return values[0]
-        total = sum(v * number for v, (_, number) in zip(values, self.counts, strict=True))
-        return total / self.shape.num_layers
-
-    def _held(self, tensor: int) -> list[tuple[Product, float]]:
-        """Return a mean layer's bytes on a rank, together for products used alike.
-
-        The first of each pair is one of these products.
-        """
-        known = self._held_by_tensor.get(tensor)
-        if known is None:
-            alike: dict[tuple[int, int], tuple[Product, float]] = {}
-            for kind, number in self.counts:
-                for p in kind.products:
-                    share = p.on_rank(tensor) * number / self.shape.num_layers
-                    _, held = alike.get((p.copies, p.per_token), (p, 0.0))
-                    alike[p.copies, p.per_token] = p, held + p.params * p.bytes_each * share
-            known = self._held_by_tensor[tensor] = list(alike.values())
-        return known
-
-    @cached_property
-    def _held_by_tensor(self) -> dict[int, list[tuple[Product, float]]]:
-        return {}
 
 
 def dense_model(
