@@ -1,6 +1,7 @@
 """Reads the quantisation that checkpoints declare: bytes per weight, and the arithmetic."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def expert_rules(expert_dtype: Any) -> tuple[Rule, ...]:
     """
     if expert_dtype is None:
         return ()
-    if expert_dtype not in _EXPERT_DTYPES:
+    if not isinstance(expert_dtype, str) or expert_dtype not in _EXPERT_DTYPES:
         raise ModelError(
             f"config.json: expert_dtype={shown(expert_dtype)} is not described; described are "
             f"{', '.join(_EXPERT_DTYPES)}"
@@ -172,14 +173,13 @@ def _modelopt(config: Mapping[str, Any], dtype_bytes: int) -> tuple[float, Arith
     """Return the usual width, and the arithmetic of most modules."""
     algorithm = config.get("quant_algo")
     if algorithm == _MIXED:
-        algorithms = [rule for _, rule in _algorithms(config)]
-        if not algorithms:
+        arithmetic = [_algorithm(algorithm)[1] for _, algorithm in _algorithms(config)]
+        if not arithmetic:
             raise ModelError(
                 f"quantization_config: quant_algo={_MIXED} needs quantized_layers, an object that "
                 "names the quant_algo of each module"
             )
-        most = max(set(algorithms), key=algorithms.count)
-        return float(dtype_bytes), _algorithm(most)[1]
+        return float(dtype_bytes), Counter(arithmetic).most_common(1)[0][0]
     return _algorithm(algorithm)
 
 

@@ -16,6 +16,17 @@ from seesaw_core.planner.choose import PlanRequest, make_plan
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.profiles import Profile, read_profile
 from seesaw_core.planner.workloads import Request, summarise
+from support.public_configs import (
+    DEEPSEEK_V4_FLASH,
+    DEEPSEEK_V32,
+    GEMMA_4_26B,
+    KIMI_K3,
+    MIMO_V2_FLASH,
+    MINIMAX_M3,
+    NEMOTRON_3_SUPER,
+    NEMOTRON_SUPER_49B,
+    QWEN35_35B,
+)
 
 _CONFIG = {
     "model_type": "llama",
@@ -108,6 +119,25 @@ _FEW = settings(max_examples=60, deadline=None)
 def test_any_config_is_refused_or_planned(changes: dict[str, Any], quantized: bool) -> None:
     config = _CONFIG | (_GPTQ if quantized else {}) | changes
     _plan(lambda: {"model": describe_model(config, name="m")})
+
+
+_OTHERS = [
+    *(DEEPSEEK_V32, DEEPSEEK_V4_FLASH, KIMI_K3, QWEN35_35B, NEMOTRON_3_SUPER),
+    *(NEMOTRON_SUPER_49B, GEMMA_4_26B, MIMO_V2_FLASH, MINIMAX_M3),
+]
+
+
+@_FEW
+@given(data=st.data())
+def test_any_config_with_layers_of_other_kinds_is_refused_or_planned(data: st.DataObject) -> None:
+    config = data.draw(st.sampled_from(_OTHERS))
+    part = config.get("text_config", config)
+    changes = data.draw(
+        st.dictionaries(st.sampled_from(sorted(part)), _ODD, min_size=1, max_size=3)
+    )
+    config = {**part, "quantization_config": None, **changes}
+    large = {"device": builtin_catalogue().accelerator("MI325X"), "num_devices": 8}
+    _plan(lambda: {"model": describe_model(config, name="m"), **large})
 
 
 @_FEW
