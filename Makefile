@@ -22,7 +22,7 @@ CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
 .PHONY: help setup demo test test-unit test-slow conformance lint format hooks bench bench-operator docs \
-	constraints clean paper release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
+	constraints clean paper public-models release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ demo: setup ## Serve a small model on this machine's CPU and watch it re-shard.
 
 paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or two).
 	@$(BIN)/seesaw paper
+
+public-models: setup ## Plan public models, whose configs are in CONFIGS=folder, and check their sizes.
+	@$(BIN)/seesaw bench models $(CONFIGS)
 
 test: setup control-plane ## Run every test except the long ones and those that take a cluster.
 	@$(PYTEST) -m 'not slow and not e2e' $(COVERAGE)

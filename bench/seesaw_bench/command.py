@@ -9,6 +9,7 @@ BENCHMARKS = {
     "router": "seesaw_bench.router.command",
     "simulator": "seesaw_bench.simulator",
     "planner": "seesaw_bench.planner.command",
+    "models": "seesaw_bench.models.command",
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from seesaw_bench import simulator
 from seesaw_bench.command import BENCHMARKS
+from seesaw_bench.models import command as bench_models
 from seesaw_bench.paper import command as paper
 from seesaw_bench.planner import command as bench_planner
 from seesaw_bench.router import command as bench_router
@@ -51,6 +52,7 @@ PARSERS = {
     "bench router": bench_router.parser,
     "bench simulator": simulator.parser,
     "bench planner": bench_planner.parser,
+    "bench models": bench_models.parser,
 }
 PATHS = (InputFile, InputFolder, OutputFile, OutputFolder)
 NUMBERS = (Whole, Number)
