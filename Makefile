@@ -45,7 +45,7 @@ paper: setup ## Run the Seesaw paper's evaluation on the simulator (a minute or 
 	@$(BIN)/seesaw paper
 
 public-models: setup ## Plan public models, whose configs are in CONFIGS=folder, and check their sizes.
-	@$(BIN)/seesaw bench models $(CONFIGS)
+	@$(BIN)/seesaw bench models --configs $(CONFIGS)
 
 test: setup control-plane ## Run every test except the long ones and those that take a cluster.
 	@$(PYTEST) -m 'not slow and not e2e' $(COVERAGE)

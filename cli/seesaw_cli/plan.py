@@ -16,8 +16,9 @@ from seesaw_cli.planner_flags.flags import PlannerArgs, add_flags, read_flags, t
 from seesaw_core.errors import InputError
 from seesaw_core.planner.choose import Plan, make_plan
 from seesaw_core.planner.estimates import Estimate
+from seesaw_core.planner.models import Model
 from seesaw_core.planner.workloads import summarise
-from seesaw_core.units import GIB
+from seesaw_core.units import GIB, MIB
 from seesaw_flags.parser import CommandParser
 from seesaw_flags.values import POSITIVE, Whole
 
@@ -44,7 +45,7 @@ def run(arguments: list[str]) -> int:
     plan = make_plan(request)
     if options.json:
         context = {
-            "question": asdict(request),
+            "question": asdict(request) | {"model": model_as_json(request.model)},
             "command": _command(args, plan.best, options),
             "notes": args.notes,
         }
@@ -96,6 +97,34 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
+def model_as_json(model: Model) -> dict[str, Any]:
+    """Return what is counted of a model for JSON, with its layers by kind."""
+    layers = [
+        {
+            "count": number,
+            "mixing": None if kind.mixer is None else kind.mixer.mixing,
+            "params": kind.params,
+            "weight_bytes": kind.weight_bytes(),
+            "state_bytes": kind.state_bytes(),
+        }
+        for kind, number in model.counts
+    ]
+    return {
+        "name": model.name,
+        "shape": asdict(model.shape),
+        "hidden": model.hidden,
+        "vocab": model.vocab,
+        "params": model.num_params,
+        "weight_bytes": model.total_bytes,
+        "kv_bytes_per_token": model.kv_bytes_per_token,
+        "state_bytes": model.state_bytes,
+        "arithmetic": model.arithmetic,
+        "max_tokens": model.max_tokens,
+        "cannot_reshard": model.static_only,
+        "layers": layers,
+    }
+
+
 def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
     model, device = args.model, args.device
     prompt = sum(r.prompt_tokens for r in args.requests) / len(args.requests)
@@ -105,6 +134,8 @@ def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
         f"{model.total_bytes / GIB:.1f} GiB of weights, "
         f"{model.kv_bytes_per_token / 1024:,.0f} KiB of KV a token"
     )
+    if model.state_bytes:
+        size += f", {model.state_bytes / MIB:,.0f} MiB of state a request"
     place = (
         f"{args.num_devices} x {device.name}: {device.memory_bytes / GIB:.1f} GiB each, "
         f"joined by {device.peer_link.name}; profile: {args.profile.name}"

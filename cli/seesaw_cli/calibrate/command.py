@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
         dtype=options.dtype,
         on_cpu=options.accelerator is None,
         longest=longest,
-        pool_bytes=_POOL_REQUESTS * longest * model.kv_bytes_per_token // options.devices,
+        pool_bytes=int(_POOL_REQUESTS * longest * model.kv_bytes_per_token // options.devices),
         step_tokens=_STEP_TOKENS,
         max_requests=_MAX_REQUESTS,
         buffer_gib=_BUFFER_GIB,

@@ -11,6 +11,7 @@ import pytest
 from seesaw_cli import plan
 from seesaw_cli.simulate import command as simulate
 from seesaw_core.errors import InputError
+from support.public_configs import QWEN35_27B
 
 CONFIG = {
     "num_hidden_layers": 80,
@@ -250,6 +251,42 @@ def test_quantisation_beside_the_config_is_counted(
     (Path(model) / name).write_text('{"quantization": ')
     with pytest.raises(InputError, match=f"{name} is not JSON"):
         plan.run([model, *ASKED])
+
+
+def test_quantisation_beside_one_of_several_configs_is_counted(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(model)
+    (folder / "config.json").rename(folder / "A_config.json")
+    wide, narrow = {"quant_algo": "FP8"}, {"quant_algo": "NVFP4"}
+    (folder / "A_hf_quant_config.json").write_text(json.dumps({"quantization": narrow}))
+    (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": wide}))
+    assert plan.run([str(folder / "A_config.json"), *ASKED]) == 0
+    weights = capsys.readouterr().out.split(" GiB of weights")[0].split(" ")[-1]
+    assert float(weights) == pytest.approx(36.8, abs=0.1), "layers in 4.5 bits each"
+
+
+def test_a_model_that_cannot_reshard_is_planned_static_and_the_reason_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN35_27B))
+    asked = [str(tmp_path), "--accelerator", "L40S", "--devices", "4", "--requests", "100"]
+    assert plan.run(asked) == 0
+    shown = capsys.readouterr().out
+    assert "64 KiB of KV a token, 147 MiB of state a request" in shown
+    assert "re-sharding cannot serve this model, since it keeps recurrent state" in shown
+    assert "\nre-sharding: it keeps recurrent state beside its KV\n" in shown
+    assert "--reshard never" in shown
+    assert plan.run([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [layer["count"] for layer in found["question"]["model"]["layers"]] == [48, 16]
+    assert simulate.run([*asked, "--no-data-parallel"]) == 0
+    for flags, way in (
+        (["--prefill", "P4", "--decode", "T4"], "re-sharding cannot serve"),
+        (["--elastic", "2:T2"], "elastic instances cannot serve"),
+    ):
+        with pytest.raises(InputError, match=way):
+            simulate.run([*asked, *flags])
 
 
 def test_what_is_cheap_to_check_is_checked_before_the_model(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def test_sixteen_devices_take_less_than_a_second() -> None:
 
 
 def test_one_request_at_a_time_runs_on_one_replica() -> None:
-    small = replace(LLAMA_70B, shape=replace(LLAMA_70B.shape, num_layers=8))
+    shape = replace(LLAMA_70B.shape, num_layers=8)
+    small = replace(LLAMA_70B, shape=shape, pattern=(0,) * 8)
     alone = replace(EVEN, concurrency=1)
     plan = make_plan(replace(question(workload=alone), model=small))
     assert all(e.num_running <= 1 for e in plan.static)

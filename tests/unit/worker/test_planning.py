@@ -21,6 +21,7 @@ from seesaw_worker.planning.start import Planned, find_accelerator, make_start_p
 from seesaw_worker.settings.engine import WeightsMode
 from seesaw_worker.settings.planning import Parallelism, Planning
 from seesaw_worker.settings.worker import WorkerSettings
+from support.public_configs import DEEPSEEK_V3
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -94,6 +95,16 @@ def test_a_static_plan_is_served_as_plain_vllm_is(model: Path) -> None:
     made = planned(model, 300, 1500).settings(settings())
     assert made.prefill == made.decode
     assert made.reshard is Reshard.NEVER
+
+
+def test_a_model_that_cannot_reshard_is_served_static_and_the_reason_is_said(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(DEEPSEEK_V3))
+    given = settings(accelerator="H200", num_devices=8, prompt_tokens=3000, output_tokens=250)
+    plan = make_start_plan(flags(tmp_path), given)
+    assert plan.settings(given).reshard is Reshard.NEVER
+    assert "its latent attention has no KV heads to divide" in plan.summary.reason
 
 
 def test_who_never_reshards_gets_a_static_plan(model: Path) -> None:
