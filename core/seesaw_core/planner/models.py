@@ -24,7 +24,7 @@ class Arithmetic(StrEnum):
     WIDE = "16 bits"
     INT8 = "int8"
     FP8 = "fp8"
-    NVFP4 = "nvfp4"
+    FP4 = "fp4"
 
 
 @dataclass(frozen=True, kw_only=True)

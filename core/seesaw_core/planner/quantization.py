@@ -24,9 +24,9 @@ _ALGORITHMS = {
     "FP8_PB_WO": (1.0, Arithmetic.FP8),
     "FP8_PER_CHANNEL_PER_TOKEN": (1.0, Arithmetic.FP8),
     "MXFP8": (8.25 / 8, Arithmetic.FP8),
-    "NVFP4": (_NVFP4, Arithmetic.NVFP4),
+    "NVFP4": (_NVFP4, Arithmetic.FP4),
     "W4A16_NVFP4": (_NVFP4, Arithmetic.WIDE),
-    "NVFP4_AWQ": (_NVFP4, Arithmetic.NVFP4),
+    "NVFP4_AWQ": (_NVFP4, Arithmetic.FP4),
     "W4A16_MXFP4": (_MXFP4, Arithmetic.WIDE),
 }
 _EXPERT = re.compile(r"\.experts\.\d+")  # experts are alike

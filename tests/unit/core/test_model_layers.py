@@ -206,7 +206,7 @@ def test_each_stage_holds_its_own_layers() -> None:
         pytest.param(
             {"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["*self_attn*"]}},
             (4.5 / 8, 2.0),
-            Arithmetic.NVFP4,
+            Arithmetic.FP4,
             id="hf_quant_config.json",
         ),
         pytest.param(
@@ -227,7 +227,7 @@ def test_each_stage_holds_its_own_layers() -> None:
                 },
             },
             (4.5 / 8, 2.0),
-            Arithmetic.NVFP4,
+            Arithmetic.FP4,
             id="the algorithm of each module",
         ),
         pytest.param(
