@@ -17,6 +17,7 @@ class Arithmetic(StrEnum):
     WIDE = "16 bits"
     INT8 = "int8"
     FP8 = "fp8"
+    FP4 = "fp4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

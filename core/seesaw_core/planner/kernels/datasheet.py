@@ -86,13 +86,15 @@ class DatasheetKernels:
 
     @cached_property
     def peak_flops(self) -> float:
-        """Peak rate of the layers' matrix products. Without fp8, vLLM widens weights to 16 bits."""
+        """Peak rate of the layers' products. Without such units, vLLM widens weights to 16 bits."""
         device = self.device
         match self.model.arithmetic:
             case Arithmetic.INT8:
                 return device.flops_8
             case Arithmetic.FP8 if device.has_fp8:
                 return device.flops_8
+            case Arithmetic.FP4 if device.flops_4 is not None:
+                return device.flops_4
             case _:
                 return device.flops_16
 

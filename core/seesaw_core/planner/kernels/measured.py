@@ -14,6 +14,12 @@ from seesaw_core.planner.kernels.tables import KernelTables
 from seesaw_core.planner.models import Arithmetic
 
 _HEAD_SIZE = 128  # of the tables
+# Tables by arithmetic and the bytes of a weight; NVFP4 has a scale of a byte for 16 weights.
+_FORMATS = {
+    (Arithmetic.WIDE, 2.0): "bfloat16",
+    (Arithmetic.FP8, 1.0): "fp8",
+    (Arithmetic.FP4, 0.6): "nvfp4",
+}
 _NORM_PASSES = 4  # reads the input and the residual, writes the sum and its norm
 
 
@@ -63,8 +69,8 @@ class MeasuredKernels:
     def all_reduce_s(self, num_tokens: int) -> float:
         ranks = self.sheet.layout.tensor
         curve = self.tables.all_reduce.get(ranks)
-        if curve is None:
-            return self.sheet.all_reduce_s(num_tokens)
+        if curve is None or self.sheet.device.peer_link.kind == "pcie":
+            return self.sheet.all_reduce_s(num_tokens)  # PCIe servers differ by more than ten times
         model = self.sheet.model
         return curve.at(num_tokens * model.hidden * model.dtype_bytes)
 
@@ -76,10 +82,7 @@ class MeasuredKernels:
     def _layer(self) -> Curve | None:
         """Seconds of a layer's products by tokens; None if its number format was not measured."""
         model, tensor = self.sheet.model, self.sheet.layout.tensor
-        dtype = {
-            (Arithmetic.WIDE, 2.0): "bfloat16",
-            (Arithmetic.FP8, 1.0): "fp8",
-        }.get((model.arithmetic, round(model.weight_bytes, 2)))
+        dtype = _FORMATS.get((model.arithmetic, round(model.weight_bytes, 1)))
         if model.experts is not None or dtype is None or dtype not in self.tables.products:
             return None
         shape, hidden = model.shape, model.hidden
