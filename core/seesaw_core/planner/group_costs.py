@@ -38,7 +38,9 @@ class GroupStepCosts:
         compute_s = self.costs.step_s(
             MicroBatch(prefill_tokens=own, prefill_pairs=pairs / degree, sampled=len(lengths))
         )
-        attention_s = self.costs.num_layers * self.costs.prefill_attention_s(own, pairs / degree)
+        attention_s = self.costs.num_layers * self.costs.kernels.prefill_attention_s(
+            own, pairs / degree
+        )
         return compute_s + max(0.0, self._ring_s(own, degree) - attention_s)
 
     def decode_s(

@@ -111,15 +111,39 @@ class Profile:
         "`seesaw bench worker`: 7 to 11 on two CPU ranks, where nothing is copied; more devices "
         "wait for the slowest.",
     )
+    sustained_share: float = _figure(
+        0.60,
+        "Share of peak FLOPS that matrix products sustain under the power limit, where kernels "
+        "were measured for an instant.",
+        "`make public-figures`.",
+    )
+    request_latency_ms: float = _figure(
+        20.0,
+        "Time of a request outside of steps: HTTP, tokens, queues between processes.",
+        "`make public-figures`.",
+    )
     memory_utilisation: float = _figure(
         0.90,
         "Share of device memory that the engine may use.",
         "Just below vLLM's own default, which is 0.92 in version 0.32.",
     )
 
+    measured_kernels: bool = field(
+        default=True,
+        metadata={
+            "doc": "Whether times of kernels that were measured on an accelerator replace those "
+            "from its data sheet.",
+            "source": "A profile that was fitted to a machine has its own shares of data sheets.",
+        },
+    )
+
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name == "measured_kernels":
+                if not isinstance(value, bool):
+                    raise InputError(f"profile: {f.name}={shown(value)} must be true or false")
+                continue
             if f.name == "name":
                 if not isinstance(value, str) or len(value) > 200:
                     raise InputError(
@@ -159,6 +183,6 @@ def read_profile(text: str, *, source: str) -> Profile:
     if unknown:
         raise InputError(f"{source}: {sorted(unknown)} unknown; known: {sorted(known)}")
     try:
-        return Profile(**content)
+        return Profile(**{"measured_kernels": False} | dict(content))
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
