@@ -56,7 +56,6 @@ PROFILE = Profile(
     attention_share=0.7,
     memory_share=0.847,
     roofline_power=1000.0,
-    measured_kernels=False,
     host_share=0.95,
     pcie_all_reduce_share=0.8,
     pcie_fabric_links=2.184,

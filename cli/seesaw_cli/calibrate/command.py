@@ -191,7 +191,6 @@ def _device(name: str | None) -> tuple[Accelerator, Profile]:
         peer_link=link,
     )
     start = Profile(
-        measured_kernels=False,
         compute_share=0.1,
         attention_share=0.05,
         memory_share=0.2,

@@ -81,9 +81,9 @@ class Profile:
         "Kernels: 0.64 to 0.79 for two and four devices at their largest messages.",
     )
     all_reduce_latency_us: float = _figure(
-        2.0,
+        10.0,
         "Time of an all-reduce of no bytes, per ring step.",
-        "Kernels on L40S in CUDA graphs: 5 for two devices, 12 for four, 22 for eight.",
+        "Kernels: 1 to 5 from NCCL and in CUDA graphs, up to 44 where each call is launched.",
     )
     send_latency_us: float = _figure(
         20.0,
@@ -91,19 +91,19 @@ class Profile:
         "Two steps of an all-reduce: the sender's and the receiver's call.",
     )
     layer_overhead_us: float = _figure(
-        3.0,
+        10.0,
         "Time of a layer's small kernels and gaps.",
-        "Public runs of vLLM on H100, H200 and B200, whose kernels are in CUDA graphs.",
+        "An assumption: five small kernels (norms, positions, activation) of 2 us each.",
     )
     step_overhead_ms: float = _figure(
-        0.75,
+        2.0,
         "Scheduling and launching a step, not overlapped.",
-        "Public runs of vLLM on H100, H200 and B200; `seesaw calibrate` measures it.",
+        "An assumption; `seesaw calibrate` measures it.",
     )
     request_overhead_us: float = _figure(
-        30.0,
+        10.0,
         "Sampling and bookkeeping of one request in a step.",
-        "Public runs of vLLM on H100, H200 and B200; `seesaw calibrate` measures it.",
+        "An assumption; `seesaw calibrate` measures it.",
     )
     transition_overhead_ms: float = _figure(
         50.0,
@@ -111,24 +111,25 @@ class Profile:
         "`seesaw bench worker`: 7 to 11 on two CPU ranks, where nothing is copied; more devices "
         "wait for the slowest.",
     )
-    sustained_share: float = _figure(
-        0.55,
-        "Share of peak FLOPS that matrix products sustain under the power limit, where kernels "
-        "were measured for an instant.",
-        "Time to the first token in public runs of vLLM on H100, H200 and B200.",
-    )
     memory_utilisation: float = _figure(
         0.90,
         "Share of device memory that the engine may use.",
         "Just below vLLM's own default, which is 0.92 in version 0.32.",
     )
 
+    sustained_share: float = _figure(
+        0.55,
+        "Share of peak FLOPS that matrix products sustain under the power limit, with "
+        "`measured_kernels`, which were measured for an instant.",
+        "Time to the first token in public runs of vLLM on H100, H200 and B200.",
+    )
     measured_kernels: bool = field(
-        default=True,
+        default=False,
         metadata={
-            "doc": "Whether times of kernels that were measured on an accelerator replace those "
-            "from its data sheet.",
-            "source": "A profile that was fitted to a machine has its own shares of data sheets.",
+            "doc": "Whether times of kernels as measured on an accelerator replace those from its "
+            "data sheet, where they are known: A100-SXM-80, L40S, RTX-PRO-6000, H100-SXM, H200, "
+            "B200, B300 and GB200.",
+            "source": "The built-in shares are those of data sheets.",
         },
     )
 
@@ -178,6 +179,6 @@ def read_profile(text: str, *, source: str) -> Profile:
     if unknown:
         raise InputError(f"{source}: {sorted(unknown)} unknown; known: {sorted(known)}")
     try:
-        return Profile(**{"measured_kernels": False} | dict(content))
+        return Profile(**content)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error

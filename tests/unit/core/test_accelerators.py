@@ -90,7 +90,7 @@ def test_a_profile_that_does_not_do_is_refused(found: dict[str, object], message
 
 
 def test_a_profile_is_read_from_what_calibrate_writes_as_well() -> None:
-    expected = Profile(memory_share=0.5, measured_kernels=False)
+    expected = Profile(memory_share=0.5)
     for found in ({"memory_share": 0.5}, {"profile": {"memory_share": 0.5}, "measured": []}):
         assert read_profile(json.dumps(found), source="p.json") == expected
     for text, message in (("{", "p.json is not JSON"), ("3", "p.json must hold an object")):

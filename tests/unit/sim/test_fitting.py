@@ -20,7 +20,6 @@ MODEL = dense_model(
     vocab=32000,
 )
 TRUE = Profile(
-    measured_kernels=False,
     compute_share=0.5,
     memory_share=0.6,
     pcie_all_reduce_share=0.25,

@@ -48,7 +48,6 @@ MEASURED = (
     (1, 500_000, (51135, 37.6), (51700, 41.6), (53606, 37.8)),
 )
 HARDWARE = Profile(
-    measured_kernels=False,
     name="LoongServe's kernels on A800",
     compute_share=0.609,
     attention_share=0.555,
