@@ -22,7 +22,7 @@ CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
 .PHONY: help setup demo test test-unit test-slow conformance lint format hooks bench bench-operator docs \
-	constraints clean paper public-models release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
+	constraints clean paper public-models kernel-tables release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,14 @@ demo: setup ## Serve a small model on this machine's CPU and watch it re-shard (
 
 paper: setup ## Run Seesaw's and LoongServe's evaluations on the simulator (five minutes).
 	@$(BIN)/seesaw paper
+
+kernel-tables: ## Make the planner's tables of measured kernels afresh (82 MB from PyPI).
+	@folder=$$(mktemp -d) && python3 -m venv $$folder/venv \
+		&& $$folder/venv/bin/pip install --quiet --disable-pip-version-check pyarrow==22.0.0 \
+		&& $$folder/venv/bin/pip install --quiet --disable-pip-version-check --no-deps \
+			--target $$folder/package aiconfigurator-core==0.12.0 \
+		&& $$folder/venv/bin/python cli/seesaw_generate/kernels.py $$folder/package \
+			core/seesaw_core/planner/kernels/tables; rc=$$?; rm -rf $$folder; exit $$rc
 
 public-models: setup ## Plan public models, whose configs are in CONFIGS=folder, and check their sizes.
 	@$(BIN)/seesaw bench models --configs $(CONFIGS)

@@ -42,6 +42,7 @@ class Accelerator:
 
     ``flops_16`` and ``flops_8`` are dense rates in 16 and 8 bits; they are equal without 8-bit
     units. With ``has_fp8`` the 8-bit units compute in floating point, otherwise only in integers.
+    ``flops_4`` is the rate in 4-bit floating point; None without such units.
     ``peer_link`` joins at most ``domain`` devices; None if that is not known.
     """
 
@@ -53,6 +54,7 @@ class Accelerator:
     host_link: Interconnect
     peer_link: Interconnect
     has_fp8: bool = False
+    flops_4: float | None = None
     products: tuple[str, ...] = ()
     domain: int | None = None
 
@@ -143,6 +145,7 @@ def _accelerator(entry: "_Entry", known: Mapping[str, Interconnect]) -> Accelera
         host_link=entry.link("host_link", known),
         peer_link=entry.link("peer_link", known),
         has_fp8=entry.flag("fp8"),
+        flops_4=entry.amount("tflops_4") * 1e12 if "tflops_4" in entry else None,
         products=entry.names("products"),
         domain=entry.whole("domain"),
     )
@@ -159,6 +162,9 @@ class _Entry:
         self.fields = fields
         self._at = f"{source}: {kind} {shown(fields.get('name', number))}"
         self._read: set[str] = set()
+
+    def __contains__(self, field: str) -> bool:
+        return field in self.fields
 
     def text(self, field: str) -> str:
         value = self._given(field)

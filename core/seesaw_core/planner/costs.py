@@ -18,14 +18,12 @@ from math import inf
 
 from seesaw_core.layouts import Layout
 from seesaw_core.planner.accelerators import Accelerator
-from seesaw_core.planner.mean_layers import MeanLayer
-from seesaw_core.planner.models import Arithmetic, Model
+from seesaw_core.planner.kernels.kernels import Kernels, kernels_of
+from seesaw_core.planner.models import Model
 from seesaw_core.planner.profiles import Profile
 from seesaw_core.resharding.placement import split_layers
 from seesaw_core.units import GIB
 
-# PCIe servers with eight devices have two sockets.
-_DEVICES_PER_SOCKET = 4
 # A process's CUDA context and kernels. Source: 551 MB in aiconfigurator-core 0.12 (PyPI).
 _WORKSPACE_BYTES = 0.5 * GIB
 # Activations that one token holds at once, in widths of the model: input, residual, query, key,
@@ -60,6 +58,10 @@ class StepCosts:
     layout: Layout
     profile: Profile
 
+    @cached_property
+    def kernels(self) -> Kernels:
+        return kernels_of(self.model, self.device, self.layout, self.profile)
+
     # ---- time ----
 
     def step_s(self, batch: MicroBatch) -> float:
@@ -69,36 +71,19 @@ class StepCosts:
             return 0.0
         sampled = batch.decode_requests if batch.sampled is None else batch.sampled
         layer_s = (
-            self._linear_s(num_tokens)
-            + self.prefill_attention_s(batch.prefill_tokens, batch.prefill_pairs)
-            + self._decode_attention_s(batch.decode_requests, batch.decode_context)
-            + self.model.num_all_reduces * self._all_reduce_s(num_tokens)
+            self.kernels.products_s(num_tokens)
+            + self.kernels.prefill_attention_s(batch.prefill_tokens, batch.prefill_pairs)
+            + self.kernels.decode_attention_s(batch.decode_requests, batch.decode_context)
+            + self.model.num_all_reduces * self.kernels.all_reduce_s(num_tokens)
             + self.profile.layer_overhead_us * 1e-6
         )
         longest_s = self.num_layers * layer_s
-        last_s = self._last_layers * layer_s + self._head_s(sampled)
+        last_s = self._last_layers * layer_s + self.kernels.head_s(sampled)
         return max(longest_s, last_s) + self._send_s(num_tokens) + self._overhead_s(sampled)
 
     def prefill_s(self, num_tokens: int, pairs: float) -> float:
         """Seconds of a stage for a micro-batch of prefill tokens alone."""
         return self.step_s(MicroBatch(prefill_tokens=num_tokens, prefill_pairs=pairs, sampled=1))
-
-    def prefill_attention_s(self, num_tokens: float, pairs: float) -> float:
-        """Seconds per layer of prefill tokens with so many (query, key) pairs."""
-        flops = self._layer.prefill_flops(num_tokens, pairs)
-        return flops / (self.device.flops_16 * self.profile.attention_share)
-
-    def _decode_attention_s(self, num_requests: float, context: float) -> float:
-        """Seconds per layer of decoding requests, which read their keys, values and state once."""
-        bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        flops = self._layer.decode_flops(num_requests, context)
-        reachable = self.device.flops_16 * self.profile.attention_share
-        read = self._layer.decode_read_bytes(num_requests, context)
-        return max(read / bandwidth, flops / reachable)
-
-    @cached_property
-    def _layer(self) -> MeanLayer:
-        return self.model.mean_layer(self.layout.tensor)
 
     def transition_s(self) -> float:
         """Seconds of a transition to this layout: the copy of its weights, and a fixed overhead."""
@@ -109,59 +94,6 @@ class StepCosts:
         """Seconds to copy the KV of ``num_tokens`` between the devices and the host."""
         per_device = self.num_layers * self.kv_bytes_per_token_layer
         return num_tokens * per_device / self._host_bytes_per_s
-
-    def _linear_s(self, num_tokens: int) -> float:
-        bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        read_s = self._layer.read_bytes(num_tokens) / bandwidth
-        flops = self._layer.product_flops * num_tokens
-        return self._overlapped(read_s, flops / (self._peak_flops * self.profile.compute_share))
-
-    @cached_property
-    def _peak_flops(self) -> float:
-        """Peak rate of the layers' matrix products. Without fp8, vLLM widens weights to 16 bits."""
-        device = self.device
-        match self.model.arithmetic:
-            case Arithmetic.INT8:
-                return device.flops_8
-            case Arithmetic.FP8 if device.has_fp8:
-                return device.flops_8
-            case _:
-                return device.flops_16
-
-    def _head_s(self, sampled: int) -> float:
-        model, tensor = self.model, self.layout.tensor
-        if not sampled:
-            return 0.0
-        bandwidth = self.device.memory_bytes_per_s * self.profile.memory_share
-        read_s = model.head_weight_bytes / tensor / bandwidth
-        flops = 2 * model.head_params * sampled / tensor
-        compute_s = flops / (self.device.flops_16 * self.profile.compute_share)
-        return self._overlapped(read_s, compute_s)
-
-    def _overlapped(self, one_s: float, other_s: float) -> float:
-        """Seconds of two activities that overlap: a smooth roofline."""
-        longer_s, shorter_s = max(one_s, other_s), min(one_s, other_s)
-        power = self.profile.roofline_power
-        added: float = (1 + (shorter_s / longer_s) ** power) ** (1 / power)
-        return longer_s * added
-
-    def _all_reduce_s(self, num_tokens: int) -> float:
-        ranks = self.layout.tensor
-        if ranks == 1:
-            return 0.0
-        link, profile = self.device.peer_link, self.profile
-        is_pcie = link.kind == "pcie"
-        share = profile.pcie_all_reduce_share if is_pcie else profile.nvlink_all_reduce_share
-        num_bytes = num_tokens * self.model.hidden * self.model.dtype_bytes
-        steps = 2 * (ranks - 1)
-        moved_s = steps / ranks * num_bytes / (link.bytes_per_s * share)
-        if is_pcie:  # all groups of ranks send at the same time, through the same host
-            groups = self.layout.num_devices / ranks
-            fabric = profile.pcie_fabric_links * link.bytes_per_s
-            moved_s = max(moved_s, groups * steps * num_bytes / fabric)
-        seconds = moved_s + steps * profile.all_reduce_latency_us * 1e-6
-        crosses = is_pcie and ranks > _DEVICES_PER_SOCKET
-        return seconds * profile.cross_socket_slowdown if crosses else seconds
 
     def _send_s(self, num_tokens: int) -> float:
         if self.layout.pipeline == 1:
@@ -187,7 +119,7 @@ class StepCosts:
 
         Heads are replicated if there are more ranks than heads.
         """
-        return self._layer.kv_bytes_per_token
+        return self.model.mean_layer(self.layout.tensor).kv_bytes_per_token
 
     @cached_property
     def weight_bytes(self) -> float:

@@ -39,7 +39,9 @@ class GroupStepCosts:
         compute_s = self.costs.step_s(
             MicroBatch(prefill_tokens=own, prefill_pairs=pairs / degree, sampled=len(lengths))
         )
-        attention_s = self.costs.num_layers * self.costs.prefill_attention_s(own, pairs / degree)
+        attention_s = self.costs.num_layers * self.costs.kernels.prefill_attention_s(
+            own, pairs / degree
+        )
         return compute_s + max(0.0, self.ring_s(own, degree) - attention_s)
 
     def decode_s(
@@ -127,7 +129,7 @@ class ContextParallelCosts(StepCosts):
         )
         seconds = super().step_s(share)
         if share.prefill_tokens:
-            attention_s = self.num_layers * self.prefill_attention_s(
+            attention_s = self.num_layers * self.kernels.prefill_attention_s(
                 share.prefill_tokens, share.prefill_pairs
             )
             ring_s = self._groups.ring_s(share.prefill_tokens, self.degree)

@@ -117,9 +117,29 @@ class Profile:
         "Just below vLLM's own default, which is 0.92 in version 0.32.",
     )
 
+    sustained_share: float = _figure(
+        0.55,
+        "Share of peak FLOPS that matrix products sustain under the power limit, with "
+        "`measured_kernels`, which were measured for an instant.",
+        "Time to the first token in public runs of vLLM on H100, H200 and B200.",
+    )
+    measured_kernels: bool = field(
+        default=False,
+        metadata={
+            "doc": "Whether times of kernels as measured on an accelerator replace those from its "
+            "data sheet, where they are known: A100-SXM-80, L40S, RTX-PRO-6000, H100-SXM, H200, "
+            "B200, B300 and GB200.",
+            "source": "The built-in shares are those of data sheets.",
+        },
+    )
+
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name == "measured_kernels":
+                if not isinstance(value, bool):
+                    raise InputError(f"profile: {f.name}={shown(value)} must be true or false")
+                continue
             if f.name == "name":
                 if not isinstance(value, str) or len(value) > 200:
                     raise InputError(
