@@ -24,7 +24,7 @@ class _SwappingSlots(SlotTable):
 
 
 class RaisingWorker(ElasticWorker):
-    """Raises in every 23rd task of the second instance that needs slots."""
+    """Raises three times, whenever the second instance has taken slots so often."""
 
     def elastic_prepare(self) -> None:
         super().elastic_prepare()
@@ -35,9 +35,12 @@ class RaisingWorker(ElasticWorker):
 
 class _RaisingSlots(SlotTable):
     _calls = 0
+    _raises_at = (3, 9, 15)
 
     def take(self, key: str, num_tokens: int) -> torch.Tensor:
-        self._calls += not key.startswith("warm-up")
-        if self._calls % 23 == 22:
+        if key.startswith("warm-up"):
+            return super().take(key, num_tokens)
+        self._calls += 1
+        if self._calls in self._raises_at:
             raise RuntimeError("raised on purpose")
         return super().take(key, num_tokens)
