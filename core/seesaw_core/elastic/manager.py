@@ -34,11 +34,21 @@ class ElasticPolicy:
         if allocation.prompts and allocation.instances <= view.idle:
             prefills = _batches(view, allocation)
         migrations: tuple[Migrate, ...] = ()
-        if allocation.migration and view.idle.issuperset(allocation.migration.instances):
+        if allocation.migration and _is_at_rest(view, allocation.migration):
             migrations = (allocation.migration,)
         # Instances that do not begin what they are allocated for wait for those still in a step.
         plan = Plan(prefills=prefills, migrations=migrations)
         return _with_decodes(view, plan, allocation, groups)
+
+
+def _is_at_rest(view: View, migration: Migrate) -> bool:
+    """Whether no step has the instances, nor others that hold KV of the requests to be moved.
+
+    Of a request on three instances, another migration may be moving the KV of the third.
+    """
+    requests = (r for r in view.decoding if migration.source in r.tokens_by_instance)
+    holders = {instance for request in requests for instance in request.tokens_by_instance}
+    return view.idle.issuperset(migration.instances) and view.stepping.isdisjoint(holders)
 
 
 def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
