@@ -84,8 +84,8 @@ def _candidates(args: PlannerArgs, plan: Plan) -> Iterator[tuple[str, Scenario, 
                 policy=PhasePolicy(reshard=reshard, flush_timeout_s=args.limits.flush_timeout_s),
             )
             yield f"{kind} {choice}", scenario, replace(empty, choice=choice)
-    if not args.model.is_plain:  # a worker's elastic instances refuse other attention
-        return
+    if not args.model.is_plain or args.model.kv_bytes != args.model.dtype_bytes:
+        return  # a worker's elastic instances refuse other attention, and narrower KV
     for instances in range(2, args.num_devices + 1):
         tensor, left = divmod(args.num_devices, instances)
         layout = Layout(tensor=max(1, tensor))

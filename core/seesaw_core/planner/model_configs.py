@@ -10,6 +10,7 @@ from typing import Any
 
 from seesaw_core.errors import ModelError
 from seesaw_core.layouts import ModelShape
+from seesaw_core.planner.bounds import most
 from seesaw_core.planner.layer_readers import Basis, is_family, read_layers
 from seesaw_core.planner.layer_windows import is_window_left_out
 from seesaw_core.planner.layers import Layer
@@ -118,6 +119,11 @@ def _basis(fields: Fields) -> Basis:
     """Read what all families have."""
     layers_named = fields.list_of("layers_block_type")
     num_layers = fields.count(*_LAYERS, default=len(layers_named) or None)
+    if num_layers > (bound := most(_LAYERS)):
+        raise ModelError(
+            f"config.json: layers_block_type names {num_layers:,} layers; at most {bound:,} are "
+            "planned"
+        )
     heads, hidden = fields.count(*_HEADS), fields.count(*_HIDDEN)
     head_dim = _head_dim(fields, hidden, heads)
     if not is_family(fields):

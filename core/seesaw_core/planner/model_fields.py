@@ -78,7 +78,7 @@ class Fields:
         """Return a list of whole numbers, empty if the field is missing. Raises: ModelError."""
         values = self.list_of(name)
         if not all(isinstance(value, int) for value in values):
-            raise ModelError(f"config.json: {name}={values!r} must be a list of whole numbers")
+            raise ModelError(f"config.json: {name}={shown(values)} must be a list of whole numbers")
         return values
 
     def list_of(self, name: str) -> list[Any]:

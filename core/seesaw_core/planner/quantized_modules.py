@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from seesaw_core.errors import ModelError
 from seesaw_core.planner.layers import Layer, Product
@@ -176,6 +177,7 @@ def _layer_of(rule: Rule) -> int | None:
     return int(match[1])
 
 
+@lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
     """Compile a pattern that matches any module's name in little time.
 

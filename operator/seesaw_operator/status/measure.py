@@ -128,7 +128,8 @@ class Meter:
             del self._totals[key, url]
         elastic = figures_of(self._instances_by_pod(key, by_url, found))
         report = self._sum_up(key, found, elastic) if found or elastic else None
-        is_news = report != self._known.get(key)
+        # The first poll is news even if nobody serves: the status may hold figures from before.
+        is_news = key not in self._known or report != self._known[key]
         self._known[key] = report
         if is_news:
             self._on_change(key)

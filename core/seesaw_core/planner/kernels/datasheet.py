@@ -99,6 +99,8 @@ class DatasheetKernels:
     def _overlapped(self, one_s: float, other_s: float) -> float:
         """Seconds of two activities that overlap: a smooth roofline."""
         longer_s, shorter_s = max(one_s, other_s), min(one_s, other_s)
+        if not longer_s:  # layers without matrices
+            return 0.0
         power = self.profile.roofline_power
         added: float = (1 + (shorter_s / longer_s) ** power) ** (1 / power)
         return longer_s * added

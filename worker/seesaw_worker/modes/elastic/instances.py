@@ -3,6 +3,7 @@
 An instance is lost when a process of it dies, or when it does not answer a task by the deadline.
 """
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -116,6 +117,7 @@ class Instances:
             instance.shutdown()
         for thread in self._threads:
             thread.shutdown(wait=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, number: int, task: Task, timeout_s: float) -> TaskResult:
         instance = self._instances[number]

@@ -85,8 +85,9 @@ class Telemetry:
                 if instance not in known:
                     known.add(instance)
                     hooks.report(f"instance {instance} is lost: {why}; the others go on")
-            if (event := self._timeline()) is not None:
-                hooks.publish(event)
+            with contextlib.suppress(Exception):  # a picture's spans must not end the reports
+                if (event := self._timeline()) is not None:
+                    hooks.publish(event)
             await asyncio.sleep(_POLL_S)
 
     def _timeline(self) -> TimelineEvent | None:
