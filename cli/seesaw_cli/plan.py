@@ -11,6 +11,7 @@ whether elastic instances answer sooner than the layouts of the plan; this takes
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -49,6 +50,8 @@ def run(arguments: list[str]) -> int:
     served: list[Served] = []
     if options.arrivals_per_s is not None or (args.is_trace and args.requests[-1].arrival_s > 0):
         served = compare(args, plan, options.arrivals_per_s)
+        if not served:
+            print("seesaw plan: none of the systems can hold the longest request", file=sys.stderr)
     if options.json:
         context: dict[str, Any] = {
             "question": asdict(request) | {"model": model_as_json(request.model)},
@@ -208,10 +211,12 @@ def _served_json(
 def _served_command(args: PlannerArgs, served: Served, options: argparse.Namespace) -> str:
     if served.choice is not None:
         return _command(args, served.choice, options)
-    return (
-        f"seesaw worker {options.model} --elastic-instances {served.instances} "
-        f"--tensor-parallel-size {served.tensor}"
-    )
+    flags = [
+        f"--elastic-instances {served.instances}",
+        f"--tensor-parallel-size {served.tensor}",
+        *_dtype_flags(options),
+    ]
+    return f"seesaw worker {options.model} {' '.join(flags)}"
 
 
 _COLUMNS = ("requests/s", "tokens/s", "ms/token", "running", "step", "prefill", "decode", "switch")
@@ -239,6 +244,12 @@ def _memory(estimate: Estimate) -> str:
     )
 
 
+def _dtype_flags(options: argparse.Namespace) -> list[str]:
+    """Return the dtypes that the plan was made for, as the worker's flags."""
+    dtypes = {"--dtype": options.dtype, "--kv-cache-dtype": options.kv_cache_dtype}
+    return [f"{flag} {value}" for flag, value in dtypes.items() if value != "auto"]
+
+
 def _count(number: float) -> str:
     return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
 
@@ -264,9 +275,6 @@ def _command(args: PlannerArgs, best: Estimate, options: argparse.Namespace) -> 
         f"--max-num-batched-tokens {best.step_tokens}",
         f"--max-num-seqs {best.max_requests}",
     ]
-    for flag in ("dtype", "kv_cache_dtype"):
-        value = getattr(options, flag)
-        if value != "auto":
-            flags.append(f"--{flag.replace('_', '-')} {value}")
+    flags += _dtype_flags(options)
     workers = f"  (each of {decode.data} workers)" if decode.data > 1 else ""
     return f"seesaw worker {options.model} {' '.join(flags)}{workers}"

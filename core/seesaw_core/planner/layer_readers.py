@@ -59,6 +59,8 @@ def read_layers(fields: Fields, basis: Basis) -> Read:
     """Return the layers of any model that is described. Raises: ModelError naming the field."""
     for name, read in FAMILIES.items():
         if name in fields and fields.optional(name) not in (None, 0, [], {}, ""):
+            if name not in _READ_LAYER_TYPES:
+                _by_name("layer_types", fields.strings("layer_types"), _PASSED_LAYER_TYPES)
             return read(fields, basis)
     return _usual(fields, basis)
 
@@ -417,6 +419,10 @@ def _by_name(field: str, names: Sequence[str], kinds: Mapping[str, _Kind]) -> li
         )
     return [kinds[name] for name in names]
 
+
+# Families that go by ``layer_types``, and what others may name there without being misread.
+_READ_LAYER_TYPES = {"linear_num_value_heads", "global_head_dim"}
+_PASSED_LAYER_TYPES = {"full_attention": None, "deepseek_sparse_attention": None}
 
 # By the field that only this family has. The first that a config has counts.
 FAMILIES: dict[str, Callable[[Fields, Basis], Read]] = {

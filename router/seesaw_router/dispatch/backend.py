@@ -16,6 +16,8 @@ from seesaw_router.dispatch.connections import Connections
 from seesaw_router.dispatch.in_flight import Call, Calls
 from seesaw_router.dispatch.serving_log import ServingLog
 
+# How old an elastic worker's figures may be as it reports them: it asks its engine twice a second.
+_ELASTIC_AGE_S = 0.6
 _MAX_LINGERING = 1024
 _LONGEST_LINGER_S = 10.0
 
@@ -58,7 +60,8 @@ class Backend:
         self._on_change = on_change
         self._now = clock
         self._heard_s = clock()
-        self._pending: dict[int, int] = {}  # prompt tokens sent and not yet in any state
+        # Prompt tokens sent and not yet in any state, and when they were sent.
+        self._pending: dict[int, tuple[int, float]] = {}
         self._windows = PrefillWindows()
 
     @property
@@ -96,7 +99,7 @@ class Backend:
         """Count a request that is sent to this worker."""
         self.num_running += 1
         self.last_sent = number
-        self._pending[number] = tokens
+        self._pending[number] = (tokens, self._now())
 
     def ended(self, number: int) -> None:
         """Stop counting a request, which has ended in whatever way."""
@@ -127,13 +130,21 @@ class Backend:
         """Apply a state or a transition that the worker has reported."""
         if isinstance(event, WorkerState):
             self.state, self.is_static, self._trouble = event, False, ""
-            self._pending.clear()
+            self._forget_pending(event)
         elif self.state is not None and self.state.resharding is not None:
             part = dataclasses.replace(self.state.resharding, phase=event.to)
             self.state = dataclasses.replace(self.state, resharding=part)
             if event.to is Phase.PREFILL:
                 self._windows.opened(self._now())
         self._changed()
+
+    def _forget_pending(self, state: WorkerState) -> None:
+        """Forget the prompts that a state counts already.
+
+        Elastic workers report what their engine said a while ago, which lacks the newest prompts.
+        """
+        known_s = self._now() - (_ELASTIC_AGE_S if state.elastic is not None else 0.0)
+        self._pending = {n: each for n, each in self._pending.items() if each[1] > known_s}
 
     def mark_static(self) -> None:
         """Note that the server is healthy but reports no state, as plain vLLM does."""
@@ -169,7 +180,7 @@ class Backend:
 
     def _queued_tokens(self, state: WorkerState) -> int:
         """Prompt tokens that wait at the worker or are on their way to it."""
-        return state.waiting_tokens + sum(self._pending.values())
+        return state.waiting_tokens + sum(tokens for tokens, _ in self._pending.values())
 
     def replica(self) -> Replica:
         """Snapshot of this worker for the wave policy.

@@ -40,10 +40,14 @@ def test_elastic_instances_are_best_for_short_prompts_beside_long_ones(
     ]
     trace = tmp_path / "mixed.csv"
     trace.write_text("\n".join(("arrival_s,prompt_tokens,output_tokens", *rows)))
-    assert plan.run([model, *PLACE, "--trace", str(trace)]) == 0
+    asked = [model, *PLACE, "--trace", str(trace)]
+    assert plan.run([*asked, "--dtype", "float16"]) == 0
     best = _best(capsys)
     assert best["system"].startswith("elastic")
     assert "--elastic-instances" in best["command"]
+    assert best["command"].endswith("--dtype float16")
+    assert plan.run([*asked, "--kv-cache-dtype", "fp8"]) == 0  # which instances refuse
+    assert not _best(capsys)["system"].startswith("elastic")
 
 
 def test_a_static_or_resharding_worker_is_best_for_short_prompts_alone(

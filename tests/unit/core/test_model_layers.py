@@ -318,3 +318,25 @@ def request(model: Model, *, num_devices: int) -> PlanRequest:
         num_devices=num_devices,
         workload=Workload(prompt_tokens=1000, output_tokens=200, longest_tokens=2000),
     )
+
+
+@pytest.mark.parametrize("config", [DEEPSEEK_V3, DEEPSEEK_V4_FLASH, MINIMAX_M3])
+def test_a_kind_of_layer_that_a_family_does_not_have_is_refused(config: Config) -> None:
+    """Beside latent attention, layers with a state would be counted as layers with keys."""
+    kinds = ["linear_attention", "full_attention"] * 100
+    with pytest.raises(ModelError, match="layer_types='linear_attention' is not described"):
+        describe_model({**config, "layer_types": kinds}, name="m")
+
+
+def test_layers_named_one_by_one_are_bounded_as_those_that_are_counted() -> None:
+    config = {k: v for k, v in NEMOTRON_H_56B.items() if k != "num_hidden_layers"}
+    named = {**config, "layers_block_type": ["attention"] * 500_000}
+    with pytest.raises(ModelError, match="layers_block_type names 500,000 layers; at most"):
+        describe_model(named, name="m")
+
+
+def test_layers_without_any_matrix_take_no_time() -> None:
+    blocks = [{"attention": {"no_op": True}, "ffn": {"no_op": True}}] * 80
+    config = {**NEMOTRON_SUPER_49B, "block_configs": blocks}
+    costs = StepCosts(describe_model(config, name="m"), H200, Layout(), Profile())
+    assert costs.step_s(MicroBatch(decode_requests=1, decode_context=10)) > 0

@@ -124,7 +124,8 @@ def test_an_elastic_worker_shows_its_pool_less_what_is_on_its_way() -> None:
         migrated_tokens=0,
     )
     state = replace(STATE, mode=ModeName.ELASTIC, resharding=None, elastic=part)
-    worker = backend()
+    clock = Clock()
+    worker = backend(clock)
     worker.update(state)
     worker.sent(1, 200)
     pool = Pool(
@@ -135,6 +136,10 @@ def test_an_elastic_worker_shows_its_pool_less_what_is_on_its_way() -> None:
         prefilling_tokens=70,
     )
     assert worker.replica() == Replica(name="a", num_running=1, accepts=Intake.ALWAYS, pool=pool)
+    clock.now_s += 0.5
+    worker.update(state)  # of what its engine said before the prompt came
+    assert worker.replica().pool == pool
+    clock.now_s += 0.5
     worker.update(state)
     assert worker.replica().pool == replace(pool, queued_tokens=50)
     worker.mark_lost("it cannot be reached")
