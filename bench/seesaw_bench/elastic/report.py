@@ -14,10 +14,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
     compared = targets(measured)
     return {
         "ok": all(target.met for target in compared),
-        "targets": {
-            t.name: {"bound": t.bound, "at_most": t.at_most, "met": t.met} | asdict(t.ratio)
-            for t in compared
-        },
+        "targets": {target.name: target.as_json() for target in compared},
         "figures": {name: asdict(Spread.of(v)) for name, v in sorted(measured.figures.items())},
         "costs": {degree: asdict(cost) for degree, cost in measured.costs.items()},
         "instances": measured.instances,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from seesaw_bench.elastic.run import Measured, degrees
 from seesaw_bench.worker.spread import Spread
-from seesaw_bench.worker.tables import Table
+from seesaw_bench.worker.tables import Table, target_table
 from seesaw_bench.worker.targets import Target
 
 _MS = 1e3
@@ -12,8 +12,9 @@ _MS = 1e3
 
 def tables(measured: Measured) -> list[Table]:
     """Return the tables of what was measured, in reading order."""
-    parts = (_targets, _ttft, _fit, _beside, _steps, _overhead)
-    return [table for part in parts if (table := part(measured)).rows]
+    parts = (_ttft, _fit, _beside, _steps, _overhead)
+    found = [target_table(targets(measured)), *(part(measured) for part in parts)]
+    return [table for table in found if table.rows]
 
 
 def targets(measured: Measured) -> list[Target]:
@@ -55,23 +56,6 @@ def _compared(measured: Measured) -> Iterator[Target]:
             bound=5.0,
             at_most=True,
         )
-
-
-def _targets(measured: Measured) -> Table:
-    return Table(
-        title="Against the targets",
-        header=("ratio", "measured", "target", "met"),
-        rows=[
-            (
-                t.title,
-                t.ratio.show(digits=3),
-                f"{'≤' if t.at_most else '≥'} {t.bound}",
-                "yes" if t.met else "no",
-            )
-            for t in targets(measured)
-        ],
-        notes=("Each ratio is taken round by round, so that what slows both sides cancels out.",),
-    )
 
 
 def break_even_tokens(measured: Measured) -> int | None:

@@ -17,10 +17,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
     compared = targets(measured)
     return {
         "ok": all(target.met for target in compared),
-        "targets": {
-            t.name: {"bound": t.bound, "at_most": t.at_most, "met": t.met} | asdict(t.ratio)
-            for t in compared
-        },
+        "targets": {target.name: target.as_json() for target in compared},
         "figures": {name: asdict(Spread.of(v)) for name, v in sorted(measured.figures.items())},
         "memory": {
             kind: {"by_kind": {k.value: n for k, n in tree.by_kind.items()}, "total": tree.total}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from seesaw_bench.worker.memory import Kind
 from seesaw_bench.worker.run import DIRECTIONS, Measured
 from seesaw_bench.worker.spread import Spread
-from seesaw_bench.worker.targets import targets
+from seesaw_bench.worker.targets import Target, targets
 from seesaw_bench.worker.workload import DECODE
 from seesaw_core.units import MIB
 
@@ -26,7 +26,7 @@ class Table:
 def tables(measured: Measured) -> list[Table]:
     """Return the tables in reading order."""
     return [
-        _target_table(measured),
+        target_table(targets(measured)),
         _transition_table(measured),
         _moving_table(measured),
         _steady_table(measured),
@@ -35,7 +35,8 @@ def tables(measured: Measured) -> list[Table]:
     ]
 
 
-def _target_table(measured: Measured) -> Table:
+def target_table(compared: Sequence[Target]) -> Table:
+    """Return the table that any benchmark shows of its targets."""
     return Table(
         title="Against the targets",
         header=("ratio", "measured", "target", "met"),
@@ -46,7 +47,7 @@ def _target_table(measured: Measured) -> Table:
                 f"{'≤' if t.at_most else '≥'} {t.bound}",
                 "yes" if t.met else "no",
             )
-            for t in targets(measured)
+            for t in compared
         ],
         notes=("Each ratio is taken round by round, so that what slows both sides cancels out.",),
     )

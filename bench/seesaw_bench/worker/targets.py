@@ -1,6 +1,7 @@
 """The targets of the project, and the measured ratios."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from seesaw_bench.worker.run import DIRECTIONS, Measured
 from seesaw_bench.worker.spread import Spread
@@ -19,6 +20,9 @@ class Target:
     @property
     def met(self) -> bool:
         return self.ratio.median <= self.bound if self.at_most else self.ratio.median >= self.bound
+
+    def as_json(self) -> dict[str, Any]:
+        return {"bound": self.bound, "at_most": self.at_most, "met": self.met} | asdict(self.ratio)
 
 
 def targets(measured: Measured) -> list[Target]:

@@ -11,7 +11,7 @@ from seesaw_core.errors import ModelError
 from seesaw_core.planner.bounds import shown
 from seesaw_core.planner.compressed import Widths, compressed_attention
 from seesaw_core.planner.layer_windows import read_windows
-from seesaw_core.planner.layers import Layer, Mixer, Product
+from seesaw_core.planner.layers import Layer, Product
 from seesaw_core.planner.mixers import (
     Heads,
     Index,
@@ -27,7 +27,7 @@ from seesaw_core.planner.mixers import (
 from seesaw_core.planner.mlps import Experts, dense_mlp, experts_mlp
 from seesaw_core.planner.model_fields import Fields, refuse_wrong_length
 
-_Kind = TypeVar("_Kind", Layer, Mixer)
+_Kind = TypeVar("_Kind")
 
 _INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
 # Of dense layers, where intermediate_size is that of experts.

@@ -159,6 +159,8 @@ class Engine:
         assert not books.requests
         assert not self.scheduler.has_requests()
         assert len(books.driver) == len(books.driver.pool) == len(books.composer) == 0
+        assert not any((books.running, books.computing, books.attempts))
+        assert len(books.timeline) == 0
         assert books.driver.pool.free_tokens == books.driver.pool.capacity_tokens
         assert all(rank.slots.num_free == rank.slots.num_slots for rank in self.ranks)
 

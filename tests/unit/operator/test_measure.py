@@ -177,6 +177,18 @@ async def test_what_was_measured_goes_with_the_last_worker() -> None:
         await server.close()
 
 
+async def test_that_nobody_serves_is_news_after_a_restart() -> None:
+    """The status may hold figures of workers that went while no operator was there."""
+    store = followed()
+    changed: list[Key] = []
+    store.put_resource({"metadata": {"name": "llama", "namespace": "team"}})
+    async with aiohttp.ClientSession() as http:
+        meter = Meter(store, http, on_change=changed.append)
+        await meter.measure_all()
+        await meter.measure_all()
+    assert changed == [KEY]
+
+
 PLAN = PlanSummary(
     prefill="P2",
     decode="T2",

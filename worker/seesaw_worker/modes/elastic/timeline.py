@@ -48,6 +48,10 @@ class Timeline:
         self._numbers: dict[str, int] = {}
         self._num_seen = 0
 
+    def __len__(self) -> int:
+        """Requests and groups of which something is remembered, but for the finished spans."""
+        return len(self._numbers.keys() | self._open.keys()) + len(self._began)
+
     def begin(self, step: Step, pool: TokenPool) -> None:
         """A group begins an iteration or a migration."""
         self._began[step.instances] = self._now()
