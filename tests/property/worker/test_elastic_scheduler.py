@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 from vllm.sampling_params import SamplingParams
 from vllm.v1.request import Request, RequestStatus
 
@@ -38,7 +37,7 @@ class Rank:
     """One instance without a model. Its tokens are a function of the request's tokens so far."""
 
     def __init__(self, number: int, num_slots: int) -> None:
-        self.slots = SlotTable(num_slots, torch.device("cpu"))
+        self.slots = SlotTable(num_slots, BLOCK)
         self.outputs: dict[str, list[int]] = {}
         self._number = number
 

@@ -1,8 +1,10 @@
 """Ranks that go wrong on purpose, to see that it is noticed, or that it costs nothing."""
 
+import copy
+
 import torch
 
-from seesaw_worker.modes.elastic.slots import SlotTable
+from seesaw_worker.modes.elastic.slots import Context, SlotTable
 from seesaw_worker.modes.elastic.worker import ElasticWorker
 
 
@@ -12,15 +14,17 @@ class SwappingWorker(ElasticWorker):
     def elastic_prepare(self) -> None:
         super().elastic_prepare()
         assert self._tasks is not None
-        self._tasks.slots = _SwappingSlots(self._tasks.slots.num_slots, torch.device("cpu"))
+        slots = self._tasks.slots
+        self._tasks.slots = _SwappingSlots(slots.num_slots, slots.block_size)
 
 
 class _SwappingSlots(SlotTable):
-    def of(self, key: str) -> torch.Tensor:
-        slots = super().of(key).clone()
-        if len(slots) > 8:
-            slots[0] = slots[1]
-        return slots
+    def of(self, key: str) -> Context:
+        context = copy.deepcopy(super().of(key))
+        if len(context) > 8:
+            context.slots[0] = context.slots[1]
+            context.num_paged = 0
+        return context
 
 
 class RaisingWorker(ElasticWorker):
@@ -30,7 +34,8 @@ class RaisingWorker(ElasticWorker):
         super().elastic_prepare()
         assert self._tasks is not None
         if self._settings.number == 1:
-            self._tasks.slots = _RaisingSlots(self._tasks.slots.num_slots, torch.device("cpu"))
+            slots = self._tasks.slots
+            self._tasks.slots = _RaisingSlots(slots.num_slots, slots.block_size)
 
 
 class _RaisingSlots(SlotTable):

@@ -13,17 +13,22 @@ import pytest
 import torch
 
 from seesaw_worker.modes.elastic.iteration import (
+    Iteration,
+    LocalPrefill,
     MasteredToken,
     MultiMasterDecode,
     RingPrefill,
     RingPrompt,
     stripe,
 )
-from seesaw_worker.modes.elastic.kernels import Contexts, attend, merge
+from seesaw_worker.modes.elastic.kernels import attend, merge
+from seesaw_worker.modes.elastic.memory import CpuMemory
 from seesaw_worker.modes.elastic.peers import Purpose
-from seesaw_worker.modes.elastic.slots import SlotTable
+from seesaw_worker.modes.elastic.slots import Context, SlotTable
 
-HEADS, KV_HEADS, SIZE, SCALE = 8, 2, 16, 0.25
+HEADS, KV_HEADS, SIZE, SCALE = 8, 2, 32, 0.25
+BLOCK = 32
+CPU = torch.device("cpu")
 
 
 class Post:
@@ -76,8 +81,9 @@ class Instances:
     def __init__(self, number: int, capacity: int) -> None:
         self.post = Post()
         self.peers = [MemoryPeers(i, self.post) for i in range(number)]
-        self.slots = [SlotTable(capacity, torch.device("cpu")) for _ in range(number)]
-        self.pools = [torch.full((capacity, 2, KV_HEADS, SIZE), torch.nan) for _ in range(number)]
+        self.slots = [SlotTable(capacity, BLOCK) for _ in range(number)]
+        shape = (-(-capacity // BLOCK), KV_HEADS, BLOCK, 2 * SIZE)
+        self.memories = [CpuMemory(torch.full(shape, 777.0), "vec") for _ in range(number)]
 
     def run(self, work: Callable[[int], torch.Tensor], group: list[int]) -> list[torch.Tensor]:
         with ThreadPoolExecutor(len(group)) as threads:
@@ -110,8 +116,11 @@ class Instances:
             own = torch.cat([prompt[place :: len(ring)] for prompt in qkv])
             query, key, value = own.split([HEADS, KV_HEADS, KV_HEADS], 1)
             output = torch.empty_like(query)
-            iteration = RingPrefill(self.peers[instance], ring, place, prompts)
-            iteration.attend(query, key, value, self.pools[instance], SCALE, output)
+            contexts = [self.slots[instance].of(str(number)) for number in range(len(qkv))]
+            iteration: Iteration = RingPrefill(self.peers[instance], ring, place, prompts)
+            if len(ring) == 1 and all(context.is_paged for context in contexts):
+                iteration = LocalPrefill(contexts, CPU)
+            iteration.attend(query, key, value, self.memories[instance], SCALE, output)
             return output
 
         outputs = [torch.empty(len(prompt), HEADS, SIZE) for prompt in qkv]
@@ -134,16 +143,16 @@ class Instances:
             for key in own:
                 slot = table.take(key, 1)
                 peers = tuple(i for i in holders[key] if i != instance)
-                rows.append(MasteredToken(slot=slot, slots=table.of(key), peers=peers))
-            served: dict[int, list[torch.Tensor]] = {}
+                rows.append(MasteredToken(slot=slot, context=table.of(key), peers=peers))
+            served: dict[int, list[Context]] = {}
             for key, master in masters.items():
                 if master != instance and instance in holders[key]:
                     served.setdefault(master, []).append(table.of(key))
             qkv = torch.stack([tokens[k] for k in own]) if own else torch.empty(0, 12, SIZE)
             query, key_, value = qkv.split([HEADS, KV_HEADS, KV_HEADS], 1)
             output = torch.empty_like(query)
-            iteration = MultiMasterDecode(self.peers[instance], rows, served)
-            iteration.attend(query, key_, value, self.pools[instance], SCALE, output)
+            iteration = MultiMasterDecode(self.peers[instance], rows, served, CPU)
+            iteration.attend(query, key_, value, self.memories[instance], SCALE, output)
             return output
 
         found = dict(zip(group, self.run(work, group), strict=True))
@@ -214,27 +223,12 @@ def test_decoding_sees_the_whole_context_wherever_masters_and_kv_are(seed: int) 
             assert_close(found[str(i)], reference(whole[i][: length + step + 1])[-1])
 
 
-def test_what_other_requests_keep_does_not_matter() -> None:
-    pool = torch.full((40, 2, KV_HEADS, SIZE), torch.nan)
-    slots = [torch.arange(3, 20), torch.arange(20, 37), torch.arange(37, 38)]
-    for each in (slots[0], slots[2]):
-        pool[each] = torch.randn(len(each), 2, KV_HEADS, SIZE)
-    query = torch.randn(3, HEADS, SIZE)
-    output, lse = Contexts([*slots[:2], slots[2]]).attend(query, pool, SCALE)
-    assert output[1].isnan().all()
-    for row in (0, 2):
-        key, value = pool[slots[row]].unbind(1)
-        part = attend(query[row : row + 1], key, value, SCALE)
-        torch.testing.assert_close(output[row], part[0][0])
-        torch.testing.assert_close(lse[:, row], part[1][:, 0])
-
-
 def test_a_swapped_slot_is_noticed() -> None:
     instances = Instances(2, 64)
     qkv = random_qkv(20, 1)
     instances.prefill([qkv[:19]], [0, 1], [[(0, 0, 10), (1, 10, 19)]])
-    slots = instances.slots[1].of("0")
-    instances.pools[1][slots[0]] = instances.pools[1][slots[3]]
+    slots, memory = instances.slots[1].of("0").tensor(), instances.memories[1]
+    memory.write(slots[:1], *memory.read(slots[3:4]).unbind(1))
     found = instances.decode({"0": qkv[19]}, {"0": 0}, [0, 1])
     with pytest.raises(AssertionError):
         assert_close(found["0"], reference(qkv)[-1])

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from seesaw_worker.modes.elastic.kernels import Contexts, attend, empty_part, merge
+from seesaw_worker.modes.elastic.memory import CpuMemory
+from seesaw_worker.modes.elastic.slots import SlotTable
 
 SCALE = 0.125
 
@@ -32,13 +34,18 @@ def test_no_keys_add_nothing_on_either_side() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_requests_of_any_lengths_see_their_own_slots_alone(dtype: torch.dtype) -> None:
-    pool = drawn(40, 2, 2, 64).to(dtype)
-    pool[39] = torch.nan  # nobody's
-    order = torch.randperm(39, generator=torch.Generator().manual_seed(1))
-    slots = [order[:1], order[1:30], order[:0], order[30:]]
-    query = drawn(4, 8, 64).to(dtype)
-    output, lse = Contexts(slots).attend(query, pool, SCALE)
-    for row, each in enumerate(slots):
-        wanted = attend(query[row : row + 1], pool[each, 0], pool[each, 1], SCALE)
+    memory = CpuMemory(torch.full((5, 2, 32, 128), torch.nan).to(dtype), "vec")
+    table = SlotTable(160, 32)
+    kv = drawn(160, 2, 2, 64).to(dtype)
+    lengths = {"a": 1, "b": 33, "c": 45, "d": 40}  # of d, a part is in the ends of others
+    for key, length in lengths.items():
+        memory.write(slots := table.take(key, length), *kv[slots].unbind(1))
+    contexts = [table.of(key) for key in (*lengths, "none")]
+    assert [context.is_paged for context in contexts] == [True, True, True, False, True]
+    query = drawn(5, 8, 64).to(dtype)
+    output, lse = Contexts(contexts, query.device).attend(query, memory, SCALE)
+    for row, context in enumerate(contexts):
+        key, value = kv[context.tensor()].unbind(1)
+        wanted = attend(query[row : row + 1], key, value, SCALE)
         torch.testing.assert_close(output[row : row + 1], wanted[0], atol=8e-3, rtol=1e-2)
         torch.testing.assert_close(lse[:, row : row + 1], wanted[1], atol=1e-4, rtol=1e-4)

@@ -9,6 +9,7 @@ from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_b
 
 from seesaw_core.errors import UnsupportedError
 from seesaw_worker.modes.elastic.iteration import Iteration
+from seesaw_worker.modes.elastic.memory import KvMemory, memory_of
 
 if current_platform.is_cpu():
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend as Backend
@@ -42,6 +43,7 @@ class ElasticAttention(Attention):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._memory: KvMemory | None = None
         reasons = {
             "it sees a sliding window of keys": self.sliding_window not in (-1, (-1, -1)),
             "it caps its scores": bool(self.logits_soft_cap),
@@ -57,9 +59,11 @@ class ElasticAttention(Attention):
                     "drop --elastic-instances"
                 )
 
-    def pool(self, kv_cache: torch.Tensor) -> torch.Tensor:
-        """Return [slots, 2, KV heads, head size]: the layer's KV memory, by slots of one token."""
-        return kv_cache.view(-1, 2, self.num_kv_heads, self.head_size)
+    def memory(self, layer: Any) -> KvMemory:
+        """Return the layer's KV memory. Requires: vLLM has allocated it."""
+        if self._memory is None:
+            self._memory = memory_of(layer.kv_cache, getattr(layer, "isa", ""))
+        return self._memory
 
     def forward(  # noqa: PLR0913, PLR0917 - vLLM calls it so
         self,
@@ -75,13 +79,12 @@ class ElasticAttention(Attention):
     ) -> torch.Tensor:
         if attn_metadata is None:  # vLLM warms up
             return output.zero_()
-        attn_metadata.attend(query, key, value, self.pool(kv_cache), self.scale, output)
+        attn_metadata.attend(query, key, value, self.memory(layer), self.scale, output)
         return output
 
-    def take_part(self, iteration: Iteration, kv_cache: torch.Tensor) -> None:
+    def take_part(self, iteration: Iteration, layer: Any) -> None:
         """Do this layer's share of an iteration in which this instance computes no token."""
-        pool = self.pool(kv_cache)
-        none = pool.new_empty(0, self.num_heads, self.head_size)
-        no_key = pool.new_empty(0, self.num_kv_heads, self.head_size)
+        none = layer.kv_cache.new_empty(0, self.num_heads, self.head_size)
+        no_key = layer.kv_cache.new_empty(0, self.num_kv_heads, self.head_size)
         output = torch.empty_like(none)
-        iteration.attend(none, no_key, no_key, pool, self.scale, output)
+        iteration.attend(none, no_key, no_key, self.memory(layer), self.scale, output)

@@ -7,8 +7,9 @@ passes by (proactive scale-down), so that nothing moves afterwards.
 Decode is multi-master: a token's master computes it and keeps its KV. It sends the query to the
 other instances that hold KV of the request; they answer with their part of the attention.
 
-Shapes: ``query`` [tokens, heads, size], ``key`` and ``value`` [tokens, KV heads, size], ``pool``
-[slots, 2, KV heads, size], where 0 is K and 1 is V.
+What one instance does alone is left to vLLM's own kernels, which read paged contexts in place.
+
+Shapes: ``query`` [tokens, heads, size], ``key`` and ``value`` [tokens, KV heads, size].
 Source: Wu et al., LoongServe (arXiv 2404.09526), sections 4.1 and 4.2.
 """
 
@@ -19,7 +20,9 @@ from typing import Protocol
 import torch
 
 from seesaw_worker.modes.elastic.kernels import Contexts, Part, attend, empty_part, merge
-from seesaw_worker.modes.elastic.peers import Peers, Purpose
+from seesaw_worker.modes.elastic.memory import KvMemory, PagedBatch
+from seesaw_worker.modes.elastic.peers import Exchange, Peers, Purpose
+from seesaw_worker.modes.elastic.slots import Context
 
 
 class Iteration(Protocol):
@@ -30,7 +33,7 @@ class Iteration(Protocol):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        pool: torch.Tensor,
+        memory: KvMemory,
         scale: float,
         output: torch.Tensor,
     ) -> None: ...
@@ -47,6 +50,26 @@ class RingPrompt:
 def stripe(length: int, place: int, size: int) -> range:
     """Return the positions of a prompt at a place of a ring of ``size``."""
     return range(place, length, size)
+
+
+class LocalPrefill:
+    """Prompts that one instance prefills and keeps. Requires: their contexts are paged."""
+
+    def __init__(self, contexts: Sequence[Context], device: torch.device) -> None:
+        self._batch = PagedBatch([len(context) for context in contexts], contexts, device)
+        self._slots = torch.cat([context.tensor() for context in contexts]).to(device)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        memory: KvMemory,
+        scale: float,
+        output: torch.Tensor,
+    ) -> None:
+        memory.write(self._slots, key, value)
+        memory.attend(query, self._batch, scale, output)
 
 
 class RingPrefill:
@@ -68,7 +91,7 @@ class RingPrefill:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        pool: torch.Tensor,
+        memory: KvMemory,
         scale: float,
         output: torch.Tensor,
     ) -> None:
@@ -86,7 +109,7 @@ class RingPrefill:
                 )
             stripes = passing.split(self._counts[source])
             for index, (prompt, kv) in enumerate(zip(self._prompts, stripes, strict=True)):
-                self._keep(prompt, kv, source, pool)
+                self._keep(prompt, kv, source, memory)
                 part = self._attend_stripe(queries[index], kv, source, scale)
                 parts[index] = merge(parts[index], part) if step else part
             if exchange is not None:
@@ -105,13 +128,13 @@ class RingPrefill:
         rest = attend(query[1:], key, value, scale, is_causal=True)
         return torch.cat([first[0], rest[0]]), torch.cat([first[1], rest[1]], dim=1)
 
-    def _keep(self, prompt: RingPrompt, kv: torch.Tensor, source: int, pool: torch.Tensor) -> None:
+    def _keep(self, prompt: RingPrompt, kv: torch.Tensor, source: int, memory: KvMemory) -> None:
         for start, stop, slots in prompt.keeps:
             first = max(0, -((source - start) // self._size))
             last = max(0, -((source - stop) // self._size))
             if last > first:
                 position = source + first * self._size - start
-                pool[slots[position :: self._size]] = kv[first:last]
+                memory.write(slots[position :: self._size], *kv[first:last].unbind(1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,63 +142,84 @@ class MasteredToken:
     """A token that we compute: the slot for its KV, all slots of its request here, who has more."""
 
     slot: torch.Tensor
-    slots: torch.Tensor
+    context: Context
     peers: tuple[int, ...]
 
 
 class MultiMasterDecode:
-    """``served`` are the slots of the requests that another instance asks for, in its order."""
+    """``served`` are the contexts of the requests that another instance asks for, in its order."""
 
     def __init__(
         self,
         peers: Peers,
         tokens: Sequence[MasteredToken],
-        served: Mapping[int, Sequence[torch.Tensor]],
+        served: Mapping[int, Sequence[Context]],
+        device: torch.device,
     ) -> None:
         self._peers = peers
-        self._contexts = Contexts([token.slots for token in tokens])
-        self._served = {peer: Contexts(slots) for peer, slots in served.items()}
-        self._num_served = {peer: len(slots) for peer, slots in served.items()}
-        self._asked: dict[int, list[int]] = {}
+        local: list[int] = []
+        spread: list[int] = []
         for row, token in enumerate(tokens):
-            for peer in token.peers:
+            (spread if token.peers or not token.context.is_paged else local).append(row)
+        contexts = [tokens[row].context for row in local]
+        self._batch = PagedBatch([1] * len(local), contexts, device) if local else None
+        self._contexts = Contexts([tokens[row].context for row in spread], device)
+        self._is_local = not spread and not served
+        self._local = torch.tensor(local, dtype=torch.int64, device=device)
+        self._spread = torch.tensor(spread, dtype=torch.int64, device=device)
+        self._served = {peer: Contexts(contexts, device) for peer, contexts in served.items()}
+        self._num_served = {peer: len(contexts) for peer, contexts in served.items()}
+        self._asked: dict[int, list[int]] = {}  # rows among those that are spread
+        for row, number in enumerate(spread):
+            for peer in tokens[number].peers:
                 self._asked.setdefault(peer, []).append(row)
-        self._new_slots = torch.cat([token.slot for token in tokens]) if tokens else None
+        self._new_slots = torch.cat([t.slot for t in tokens]).to(device) if tokens else None
 
     def attend(
         self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        pool: torch.Tensor,
+        memory: KvMemory,
         scale: float,
         output: torch.Tensor,
     ) -> None:
-        _, num_heads, size = query.shape
         if self._new_slots is not None:
-            pool[self._new_slots] = torch.stack([key, value], 1)
-        questions = {
-            peer: query.new_empty(number, num_heads, size)
-            for peer, number in self._num_served.items()
+            memory.write(self._new_slots, key, value)
+        if self._batch is not None and self._is_local:
+            memory.attend(query, self._batch, scale, output)
+            return
+        spread = query[self._spread]
+        asking, questions = self._ask(spread)
+        if self._batch is not None:
+            local = torch.empty_like(output[self._local])
+            memory.attend(query[self._local], self._batch, scale, local)
+            output[self._local] = local
+        part = self._contexts.attend(spread, memory, scale)
+        asking.wait()
+        replies = {
+            peer: _packed(contexts.attend(questions[peer], memory, scale))
+            for peer, contexts in self._served.items()
         }
+        _, num_heads, size = query.shape
         answers = {
             peer: query.new_empty(len(rows), num_heads, size + 1, dtype=torch.float32)
             for peer, rows in self._asked.items()
-        }
-        asking = self._peers.exchange(
-            Purpose.QUERY, {peer: query[rows] for peer, rows in self._asked.items()}, questions
-        )
-        part = self._contexts.attend(query, pool, scale)
-        asking.wait()
-        replies = {
-            peer: _packed(contexts.attend(questions[peer], pool, scale))
-            for peer, contexts in self._served.items()
         }
         self._peers.exchange(Purpose.REPLY, replies, answers).wait()
         for peer, rows in self._asked.items():
             own = part[0][rows], part[1][:, rows]
             part[0][rows], part[1][:, rows] = merge(own, _unpacked(answers[peer], query.dtype))
-        output.copy_(part[0])
+        output[self._spread] = part[0]
+
+    def _ask(self, spread: torch.Tensor) -> tuple[Exchange, dict[int, torch.Tensor]]:
+        """Send queries to those who hold more of their contexts, while theirs come in."""
+        questions = {
+            peer: spread.new_empty(number, *spread.shape[1:])
+            for peer, number in self._num_served.items()
+        }
+        asked = {peer: spread[rows] for peer, rows in self._asked.items()}
+        return self._peers.exchange(Purpose.QUERY, asked, questions), questions
 
 
 def _packed(part: Part) -> torch.Tensor:

@@ -15,6 +15,9 @@ from itertools import accumulate, pairwise
 import torch
 from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
 
+from seesaw_worker.modes.elastic.memory import KvMemory
+from seesaw_worker.modes.elastic.slots import Context
+
 Part = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -36,41 +39,45 @@ def attend(
 
 
 class Contexts:
-    """The slots of several requests' keys, laid out once for all layers of an iteration."""
+    """Several requests' keys on one instance, laid out once for all layers of an iteration."""
 
-    def __init__(self, slots: Sequence[torch.Tensor]) -> None:
-        self._bounds = [0, *accumulate(len(each) for each in slots)]
-        self._all = torch.cat(list(slots)) if slots else None
-        self._rows = [(row, each) for row, each in enumerate(slots) if len(each)]
+    def __init__(self, contexts: Sequence[Context], device: torch.device) -> None:
+        self._lengths = [len(context) for context in contexts]
+        # A context that is not paged is read slot by slot.
+        self._places = [c.blocks if c.is_paged else c.tensor().to(device) for c in contexts]
+        self._are_paged = [context.is_paged for context in contexts]
+        slots = [context.tensor() for context in contexts]
+        self._all = torch.cat(slots).to(device) if slots and device.type != "cpu" else None
 
-    def attend(self, query: torch.Tensor, pool: torch.Tensor, scale: float) -> Part:
-        """Return the attention of each request's one query over its keys.
-
-        Shapes: query [requests, H, D], pool [slots, 2, K, D].
-        """
-        if self._all is None:
-            return empty_part(query)
-        if not query.is_cpu:
-            return _attend_ragged_on_gpu(query, pool[self._all], self._bounds, scale)
+    def attend(self, query: torch.Tensor, memory: KvMemory, scale: float) -> Part:
+        """Return the attention of each request's one query [requests, H, D] over its keys."""
+        if self._all is not None:
+            bounds = [0, *accumulate(self._lengths)]
+            return _attend_ragged_on_gpu(query, memory.read(self._all), bounds, scale)
         output, lse = empty_part(query)
-        flat = pool.view(len(pool), -1)
-        for row, slots in self._rows:
-            kv = flat.index_select(0, slots).view(-1, *pool.shape[1:])
-            output[row], lse[:, row] = _attend_once(query[row], kv, scale)
+        for row, (num_keys, places) in enumerate(zip(self._lengths, self._places, strict=True)):
+            if not num_keys:
+                continue
+            if self._are_paged[row]:
+                key, value = memory.read_blocks(places)
+            else:
+                key, value = memory.read(places).permute(1, 2, 3, 0)
+                value = value.transpose(1, 2)
+            part = _attend_once(query[row], key[..., :num_keys], value[:, :num_keys], scale)
+            output[row], lse[:, row] = part
         return output, lse
 
 
-def _attend_once(query: torch.Tensor, kv: torch.Tensor, scale: float) -> Part:
-    """Torch's flash attention of one token. Heads that share keys are its queries.
+def _attend_once(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Part:
+    """Attention of one token, in fp32. Heads that share keys are a matrix.
 
-    Shapes: query [H, D], kv [S, 2, K, D], output [H, D], LSE [H].
+    Shapes: query [H, D], key [K, D, S], value [K, S, D], output [H, D], LSE [H].
     """
-    _, _, num_groups, size = kv.shape
-    key, value = kv.permute(1, 2, 0, 3)[:, None]
-    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - of aten
-        query.reshape(1, num_groups, -1, size), key, value, 0.0, False, scale=scale
-    )
-    return output.reshape(query.shape), lse.reshape(-1)
+    num_groups, size, _ = key.shape
+    scores = (query.view(num_groups, -1, size).float() * scale) @ key.float()
+    lse = scores.logsumexp(-1, keepdim=True)
+    output = (scores - lse).exp_() @ value.float()
+    return output.view(query.shape), lse.flatten()
 
 
 def _attend_ragged_on_gpu(

@@ -25,8 +25,9 @@ RunGroup = Callable[[dict[int, Task]], dict[int, TaskResult]]
 
 _COSTS = "seesaw_elastic_costs"
 _ALPHA_S, _BETA_S, _GAMMA_S = 0.01, 1e-4, 1e-8
-_BATCHES = ((16,), (128,), (32, 32, 32, 32), (512,), (256, 256), (1024,))
-_LONGEST_S = 2.0  # of one iteration, after which nothing larger is measured
+_BATCHES = ((16,), (128,), (32,) * 4, (512,), (256, 256), (1024,), (2048,), (4096,), (8192,))
+_LONGEST_S = 2.0  # of one iteration; what will take longer is not measured
+_GROWTH = 4.0  # at most, of the time from one batch to the next
 _FEW, _MANY = 1, 8
 _CONTEXT_TOKENS = 64
 _DECODE_TOKENS = _MANY * (_CONTEXT_TOKENS + 1)
@@ -58,14 +59,16 @@ def measure_costs(config: VllmConfig, num_instances: int, run: RunGroup) -> None
     """Measure, and leave the costs for :func:`costs_of`. Raises: whatever ``run`` raises."""
     guess = guessed_costs(num_instances)
     longest = int(config.model_config.max_model_len)
+    room = _instance_tokens(config, num_instances)
     prefill = {}
     for degree in range(1, num_instances + 1):
-        samples = list(_prefill_samples(tuple(range(degree)), longest, run))
+        samples = list(_prefill_samples(tuple(range(degree)), longest, room, run))
         enough = len(samples) >= len(_BATCHES) // 2
         prefill[degree] = fit_prefill_cost(samples).cost if enough else guess.prefill[degree]
     few_s, many_s, move_s = guess.decode_step_s, guess.decode_step_s, 0.0
-    if longest > _CONTEXT_TOKENS and _instance_tokens(config, num_instances) >= _DECODE_TOKENS:
+    if longest > _CONTEXT_TOKENS and room >= _DECODE_TOKENS:
         few_s, many_s, move_s = _decode_and_move(num_instances, run)
+    _release(num_instances, run)
     request_s = max(0.0, many_s - few_s) / (_MANY - _FEW)
     bound = round(few_s / request_s) if request_s * _MOST_REQUESTS > few_s else _MOST_REQUESTS
     config.additional_config[_COSTS] = GroupCosts(
@@ -76,15 +79,19 @@ def measure_costs(config: VllmConfig, num_instances: int, run: RunGroup) -> None
     )
 
 
-def _prefill_samples(ring: tuple[int, ...], longest: int, run: RunGroup) -> Iterator[Sample]:
-    _prefill(ring, _BATCHES[0], run)  # what comes first takes longer
+def _prefill_samples(
+    ring: tuple[int, ...], longest: int, room: int, run: RunGroup
+) -> Iterator[Sample]:
+    """Prefill as served prompts are: their KV stays on one instance, if it has that much room."""
+    _prefill(ring, _BATCHES[0], run, keeper=ring[0])  # what comes first takes longer
+    expected_s = 0.0
     for lengths in _BATCHES:
-        if max(lengths) > longest:
+        if max(lengths) > longest or expected_s > _LONGEST_S:
             return
-        seconds = _prefill(ring, lengths, run)
+        keeper = ring[0] if sum(lengths) <= room else None
+        seconds = _prefill(ring, lengths, run, keeper)
         yield Sample(lengths=lengths, seconds=seconds)
-        if seconds > _LONGEST_S:
-            return
+        expected_s = _GROWTH * seconds
 
 
 def _prefill(
@@ -119,14 +126,14 @@ def _decode_and_move(num_instances: int, run: RunGroup) -> tuple[float, float, f
         ring = (0, 1)
         tasks = {i: Task(kind=TaskKind.MIGRATE, ring=ring, moved=rows) for i in ring}
         move_s = _seconds(run(tasks)) / _CONTEXT_TOKENS
-    keys = [_key(number) for number in range(_MANY)]
-    run(
-        {
-            i: Task(kind=TaskKind.DECODE, ring=tuple(range(num_instances)), released=keys)
-            for i in range(num_instances)
-        }
-    )
     return few_s, many_s, move_s
+
+
+def _release(num_instances: int, run: RunGroup) -> None:
+    """Give back all slots."""
+    keys = [_key(number) for number in range(max(_MANY, *map(len, _BATCHES)))]
+    ring = tuple(range(num_instances))
+    run({i: Task(kind=TaskKind.DECODE, ring=ring, released=keys) for i in ring})
 
 
 def _decode(num_requests: int, run: RunGroup) -> float:

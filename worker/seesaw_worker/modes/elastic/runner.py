@@ -14,15 +14,17 @@ from vllm.v1.outputs import LogprobsLists
 from seesaw_worker.modes.elastic.attention import ElasticAttention
 from seesaw_worker.modes.elastic.iteration import (
     Iteration,
+    LocalPrefill,
     MasteredToken,
     MultiMasterDecode,
     RingPrefill,
     RingPrompt,
     stripe,
 )
+from seesaw_worker.modes.elastic.memory import KvMemory
 from seesaw_worker.modes.elastic.peers import PeerError, Peers, Purpose
 from seesaw_worker.modes.elastic.sampling import InstanceSampler
-from seesaw_worker.modes.elastic.slots import SlotTable
+from seesaw_worker.modes.elastic.slots import Context, SlotTable
 from seesaw_worker.modes.elastic.tasks import (
     PromptLogprobs,
     PromptRow,
@@ -42,7 +44,8 @@ class TaskRunner:
         self._config, self._runner, self._number = config, model_runner, number
         self._device: torch.device = model_runner.device
         self._layers: dict[str, Attention] = get_layers_from_vllm_config(config, Attention)
-        self.slots = SlotTable(len(self._pools()[0]), self._device)
+        memory = self._memories()[0]
+        self.slots = SlotTable(memory.num_slots, memory.block_size)
         self.sampler = InstanceSampler(model_runner.input_batch, model_runner.sampler, self._device)
         self._others: list[int] = []
         self._failure: PeerError | None = None
@@ -83,10 +86,18 @@ class TaskRunner:
 
     def _prefill(self, task: Task) -> TaskResult:
         place, size = task.ring.index(self._number), len(task.ring)
-        prompts = [RingPrompt(length=row.length, keeps=self._keep(row)) for row in task.prompts]
+        kept = [self._keep(row) for row in task.prompts]
         positions = [p for row in task.prompts for p in stripe(row.length, place, size)]
         token_ids = [token for row in task.prompts for token in row.token_ids]
-        iteration = RingPrefill(self.peers, task.ring, place, prompts)
+        iteration = self._local_prefill(task) or RingPrefill(
+            self.peers,
+            task.ring,
+            place,
+            [
+                RingPrompt(length=row.length, keeps=keeps)
+                for row, keeps in zip(task.prompts, kept, strict=True)
+            ],
+        )
         hidden = self._forward(iteration, token_ids, positions)
         if hidden is None:
             return TaskResult()
@@ -103,10 +114,20 @@ class TaskRunner:
                     )
         return result
 
+    def _local_prefill(self, task: Task) -> LocalPrefill | None:
+        """Return None where prompts are others' too, or their slots are not paged."""
+        contexts = [self.slots.of(row.key) for row in task.prompts]
+        is_local = all(
+            len(context) == row.length and context.is_paged
+            for context, row in zip(contexts, task.prompts, strict=True)
+        )
+        return LocalPrefill(contexts, self._device) if len(task.ring) == 1 and is_local else None
+
     def _keep(self, row: PromptRow) -> tuple[tuple[int, int, torch.Tensor], ...]:
         self.slots.keep(row.key, 0)
         return tuple(
-            (start, stop, self.slots.take(row.key, stop - start)) for start, stop in row.keeps
+            (start, stop, self.slots.take(row.key, stop - start).to(self._device))
+            for start, stop in row.keeps
         )
 
     def _decode(self, task: Task) -> TaskResult:
@@ -114,13 +135,13 @@ class TaskRunner:
         for row in task.tokens:
             self.slots.keep(row.key, row.num_kept)
             slot = self.slots.take(row.key, 1)
-            tokens.append(MasteredToken(slot=slot, slots=self.slots.of(row.key), peers=row.peers))
-        served: dict[int, list[torch.Tensor]] = {}
+            tokens.append(MasteredToken(slot=slot, context=self.slots.of(row.key), peers=row.peers))
+        served: dict[int, list[Context]] = {}
         for master, rows in task.served.items():
             for asked in rows:
                 self.slots.keep(asked.key, asked.num_kept)
             served[master] = [self.slots.of(asked.key) for asked in rows]
-        iteration = MultiMasterDecode(self.peers, tokens, served)
+        iteration = MultiMasterDecode(self.peers, tokens, served, self._device)
         hidden = self._forward(
             iteration, [row.token_id for row in task.tokens], [row.position for row in task.tokens]
         )
@@ -132,19 +153,22 @@ class TaskRunner:
         if source == self._number:
             for row in task.moved:
                 self.slots.keep(row.key, row.num_moved)
-            slots = torch.cat([self.slots.of(row.key) for row in task.moved])
-            for pool in self._pools():
-                self.peers.exchange(Purpose.MIGRATE, {target: pool[slots]}, {}).wait()
+            slots = torch.cat([self.slots.of(row.key).tensor() for row in task.moved])
+            slots = slots.to(self._device)
+            for memory in self._memories():
+                kv = memory.read(slots)
+                self.peers.exchange(Purpose.MIGRATE, {target: kv}, {}).wait()
             for row in task.moved:
                 self.slots.release(row.key)
             return TaskResult()
         for row in task.moved:
             self.slots.keep(row.key, row.num_kept)
         slots = torch.cat([self.slots.take(row.key, row.num_moved) for row in task.moved])
-        for pool in self._pools():
-            kv = pool.new_empty(len(slots), *pool.shape[1:])
+        slots = slots.to(self._device)
+        for memory in self._memories():
+            kv = memory.read(slots)  # for its shape
             self.peers.exchange(Purpose.MIGRATE, {}, {source: kv}).wait()
-            pool[slots] = kv
+            memory.write(slots, *kv.unbind(1))
         return TaskResult()
 
     def _forward(
@@ -153,7 +177,7 @@ class TaskRunner:
         """Return [tokens, hidden size]; None without tokens, when only the attention takes part."""
         if not token_ids:
             for layer in self._layers.values():
-                self._attention(layer).take_part(iteration, layer.kv_cache)
+                self._attention(layer).take_part(iteration, layer)
             return None
         lockstep = _Lockstep(iteration, partial(self.peers.drop, self._others))
         metadata = dict.fromkeys(self._layers, lockstep)
@@ -193,8 +217,8 @@ class TaskRunner:
         ids, values, ranks = (torch.cat([part[field] for part in parts]) for field in range(3))
         return LogprobsLists(ids.cpu().numpy(), values.cpu().numpy(), ranks.cpu().numpy())
 
-    def _pools(self) -> list[torch.Tensor]:
-        return [self._attention(layer).pool(layer.kv_cache) for layer in self._layers.values()]
+    def _memories(self) -> list[KvMemory]:
+        return [self._attention(layer).memory(layer) for layer in self._layers.values()]
 
     @staticmethod
     def _attention(layer: Attention) -> ElasticAttention:
@@ -218,13 +242,13 @@ class _Lockstep:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        pool: torch.Tensor,
+        memory: KvMemory,
         scale: float,
         output: torch.Tensor,
     ) -> None:
         if self.failure is None:
             try:
-                self._iteration.attend(query, key, value, pool, scale, output)
+                self._iteration.attend(query, key, value, memory, scale, output)
                 return
             except PeerError as error:
                 self.failure = error

@@ -1,0 +1,61 @@
+"""What is stored in slots comes back from them, in the order of each of vLLM's kernels."""
+
+import pytest
+import torch
+
+from seesaw_worker.modes.elastic.kernels import attend
+from seesaw_worker.modes.elastic.memory import CpuMemory, PagedBatch
+from seesaw_worker.modes.elastic.slots import SlotTable
+
+BLOCKS, KV_HEADS, BLOCK, SIZE = 5, 2, 64, 64
+
+
+def filled(isa: str, dtype: torch.dtype) -> tuple[CpuMemory, torch.Tensor]:
+    """Return a memory and [slots, 2, KV heads, size] what its slots hold."""
+    memory = CpuMemory(torch.zeros(BLOCKS, KV_HEADS, BLOCK, 2 * SIZE, dtype=dtype), isa)
+    generator = torch.Generator().manual_seed(1)
+    kv = torch.randn(BLOCKS * BLOCK, 2, KV_HEADS, SIZE, generator=generator).to(dtype)
+    slots = torch.randperm(len(kv), generator=generator)
+    memory.write(slots, *kv[slots].unbind(1))
+    return memory, kv
+
+
+@pytest.mark.parametrize(
+    ("isa", "dtype"),
+    [
+        ("vec", torch.float32),
+        ("vec", torch.bfloat16),
+        ("vec16", torch.float32),
+        ("amx", torch.bfloat16),
+    ],
+)
+def test_slots_and_whole_blocks_come_back_as_they_were_stored(isa: str, dtype: torch.dtype) -> None:
+    memory, kv = filled(isa, dtype)
+    some = torch.tensor([7, 300, 64, 63])
+    assert torch.equal(memory.read(some), kv[some])
+    key, value = memory.read_blocks(torch.tensor([3, 1], dtype=torch.int32))
+    slots = torch.cat([torch.arange(3 * BLOCK, 4 * BLOCK), torch.arange(BLOCK, 2 * BLOCK)])
+    assert torch.equal(key.permute(2, 0, 1), kv[slots, 0])
+    assert torch.equal(value.transpose(0, 1), kv[slots, 1])
+
+
+def test_paged_contexts_are_attended_in_place() -> None:
+    memory, kv = filled("vec", torch.float32)
+    table = SlotTable(BLOCKS * BLOCK, BLOCK)
+    table.take("other", 5)
+    queries = {"whole": (70, 70), "last": (1, 64), "end": (9, 33)}
+    for key, (_, length) in queries.items():
+        table.take(key, length)
+    contexts = [table.of(key) for key in queries]
+    batch = PagedBatch([number for number, _ in queries.values()], contexts, torch.device("cpu"))
+    query = torch.randn(80, 4, SIZE)
+    output = torch.empty_like(query)
+    memory.attend(query, batch, 0.125, output)
+    start = 0
+    for context, (number, length) in zip(contexts, queries.values(), strict=True):
+        key, value = kv[context.tensor()].unbind(1)
+        whole = torch.zeros(length, 4, SIZE)
+        whole[length - number :] = query[start : start + number]
+        wanted = attend(whole, key, value, 0.125, is_causal=True)[0][length - number :]
+        torch.testing.assert_close(output[start : start + number], wanted)
+        start += number

@@ -1,0 +1,228 @@
+"""The KV memory of one layer as slots of one token each, in the blocks of vLLM's kernels.
+
+Shapes: T tokens, K key heads, H query heads, D the head's size, B slots in a block. Slots [T] are
+int64, blocks [N] int32; slot ``b * B + i`` is the i-th of block b.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from vllm import _custom_ops as ops
+from vllm import envs
+
+from seesaw_worker.modes.elastic.slots import Context
+
+
+class PagedBatch:
+    """Paged contexts whose last tokens are queries; laid out once for all layers.
+
+    num_queries: of each context; query i of n sees all but the last n - 1 - i tokens.
+    """
+
+    def __init__(
+        self, num_queries: Sequence[int], contexts: Sequence[Context], device: torch.device
+    ) -> None:
+        blocks = [context.blocks for context in contexts]
+        table = torch.zeros(len(blocks), max(map(len, blocks)), dtype=torch.int32)
+        for row, each in enumerate(blocks):
+            table[row, : len(each)] = each
+        self.block_table = table.to(device)
+        starts = [0, *accumulate(num_queries)]
+        self.query_start_loc = torch.tensor(starts, dtype=torch.int32, device=device)
+        lengths = [len(context) for context in contexts]
+        self.seq_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
+        self.max_query_len, self.max_seq_len = max(num_queries), max(lengths)
+        self._plans: dict[tuple[int, int, int, torch.dtype, str], torch.Tensor] = {}
+
+    def plan(self, shape: tuple[int, int, int, torch.dtype, str]) -> torch.Tensor:
+        """Return how vLLM's kernel for the CPU divides the work over threads.
+
+        shape: query heads, key heads, head size, type of the elements, name of the kernel.
+        """
+        if shape not in self._plans:
+            num_heads, num_kv_heads, size, dtype, isa = shape
+            self._plans[shape] = ops.cpu_attn_get_scheduler_metadata(
+                num_reqs=len(self.seq_lens),
+                num_heads=num_heads,
+                num_kv_heads=num_kv_heads,
+                head_dim=size,
+                seq_lens=self.seq_lens,
+                dtype=dtype,
+                query_start_loc=self.query_start_loc,
+                causal=True,
+                sliding_window_size=-1,
+                isa=isa,
+                enable_kv_split=envs.VLLM_CPU_ATTN_SPLIT_KV,
+            )
+        return self._plans[shape]
+
+
+class KvMemory(Protocol):
+    """One layer's."""
+
+    num_slots: int
+    block_size: int
+
+    def write(self, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Store ``key`` and ``value`` [T, K, D] in slots."""
+        ...
+
+    def read(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return [T, 2, K, D], a copy, where 0 is K and 1 is V."""
+        ...
+
+    def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return K [K, D, N * B] and V [K, N * B, D] of whole blocks, copies."""
+        ...
+
+    def attend(
+        self, query: torch.Tensor, batch: PagedBatch, scale: float, output: torch.Tensor
+    ) -> None:
+        """Write the causal attention of ``query`` [T, H, D] to ``output`` [T, H, D]."""
+        ...
+
+
+def memory_of(kv_cache: torch.Tensor, isa: str) -> KvMemory:
+    """Return a layer's memory, which is ``kv_cache`` [blocks, K, B, 2 * D], as vLLM allocates it.
+
+    isa: name of vLLM's kernel for this CPU.
+    """
+    return CpuMemory(kv_cache, isa) if kv_cache.is_cpu else GpuMemory(kv_cache)
+
+
+class CpuMemory:
+    """Each kernel for the CPU has an order of its own of the elements in a block of one head."""
+
+    def __init__(self, kv_cache: torch.Tensor, isa: str) -> None:
+        num_blocks, num_heads, self.block_size, twice = kv_cache.shape
+        self.num_slots, self._size = num_blocks * self.block_size, twice // 2
+        shape = (num_blocks, num_heads, 2 * self.block_size, self._size)
+        self._key, self._value = kv_cache.view(shape).chunk(2, dim=2)
+        self._flat = kv_cache.view(num_blocks, num_heads, 2, -1)
+        self._isa = isa
+        self._key_order, self._value_order = _orders(
+            isa, self.block_size, self._size, kv_cache.dtype
+        )
+        in_order = torch.arange(self.block_size * self._size).view(self._size, self.block_size)
+        self._is_plain = torch.equal(self._key_order, in_order.t()) and torch.equal(
+            self._value_order.flatten(), in_order.flatten()
+        )
+
+    def write(self, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        slots = slots.contiguous()
+        ops.cpu_attn_reshape_and_cache(key, value, self._key, self._value, slots, self._isa)
+
+    def read(self, slots: torch.Tensor) -> torch.Tensor:
+        blocks, offsets = slots // self.block_size, slots % self.block_size
+        orders = torch.stack([self._key_order, self._value_order])[:, offsets]
+        # [T, K, 2, B * D], of which the last dimension is picked by token, K or V, and element.
+        picked = orders.permute(1, 0, 2)[:, None].expand(-1, self._flat.shape[1], -1, -1)
+        return self._flat[blocks].gather(3, picked).transpose(1, 2).contiguous()
+
+    def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        num_heads, size = self._flat.shape[1], self._size
+        key, value = self._flat.unbind(2)  # each [blocks, K, B * D]
+        if self._is_plain:  # K by columns, V by rows
+            key = key.view(-1, num_heads, size, self.block_size).permute(1, 2, 0, 3)
+            value = value.view(-1, num_heads, self.block_size, size).transpose(0, 1)
+            key, value = key.index_select(2, blocks), value.index_select(1, blocks)
+            return key.flatten(2), value.flatten(1, 2)
+        rows = [
+            kv.index_select(0, blocks)
+            .index_select(2, order.flatten())
+            .view(-1, num_heads, self.block_size, size)
+            .transpose(0, 1)
+            .flatten(1, 2)
+            for kv, order in ((key, self._key_order), (value, self._value_order))
+        ]
+        return rows[0].transpose(1, 2), rows[1]
+
+    def attend(
+        self, query: torch.Tensor, batch: PagedBatch, scale: float, output: torch.Tensor
+    ) -> None:
+        shape = (query.shape[1], self._flat.shape[1], self._size, query.dtype, self._isa)
+        ops.cpu_attention_with_kv_cache(
+            query=query,
+            key_cache=self._key,
+            value_cache=self._value,
+            output=output,
+            query_start_loc=batch.query_start_loc,
+            seq_lens=batch.seq_lens,
+            scale=scale,
+            causal=True,
+            alibi_slopes=None,
+            sliding_window=-1,
+            block_table=batch.block_table,
+            softcap=0.0,
+            scheduler_metadata=batch.plan(shape),
+            s_aux=None,
+        )
+
+
+_DIGITS, _BASE = 3, 128  # of a place in a block; numbers below the base are exact in every type
+
+
+@cache
+def _orders(
+    isa: str, block_size: int, size: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return [B, D] for K and for V: where in a block of one head the kernel stores each element.
+
+    The kernel is asked, by storing the number of each element.
+    """
+    count = block_size * size
+    numbers = torch.arange(count).view(block_size, 1, size)
+    slots = torch.arange(block_size)
+    places = torch.zeros(2, count, dtype=torch.int64)
+    for digit in range(_DIGITS):
+        stored = torch.zeros(1, 1, 2 * block_size, size, dtype=dtype)
+        key, value = stored.chunk(2, dim=2)
+        digits = (numbers // _BASE**digit % _BASE).to(dtype)
+        ops.cpu_attn_reshape_and_cache(digits, digits, key, value, slots, isa)
+        places += stored.view(2, count).long() * _BASE**digit
+    key_order, value_order = places.argsort(1).view(2, block_size, size).unbind(0)
+    return key_order, value_order
+
+
+class GpuMemory:
+    """Not run yet: this machine has no GPU."""
+
+    def __init__(self, kv_cache: torch.Tensor) -> None:
+        num_blocks, _, self.block_size, twice = kv_cache.shape
+        self.num_slots = num_blocks * self.block_size
+        self._rows = kv_cache.transpose(1, 2)  # [blocks, B, K, 2 * D]
+        self._key, self._value = self._rows.split(twice // 2, dim=-1)
+
+    def write(self, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        at = slots // self.block_size, slots % self.block_size
+        self._rows[at] = torch.cat([key, value], -1)
+
+    def read(self, slots: torch.Tensor) -> torch.Tensor:
+        rows = self._rows[slots // self.block_size, slots % self.block_size]
+        return torch.stack(rows.chunk(2, dim=-1), 1)
+
+    def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        key, value = (each[blocks].flatten(0, 1) for each in (self._key, self._value))
+        return key.permute(1, 2, 0), value.transpose(0, 1)
+
+    def attend(
+        self, query: torch.Tensor, batch: PagedBatch, scale: float, output: torch.Tensor
+    ) -> None:
+        from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func
+
+        flash_attn_varlen_func(
+            query.contiguous(),
+            self._key,
+            self._value,
+            out=output,
+            max_seqlen_q=batch.max_query_len,
+            cu_seqlens_q=batch.query_start_loc,
+            max_seqlen_k=batch.max_seq_len,
+            seqused_k=batch.seq_lens,
+            block_table=batch.block_table,
+            softmax_scale=scale,
+            causal=True,
+        )
