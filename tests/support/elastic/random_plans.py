@@ -33,7 +33,7 @@ class _Draw:
         }
 
     def plan(self) -> Plan:
-        if len(self.idle) < len(self.view.instances) and self.rng.random() < 0.5:
+        if len(self.idle) < len(self.view.instances) and self.rng.random() < 0.8:
             return Plan()  # until more instances are idle, so that larger groups form
         preemptions = self.preempt()
         migrations = self.migrate()
