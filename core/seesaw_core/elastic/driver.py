@@ -171,8 +171,10 @@ class ElasticDriver:
         if len(self._prefilling) + len(self._stepping) == len(self.pool.capacity_tokens):
             return Plan()
         plan = self._policy.next_step(self.view(now_s))
+        uses = {key: prefix for prefill in plan.prefills for key, prefix in prefill.reused.items()}
         for preemption in plan.preemptions:
-            self._preempt(preemption.key)
+            # What comes into the cache may displace what is in use.
+            self._preempt(preemption.key, stays=not uses)
         for migration in plan.migrations:
             self._begin(migration.instances, self._stepping)
             for key in migration.keys:
@@ -192,7 +194,7 @@ class ElasticDriver:
             for key, master in decode.masters.items():
                 self.pool.append(key, master)
                 self._computing[key] = self._resting.pop(key)
-        return self._with_room(plan)
+        return self._with_room(plan, uses)
 
     def _record_use(self, prefill: Prefill, request: Request) -> None:
         if request.block_hashes:
@@ -202,11 +204,10 @@ class ElasticDriver:
                 is_again=request.num_outputs > 0,
             )
 
-    def _with_room(self, plan: Plan) -> Plan:
+    def _with_room(self, plan: Plan, uses: dict[str, CachedPrefix]) -> Plan:
         """Let cached contexts give way to a plan, and decide which of them are taken over."""
         if not len(self.cache):
             return plan
-        uses = {key: prefix for prefill in plan.prefills for key, prefix in prefill.reused.items()}
         taken = self.cache.settle(self.pool.free_tokens, uses)
         if not taken:
             return plan
@@ -259,7 +260,8 @@ class ElasticDriver:
     def lose(self, instance: int) -> tuple[str, ...]:
         """An instance is gone, with all KV on it. Return the requests that start again.
 
-        Nothing is planned on it any more. Requires: no iteration runs on it.
+        Nothing is planned on it any more. Requires: no iteration runs on it, and no migration moves
+        other KV of a request that has some there.
         """
         self._begin((instance,), self._prefilling)
         lost = [
@@ -304,13 +306,12 @@ class ElasticDriver:
             num_kept=num_kept,
         )
 
-    def _preempt(self, key: str) -> None:
+    def _preempt(self, key: str, *, stays: bool) -> None:
         request = self._resting.pop(key)
-        placement = self.pool.placement(key)
-        may_stay = request.may_stay
+        placement, stays = self.pool.placement(key), stays and request.may_stay
         self._wait_again(request)
         self.num_preemptions += 1
-        if may_stay:
+        if stays:
             self.cache.keep(key, request.block_hashes, placement)
 
     def _restart(self, request: Request) -> None:
