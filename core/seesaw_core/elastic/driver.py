@@ -134,6 +134,7 @@ class ElasticDriver:
             stepping=frozenset(self._stepping),
             mean_outputs=self._outputs_ended / self._num_ended,
             costs=self.costs,
+            cached_tokens=self.cache.tokens if len(self.cache) else None,
         )
 
     def _cached(self, request: Request) -> tuple[CachedPrefix, ...]:

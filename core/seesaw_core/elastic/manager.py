@@ -58,7 +58,9 @@ def _is_at_rest(view: View, migration: Migrate) -> bool:
 
 def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
     prompts = sorted(allocation.prompts, key=lambda prompt: -prompt.num_tokens)
-    instances = sorted(allocation.instances, key=lambda i: (-view.free_tokens[i], i))
+    instances = sorted(
+        allocation.instances, key=lambda i: (-view.free_tokens[i], view.num_cached(i), i)
+    )
     batches = divide(
         [prompt.num_tokens for prompt in prompts],
         [view.free_tokens[i] for i in instances],

@@ -31,7 +31,9 @@ def scale_down(view: View, prompts: Sequence[Waiting], instances: Sequence[int])
         p.num_tokens - reused[p.key].num_tokens if p.key in reused else p.num_tokens
         for p in prompts
     ]
-    order = sorted(instances, key=lambda i: (i not in held, view.free_tokens[i], i))
+    order = sorted(
+        instances, key=lambda i: (i not in held, view.free_tokens[i], view.num_cached(i), i)
+    )
     mean = sum(prompt.num_tokens for prompt in prompts) / len(prompts)
     share = mean / (mean + view.mean_outputs)
     try:

@@ -68,6 +68,7 @@ class View:
     prefilling, stepping: instances inside a prefill iteration, which is long, or inside a decode
         iteration or a migration, which are short; the others are idle.
     mean_outputs: tokens that a request has produced on average by its end.
+    cached_tokens: [instances] of the free tokens; None without any.
     """
 
     capacity_tokens: tuple[int, ...]
@@ -78,6 +79,11 @@ class View:
     stepping: frozenset[int]
     mean_outputs: float
     costs: GroupCosts
+    cached_tokens: tuple[int, ...] | None = None
+
+    def num_cached(self, instance: int) -> int:
+        """Return the cached tokens on an instance, which decide between equal ones."""
+        return self.cached_tokens[instance] if self.cached_tokens is not None else 0
 
     @cached_property
     def instances(self) -> range:

@@ -10,16 +10,14 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.elastic.memory import Memories, Prefixes
-from support.elastic.random_plans import RandomPlans
 
-from seesaw_core.elastic.cache import ContextCache
 from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
-from seesaw_core.elastic.placement import retain
 from seesaw_core.elastic.view import Decode, Migrate, Plan, Prefill, Step, View
 from seesaw_core.policies import Policy
+from support.elastic.memory import Memories, Prefixes
+from support.elastic.random_plans import RandomPlans
 
 BLOCK = 8
 COSTS = GroupCosts(
