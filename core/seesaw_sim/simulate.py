@@ -51,7 +51,8 @@ class Scenario:
     Equal layouts are plain vLLM with chunked prefill, unless the policy always re-shards; then two
     engines take turns. With ``disaggregated`` each phase has its own devices: a replica has
     ``prefill.data`` prefill engines and ``decode.data`` decode engines. With ``num_instances`` a
-    replica is that many elastic instances, each under ``decode``. With ``shares_pool`` the prefill
+    replica is that many elastic instances, each under ``decode``; with ``block_tokens`` they keep
+    the KV of requests that have ended, in blocks of that size. With ``shares_pool`` the prefill
     engine has no pool of its own, as in the paper's system.
     """
 
@@ -69,6 +70,7 @@ class Scenario:
     shares_pool: bool = False
     disaggregated: bool = False
     num_instances: int = 0
+    block_tokens: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_replicas", "step_tokens", "max_requests"):
@@ -267,6 +269,7 @@ class _System:
             groups.fitted(scenario.num_instances, groups.decode_requests),
             [self._own_tokens(costs)] * scenario.num_instances,
             max_requests=scenario.max_requests,
+            block_tokens=scenario.block_tokens,
         )
         first = number * scenario.num_instances
         server = ElasticServer(self._clock, driver, groups, number=first, journal=self._journal)

@@ -16,7 +16,7 @@ counts with the time that it has waited once that is longer, so that none waits 
 prompts that do not pay yet are passed by others.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from seesaw_core.elastic.groups import DecodeGroup
@@ -74,8 +74,8 @@ def _migration(
         return migration if saved_s(view, prompts, len(instances)) >= cost + waits_s else None
     first = view.waiting[0]
     room = sum(view.free_tokens[i] for i in instances) + view.capacity_tokens[migration.source]
-    until_empty_s = _until_empty_s(view, [r for group in groups for r in group.requests])
-    pays = max(until_empty_s, first.waited_s) >= cost
+    requests = [r for group in groups for r in group.requests]
+    pays = max(until_empty_s(view, requests), first.waited_s) >= cost
     return migration if pays and first.num_tokens <= room else None
 
 
@@ -91,9 +91,7 @@ def _dispatch(view: View, groups: list[DecodeGroup]) -> tuple[Waiting, ...]:
     usable = frozenset(view.instances) - view.prefilling
     if not usable:
         return ()
-    room = sum(view.free_tokens[i] for i in usable)
-    if view.decoding:
-        room -= int(_WATERMARK * sum(view.capacity_tokens))
+    room = usable_room(view, usable)
     tipping_tokens = view.costs.prefill[len(usable)].tipping_tokens
     stops = _stops(view, groups)
     batch = _Batch()
@@ -105,6 +103,14 @@ def _dispatch(view: View, groups: list[DecodeGroup]) -> tuple[Waiting, ...]:
         if not _pays(view, stops, batch):
             batch.drop_last()
     return tuple(batch.prompts)
+
+
+def usable_room(view: View, usable: Collection[int]) -> int:
+    """Return the tokens of new prompts for which instances have room."""
+    room = sum(view.free_tokens[i] for i in usable)
+    if view.decoding:
+        room -= int(_WATERMARK * sum(view.capacity_tokens))
+    return room
 
 
 class _Batch:
@@ -154,7 +160,7 @@ def _stops(view: View, groups: Sequence[DecodeGroup]) -> list[_Stop]:
                 free_tokens=last.free_tokens + sum(view.free_tokens[i] for i in group.instances),
                 degree=last.degree + len(group.instances),
                 num_requests=last.num_requests + len(group.requests),
-                until_empty_s=max(last.until_empty_s, _until_empty_s(view, group.requests)),
+                until_empty_s=max(last.until_empty_s, until_empty_s(view, group.requests)),
             )
         )
     return stops
@@ -171,7 +177,7 @@ def _pays(view: View, stops: Sequence[_Stop], batch: _Batch) -> bool:
     return saved_s >= seconds * stop.num_requests
 
 
-def _until_empty_s(view: View, requests: Sequence[Decoding]) -> float:
+def until_empty_s(view: View, requests: Sequence[Decoding]) -> float:
     """Return how long the last of the requests is still to decode, as far as one can tell.
 
     The estimate falls and then rises with the outputs so far, so that the last one is the request

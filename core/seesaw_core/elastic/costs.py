@@ -4,6 +4,9 @@ Prefilling the prompts R on a group of degree d takes ``alpha + beta * sum(len) 
 sum(len ** 2)`` seconds: a constant, the matrix products and the attention. Each pair of tensor
 size and degree has constants of its own (:mod:`seesaw_core.elastic.fitting`).
 
+A prompt of L tokens of which the first P are cached adds what is left of it: ``beta * (L - P) +
+gamma * (L ** 2 - P ** 2)``, since its tokens attend to the cached ones too.
+
 Source: Wu et al., LoongServe (arXiv 2404.09526), section 5.5, the scaling information base.
 """
 

@@ -1,7 +1,8 @@
 """The global manager: what each instance does next, decided anew for every iteration.
 
-    dispatch ──> allocation ──> batching ──> scaling plan
-    which prompts  which instances  which group    where KV stays, who decodes
+    reusing ──> dispatch ──> allocation ──> batching ──> scaling plan
+    which prompts go where their prefixes are cached; of the others, which go, which instances they
+    get, and which group; where KV stays, and who decodes
 
 The manager is a pure function of a view, as every policy: it holds no state and reads no clock.
 So a prefill that needs an instance inside a decode step is decided again once the step has ended;
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from seesaw_core.elastic.allocation import Allocation, allocate
 from seesaw_core.elastic.batching import divide
 from seesaw_core.elastic.groups import DecodeGroup, decode_groups
+from seesaw_core.elastic.reusing import reuse
 from seesaw_core.elastic.scaling import scale_down, scale_up
 from seesaw_core.elastic.view import Decode, Migrate, Plan, Preempt, Prefill, View
 
@@ -29,6 +31,8 @@ class ElasticPolicy:
         if not view.idle:
             return Plan()
         groups = decode_groups(view)
+        reused = reuse(view, groups)
+        view, groups = reused.view, reused.groups
         allocation = allocate(view, groups)
         prefills: tuple[Prefill, ...] = ()
         if allocation.prompts and allocation.instances <= view.idle:
@@ -38,7 +42,8 @@ class ElasticPolicy:
             migrations = (allocation.migration,)
         # Instances that do not begin what they are allocated for wait for those still in a step.
         plan = Plan(prefills=prefills, migrations=migrations)
-        return _with_decodes(view, plan, allocation, groups)
+        plan = _with_decodes(view, plan, allocation, groups)
+        return replace(plan, prefills=(*reused.prefills, *plan.prefills))
 
 
 def _is_at_rest(view: View, migration: Migrate) -> bool:
@@ -53,7 +58,9 @@ def _is_at_rest(view: View, migration: Migrate) -> bool:
 
 def _batches(view: View, allocation: Allocation) -> tuple[Prefill, ...]:
     prompts = sorted(allocation.prompts, key=lambda prompt: -prompt.num_tokens)
-    instances = sorted(allocation.instances, key=lambda i: (-view.free_tokens[i], i))
+    instances = sorted(
+        allocation.instances, key=lambda i: (-view.free_tokens[i], view.num_cached(i), i)
+    )
     batches = divide(
         [prompt.num_tokens for prompt in prompts],
         [view.free_tokens[i] for i in instances],

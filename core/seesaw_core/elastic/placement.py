@@ -10,7 +10,7 @@ Source: Wu et al., LoongServe (arXiv 2404.09526), sections 4.1 (proactive scale-
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seesaw_core.errors import BufferFullError, IntegrityError
 
@@ -53,6 +53,32 @@ class Placement:
         for run in self.runs:
             counts[run.instance] = counts.get(run.instance, 0) + len(run)
         return counts
+
+    @property
+    def holders(self) -> frozenset[int]:
+        """The instances that hold any token."""
+        return frozenset(run.instance for run in self.runs)
+
+    def prefix(self, num_tokens: int) -> "Placement":
+        """Return the placement of the first tokens. Requires: so many tokens, or more."""
+        runs = []
+        for run in self.runs:
+            if run.stop >= num_tokens:
+                if run.start < num_tokens:
+                    runs.append(replace(run, stop=num_tokens))
+                break
+            runs.append(run)
+        return Placement(tuple(runs))
+
+    def followed_by(self, others: "Placement") -> "Placement":
+        """Return the placement of these tokens and of others after them."""
+        if not others.runs:
+            return self
+        first, *more = others.runs
+        offset = self.num_tokens
+        joined = self.with_appended(first.instance, len(first))
+        shifted = (replace(r, start=r.start + offset, stop=r.stop + offset) for r in more)
+        return Placement((*joined.runs, *shifted))
 
     def with_appended(self, instance: int, num_tokens: int = 1) -> "Placement":
         """Return the placement after ``instance`` has computed the next tokens and kept them."""

@@ -12,28 +12,51 @@ from math import ceil
 
 from seesaw_core.elastic.groups import DecodeGroup
 from seesaw_core.elastic.placement import retain
-from seesaw_core.elastic.view import Decode, Decoding, Prefill, View, Waiting
+from seesaw_core.elastic.view import CachedPrefix, Decode, Decoding, Prefill, View, Waiting
 from seesaw_core.errors import BufferFullError
 
 
 def scale_down(view: View, prompts: Sequence[Waiting], instances: Sequence[int]) -> Prefill:
     """Return the prefill of a batch whose KV ends on as few instances as possible.
 
-    The fullest instances are filled first, so that the others are empty afterwards. Each leaves
-    room for what its prompts will usually produce, as long as the group has that much.
+    Cached prefixes within the group stay where they are. Instances that hold some of them and then
+    the fullest ones are filled first, so that the others are empty afterwards. Each leaves room for
+    what its prompts will usually produce, as long as the group has that much.
     Raises: BufferFullError if the group has too little room for the prompts.
     """
-    lengths = [prompt.num_tokens for prompt in prompts]
-    order = sorted(instances, key=lambda i: (view.free_tokens[i], i))
-    mean = sum(lengths) / len(lengths)
+    free = {i: view.free_tokens[i] for i in instances}
+    reused = _reused(prompts, free)
+    held = {i for prefix in reused.values() for i in prefix.holders}
+    left = [
+        p.num_tokens - reused[p.key].num_tokens if p.key in reused else p.num_tokens
+        for p in prompts
+    ]
+    order = sorted(
+        instances, key=lambda i: (i not in held, view.free_tokens[i], view.num_cached(i), i)
+    )
+    mean = sum(prompt.num_tokens for prompt in prompts) / len(prompts)
     share = mean / (mean + view.mean_outputs)
     try:
-        room = {i: int(view.free_tokens[i] * share) for i in order}
-        placements = retain(lengths, room)
+        placements = retain(left, {i: int(free[i] * share) for i in order})
     except BufferFullError:
-        placements = retain(lengths, {i: view.free_tokens[i] for i in order})
-    keys = (prompt.key for prompt in prompts)
-    return Prefill(instances=tuple(instances), placements=dict(zip(keys, placements, strict=True)))
+        placements = retain(left, {i: free[i] for i in order})
+    computed = dict(zip((prompt.key for prompt in prompts), placements, strict=True))
+    whole = {key: prefix.placement.followed_by(computed[key]) for key, prefix in reused.items()}
+    return Prefill(instances=tuple(instances), placements=computed | whole, reused=reused)
+
+
+def _reused(prompts: Sequence[Waiting], free: dict[int, int]) -> dict[str, CachedPrefix]:
+    """Return the prefixes that lie on a group and that it has room for, and take that room."""
+    reused: dict[str, CachedPrefix] = {}
+    for prompt in prompts:
+        for prefix in prompt.cached:
+            held = prefix.tokens_by_instance
+            if all(free.get(i, 0) >= num_tokens for i, num_tokens in held.items()):
+                for i, num_tokens in held.items():
+                    free[i] -= num_tokens
+                reused[prompt.key] = prefix
+                break
+    return reused
 
 
 def scale_up(view: View, group: DecodeGroup, spare: set[int]) -> Decode | list[Decoding]:

@@ -31,10 +31,14 @@ class GroupStepCosts:
 
     costs: StepCosts
 
-    def prefill_s(self, lengths: Sequence[int], degree: int) -> float:
-        """Seconds to prefill whole prompts on ``degree`` instances."""
-        num_tokens = sum(lengths)
-        pairs = sum(length**2 for length in lengths) / 2
+    def prefill_s(self, lengths: Sequence[int], degree: int, cached: Sequence[int] = ()) -> float:
+        """Seconds to prefill whole prompts on ``degree`` instances.
+
+        cached: of each prompt, the first tokens whose KV is there already; the others' queries see
+        it too. All KV passes around the ring.
+        """
+        num_tokens = sum(lengths) - sum(cached)
+        pairs = (sum(n**2 for n in lengths) - sum(n**2 for n in cached)) / 2
         own = -(-num_tokens // degree)
         compute_s = self.costs.step_s(
             MicroBatch(prefill_tokens=own, prefill_pairs=pairs / degree, sampled=len(lengths))
@@ -42,7 +46,8 @@ class GroupStepCosts:
         attention_s = self.costs.num_layers * self.costs.kernels.prefill_attention_s(
             own, pairs / degree
         )
-        return compute_s + max(0.0, self.ring_s(own, degree) - attention_s)
+        passing = -(-sum(lengths) // degree)
+        return compute_s + max(0.0, self.ring_s(passing, degree) - attention_s)
 
     def decode_s(
         self, requests_by_master: Sequence[int], context_by_instance: Sequence[int]

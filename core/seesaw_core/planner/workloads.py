@@ -3,7 +3,7 @@
 A workload is a list of requests, or a summary of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from seesaw_core.errors import InputError
@@ -11,11 +11,16 @@ from seesaw_core.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. Units: tokens; ``arrival_s`` in seconds from the start."""
+    """One request. Units: tokens; ``arrival_s`` in seconds from the start.
+
+    ``block_hashes`` are of the whole blocks of its prompt, and of its output as far as later
+    prompts contain it; requests whose first ones are equal begin alike.
+    """
 
     prompt_tokens: int
     output_tokens: int
     arrival_s: float = 0.0
+    block_hashes: tuple[Hashable, ...] = ()
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:

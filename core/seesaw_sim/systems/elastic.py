@@ -77,11 +77,17 @@ class ElasticServer:
                 f"{self.capacity_tokens:,}"
             )
         self._sequences[sequence.name] = sequence
-        self.driver.arrive(sequence.name, sequence.prompt_tokens, self._clock.now_s)
+        self.driver.arrive(
+            sequence.name,
+            sequence.prompt_tokens,
+            self._clock.now_s,
+            sequence.request.block_hashes,
+        )
         self._clock.settle(self._drive)
 
     def _drive(self) -> None:
         plan = self.driver.next_plan(self._clock.now_s)
+        self.driver.cache.take_changes()  # no memory has to hear of them
         for migration in plan.migrations:
             self._run(migration, "migrate", self._costs.migrate_s(migration.num_tokens))
         for prefill in plan.prefills:
@@ -94,8 +100,10 @@ class ElasticServer:
 
     def _prefill(self, prefill: Prefill) -> None:
         lengths = [placement.num_tokens for placement in prefill.placements.values()]
-        self._prefilling_tokens += sum(lengths)
-        self._run(prefill, "prefill", self._costs.prefill_s(lengths, len(prefill.instances)))
+        cached = [prefix.num_tokens for prefix in prefill.reused.values()]
+        self._prefilling_tokens += _num_computed(prefill)
+        seconds = self._costs.prefill_s(lengths, len(prefill.instances), cached)
+        self._run(prefill, "prefill", seconds)
 
     def _decode(self, decode: Decode) -> None:
         """All KV on the instances is read, since all requests that have some there decode."""
@@ -116,7 +124,7 @@ class ElasticServer:
         finished: list[str] = []
         match step:
             case Prefill():
-                self._prefilling_tokens -= sum(p.num_tokens for p in step.placements.values())
+                self._prefilling_tokens -= _num_computed(step)
                 finished = self._give_tokens(step.placements)
             case Decode():
                 finished = self._give_tokens(step.masters)
@@ -137,3 +145,7 @@ class ElasticServer:
                 finished.append(key)
                 del self._sequences[key]
         return finished
+
+
+def _num_computed(prefill: Prefill) -> int:
+    return sum(p.num_tokens - prefill.num_reused(key) for key, p in prefill.placements.items())

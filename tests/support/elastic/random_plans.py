@@ -4,7 +4,17 @@ import os
 import random
 
 from seesaw_core.elastic.placement import Placement
-from seesaw_core.elastic.view import Decode, Decoding, Migrate, Plan, Preempt, Prefill, View
+from seesaw_core.elastic.view import (
+    CachedPrefix,
+    Decode,
+    Decoding,
+    Migrate,
+    Plan,
+    Preempt,
+    Prefill,
+    View,
+    Waiting,
+)
 
 SEED_VARIABLE = "SEESAW_TEST_PLANS"
 
@@ -77,17 +87,33 @@ class _Draw:
             return ()
         group = self.rng.sample(sorted(self.idle), self.rng.randint(1, len(self.idle)))
         placements: dict[str, Placement] = {}
+        reused: dict[str, CachedPrefix] = {}
         for prompt in self.view.waiting[: self.rng.randint(1, 4)]:
             if prompt.num_tokens > sum(self.free[i] for i in group):
                 break
-            placements[prompt.key] = self.place(prompt.num_tokens, group)
+            prefix = self.reuse(prompt, group)
+            if prefix is not None:
+                reused[prompt.key] = prefix
+            begun = Placement() if prefix is None else prefix.placement
+            placements[prompt.key] = self.place(prompt.num_tokens, group, begun)
         if not placements:
             return ()
         self.idle -= set(group)
-        return (Prefill(instances=tuple(group), placements=placements),)
+        return (Prefill(instances=tuple(group), placements=placements, reused=reused),)
 
-    def place(self, num_tokens: int, group: list[int]) -> Placement:
-        placement = Placement()
+    def reuse(self, prompt: Waiting, group: list[int]) -> CachedPrefix | None:
+        for prefix in prompt.cached:
+            held = prefix.tokens_by_instance
+            if (
+                all(i in group and self.free[i] >= held[i] for i in held)
+                and self.rng.random() < 0.8
+            ):
+                for i in held:
+                    self.free[i] -= held[i]
+                return prefix
+        return None
+
+    def place(self, num_tokens: int, group: list[int], placement: Placement) -> Placement:
         while (left := num_tokens - placement.num_tokens) > 0:
             instance = self.rng.choice([i for i in group if self.free[i]])
             tokens = self.rng.randint(1, min(left, self.free[instance]))
