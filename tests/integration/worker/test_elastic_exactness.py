@@ -124,6 +124,30 @@ def test_fp32_tokens_equal_plain_vllms_whatever_the_plans(
         assert max(map(int, report.state["decodes"])) > 1
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "tensor"),
+    [("llama", 1, 1), ("qwen3", 2, 1), ("llama", 3, 1), ("llama", 2, 2)],
+)
+def test_tokens_stay_whatever_is_cached_wherever(
+    name: str, number: int, tensor: int, tmp_path: Path
+) -> None:
+    """Prompts begin alike; all come twice, so that of the second ones nearly all is cached."""
+    model = made(tmp_path, MODELS[name])
+    (base,) = samples_of(7, (1200,))
+    rng, samples = random.Random(number), samples_of(number, EDGES)
+    for index, sample in enumerate(samples):
+        shared = rng.choice((0, 40, 600, 1100))
+        prompt = [*base.prompt[:shared], *sample.prompt]
+        samples[index] = replace(sample, prompt=prompt)
+    expected = plain_tokens(model, Layout(tensor=tensor), samples, ENGINE, tmp_path)
+    job = job_of(model, samples, tmp_path, number, tensor, caching=True)
+    report = run(job, tmp_path, plans=number)
+    assert report.more["tokens"] == [expected, expected]
+    assert report.more["cache"]["hits"] > 8_000
+    assert_nothing_left(report)
+    assert report.state["cached_tokens"] == 0
+
+
 def test_a_swapped_slot_is_noticed(tmp_path: Path) -> None:
     model = made(tmp_path, TINY)
     samples = samples_of(1, (64, 65, 97, 300))

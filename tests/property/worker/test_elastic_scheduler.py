@@ -7,12 +7,16 @@ hold each task to what they have. Afterwards every ledger is empty.
 import gc
 import random
 import tracemalloc
+from collections.abc import Mapping
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.request import Request, RequestStatus
 
 from seesaw_worker.modes.elastic.scheduler import ElasticScheduler
@@ -23,7 +27,9 @@ from seesaw_worker.modes.elastic.tasks import (
     ElasticStep,
     Ended,
     Launch,
+    PromptRow,
     SampledRow,
+    SlotChange,
     Task,
     TaskKind,
     TaskResult,
@@ -34,29 +40,32 @@ RANDOM = "support.elastic.random_plans.RandomPlans"
 
 
 class Rank:
-    """One instance without a model. Its tokens are a function of the request's tokens so far."""
+    """One instance without a model. Its tokens are a function of the request's tokens so far.
 
-    def __init__(self, number: int, num_slots: int) -> None:
+    A slot holds the hash of all tokens up to its own, as KV depends on them all.
+    """
+
+    def __init__(self, number: int, num_slots: int, wire: dict[str, list[int]]) -> None:
+        self._wire = wire
         self.slots = SlotTable(num_slots, BLOCK)
         self.outputs: dict[str, list[int]] = {}
+        self._contents = [0] * num_slots
         self._number = number
 
-    def run(self, task: Task) -> TaskResult:
-        for key, num_kept in task.cut.items():
-            self.slots.keep(key, num_kept)
-        for key in task.released:
-            self.slots.release(key)
+    def run(self, task: Task, requests: Mapping[str, Request]) -> TaskResult:
+        for change in task.slot_changes:
+            self.slots.change(change.key, change.num_tokens, change.new_key)
         for key in task.forgotten:
             self.outputs.pop(key, None)
         for row in task.sampled:
             self.learn(row)
         for prompt in task.prompts:
-            self.slots.keep(prompt.key, 0)
-            for start, stop in prompt.keeps:
-                self.slots.take(prompt.key, stop - start)
+            self.prefill(prompt, requests[prompt.key])
         for token in task.tokens:
             self.slots.keep(token.key, token.num_kept)
-            self.slots.take(token.key, 1)
+            (slot,) = self.slots.take(token.key, 1).tolist()
+            if (request := requests.get(token.key)) is not None:
+                self._contents[slot] = prefixes(request)[token.position]
         for served in (row for rows in task.served.values() for row in rows):
             self.slots.keep(served.key, served.num_kept)
         if task.kind is TaskKind.MIGRATE:
@@ -65,6 +74,24 @@ class Rank:
         seeded = {row.key: np.zeros(4, np.uint8) for row in task.sampled}
         tokens = [10 + len(self.outputs[key]) % 80 for key in keys]
         return TaskResult(keys=keys, token_ids=tokens, generators=seeded)
+
+    def prefill(self, prompt: PromptRow, request: Request) -> None:
+        cached, contents = prompt.cached.get(self._number, 0), prefixes(request)
+        self.slots.keep(prompt.key, 0 if prompt.copied_from else cached)
+        if cached and prompt.copied_from:
+            slots = self.slots.take(prompt.key, cached).tolist()
+            for old, new in zip(self.slots.of(prompt.copied_from).slots, slots, strict=False):
+                self._contents[new] = self._contents[old]
+        held = [self._contents[slot] for slot in self.slots.of(prompt.key).slots]
+        assert len(held) == cached
+        assert len(held) == len(set(held))
+        assert set(held) <= set(contents[: prompt.num_cached]), "what was cached is another's"
+        for run in prompt.runs:
+            assert run.start >= prompt.num_cached
+            if run.instance == self._number:
+                slots = self.slots.take(prompt.key, len(run)).tolist()
+                for slot, content in zip(slots, contents[run.start : run.stop], strict=True):
+                    self._contents[slot] = content
 
     def learn(self, row: SampledRow) -> None:
         if row.state is not None:
@@ -79,10 +106,19 @@ class Rank:
         for row in task.moved:
             if self._number == task.ring[0]:
                 self.slots.keep(row.key, row.num_moved)
+                self._wire[row.key] = [self._contents[s] for s in self.slots.of(row.key).slots]
                 self.slots.release(row.key)
             else:
                 self.slots.keep(row.key, row.num_kept)
-                self.slots.take(row.key, row.num_moved)
+                slots = self.slots.take(row.key, row.num_moved).tolist()
+                sent = self._wire.pop(row.key, [-1] * len(slots))  # the source may be dead
+                for slot, content in zip(slots, sent, strict=True):
+                    self._contents[slot] = content
+
+
+def prefixes(request: Request) -> list[int]:
+    """Return [tokens] the hash of all tokens up to each."""
+    return list(accumulate(request.all_token_ids, lambda last, token: hash((last, token))))
 
 
 class Grammars:
@@ -99,6 +135,7 @@ class Engine:
         config = SimpleNamespace(
             additional_config=settings.added_to({}),
             scheduler_config=SimpleNamespace(max_num_seqs=8),
+            cache_config=SimpleNamespace(enable_prefix_caching=True),
             model_config=SimpleNamespace(max_model_len=(blocks - 1) * BLOCK),
         )
         self.scheduler = ElasticScheduler(
@@ -106,8 +143,12 @@ class Engine:
             cast("Any", SimpleNamespace(num_blocks=blocks)),
             cast("Any", Grammars()),
             BLOCK,
+            BLOCK // 2,
         )
-        self.ranks = [Rank(i, blocks // number * BLOCK) for i in range(number)]
+        init_none_hash(sha256)
+        self._hasher = get_request_block_hasher(BLOCK // 2, sha256)
+        wire: dict[str, list[int]] = {}
+        self.ranks = [Rank(i, blocks // number * BLOCK, wire) for i in range(number)]
         self.dead: set[int] = set()
         self.told: set[int] = set()
         self.open: list[tuple[Launch, dict[int, TaskResult]]] = []
@@ -118,7 +159,11 @@ class Engine:
     def add(self, prompt: int, outputs: int) -> str:
         params = SamplingParams(max_tokens=outputs, seed=1, temperature=1.0, ignore_eos=True)
         key = f"r{next(self._numbers)}"
-        self.scheduler.add_request(Request(key, [5] * prompt, params, None))
+        tokens = [5] * prompt
+        if prompt % 3 == 0:
+            tokens[prompt // 2 :] = [6] * (prompt - prompt // 2)
+        request = Request(key, tokens, params, None, block_hasher=self._hasher)
+        self.scheduler.add_request(request)
         return key
 
     def step(self, *, failing: float = 0.0) -> None:
@@ -129,7 +174,9 @@ class Engine:
         assert isinstance(step, ElasticStep)
         for launch in step.launches:
             alive = {i: task for i, task in launch.tasks.items() if i not in self.dead}
-            self.open.append((launch, {i: self.ranks[i].run(t) for i, t in alive.items()}))
+            requests = self.scheduler.books.requests
+            results = {i: self.ranks[i].run(task, requests) for i, task in alive.items()}
+            self.open.append((launch, results))
         answer = ElasticOutput(req_ids=[], req_id_to_index={})
         if self.open:
             self.iterations += 1
@@ -150,8 +197,10 @@ class Engine:
             if not self.scheduler.has_requests():
                 break
             self.step()
+        self.scheduler.reset_prefix_cache()
         for rank in self.ranks:  # an instance hears of what it may release with its next task
-            rank.run(Task(kind=TaskKind.DECODE, ring=(0,), released=list(rank.slots)))
+            gone = [SlotChange(key=key, num_tokens=0) for key in rank.slots]
+            rank.run(Task(kind=TaskKind.DECODE, ring=(0,), slot_changes=gone), {})
 
     def assert_nothing_left(self) -> None:
         books = self.scheduler.books
@@ -188,6 +237,7 @@ def test_nothing_is_lost_over_ten_thousand_iterations(policy: str) -> None:
     engine.drain()
     engine.assert_nothing_left()
     assert sizes[-1] < sizes[0] + 500_000, "memory has grown"
+    assert engine.scheduler.books.driver.cache.counts.hits > 10_000
 
 
 @pytest.mark.parametrize("seed", range(6))

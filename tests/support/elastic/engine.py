@@ -21,7 +21,10 @@ ELASTIC = "seesaw_worker.modes.elastic"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElasticJob:
-    """Samples to generate, all at once. ``engine`` holds vLLM's arguments, ``settings`` ours."""
+    """Samples to generate, all at once. ``engine`` holds vLLM's arguments, ``settings`` ours.
+
+    With ``caching`` they are generated twice over, so that what the first left is used.
+    """
 
     model: str
     output: str
@@ -30,6 +33,7 @@ class ElasticJob:
     settings: dict[str, Any]
     worker: str = f"{ELASTIC}.worker.ElasticWorker"
     scheduler: str = f"{ELASTIC}.scheduler.ElasticScheduler"
+    caching: bool = False
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -66,22 +70,29 @@ def run(job: ElasticJob) -> ElasticReport:
         scheduler_cls=job.scheduler,
         worker_cls=job.worker,
         additional_config=settings.added_to({}),
-        enable_prefix_caching=False,
+        enable_prefix_caching=job.caching,
         enforce_eager=True,
         disable_log_stats=True,
         **job.engine,
     )
     core = llm.llm_engine.engine_core.engine_core
     began = time.perf_counter()
-    outputs = llm.generate(
-        [{"prompt_token_ids": s.prompt} for s in job.samples],
-        [SamplingParams(**s.params) for s in job.samples],
-        use_tqdm=False,
-    )
+    tokens = []
+    for _ in range(1 + job.caching):
+        outputs = llm.generate(
+            [{"prompt_token_ids": s.prompt} for s in job.samples],
+            [SamplingParams(**s.params) for s in job.samples],
+            use_tqdm=False,
+        )
+        tokens.append([list(o.outputs[0].token_ids) for o in outputs])
     seconds = time.perf_counter() - began
     books = core.scheduler.books
+    counts = asdict(books.driver.cache.counts)
+    if job.caching:
+        core.reset_prefix_cache()
     report = ElasticReport(
-        tokens=[list(o.outputs[0].token_ids) for o in outputs],
+        tokens=tokens[-1],
+        more={"tokens": tokens, "cache": counts},
         ranks=llm.collective_rpc("elastic_info"),
         state=books.snapshot(),
         left={

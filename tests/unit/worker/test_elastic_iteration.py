@@ -119,7 +119,7 @@ class Instances:
             contexts = [self.slots[instance].of(str(number)) for number in range(len(qkv))]
             iteration: Iteration = RingPrefill(self.peers[instance], ring, place, prompts)
             if len(ring) == 1 and all(context.is_paged for context in contexts):
-                iteration = LocalPrefill(contexts, CPU)
+                iteration = LocalPrefill(contexts, [(0, len(c)) for c in contexts], CPU)
             iteration.attend(query, key, value, self.memories[instance], SCALE, output)
             return output
 
@@ -129,6 +129,35 @@ class Instances:
             for output, part in zip(outputs, parts, strict=True):
                 output[place :: len(ring)] = part
         return outputs
+
+    def prefill_rest(
+        self, qkv: torch.Tensor, first: int, ring: list[int], keeps: list[tuple[int, int, int]]
+    ) -> torch.Tensor:
+        """Prefill request 0 from token ``first`` on. ``keeps`` count from there."""
+        cached = tuple(len(self.slots[instance].of("0")) for instance in ring)
+        rest = qkv[first:]
+
+        def work(instance: int) -> torch.Tensor:
+            place, table = ring.index(instance), self.slots[instance]
+            slots = table.of("0").tensor()
+            kept = tuple(
+                (start, stop, table.take("0", stop - start))
+                for keeper, start, stop in keeps
+                if keeper == instance
+            )
+            prompt = RingPrompt(length=len(rest), keeps=kept, cached=cached, cached_slots=slots)
+            query, key, value = rest[place :: len(ring)].split([HEADS, KV_HEADS, KV_HEADS], 1)
+            output = torch.empty_like(query)
+            iteration: Iteration = RingPrefill(self.peers[instance], ring, place, [prompt])
+            if len(ring) == 1:
+                iteration = LocalPrefill([table.of("0")], [(first, len(qkv))], CPU)
+            iteration.attend(query, key, value, self.memories[instance], SCALE, output)
+            return output
+
+        output = torch.empty(len(rest), HEADS, SIZE)
+        for place, found in enumerate(self.run(work, ring)):
+            output[place :: len(ring)] = found
+        return output
 
     def decode(
         self, tokens: dict[str, torch.Tensor], masters: dict[str, int], group: list[int]
@@ -204,6 +233,23 @@ def test_a_group_of_any_size_computes_what_one_instance_does(
     outputs = instances.prefill(prompts, ring, keeps)
     for output, prompt in zip(outputs, prompts, strict=True):
         assert_close(output, reference(prompt))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(("first", "rest"), [(1, 1), (33, 40), (64, 5), (70, 2)])
+def test_what_is_cached_anywhere_is_seen_by_all_that_follows(
+    size: int, first: int, rest: int
+) -> None:
+    rng = random.Random(size * 100 + first)
+    instances = Instances(3, 256)
+    ring = rng.sample(range(3), size)
+    qkv = random_qkv(first + rest, first)
+    instances.prefill([qkv[:first]], ring, [random_keeps(first, ring, rng)])
+    found = instances.prefill_rest(qkv, first, ring, random_keeps(rest, ring, rng))
+    assert_close(found, reference(qkv)[first:])
+    (token,) = random_qkv(1, 7)
+    decoded = instances.decode({"0": token}, {"0": ring[0]}, [0, 1, 2])
+    assert_close(decoded["0"], reference(torch.cat([qkv, token[None]]))[-1])
 
 
 @pytest.mark.parametrize("seed", range(12))

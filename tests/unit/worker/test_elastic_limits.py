@@ -66,7 +66,6 @@ def test_what_the_operator_gives_to_a_pod_is_taken(model: str) -> None:
 @pytest.mark.parametrize(
     "flag",
     [
-        "--enable-prefix-caching",
         "--enable-lora",
         "--pipeline-parallel-size=2",
         "--scheduling-policy=priority",

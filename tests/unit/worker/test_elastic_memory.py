@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seesaw_worker.modes.elastic.kernels import attend
-from seesaw_worker.modes.elastic.memory import CpuMemory, PagedBatch
+from seesaw_worker.modes.elastic.memory import CpuMemory, PagedBatch, copy_tokens
 from seesaw_worker.modes.elastic.slots import SlotTable
 
 BLOCKS, KV_HEADS, BLOCK, SIZE = 5, 2, 64, 64
@@ -39,6 +39,24 @@ def test_slots_and_whole_blocks_come_back_as_they_were_stored(isa: str, dtype: t
     assert torch.equal(value.transpose(0, 1), kv[slots, 1])
 
 
+@pytest.mark.parametrize("isa", ["vec", "amx"])
+@pytest.mark.parametrize("taken", [BLOCKS * BLOCK - 200, 0])
+def test_the_first_tokens_of_a_context_are_copied(isa: str, taken: int) -> None:
+    """Block by block, or slot by slot if the copy lies in the ends of others' blocks."""
+    memory, kv = filled(isa, torch.bfloat16)
+    table = SlotTable(BLOCKS * BLOCK, BLOCK)
+    table.take("source", 90)
+    table.take("other", max(taken - 90, 1))
+    table.take("another", 33)
+    table.take("target", 70)
+    source, target = table.of("source"), table.of("target")
+    others = {key: table.of(key).tensor() for key in ("source", "other", "another")}
+    copy_tokens([memory], source, target, 70)
+    assert target.is_paged == (not taken)
+    assert torch.equal(memory.read(target.tensor()), kv[source.tensor()[:70]])
+    assert all(torch.equal(memory.read(slots), kv[slots]) for slots in others.values())
+
+
 def test_paged_contexts_are_attended_in_place() -> None:
     memory, kv = filled("vec", torch.float32)
     table = SlotTable(BLOCKS * BLOCK, BLOCK)
@@ -47,7 +65,8 @@ def test_paged_contexts_are_attended_in_place() -> None:
     for key, (_, length) in queries.items():
         table.take(key, length)
     contexts = [table.of(key) for key in queries]
-    batch = PagedBatch([number for number, _ in queries.values()], contexts, torch.device("cpu"))
+    computed = [(length - number, length) for number, length in queries.values()]
+    batch = PagedBatch(computed, contexts, torch.device("cpu"))
     query = torch.randn(80, 4, SIZE)
     output = torch.empty_like(query)
     memory.attend(query, batch, 0.125, output)

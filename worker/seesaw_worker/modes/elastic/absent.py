@@ -7,7 +7,7 @@ from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
 
 
 class WithoutParts(SchedulerInterface):
-    """A scheduler without connectors, drafts, an encoder and a cache beyond each request."""
+    """A scheduler without connectors, drafts and an encoder."""
 
     connector = None
     ec_connector = None
@@ -21,12 +21,6 @@ class WithoutParts(SchedulerInterface):
 
     def update_draft_token_ids_in_output(self, draft_token_ids: Any, scheduler_output: Any) -> None:
         """There are no drafts."""
-
-    def reset_prefix_cache(
-        self, reset_running_requests: bool = False, reset_connector: bool = False
-    ) -> bool:
-        """Nothing is cached beyond a request."""
-        return True
 
     def reset_encoder_cache(self) -> None:
         """There is none."""

@@ -76,8 +76,14 @@ class Books:
         self.is_changed = True
         if not self.admission.remove(key):
             self.driver.abort(key)
+            self.follow_cache()
             if key not in self.computing:
                 self.forget(key)
+
+    def follow_cache(self) -> None:
+        """Let instances hear of what the driver's last call has changed in the cache."""
+        for change in self.driver.cache.take_changes():
+            self.composer.change(change)
 
     def forget(self, key: str) -> None:
         """A request has ended, and no iteration computes it."""
@@ -115,6 +121,7 @@ class Books:
             "restarts": self.driver.num_restarts,
             "migrations": self.totals.migrations,
             "migrated_tokens": pool.migrated_tokens,
+            "cached_tokens": sum(self.driver.cache.tokens),
             "timeline": self.timeline.recent(pool),
         }
 

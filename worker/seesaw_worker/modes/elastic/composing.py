@@ -1,6 +1,7 @@
 """Makes the tasks of an iteration, by what each instance knows of each request already."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy.typing as npt
 from vllm.sampling_params import SamplingType
 from vllm.v1.request import Request
 
+from seesaw_core.elastic.cache import CacheChange, Kept
 from seesaw_core.elastic.driver import Move
-from seesaw_core.elastic.placement import Placement
+from seesaw_core.elastic.placement import Placement, TokenRun
 from seesaw_core.elastic.view import Decode, Migrate, Prefill
 from seesaw_worker.modes.elastic.iteration import stripe
 from seesaw_worker.modes.elastic.tasks import (
@@ -18,6 +20,7 @@ from seesaw_worker.modes.elastic.tasks import (
     SampledRow,
     SamplingState,
     ServedRow,
+    SlotChange,
     Task,
     TaskKind,
     TaskResult,
@@ -28,14 +31,13 @@ Mask: TypeAlias = npt.NDArray[np.int32]
 
 
 class TaskComposer:
-    """Knows what each instance holds and remembers of each request.
+    """Knows what each instance holds and remembers of each request and each cached context.
 
     An instance hears of what it may release or forget with its next task.
     """
 
     def __init__(self, num_instances: int) -> None:
-        self._cut: list[dict[str, int]] = [{} for _ in range(num_instances)]
-        self._released: list[list[str]] = [[] for _ in range(num_instances)]
+        self._changes: list[list[SlotChange]] = [[] for _ in range(num_instances)]
         self._forgotten: list[list[str]] = [[] for _ in range(num_instances)]
         self._holders: dict[str, set[int]] = {}
         self._known_outputs: dict[str, dict[int, int]] = {}
@@ -43,25 +45,23 @@ class TaskComposer:
         self._generators: dict[str, tuple[int, npt.NDArray[np.uint8]]] = {}
 
     def __len__(self) -> int:
-        """Requests of which any instance holds or remembers something."""
+        """Requests and contexts of which any instance holds or remembers something."""
         return len(self._holders.keys() | self._samplers.keys() | self._generators.keys())
 
     def prefill(
         self, step: Prefill, requests: Mapping[str, Request], masks: Mapping[str, Mask]
     ) -> dict[int, Task]:
         """Return the task of each instance of a prefill."""
+        for key in step.taken_over:
+            self._rename(step.reused[key].source, key, step.reused[key].placement)
         size = len(step.instances)
         tasks = self._tasks(TaskKind.PREFILL, step.instances)
         for key, placement in step.placements.items():
             request = requests[key]
             self._holders[key] = set(placement.tokens_by_instance())
-            for place, instance in enumerate(step.instances):
-                tasks[instance].prompts.append(
-                    _prompt_row(
-                        request, placement, instance, stripe(request.num_tokens, place, size)
-                    )
-                )
-            sampler = step.instances[(request.num_tokens - 1) % size]
+            for instance, row in _prompt_rows(request, step, placement).items():
+                tasks[instance].prompts.append(row)
+            sampler = step.instances[(request.num_tokens - step.num_reused(key) - 1) % size]
             tasks[sampler].sampled.append(self._sampled(sampler, request, masks.get(key)))
         return tasks
 
@@ -123,16 +123,23 @@ class TaskComposer:
 
     def cut(self, key: str, instance: int, num_kept: int) -> None:
         """After a decode iteration that failed: a master may have kept the KV of a token."""
-        self._cut[instance][key] = num_kept
+        self._changes[instance].append(SlotChange(key=key, num_tokens=num_kept))
 
     def suspect(self, key: str, instances: Iterable[int]) -> None:
         """After a migration that failed: both instances may hold something of a request."""
         self._holders[key].update(instances)
 
+    def change(self, change: CacheChange) -> None:
+        """A request's KV stays as a cached context, or of a context less is left."""
+        if isinstance(change, Kept):
+            self._rename(change.request, change.key, change.placement)
+        else:
+            self._rename(change.key, "", change.placement)
+
     def release(self, key: str) -> None:
         """A request has no KV any more."""
         for instance in self._holders.pop(key, ()):
-            self._released[instance].append(key)
+            self._changes[instance].append(SlotChange(key=key, num_tokens=0))
 
     def forget(self, key: str) -> None:
         """A request has ended."""
@@ -152,15 +159,24 @@ class TaskComposer:
             tasks[instance] = Task(
                 kind=kind,
                 ring=ring,
-                cut=self._cut[instance],
-                released=self._released[instance],
+                slot_changes=self._changes[instance],
                 forgotten=self._forgotten[instance],
             )
             self._clear(instance)
         return tasks
 
     def _clear(self, instance: int) -> None:
-        self._cut[instance], self._released[instance], self._forgotten[instance] = {}, [], []
+        self._changes[instance], self._forgotten[instance] = [], []
+
+    def _rename(self, key: str, new_key: str, placement: Placement) -> None:
+        """Of a key only ``placement`` is left, its first tokens; they are another's, if named."""
+        left = placement.tokens_by_instance()
+        for instance in self._holders.pop(key, set()):
+            num_tokens = left.get(instance, 0)
+            change = SlotChange(key=key, num_tokens=num_tokens, new_key=new_key)
+            self._changes[instance].append(change)
+        if left:
+            self._holders[new_key or key] = set(left)
 
     def _sampled(self, instance: int, request: Request, mask: Mask | None) -> SampledRow:
         key, params = request.request_id, request.sampling_params
@@ -186,18 +202,36 @@ class TaskComposer:
         )
 
 
-def _prompt_row(
-    request: Request, placement: Placement, instance: int, positions: range
-) -> PromptRow:
+def _prompt_rows(request: Request, step: Prefill, placement: Placement) -> dict[int, PromptRow]:
+    """Return the prompt as each instance of the ring sees it."""
     assert request.sampling_params is not None
-    tokens = request.all_token_ids
+    key, tokens, size = request.request_id, request.all_token_ids, len(step.instances)
+    prefix, first = step.reused.get(key), step.num_reused(key)
+    takers = {step.reused[taker].source: taker for taker in step.taken_over}
+    copied_from = ""
+    if prefix is not None and key not in step.taken_over:
+        copied_from = takers.get(prefix.source, prefix.source)
     number = request.sampling_params.prompt_logprobs if not request.num_output_tokens else None
-    following = [tokens[p + 1] for p in positions if p + 1 < request.num_prompt_tokens]
-    return PromptRow(
-        key=request.request_id,
-        length=request.num_tokens,
-        token_ids=[tokens[p] for p in positions],
-        keeps=tuple((run.start, run.stop) for run in placement.runs if run.instance == instance),
-        num_prompt_logprobs=number,
-        next_token_ids=[] if number is None else following,
-    )
+    runs = tuple(_computed_runs(placement, first))
+    rows = {}
+    for place, instance in enumerate(step.instances):
+        positions = [first + p for p in stripe(request.num_tokens - first, place, size)]
+        following = [tokens[p + 1] for p in positions if p + 1 < request.num_prompt_tokens]
+        rows[instance] = PromptRow(
+            key=key,
+            length=request.num_tokens,
+            token_ids=[tokens[p] for p in positions],
+            runs=runs,
+            cached=dict(prefix.tokens_by_instance) if prefix is not None else {},
+            copied_from=copied_from,
+            num_prompt_logprobs=number,
+            next_token_ids=[] if number is None else following,
+        )
+    return rows
+
+
+def _computed_runs(placement: Placement, first: int) -> Iterator[TokenRun]:
+    """Yield what the placement says of the tokens from ``first`` on."""
+    for run in placement.runs:
+        if run.stop > first:
+            yield replace(run, start=max(run.start, first))

@@ -45,6 +45,7 @@ class Ender:
             del books.requests[key]
         gone = [key for key in running.keys if key not in books.requests]
         books.driver.end(running.step, finished)
+        books.follow_cache()
         books.timeline.end(running.step, running.keys, books.driver.pool)
         for key in gone:
             books.forget(key)
@@ -57,6 +58,7 @@ class Ender:
             for key in running.keys:
                 books.composer.suspect(key, step.instances)
         books.driver.fail(step)
+        books.follow_cache()
         books.timeline.fail(step, running.keys)
         books.composer.distrust(running.keys)
         if isinstance(step, Decode):
@@ -83,7 +85,9 @@ class Ender:
         """An instance is gone. Requests with KV on it start again from their tokens so far."""
         books = self._books
         self._to_lose.discard(instance)
-        for key in books.driver.lose(instance):
+        lost = books.driver.lose(instance)
+        books.follow_cache()
+        for key in lost:
             books.composer.release(key)
             books.attempts.pop(key, None)
             books.requests[key].status = RequestStatus.PREEMPTED

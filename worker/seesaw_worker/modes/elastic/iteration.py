@@ -41,23 +41,41 @@ class Iteration(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingPrompt:
-    """A prompt of ``length`` tokens, and the runs of positions to keep, each with its slots."""
+    """A prompt of which ``length`` tokens are computed.
+
+    ``keeps`` are runs of them, each with the slots for its KV. All of them follow tokens that are
+    cached, ``cached`` at each place of the ring; ours are in the slots of ``cached_slots``.
+    """
 
     length: int
     keeps: tuple[tuple[int, int, torch.Tensor], ...]
+    cached: tuple[int, ...] = ()
+    cached_slots: torch.Tensor | None = None
 
 
 def stripe(length: int, place: int, size: int) -> range:
-    """Return the positions of a prompt at a place of a ring of ``size``."""
+    """Return the positions at a place of a ring of ``size``, of tokens that are computed."""
     return range(place, length, size)
 
 
 class LocalPrefill:
-    """Prompts that one instance prefills and keeps. Requires: their contexts are paged."""
+    """Prompts that one instance prefills and keeps. Requires: their contexts are paged.
 
-    def __init__(self, contexts: Sequence[Context], device: torch.device) -> None:
-        self._batch = PagedBatch([len(context) for context in contexts], contexts, device)
-        self._slots = torch.cat([context.tensor() for context in contexts]).to(device)
+    computed: of each context, the tokens ``[start, stop)`` that are computed.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[Context],
+        computed: Sequence[tuple[int, int]],
+        device: torch.device,
+    ) -> None:
+        self._batch = PagedBatch(computed, contexts, device)
+        slots = [
+            context.tensor()[start:stop]
+            for context, (start, stop) in zip(contexts, computed, strict=True)
+        ]
+        self._slots = torch.cat(slots).to(device)
 
     def attend(
         self,
@@ -80,9 +98,13 @@ class RingPrefill:
     ) -> None:
         self._peers, self._place, self._prompts = peers, place, prompts
         self._size = len(ring)
+        cached = [prompt.cached_slots for prompt in prompts if prompt.cached_slots is not None]
+        self._cached_slots = torch.cat(cached) if cached else None
         self._next, self._last = ring[(place + 1) % self._size], ring[place - 1]
+        # Of each place: its stripes, and what it has cached of each prompt.
         self._counts = [
             [len(stripe(prompt.length, other, self._size)) for prompt in prompts]
+            + [prompt.cached[other] if prompt.cached else 0 for prompt in prompts]
             for other in range(self._size)
         ]
 
@@ -96,7 +118,10 @@ class RingPrefill:
         output: torch.Tensor,
     ) -> None:
         passing = torch.stack([key, value], 1)
-        queries = query.split(self._counts[self._place])
+        if self._cached_slots is not None:
+            passing = torch.cat([passing, memory.read(self._cached_slots)])
+        number = len(self._prompts)
+        queries = query.split(self._counts[self._place][:number])
         parts = [empty_part(q) for q in queries]
         for step in range(self._size):
             source = (self._place - step) % self._size
@@ -107,11 +132,16 @@ class RingPrefill:
                 exchange = self._peers.exchange(
                     Purpose.RING, {self._next: passing}, {self._last: following}
                 )
-            stripes = passing.split(self._counts[source])
-            for index, (prompt, kv) in enumerate(zip(self._prompts, stripes, strict=True)):
-                self._keep(prompt, kv, source, memory)
-                part = self._attend_stripe(queries[index], kv, source, scale)
+            pieces = passing.split(self._counts[source])
+            for index, prompt in enumerate(self._prompts):
+                stripe_kv, cached = pieces[index], pieces[number + index]
+                self._keep(prompt, stripe_kv, source, memory)
+                part = self._attend_stripe(queries[index], stripe_kv, source, scale)
                 parts[index] = merge(parts[index], part) if step else part
+                if len(cached):
+                    cached_key, cached_value = cached.unbind(1)
+                    past = attend(queries[index], cached_key, cached_value, scale)
+                    parts[index] = merge(parts[index], past)
             if exchange is not None:
                 exchange.wait()
             passing = following
@@ -162,7 +192,8 @@ class MultiMasterDecode:
         for row, token in enumerate(tokens):
             (spread if token.peers or not token.context.is_paged else local).append(row)
         contexts = [tokens[row].context for row in local]
-        self._batch = PagedBatch([1] * len(local), contexts, device) if local else None
+        queries = [(len(context) - 1, len(context)) for context in contexts]
+        self._batch = PagedBatch(queries, contexts, device) if local else None
         self._contexts = Contexts([tokens[row].context for row in spread], device)
         self._is_local = not spread and not served
         self._local = torch.tensor(local, dtype=torch.int64, device=device)

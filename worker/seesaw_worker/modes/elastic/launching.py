@@ -25,6 +25,7 @@ class Launcher:
         self._books.is_changed = False
         while True:
             plan = self._books.driver.next_plan(now_s)
+            self._books.follow_cache()
             self._carry_out(plan, step, output)
             if not plan.preemptions:
                 return
@@ -41,7 +42,7 @@ class Launcher:
             tasks = books.composer.prefill(prefill, books.requests, masks)
             self._launch(step, prefill, tasks)
             for key in prefill.placements:
-                self._begin(books.requests[key], output)
+                self._begin(books.requests[key], prefill.num_reused(key), output)
         for decode in plan.decodes:
             placements = {key: books.driver.pool.placement(key) for key in decode.masters}
             tasks = books.composer.decode(decode, books.requests, placements, masks)
@@ -49,14 +50,14 @@ class Launcher:
             output.num_scheduled_tokens.update(dict.fromkeys(decode.masters, 1))
         output.total_num_scheduled_tokens = sum(output.num_scheduled_tokens.values())
 
-    def _begin(self, request: Request, output: SchedulerOutput) -> None:
+    def _begin(self, request: Request, num_cached: int, output: SchedulerOutput) -> None:
         """A request is prefilled now."""
         if request.status is not RequestStatus.PREEMPTED and request.prefill_stats is not None:
-            request.prefill_stats.set(request.num_prompt_tokens, 0, 0)
+            request.prefill_stats.set(request.num_prompt_tokens, num_cached, 0)
         if self._log_stats:
             request.record_event(EngineCoreEventType.SCHEDULED)
         request.status = RequestStatus.RUNNING
-        output.num_scheduled_tokens[request.request_id] = request.num_tokens
+        output.num_scheduled_tokens[request.request_id] = request.num_tokens - num_cached
 
     def _preempt(self, request: Request) -> None:
         self._books.composer.release(request.request_id)

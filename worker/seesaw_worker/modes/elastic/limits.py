@@ -20,7 +20,6 @@ from seesaw_worker.upstream.vllm_flags import BY_FLAG, Scope
 _WAY_OUT = "drop --elastic-instances"
 _OWN_PARTS = "instances have a scheduler, workers and KV memory of their own"
 _OF_MODE: Mapping[str, str] = {
-    "enable_prefix_caching": "instances keep no KV beyond a request",
     "enable_lora": "its prompts are not prefilled over groups of instances",
     "lora_modules": "its prompts are not prefilled over groups of instances",
     "enable_prompt_embeds": "prompts are divided over instances by their token ids",
@@ -33,7 +32,6 @@ _OF_MODE: Mapping[str, str] = {
     "attention_backend": "instances bring an attention of their own",
 }
 _ALLOWED: Mapping[str, tuple[object, ...]] = {
-    "enable_prefix_caching": (False,),
     "async_scheduling": (False,),
     "pipeline_parallel_size": (1,),
 }

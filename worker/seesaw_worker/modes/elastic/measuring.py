@@ -11,10 +11,12 @@ from vllm.config import VllmConfig
 
 from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.fitting import Sample, fit_prefill_cost
+from seesaw_core.elastic.placement import TokenRun
 from seesaw_worker.modes.elastic.iteration import stripe
 from seesaw_worker.modes.elastic.tasks import (
     MovedRow,
     PromptRow,
+    SlotChange,
     Task,
     TaskKind,
     TaskResult,
@@ -108,7 +110,7 @@ def _prefill(
                 key=_key(number),
                 length=length,
                 token_ids=[0] * len(stripe(length, place, len(ring))),
-                keeps=((0, length),) if instance == keeper else (),
+                runs=() if keeper is None else (TokenRun(instance=keeper, start=0, stop=length),),
             )
             for number, length in enumerate(lengths)
         ]
@@ -132,8 +134,9 @@ def _decode_and_move(num_instances: int, run: RunGroup) -> tuple[float, float, f
 def _release(num_instances: int, run: RunGroup) -> None:
     """Give back all slots."""
     keys = [_key(number) for number in range(max(_MANY, *map(len, _BATCHES)))]
+    gone = [SlotChange(key=key, num_tokens=0) for key in keys]
     ring = tuple(range(num_instances))
-    run({i: Task(kind=TaskKind.DECODE, ring=ring, released=keys) for i in ring})
+    run({i: Task(kind=TaskKind.DECODE, ring=ring, slot_changes=gone) for i in ring})
 
 
 def _decode(num_requests: int, run: RunGroup) -> float:

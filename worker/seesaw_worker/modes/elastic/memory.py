@@ -17,22 +17,22 @@ from seesaw_worker.modes.elastic.slots import Context
 
 
 class PagedBatch:
-    """Paged contexts whose last tokens are queries; laid out once for all layers.
+    """Paged contexts of which some tokens are queries; laid out once for all layers.
 
-    num_queries: of each context; query i of n sees all but the last n - 1 - i tokens.
+    queries: of each context, the first query and the stop. A query sees the tokens up to its own.
     """
 
     def __init__(
-        self, num_queries: Sequence[int], contexts: Sequence[Context], device: torch.device
+        self, queries: Sequence[tuple[int, int]], contexts: Sequence[Context], device: torch.device
     ) -> None:
         blocks = [context.blocks for context in contexts]
         table = torch.zeros(len(blocks), max(map(len, blocks)), dtype=torch.int32)
         for row, each in enumerate(blocks):
             table[row, : len(each)] = each
         self.block_table = table.to(device)
+        num_queries, lengths = [stop - start for start, stop in queries], [s for _, s in queries]
         starts = [0, *accumulate(num_queries)]
         self.query_start_loc = torch.tensor(starts, dtype=torch.int32, device=device)
-        lengths = [len(context) for context in contexts]
         self.seq_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
         self.max_query_len, self.max_seq_len = max(num_queries), max(lengths)
         self._plans: dict[tuple[int, int, int, torch.dtype, str], torch.Tensor] = {}
@@ -78,11 +78,33 @@ class KvMemory(Protocol):
         """Return K [K, D, N * B] and V [K, N * B, D] of whole blocks, copies."""
         ...
 
+    def copy_blocks(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Copy whole blocks."""
+        ...
+
     def attend(
         self, query: torch.Tensor, batch: PagedBatch, scale: float, output: torch.Tensor
     ) -> None:
         """Write the causal attention of ``query`` [T, H, D] to ``output`` [T, H, D]."""
         ...
+
+
+def copy_tokens(
+    memories: Sequence[KvMemory], source: Context, target: Context, num_tokens: int
+) -> None:
+    """Copy the first tokens of a context to those of another, in each layer.
+
+    Requires: blocks of the target's first tokens hold nothing else.
+    """
+    if target.is_paged and source.num_paged >= num_tokens:
+        stop = -(-num_tokens // target.block_size)
+        old, new = source.blocks[:stop], target.blocks[:stop]
+        for memory in memories:
+            memory.copy_blocks(old, new)
+        return
+    old, new = source.tensor()[:num_tokens], target.tensor()[:num_tokens]
+    for memory in memories:
+        memory.write(new, *memory.read(old).unbind(1))
 
 
 def memory_of(kv_cache: torch.Tensor, isa: str) -> KvMemory:
@@ -139,6 +161,9 @@ class CpuMemory:
             for kv, order in ((key, self._key_order), (value, self._value_order))
         ]
         return rows[0].transpose(1, 2), rows[1]
+
+    def copy_blocks(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        self._flat[target] = self._flat[source]
 
     def attend(
         self, query: torch.Tensor, batch: PagedBatch, scale: float, output: torch.Tensor
@@ -207,6 +232,9 @@ class GpuMemory:
     def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         key, value = (each[blocks].flatten(0, 1) for each in (self._key, self._value))
         return key.permute(1, 2, 0), value.transpose(0, 1)
+
+    def copy_blocks(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        self._rows[target] = self._rows[source]
 
     def attend(
         self, query: torch.Tensor, batch: PagedBatch, scale: float, output: torch.Tensor

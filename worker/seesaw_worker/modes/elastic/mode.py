@@ -110,7 +110,6 @@ def elastic_config(args: AsyncEngineArgs, settings: WorkerSettings) -> VllmConfi
     args = dataclasses.replace(
         with_layout(args, Layout(tensor=tensor)),
         enforce_eager=True,  # tasks differ too much in shape for graphs
-        enable_prefix_caching=False,
         async_scheduling=False,
         additional_config=instances.added_to(args.additional_config or {}),
         scheduler_cls=f"{_PARTS}.scheduler.ElasticScheduler",

@@ -18,11 +18,10 @@ from seesaw_worker.modes.elastic.iteration import (
     MasteredToken,
     MultiMasterDecode,
     RingPrefill,
-    RingPrompt,
-    stripe,
 )
-from seesaw_worker.modes.elastic.memory import KvMemory
+from seesaw_worker.modes.elastic.memory import KvMemory, copy_tokens
 from seesaw_worker.modes.elastic.peers import PeerError, Peers, Purpose
+from seesaw_worker.modes.elastic.prefilling import Piece, passes
 from seesaw_worker.modes.elastic.sampling import InstanceSampler
 from seesaw_worker.modes.elastic.slots import Context, SlotTable
 from seesaw_worker.modes.elastic.tasks import (
@@ -47,6 +46,7 @@ class TaskRunner:
         memory = self._memories()[0]
         self.slots = SlotTable(memory.num_slots, memory.block_size)
         self.sampler = InstanceSampler(model_runner.input_batch, model_runner.sampler, self._device)
+        self._most_tokens = int(config.scheduler_config.max_num_batched_tokens)
         self._others: list[int] = []
         self._failure: PeerError | None = None
 
@@ -67,10 +67,8 @@ class TaskRunner:
 
     def _run(self, task: Task) -> TaskResult:
         began = time.perf_counter()
-        for key, num_kept in task.cut.items():
-            self.slots.keep(key, num_kept)
-        for key in task.released:
-            self.slots.release(key)
+        for change in task.slot_changes:
+            self.slots.change(change.key, change.num_tokens, change.new_key)
         self.sampler.forget(task.forgotten)
         self.sampler.learn(task.sampled)
         if task.kind is TaskKind.PREFILL:
@@ -85,50 +83,59 @@ class TaskRunner:
         return result
 
     def _prefill(self, task: Task) -> TaskResult:
+        for row in task.prompts:
+            self._take_slots(row)
         place, size = task.ring.index(self._number), len(task.ring)
-        kept = [self._keep(row) for row in task.prompts]
-        positions = [p for row in task.prompts for p in stripe(row.length, place, size)]
-        token_ids = [token for row in task.prompts for token in row.token_ids]
-        iteration = self._local_prefill(task) or RingPrefill(
-            self.peers,
-            task.ring,
-            place,
-            [
-                RingPrompt(length=row.length, keeps=keeps)
-                for row, keeps in zip(task.prompts, kept, strict=True)
-            ],
-        )
-        hidden = self._forward(iteration, token_ids, positions)
-        if hidden is None:
-            return TaskResult()
-        stripes = hidden.split([len(row.token_ids) for row in task.prompts])
         sampled = {row.key for row in task.sampled}
-        last = [h[-1:] for row, h in zip(task.prompts, stripes, strict=True) if row.key in sampled]
+        last: list[torch.Tensor] = []
+        scored: dict[str, list[torch.Tensor]] = {}
+        for pieces in passes(task.prompts, place, size, self._most_tokens):
+            token_ids = [token for piece in pieces for token in piece.token_ids]
+            positions = [position for piece in pieces for position in piece.positions]
+            hidden = self._forward(self._prefill_pass(task.ring, pieces), token_ids, positions)
+            if hidden is None:
+                continue
+            stripes = hidden.split([len(piece.positions) for piece in pieces])
+            for piece, states in zip(pieces, stripes, strict=True):
+                if piece.is_last and piece.row.key in sampled:
+                    last.append(states[-1:])
+                if piece.row.next_token_ids:
+                    scored.setdefault(piece.row.key, []).append(states)
         result = self._sample(task, last)
-        for row, states in zip(task.prompts, stripes, strict=True):
-            if row.next_token_ids:
-                found = self._prompt_logprobs(row, states)
+        for row in task.prompts:
+            if row.key in scored:
+                found = self._prompt_logprobs(row, torch.cat(scored[row.key]))
                 if found is not None:
                     result.prompt_logprobs[row.key] = PromptLogprobs(
                         first=place, step=size, lists=found
                     )
         return result
 
-    def _local_prefill(self, task: Task) -> LocalPrefill | None:
-        """Return None where prompts are others' too, or their slots are not paged."""
-        contexts = [self.slots.of(row.key) for row in task.prompts]
-        is_local = all(
-            len(context) == row.length and context.is_paged
-            for context, row in zip(contexts, task.prompts, strict=True)
-        )
-        return LocalPrefill(contexts, self._device) if len(task.ring) == 1 and is_local else None
+    def _take_slots(self, row: PromptRow) -> None:
+        """Take the slots of a prompt, the first of them for what is cached here."""
+        num_cached = row.cached.get(self._number, 0)
+        self.slots.keep(row.key, 0 if row.copied_from else num_cached)
+        if num_cached and row.copied_from:
+            self.slots.take(row.key, num_cached)
+            source, target = self.slots.of(row.copied_from), self.slots.of(row.key)
+            copy_tokens(self._memories(), source, target, num_cached)
+        self.slots.take(row.key, sum(len(r) for r in row.runs if r.instance == self._number))
 
-    def _keep(self, row: PromptRow) -> tuple[tuple[int, int, torch.Tensor], ...]:
-        self.slots.keep(row.key, 0)
-        return tuple(
-            (start, stop, self.slots.take(row.key, stop - start).to(self._device))
-            for start, stop in row.keeps
+    def _prefill_pass(self, ring: Sequence[int], pieces: Sequence[Piece]) -> Iteration:
+        contexts = [self.slots.of(piece.row.key) for piece in pieces]
+        is_local = len(ring) == 1 and all(
+            len(context) == piece.row.length and context.is_paged
+            for context, piece in zip(contexts, pieces, strict=True)
         )
+        if is_local:
+            computed = [(piece.start, piece.stop) for piece in pieces]
+            return LocalPrefill(contexts, computed, self._device)
+        place = ring.index(self._number)
+        prompts = [
+            piece.ring_prompt(ring, context, self._device)
+            for piece, context in zip(pieces, contexts, strict=True)
+        ]
+        return RingPrefill(self.peers, ring, place, prompts)
 
     def _decode(self, task: Task) -> TaskResult:
         tokens = []
@@ -186,7 +193,7 @@ class TaskRunner:
             hidden: torch.Tensor = self._runner.model(
                 input_ids=ids, positions=torch.tensor(positions, device=self._device)
             )
-        self._failure = lockstep.failure
+        self._failure = self._failure or lockstep.failure
         return hidden
 
     def _sample(self, task: Task, hidden: Sequence[torch.Tensor]) -> TaskResult:

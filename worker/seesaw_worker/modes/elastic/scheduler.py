@@ -7,6 +7,7 @@ meanwhile.
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from vllm.config import VllmConfig
@@ -15,10 +16,11 @@ from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
 from vllm.v1.kv_cache_interface import KVCacheConfig
-from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.metrics.stats import PrefixCacheStats, SchedulerStats
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
+from seesaw_core.elastic.cache import CacheCounts
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_worker.modes.elastic.absent import WithoutParts
 from seesaw_worker.modes.elastic.admission import Admission
@@ -43,6 +45,7 @@ class ElasticScheduler(WithoutParts):
         kv_cache_config: KVCacheConfig,
         structured_output_manager: StructuredOutputManager,
         block_size: int,
+        hash_block_size: int = 0,
         *_: Any,
         log_stats: bool = False,
         **__: Any,
@@ -50,12 +53,14 @@ class ElasticScheduler(WithoutParts):
         settings = InstanceSettings.of(vllm_config.additional_config)
         number = settings.num_instances
         capacity = kv_cache_config.num_blocks // number * block_size
+        is_caching = bool(vllm_config.cache_config.enable_prefix_caching)
         max_model_len = vllm_config.model_config.max_model_len
         self.books = Books(
             driver=ElasticDriver(
                 resolve_obj_by_qualname(settings.policy)(),
                 costs_of(vllm_config, number),
                 [capacity] * number,
+                block_tokens=hash_block_size if is_caching else 0,
             ),
             composer=TaskComposer(number),
             admission=Admission(vllm_config.scheduler_config.max_num_seqs),
@@ -66,6 +71,8 @@ class ElasticScheduler(WithoutParts):
         self._planned_s = 0.0
         self._log_stats = log_stats
         self._pause_state = PauseState.UNPAUSED
+        self._is_cache_reset = False
+        self._told = CacheCounts()
 
     # ---- requests come and go ----
 
@@ -110,7 +117,8 @@ class ElasticScheduler(WithoutParts):
         if self._pause_state is PauseState.UNPAUSED:
             for request in self.books.admission.admit(len(driver)):
                 if driver.may_fit(request.num_tokens):
-                    driver.arrive(request.request_id, request.num_tokens, now_s)
+                    hashes = [] if request.skip_reading_prefix_cache else request.block_hashes
+                    driver.arrive(request.request_id, request.num_tokens, now_s, hashes)
                 else:
                     self.books.fail(request)
 
@@ -149,6 +157,15 @@ class ElasticScheduler(WithoutParts):
     def set_pause_state(self, pause_state: PauseState) -> None:
         self._pause_state = pause_state
 
+    def reset_prefix_cache(
+        self, reset_running_requests: bool = False, reset_connector: bool = False
+    ) -> bool:
+        """Forget the KV of requests that have ended. Running ones share none, and keep theirs."""
+        self.books.driver.reset_cache()
+        self.books.follow_cache()
+        self._is_cache_reset = True
+        return True
+
     def get_request_counts(self) -> tuple[int, int]:
         num_waiting = self.books.num_waiting
         return max(0, len(self.books.requests) - num_waiting), num_waiting
@@ -166,4 +183,18 @@ class ElasticScheduler(WithoutParts):
             num_running_reqs=num_running,
             num_waiting_reqs=num_waiting,
             kv_cache_usage=self.get_kv_cache_usage(),
+            prefix_cache_stats=self._cache_stats(),
         )
+
+    def _cache_stats(self) -> PrefixCacheStats:
+        """Return what has happened in the prefix cache since the last call."""
+        stats = PrefixCacheStats(reset=self._is_cache_reset)
+        self._is_cache_reset = False
+        now, told = self.books.driver.cache.counts, self._told
+        stats.requests = now.num_requests - told.num_requests
+        stats.queries, stats.hits = now.queries - told.queries, now.hits - told.hits
+        stats.preempted_requests = now.again_requests - told.again_requests
+        stats.preempted_queries = now.again_queries - told.again_queries
+        stats.preempted_hits = now.again_hits - told.again_hits
+        self._told = replace(now)
+        return stats

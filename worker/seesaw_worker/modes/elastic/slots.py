@@ -124,6 +124,20 @@ class SlotTable:
         if len(held) > num_tokens:
             self._give_back(held.cut(num_tokens))
 
+    def change(self, key: str, num_tokens: int, new_key: str = "") -> None:
+        """Cut slots to the first ones, and let them be another key's. None are left of none.
+
+        Raises: IntegrityError if there are fewer, or if the other key has some already.
+        """
+        if not num_tokens:
+            self.release(key)
+            return
+        self.keep(key, num_tokens)
+        if new_key:
+            if new_key in self._held:
+                raise IntegrityError(f"{new_key!r} holds slots already")
+            self._held[new_key] = self._held.pop(key)
+
     def release(self, key: str) -> None:
         """Free all slots of a request. One that holds none is no error."""
         if (held := self._held.pop(key, None)) is not None:

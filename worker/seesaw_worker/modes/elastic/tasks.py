@@ -17,6 +17,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadat
 from vllm.sampling_params import SamplingParams
 from vllm.v1.outputs import LogprobsLists, ModelRunnerOutput
 
+from seesaw_core.elastic.placement import TokenRun
+
 
 class TaskKind(StrEnum):
     PREFILL = "prefill"
@@ -51,19 +53,39 @@ class SampledRow:
 
 
 @dataclass(slots=True, kw_only=True)
+class SlotChange:
+    """A key's slots on an instance are cut to the first; then they are another key's, if named.
+
+    Keys are those of requests and of cached contexts.
+    """
+
+    key: str
+    num_tokens: int
+    new_key: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
 class PromptRow:
     """A prompt of ``length`` tokens in a prefill, seen by one instance.
 
-    ``token_ids`` are those of its stripe. ``keeps`` are the runs ``[start, stop)`` of positions
-    whose KV stays here.
+    Of it the first tokens are cached, ``cached`` on each instance of the ring. They are copied from
+    the context ``copied_from``, or have been taken over already. ``token_ids`` are those of the
+    stripe of the others. ``runs`` say where the KV of those stays.
     """
 
     key: str
     length: int
     token_ids: list[int]
-    keeps: tuple[tuple[int, int], ...]
+    runs: tuple[TokenRun, ...]
+    cached: dict[int, int] = field(default_factory=dict)
+    copied_from: str = ""
     num_prompt_logprobs: int | None = None
     next_token_ids: list[int] = field(default_factory=list)
+
+    @property
+    def num_cached(self) -> int:
+        """Tokens that nobody computes."""
+        return sum(self.cached.values())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,15 +124,13 @@ class Task:
     """What one instance does in one iteration of its group.
 
     ``ring`` names the instances of the group, in the order of the ring; in a migration, source
-    and target. ``served`` is by the instance that asks. ``cut`` requests keep so many tokens here,
-    after an iteration that failed; ``released`` ones have no KV here any more, and ``forgotten``
-    ones have ended.
+    and target. ``served`` is by the instance that asks. ``slot_changes`` come first, in their
+    order; ``forgotten`` requests have ended.
     """
 
     kind: TaskKind
     ring: tuple[int, ...]
-    cut: dict[str, int] = field(default_factory=dict)
-    released: list[str] = field(default_factory=list)
+    slot_changes: list[SlotChange] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     prompts: list[PromptRow] = field(default_factory=list)
     tokens: list[TokenRow] = field(default_factory=list)
