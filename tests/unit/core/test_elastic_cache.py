@@ -7,7 +7,7 @@ from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
 from seesaw_core.elastic.placement import Placement
-from seesaw_core.elastic.view import CachedPrefix, Prefill
+from seesaw_core.elastic.view import CachedPrefix, Prefill, Step
 from seesaw_core.errors import IntegrityError
 
 BLOCK = 10
@@ -177,7 +177,8 @@ def test_a_preempted_request_starts_again_from_what_is_left_of_its_kv() -> None:
     for key in ("a", "b"):
         served.driver.arrive(key, 25, 0.0, chained(key + "cdef"))
     while not (plan := served.driver.next_plan(0.0)).preemptions:
-        for step in (*plan.prefills, *plan.decodes):
+        steps: tuple[Step, ...] = (*plan.prefills, *plan.decodes)
+        for step in steps:
             served.driver.end(step)
     (prefill,) = served.driver.next_plan(0.0).prefills
     (first,) = prefill.placements
