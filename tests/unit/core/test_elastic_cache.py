@@ -184,4 +184,6 @@ def test_a_preempted_request_starts_again_from_what_is_left_of_its_kv() -> None:
     (first,) = prefill.placements
     assert first in {preemption.key for preemption in plan.preemptions}
     assert prefill.num_reused(first) == 30
-    assert served.driver.cache.counts.again_hits == 30
+    counts = served.driver.cache.counts
+    assert (counts.again_requests, counts.again_queries, counts.again_hits) == (1, 31, 30)
+    assert (counts.num_requests, counts.hits) == (2, 0)
