@@ -200,9 +200,8 @@ class ContextCache:
             self._make_room(instance, free, floors)
         takers = set()
         for source, user in users.items():
-            context = self._contexts[source]
+            context = self._contexts[source]  # if it is in the way, it has been cut to what is used
             if any(self._tokens[i] > free_tokens[i] for i in context.placement.holders):
-                self._cut(context, floors[source], is_used=True)
                 self._remove(context, 0)
                 takers.add(user)
         return takers
