@@ -19,6 +19,7 @@ from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.request import Request, RequestStatus
 
+from seesaw_core.elastic.view import Migrate
 from seesaw_worker.modes.elastic.scheduler import ElasticScheduler
 from seesaw_worker.modes.elastic.settings import DEFAULT_POLICY, InstanceSettings
 from seesaw_worker.modes.elastic.slots import SlotTable
@@ -252,6 +253,24 @@ def test_an_instance_that_dies_takes_only_what_was_on_it(seed: int) -> None:
     assert engine.finished.keys() == keys
     assert set(map(str, engine.finished.values())) == {"length"}
     assert engine.scheduler.books.driver.pool.capacity_tokens[seed % 3] == 0
+
+
+def test_an_instance_that_dies_while_others_move_its_requests_kv_is_lost_afterwards() -> None:
+    engine = Engine(3, 3 * 8, "support.elastic.scripted_plans.OnceOver", 0)
+    key = engine.add(90, 4)
+    scheduler, books = engine.scheduler, engine.scheduler.books
+    while not books.requests[key].num_output_tokens:
+        engine.step()
+    output = scheduler.schedule()
+    ((number, migrating),) = books.running.items()
+    assert isinstance(migrating.step, Migrate)
+    lost = ElasticOutput(req_ids=[], req_id_to_index={}, lost={0: "on purpose"})
+    scheduler.update_from_output(output, lost)
+    assert books.driver.pool.capacity_tokens[0] > 0
+    moved = ElasticOutput(req_ids=[], req_id_to_index={}, ended=[Ended(number=number)])
+    scheduler.update_from_output(output, moved)
+    assert books.driver.pool.capacity_tokens[0] == 0
+    assert books.requests[key].status is RequestStatus.PREEMPTED
 
 
 def test_a_request_that_no_longer_fits_ends_with_an_error() -> None:

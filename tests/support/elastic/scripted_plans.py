@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from seesaw_core.elastic.placement import retain
-from seesaw_core.elastic.view import Decode, Plan, Prefill, View
+from seesaw_core.elastic.view import Decode, Migrate, Plan, Prefill, View
 
 
 @dataclass(slots=True)
@@ -57,3 +57,32 @@ class OneThenTheRest:
         last = view.decoding[-1]
         free = [i for i in everyone if view.free_tokens[i]]
         return Plan(decodes=(Decode(instances=everyone, masters={last.key: free[0]}),))
+
+
+@dataclass(slots=True)
+class OnceOver:
+    """Spreads a prompt over all instances, then moves what the second holds to the third.
+
+    Implements :class:`seesaw_core.policies.Policy`.
+    """
+
+    has_moved: bool = False
+
+    def next_step(self, view: View) -> Plan:
+        everyone = tuple(view.instances)
+        if view.idle != set(everyone):
+            return Plan()
+        if view.waiting:
+            prompt = view.waiting[0]
+            room = dict.fromkeys(everyone, -(-prompt.num_tokens // len(everyone)))
+            (placement,) = retain([prompt.num_tokens], room)
+            return Plan(prefills=(Prefill(instances=everyone, placements={prompt.key: placement}),))
+        if not view.decoding:
+            return Plan()
+        (request,) = view.decoding
+        if not self.has_moved:
+            self.has_moved = True
+            moved = request.tokens_by_instance[1]
+            keys = (request.key,)
+            return Plan(migrations=(Migrate(source=1, target=2, keys=keys, num_tokens=moved),))
+        return Plan(decodes=(Decode(instances=everyone, masters={request.key: 0}),))

@@ -7,7 +7,7 @@ from seesaw_worker.modes.elastic.kernels import attend
 from seesaw_worker.modes.elastic.memory import CpuMemory, PagedBatch, copy_tokens
 from seesaw_worker.modes.elastic.slots import SlotTable
 
-BLOCKS, KV_HEADS, BLOCK, SIZE = 5, 2, 64, 64
+BLOCKS, KV_HEADS, BLOCK, SIZE = 6, 2, 64, 64
 
 
 def filled(isa: str, dtype: torch.dtype) -> tuple[CpuMemory, torch.Tensor]:

@@ -138,7 +138,8 @@ def num_computed(step: Step) -> int:
     """Return the tokens that an iteration computes."""
     match step:
         case Prefill():
-            return sum(placement.num_tokens for placement in step.placements.values())
+            placements = step.placements.items()
+            return sum(placed.num_tokens - step.num_reused(key) for key, placed in placements)
         case Decode():
             return len(step.masters)
         case Migrate():

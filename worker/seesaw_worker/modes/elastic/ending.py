@@ -21,9 +21,18 @@ class Ender:
         for ended in output.ended:
             self._end(ended)
         self._to_lose |= output.lost.keys()
-        busy = {i for running in self._books.running.values() for i in running.instances}
-        for instance in self._to_lose - busy:
+        for instance in self._to_lose - self._busy():
             self._lose(instance)
+
+    def _busy(self) -> set[int]:
+        """Instances on which something runs, or holds KV of a request that is being migrated."""
+        books = self._books
+        busy = {i for running in books.running.values() for i in running.instances}
+        for running in books.running.values():
+            if isinstance(running.step, Migrate):
+                for key in running.keys:
+                    busy |= books.driver.pool.placement(key).holders
+        return busy
 
     def _end(self, ended: Ended) -> None:
         books = self._books
