@@ -143,18 +143,22 @@ def test_tokens_stay_whatever_is_cached_wherever(
     job = job_of(model, samples, tmp_path, number, tensor, caching=True)
     report = run(job, tmp_path, plans=number)
     assert report.more["tokens"] == [expected, expected]
-    assert report.more["cache"]["hits"] > 8_000
+    assert report.more["cache"]["hits"] > 3_000
     assert_nothing_left(report)
     assert report.state["cached_tokens"] == 0
 
 
-def test_a_swapped_slot_is_noticed(tmp_path: Path) -> None:
-    model = made(tmp_path, TINY)
-    samples = samples_of(1, (64, 65, 97, 300))
-    expected = plain_tokens(model, Layout(), samples, ENGINE, tmp_path)
+@pytest.mark.parametrize(("name", "number", "tensor"), [("llama", 2, 1), ("qwen3", 1, 2)])
+def test_a_swapped_slot_is_noticed(name: str, number: int, tensor: int, tmp_path: Path) -> None:
+    model = made(tmp_path, MODELS[name])
+    samples = [
+        replace(sample, params=sample.params | {"max_tokens": 20})
+        for sample in samples_of(1, (2, 3, 5, 9, 17))
+    ]
+    expected = plain_tokens(model, Layout(tensor=tensor), samples, ENGINE, tmp_path)
     worker = "support.elastic.sabotage.SwappingWorker"
-    report = run(job_of(model, samples, tmp_path, 2, 1, worker=worker), tmp_path, plans=1)
-    assert report.tokens != expected
+    job = job_of(model, samples, tmp_path, number, tensor, worker=worker)
+    assert run(job, tmp_path, plans=1).tokens != expected
 
 
 def test_an_exception_in_a_rank_costs_no_token(tmp_path: Path) -> None:

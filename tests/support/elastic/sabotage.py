@@ -9,7 +9,7 @@ from seesaw_worker.modes.elastic.worker import ElasticWorker
 
 
 class SwappingWorker(ElasticWorker):
-    """Reads the first token of every long prompt from the slot of its second."""
+    """Reads the first token of every context from the slot of its second."""
 
     def elastic_prepare(self) -> None:
         super().elastic_prepare()
@@ -21,7 +21,7 @@ class SwappingWorker(ElasticWorker):
 class _SwappingSlots(SlotTable):
     def of(self, key: str) -> Context:
         context = copy.deepcopy(super().of(key))
-        if len(context) > 8:
+        if len(context) > 1:
             context.slots[0] = context.slots[1]
             context.num_paged = 0
         return context

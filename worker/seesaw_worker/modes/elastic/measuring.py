@@ -114,7 +114,9 @@ def _prefill(
             )
             for number, length in enumerate(lengths)
         ]
-        tasks[instance] = Task(kind=TaskKind.PREFILL, ring=ring, prompts=rows)
+        tasks[instance] = Task(
+            kind=TaskKind.PREFILL, ring=ring, prompts=rows, slot_changes=_releases()
+        )
     return _seconds(run(tasks))
 
 
@@ -133,10 +135,14 @@ def _decode_and_move(num_instances: int, run: RunGroup) -> tuple[float, float, f
 
 def _release(num_instances: int, run: RunGroup) -> None:
     """Give back all slots."""
-    keys = [_key(number) for number in range(max(_MANY, *map(len, _BATCHES)))]
-    gone = [SlotChange(key=key, num_tokens=0) for key in keys]
     ring = tuple(range(num_instances))
-    run({i: Task(kind=TaskKind.DECODE, ring=ring, slot_changes=gone) for i in ring})
+    run({i: Task(kind=TaskKind.DECODE, ring=ring, slot_changes=_releases()) for i in ring})
+
+
+def _releases() -> list[SlotChange]:
+    """Return what gives back all slots of prompts before."""
+    keys = [_key(number) for number in range(max(_MANY, *map(len, _BATCHES)))]
+    return [SlotChange(key=key, num_tokens=0) for key in keys]
 
 
 def _decode(num_requests: int, run: RunGroup) -> float:

@@ -118,11 +118,11 @@ class SlotTable:
 
         Raises: IntegrityError if it has fewer.
         """
-        held = self.of(key)
+        held = self._held.get(key, ())
         if len(held) < num_tokens:
             raise IntegrityError(f"request {key!r} holds {len(held)} slots, not {num_tokens}")
         if len(held) > num_tokens:
-            self._give_back(held.cut(num_tokens))
+            self._give_back(self._held[key].cut(num_tokens))
 
     def change(self, key: str, num_tokens: int, new_key: str = "") -> None:
         """Cut slots to the first ones, and let them be another key's. None are left of none.
