@@ -19,7 +19,12 @@ from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
-from seesaw_sim.older_engines import ChunkApieceEngine, LongestContextEngine, WholePromptEngine
+from seesaw_sim.older_engines import (
+    ChunkApieceEngine,
+    LongestContextEngine,
+    Tiling,
+    WholePromptEngine,
+)
 from seesaw_sim.replicas import Journal, Server
 from seesaw_sim.sequences import Sequence as SimulatedSequence
 from seesaw_sim.systems.disaggregated import DisaggregatedServer
@@ -64,6 +69,8 @@ _ROUTER = replace(HARDWARE, step_overhead_ms=6.0, request_overhead_us=60.0)
 # Kernels before FlashAttention-2 reach 0.33 of the peak: xformers' (vLLM 0.3, DistServe), Triton's
 # (LightLLM). Source: Dao, FlashAttention-2 (arXiv 2307.08691), section 4.1.
 _OLD_ATTENTION = 0.33
+_CHUNK_ATTENTION = 0.18
+_PACE = 10
 # vLLM 0.3 as the artefact starts it (--engine-use-ray, --worker-use-ray) sends the tokens of every
 # running request to eight workers in each step, and its text to the client once more.
 _VLLM = replace(HARDWARE, step_overhead_ms=8.0, attention_share=_OLD_ATTENTION)
@@ -95,18 +102,6 @@ class _TokenCosts(StepCosts):
         return super().step_s(batch) + self.token_s * (batch.decode_context + batch.prefill_tokens)
 
 
-@dataclass(frozen=True)
-class _TiledCosts(StepCosts):
-    """Costs of attention that does not fill the device: a thread block has one head and one tile
-    of a chunk, and the devices of a tensor-parallel group share the heads."""
-
-    def step_s(self, batch: MicroBatch) -> float:
-        heads = self.model.shape.num_heads / self.layout.tensor
-        blocks = max(1.0, heads * batch.prefill_tokens / _TILE_TOKENS)
-        slower = max(1.0, _MULTIPROCESSORS / blocks)
-        return super().step_s(replace(batch, prefill_pairs=batch.prefill_pairs * slower))
-
-
 def elastic(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """Four elastic instances of two devices, under the policy that the worker runs."""
     groups = GroupStepCosts(StepCosts(LWM, A800, Layout(tensor=2), _ROUTER))
@@ -133,12 +128,19 @@ def vllm(clock: Clock, journal: Journal, _: Limits) -> Server:
 
 def splitfuse(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """LightLLM with SplitFuse, eight-way tensor-parallel."""
-    profile = replace(_ROUTER, attention_share=_OLD_ATTENTION)
+    layout = Layout(tensor=8)
+    profile = replace(_ROUTER, attention_share=_CHUNK_ATTENTION)
     engine = ChunkApieceEngine(
-        _TiledCosts(LWM, A800, Layout(tensor=8), profile),
+        StepCosts(LWM, A800, layout, profile),
         capacity_tokens=900_000,
         step_tokens=limits.chunk_tokens,
         max_requests=limits.max_requests,
+        pace=_PACE,
+        tiling=Tiling(
+            multiprocessors=_MULTIPROCESSORS,
+            heads=LWM.shape.num_heads // layout.tensor,
+            tile_tokens=_TILE_TOKENS,
+        ),
     )
     return StaticServer(clock, engine, 0, journal)
 
@@ -176,7 +178,7 @@ def fixed(layout: Layout, degree: int, capacity_tokens: int) -> MakeServer:
             capacity_tokens=capacity_tokens,
             step_tokens=500_000,
             max_requests=limits.max_requests,
-            decode_steps=10,
+            pace=_PACE,
         )
         return StaticServer(clock, engine, number, journal)
 
