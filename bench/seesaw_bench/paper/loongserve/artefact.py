@@ -1,7 +1,9 @@
 """The runs of LoongServe's artefact: how many requests it sends to each system, at which rates.
 
-Source: the commands of the artefact's guide (LoongServe/LoongServe, docs/artifact-eval/README.md).
-Some of the paper's rates lie beyond these, so its own runs went further. ``run_at`` continues them.
+Source: the commands of the artefact's guide (LoongServe/LoongServe, docs/artifact-eval/README.md),
+and for LightLLM on L-Eval the list of the paper's own runs in a notebook of the artefact
+(6-data-analyse-evaluation.ipynb). Some of the paper's rates lie beyond the guide's runs, so its own
+went further; ``run_at`` continues them.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,6 @@ def _of_1000_s(*rates: float) -> tuple[Run, ...]:
     return tuple(Run(round(1_000 * per_s), per_s) for per_s in rates)
 
 
-_L_EVAL = _runs((100, 0.1), (200, 0.4), (500, 0.8), (700, 1.2), (1_000, 1.4))
 _FIXED_1_0 = _of_1000_s(0.2, 0.4, 0.7)
 _FIXED_1_2 = _of_1000_s(0.4, 1.0, 2.0)
 _FIXED_1_4 = _of_1000_s(1.0, 5.0, 7.0)
@@ -38,8 +39,10 @@ RUNS: dict[tuple[str, str], tuple[Run, ...]] = {
     ("ShareGPT", "SplitFuse"): _runs((1_000, 1), (17_000, 17), (19_000, 19), (20_000, 20)),
     ("ShareGPT", "DistServe"): _runs((200, 1), (500, 5), (2_000, 9), (11_000, 11)),
     ("L-Eval", "elastic"): _runs((100, 0.3), (500, 1.0), (2_000, 2.0), (2_000, 2.2), (3_000, 2.4)),
-    ("L-Eval", "vLLM 0.3"): _L_EVAL,
-    ("L-Eval", "SplitFuse"): _L_EVAL,
+    ("L-Eval", "vLLM 0.3"): _runs((100, 0.1), (200, 0.4), (500, 0.8), (700, 1.2), (1_000, 1.4)),
+    ("L-Eval", "SplitFuse"): _runs(
+        (400, 0.8), (500, 1.0), (2_400, 1.2), (2_600, 1.3), (2_800, 1.4), (5_400, 1.5), (5_400, 1.6)
+    ),
     ("L-Eval", "DistServe"): _runs((100, 0.1), (300, 0.3), (500, 0.5)),
     ("LV-Eval", "elastic"): _runs(
         (100, 0.1), (100, 0.16), (100, 0.17), (100, 0.18), (100, 0.19), (200, 0.2)

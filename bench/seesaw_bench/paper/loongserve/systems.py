@@ -63,20 +63,27 @@ HARDWARE = Profile(
     step_overhead_ms=2.8,
     request_overhead_us=3.0,
 )
-# LightLLM, LoongServe and its ablations serve by the same processes: a router in Python, which
-# hands each token to a second process for its text, and that to a third for HTTP.
-_ROUTER = replace(HARDWARE, step_overhead_ms=6.0, request_overhead_us=60.0)
+# LightLLM, LoongServe and its ablations serve by the same processes: a router in Python calls each
+# rank in every step and waits for all of them, and hands each token to a second process for its
+# text, and that to a third for HTTP.
+_CALL_MS, _TOKEN_US = 0.9, 40.0
+
+
+def _routed(ranks: int) -> Profile:
+    step_ms = HARDWARE.step_overhead_ms + ranks * _CALL_MS
+    return replace(HARDWARE, step_overhead_ms=step_ms, request_overhead_us=_TOKEN_US)
+
+
 # Kernels before FlashAttention-2 reach 0.33 of the peak: xformers' (vLLM 0.3, DistServe), Triton's
 # (LightLLM). Source: Dao, FlashAttention-2 (arXiv 2307.08691), section 4.1.
 _OLD_ATTENTION = 0.33
-_CHUNK_ATTENTION = 0.18
 _PACE = 10
 # vLLM 0.3 as the artefact starts it (--engine-use-ray, --worker-use-ray) sends the tokens of every
 # running request to eight workers in each step, and its text to the client once more.
-_VLLM = replace(HARDWARE, step_overhead_ms=8.0, attention_share=_OLD_ATTENTION)
-_VLLM_TOKEN_S = 0.5e-6
+_VLLM = replace(HARDWARE, step_overhead_ms=14.0, attention_share=_OLD_ATTENTION)
+_VLLM_TOKEN_S = 0.4e-6
 # DistServe's attention of a decode step gives each head of a request one block of 256 threads.
-_DISTSERVE_TOKEN_S = 12e-6
+_DISTSERVE_TOKEN_S = 10e-6
 _DISTSERVE_BATCH = 550_000  # prompt tokens of a step, beside whose results the KV must fit
 _MULTIPROCESSORS, _TILE_TOKENS = 108, 128  # of an A100; queries of one thread block
 _MAX_DECODE_REQUESTS = 128  # from which decode is bound by arithmetic, by the artefact
@@ -102,9 +109,27 @@ class _TokenCosts(StepCosts):
         return super().step_s(batch) + self.token_s * (batch.decode_context + batch.prefill_tokens)
 
 
+@dataclass(frozen=True)
+class _RoutedGroups(GroupStepCosts):
+    """Costs of groups by whose size the router calls more or fewer ranks."""
+
+    def prefill_s(self, lengths: Sequence[int], degree: int) -> float:
+        return super().prefill_s(lengths, degree) + self._more_calls_s(degree)
+
+    def decode_s(
+        self, requests_by_master: Sequence[int], context_by_instance: Sequence[int]
+    ) -> float:
+        step_s = super().decode_s(requests_by_master, context_by_instance)
+        return step_s + self._more_calls_s(len(context_by_instance))
+
+    def _more_calls_s(self, degree: int) -> float:
+        return (degree - 1) * self.costs.layout.tensor * _CALL_MS * 1e-3
+
+
 def elastic(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """Four elastic instances of two devices, under the policy that the worker runs."""
-    groups = GroupStepCosts(StepCosts(LWM, A800, Layout(tensor=2), _ROUTER))
+    layout = Layout(tensor=2)
+    groups = _RoutedGroups(StepCosts(LWM, A800, layout, _routed(layout.tensor)))
     driver = ElasticDriver(
         ElasticPolicy(),
         groups.fitted(4, _MAX_DECODE_REQUESTS),
@@ -129,7 +154,7 @@ def vllm(clock: Clock, journal: Journal, _: Limits) -> Server:
 def splitfuse(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """LightLLM with SplitFuse, eight-way tensor-parallel."""
     layout = Layout(tensor=8)
-    profile = replace(_ROUTER, attention_share=_CHUNK_ATTENTION)
+    profile = replace(_routed(8), attention_share=_OLD_ATTENTION)
     engine = ChunkApieceEngine(
         StepCosts(LWM, A800, layout, profile),
         capacity_tokens=900_000,
@@ -147,7 +172,7 @@ def splitfuse(clock: Clock, journal: Journal, limits: Limits) -> Server:
 
 def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
     """Four devices prefill under TP4, four decode under TP2 x PP2, with 0.82 of their memory."""
-    profile = replace(_VLLM, memory_utilisation=0.82)
+    profile = replace(_routed(4), attention_share=_OLD_ATTENTION, memory_utilisation=0.82)
     costs = StepCosts(LWM, A800, Layout(tensor=4), profile)
     prefill = Engine(
         costs,
@@ -159,7 +184,7 @@ def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
     )
     layout = Layout(tensor=2, pipeline=2)
     decode = LongestContextEngine(
-        StepCosts(LWM, A800, layout, _VLLM),
+        StepCosts(LWM, A800, layout, profile),
         capacity_tokens=450_000,
         step_tokens=2048,
         max_requests=128,
@@ -174,7 +199,7 @@ def fixed(layout: Layout, degree: int, capacity_tokens: int) -> MakeServer:
 
     def make(clock: Clock, journal: Journal, limits: Limits, number: int = 0) -> Server:
         engine = WholePromptEngine(
-            ContextParallelCosts(LWM, A800, layout, _ROUTER, degree=degree),
+            ContextParallelCosts(LWM, A800, layout, _routed(layout.tensor * degree), degree=degree),
             capacity_tokens=capacity_tokens,
             step_tokens=500_000,
             max_requests=limits.max_requests,
