@@ -25,7 +25,7 @@ from seesaw_sim.clock import Clock
 from seesaw_sim.replicas import Journal
 from seesaw_sim.sequences import Sequence
 
-_ENOUGH, _MOST_REPEATS = 2_000, 8  # a run is repeated until so many requests, or so often
+_MOST_REPEATED, _MOST_REPEATS = 3_600, 8  # requests in all repeats of a run; repeats
 _GOOD_SHARE, _TTFT_S, _TTFT_TIMES, _TPOT_S = 0.9, 15.0, 25, 0.05
 
 Strain = Callable[[list[Sequence]], float]
@@ -149,7 +149,7 @@ def find_limit(row_name: str, system: str) -> Outcome:
 
 
 def _mean_strain(row: Row, system: str, run: Run) -> float:
-    repeats = min(_MOST_REPEATS, -(-_ENOUGH // run.count))
+    repeats = max(1, min(_MOST_REPEATS, _MOST_REPEATED // run.count))
     return sum(row.strain(serve(row, system, run, seed)) for seed in range(repeats)) / repeats
 
 

@@ -63,10 +63,12 @@ HARDWARE = Profile(
     step_overhead_ms=2.8,
     request_overhead_us=3.0,
 )
-# LightLLM, LoongServe and its ablations serve by the same processes: a router in Python calls each
-# rank in every step and waits for all of them, and hands each token to a second process for its
-# text, and that to a third for HTTP.
-_CALL_MS, _TOKEN_US = 0.9, 40.0
+# LightLLM, LoongServe with its ablations, and DistServe serve by the same kind of processes: a
+# router in Python calls each rank in every step and waits for all of them, and hands each token to
+# a second process for its text, and that to a third for HTTP.
+# Source: _decode_batch of LightLLM's and LoongServe's router/manager.py.
+_CALL_MS, _TOKEN_US = 0.8, 50.0
+_PACE = 10  # max_wait_tokens of both routers
 
 
 def _routed(ranks: int) -> Profile:
@@ -74,18 +76,26 @@ def _routed(ranks: int) -> Profile:
     return replace(HARDWARE, step_overhead_ms=step_ms, request_overhead_us=_TOKEN_US)
 
 
-# Kernels before FlashAttention-2 reach 0.33 of the peak: xformers' (vLLM 0.3, DistServe), Triton's
-# (LightLLM). Source: Dao, FlashAttention-2 (arXiv 2307.08691), section 4.1.
-_OLD_ATTENTION = 0.33
-_PACE = 10
+# Kernels before FlashAttention-2 reach 0.33 of the peak, as xformers' (vLLM 0.3, DistServe), and at
+# least 0.30. Source: Dao, FlashAttention-2 (arXiv 2307.08691), sections 1 and 4.1.
+_OLD_ATTENTION, _LEAST_ATTENTION = 0.33, 0.30
+# LightLLM's kernel for chunks has 8 warps for 128 queries and 128 keys, whose accumulators leave
+# the registers of a multiprocessor no room for a second thread block. It finds each token's KV by
+# an index, and does not read ahead (num_stages=1).
+# Source: splitfuse_context_flashattention_nopad.py in branch loongserve-baseline of
+# interestingLSY/lightllm, which the artefact measured.
+_MULTIPROCESSORS, _TILE_TOKENS = 108, 128  # of an A100; queries of a thread block
 # vLLM 0.3 as the artefact starts it (--engine-use-ray, --worker-use-ray) sends the tokens of every
-# running request to eight workers in each step, and its text to the client once more.
+# running request to eight workers in each step, and its text to the client once more. A step with
+# few requests takes 21 ms.
+# Source: times of 1,000 requests that the artefact's notebook of the evaluation prints.
 _VLLM = replace(HARDWARE, step_overhead_ms=14.0, attention_share=_OLD_ATTENTION)
 _VLLM_TOKEN_S = 0.4e-6
-# DistServe's attention of a decode step gives each head of a request one block of 256 threads.
-_DISTSERVE_TOKEN_S = 10e-6
+# DistServe's attention of a decode step gives each head of a request one block of 256 threads: an
+# output token of L-Eval takes 295 ms in the mean although only a few requests decode together.
+# Source: fused_decoding_stage_attention_mha.cu of LLMServe/SwiftTransformer; the same notebook.
+_DISTSERVE_TOKEN_S = 10.5e-6
 _DISTSERVE_BATCH = 550_000  # prompt tokens of a step, beside whose results the KV must fit
-_MULTIPROCESSORS, _TILE_TOKENS = 108, 128  # of an A100; queries of one thread block
 _MAX_DECODE_REQUESTS = 128  # from which decode is bound by arithmetic, by the artefact
 
 MakeServer = Callable[[Clock, Journal, "Limits"], Server]
@@ -111,7 +121,7 @@ class _TokenCosts(StepCosts):
 
 @dataclass(frozen=True)
 class _RoutedGroups(GroupStepCosts):
-    """Costs of groups by whose size the router calls more or fewer ranks."""
+    """Costs of groups for each of whose instances the router calls more ranks."""
 
     def prefill_s(self, lengths: Sequence[int], degree: int) -> float:
         return super().prefill_s(lengths, degree) + self._more_calls_s(degree)
@@ -154,7 +164,7 @@ def vllm(clock: Clock, journal: Journal, _: Limits) -> Server:
 def splitfuse(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """LightLLM with SplitFuse, eight-way tensor-parallel."""
     layout = Layout(tensor=8)
-    profile = replace(_routed(8), attention_share=_OLD_ATTENTION)
+    profile = replace(_routed(8), attention_share=_LEAST_ATTENTION)
     engine = ChunkApieceEngine(
         StepCosts(LWM, A800, layout, profile),
         capacity_tokens=900_000,
@@ -194,8 +204,8 @@ def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
 
 
 def fixed(layout: Layout, degree: int, capacity_tokens: int) -> MakeServer:
-    """LoongServe with ``--use_fixed_sp``: instances that always work together, whole prompts
-    first, ten decode steps between two prefills."""
+    """LoongServe with ``--use_fixed_sp``: instances that always work together. Its router looks for
+    prompts after every ten decode steps, and prefills at most 500,000 tokens of them at once."""
 
     def make(clock: Clock, journal: Journal, limits: Limits, number: int = 0) -> Server:
         engine = WholePromptEngine(
