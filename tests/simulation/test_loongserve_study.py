@@ -13,8 +13,8 @@ from seesaw_core.planner.costs import StepCosts
 from seesaw_core.planner.group_costs import GroupStepCosts
 
 
-def test_measured_iterations_are_met_within_a_tenth() -> None:
-    """Prefill within 7 % each; decode, whose overheads vary more, within 10 % in the mean."""
+def test_measured_iterations_are_met() -> None:
+    """Prefill within 7.5 % each; decode, whose overheads vary more, within 7.5 % in the mean."""
     decode_errors = []
     for count, tokens, *measured in MEASURED:
         for degree, (prefill_ms, decode_ms) in zip((1, 2, 4), measured, strict=True):
@@ -29,7 +29,7 @@ def test_measured_iterations_are_met_within_a_tenth() -> None:
             each = [-(-count // masters)] * masters
             context = [count * tokens // degree] * degree
             decode_errors.append(abs(groups.decode_s(each, context) * 1e3 / decode_ms - 1))
-    assert sum(decode_errors) / len(decode_errors) < 0.1
+    assert sum(decode_errors) / len(decode_errors) < 0.075
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,8 @@ def test_runs_go_on_where_the_artefacts_end() -> None:
     runs = RUNS["Mixed", "SplitFuse"]
     assert run_at(runs, -1) == Run(70, 0.035)
     assert [run_at(runs, index) for index in range(3)] == list(runs)
-    assert run_at(runs, 4) == Run(314, pytest.approx(0.22))
+    assert run_at(runs, 4).count == 314
+    assert run_at(runs, 4).per_s == pytest.approx(0.22)
 
 
 def output_token_s(system: str, row: str, run: Run) -> float:
