@@ -86,7 +86,8 @@ class _Block:
         tight = int(np.searchsorted(rooms, self.most_tokens))  # wider groups have room for all
         too_long = self.tokens[:, None] > rooms[:tight, None]
         np.copyto(self.costs[:, :tight], _INFINITE, where=too_long)
-        self.costs.transpose(0, 2, 1)[num_prompts <= 0] = np.inf
+        no_prompts = num_prompts[:, None, part.start :] <= 0
+        np.copyto(self.costs[:, :, part.start :], _INFINITE, where=no_prompts)
 
 
 class _Table:
