@@ -123,8 +123,8 @@ class _TokenCosts(StepCosts):
 class _RoutedGroups(GroupStepCosts):
     """Costs of groups for each of whose instances the router calls more ranks."""
 
-    def prefill_s(self, lengths: Sequence[int], degree: int) -> float:
-        return super().prefill_s(lengths, degree) + self._more_calls_s(degree)
+    def prefill_s(self, lengths: Sequence[int], degree: int, cached: Sequence[int] = ()) -> float:
+        return super().prefill_s(lengths, degree, cached) + self._more_calls_s(degree)
 
     def decode_s(
         self, requests_by_master: Sequence[int], context_by_instance: Sequence[int]
