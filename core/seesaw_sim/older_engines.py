@@ -4,7 +4,9 @@ Source: the schedulers of vLLM 0.3, of LightLLM in its two modes, and of LoongSe
 ``--use_fixed_sp``.
 """
 
+import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from seesaw_core.planner.costs import StepCosts
 from seesaw_sim.engine import Engine
@@ -12,13 +14,11 @@ from seesaw_sim.groups import is_current
 from seesaw_sim.sequences import Sequence
 
 
-class WholePromptEngine(Engine):
-    """Prefills whole prompts in steps of their own, while the requests that decode stand still.
+class PacedEngine(Engine):
+    """Looks for new requests only when ``pace`` steps have passed, or if no request decodes.
 
-    Prompts of one step are padded to the longest, and at most ``padding_tokens`` are padding; None
-    stands for kernels that need no padding. At most ``step_tokens`` go into one step, padding
-    included. ``decode_steps`` run between two such steps, if a request decodes.
-    Requires: one pipeline stage.
+    Source: ``max_wait_tokens`` in the routers of LightLLM and LoongServe. With a pace of 1 it looks
+    before every step, and prompts may be prefilled without end.
     """
 
     def __init__(
@@ -28,8 +28,7 @@ class WholePromptEngine(Engine):
         capacity_tokens: int,
         step_tokens: int,
         max_requests: int,
-        padding_tokens: int | None = None,
-        decode_steps: int = 0,
+        pace: int = 1,
     ) -> None:
         super().__init__(
             costs,
@@ -37,12 +36,61 @@ class WholePromptEngine(Engine):
             step_tokens=step_tokens,
             max_requests=max_requests,
         )
+        self._pace = pace
+        self._looked_round = 0
+        self._looks = True
+
+    def _admit(self) -> None:
+        self._looks = not self._is_running or not self._rounds_to_look
+        if self._looks:
+            self._looked_round = self._round
+            super()._admit()
+
+    def _plain_rounds(self) -> int:
+        rounds = super()._plain_rounds()
+        if self.waiting or self._prefilling:
+            return min(rounds, self._rounds_to_look or self._pace)
+        return rounds
+
+    @property
+    def _is_running(self) -> bool:
+        return self._num_decoding > 0
+
+    @property
+    def _rounds_to_look(self) -> int:
+        passed = self._round - self._looked_round
+        return -passed % self._pace if passed or self._pace == 1 else self._pace
+
+
+class WholePromptEngine(PacedEngine):
+    """Prefills whole prompts in steps of their own, while the requests that decode stand still.
+
+    Prompts of one step are padded to the longest, and at most ``padding_tokens`` are padding; None
+    stands for kernels that need no padding. At most ``step_tokens`` go into one step, padding
+    included. Requires: one pipeline stage.
+    """
+
+    def __init__(
+        self,
+        costs: StepCosts,
+        *,
+        capacity_tokens: int,
+        step_tokens: int,
+        max_requests: int,
+        pace: int = 1,
+        padding_tokens: int | None = None,
+    ) -> None:
+        super().__init__(
+            costs,
+            capacity_tokens=capacity_tokens,
+            step_tokens=step_tokens,
+            max_requests=max_requests,
+            pace=pace,
+        )
         self._padding_tokens = padding_tokens
-        self._decode_steps = decode_steps
-        self._prefilled_round = -decode_steps
 
     def _fill_chunks(self) -> bool:
-        self._decode_halts = bool(self._prefilling) and not self._steps_left
+        self._decode_halts = bool(self._prefilling) and self._looks
         if not self._decode_halts:
             return False
         prompts = list(self._first_prompts())
@@ -53,7 +101,6 @@ class WholePromptEngine(Engine):
             longest = max(sequence.prompt_left for sequence in prompts)
             group.chunk = len(prompts) * longest
             group.chunk_pairs = group.chunk * longest / 2
-        self._prefilled_round = self._round
         return True
 
     def _first_prompts(self) -> Iterator[Sequence]:
@@ -71,30 +118,81 @@ class WholePromptEngine(Engine):
                 return
             yield sequence
 
-    def _plain_rounds(self) -> int:
-        rounds = super()._plain_rounds()
-        return min(rounds, self._steps_left) if self._prefilling else rounds
 
-    @property
-    def _steps_left(self) -> int:
-        """Decode steps until prompts may be prefilled."""
-        if not self._num_decoding:
-            return 0
-        return max(0, self._prefilled_round + self._decode_steps - self._round)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """How an attention kernel divides chunks of prompts among a device's multiprocessors.
+
+    Each thread block has one head and one tile of ``tile_tokens`` queries, for which it goes
+    through all that stands before; each multiprocessor runs one block at a time. ``heads`` are
+    those of one device.
+    """
+
+    multiprocessors: int
+    heads: int
+    tile_tokens: int
+
+    def pairs(self, parts: list[tuple[int, int]]) -> float:
+        """Return the (query, key) pairs that the device computes in this time if it is full.
+
+        parts: of each prompt, the tokens before its chunk and those of the chunk.
+        """
+        tile = self.tile_tokens
+        work = [
+            tile * (before + (index + 1) * tile)
+            for index in range(-(-max(tokens for _, tokens in parts) // tile))
+            for _ in range(self.heads)
+            for before, tokens in parts
+            if index * tile < tokens
+        ]
+        busy = work[: self.multiprocessors]
+        heapq.heapify(busy)
+        for pairs in work[self.multiprocessors :]:
+            heapq.heapreplace(busy, busy[0] + pairs)
+        return max(busy) * self.multiprocessors / self.heads
 
 
-class ChunkApieceEngine(Engine):
+class ChunkApieceEngine(PacedEngine):
     """Every prompt that is being prefilled advances by up to ``step_tokens`` in every step.
 
     Source: ``splitfuse_block_size`` of LightLLM, which counts for each request by itself.
     """
 
+    def __init__(
+        self,
+        costs: StepCosts,
+        *,
+        capacity_tokens: int,
+        step_tokens: int,
+        max_requests: int,
+        pace: int,
+        tiling: Tiling,
+    ) -> None:
+        super().__init__(
+            costs,
+            capacity_tokens=capacity_tokens,
+            step_tokens=step_tokens,
+            max_requests=max_requests,
+            pace=pace,
+        )
+        self._tiling = tiling
+
     def _fill_chunks(self) -> bool:
+        if not self._prefilling:
+            return False
         (group,) = self._groups
+        parts = []
         for sequence in self._prefilling.values():
             tokens = min(sequence.prompt_left, self._step_tokens)
-            group.add(sequence, tokens, before=sequence.context - sequence.prompt_left)
-        return bool(self._prefilling)
+            before = sequence.context - sequence.prompt_left
+            group.add(sequence, tokens, before=before)
+            parts.append((before, tokens))
+        group.chunk_pairs = self._tiling.pairs(parts)
+        return True
+
+    @property
+    def _is_running(self) -> bool:
+        return self.num_running > 0
 
 
 class LongestContextEngine(Engine):

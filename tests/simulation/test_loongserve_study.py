@@ -5,15 +5,16 @@ from random import Random
 import pytest
 
 from seesaw_bench.paper.loongserve import lengths
-from seesaw_bench.paper.loongserve.study import ROWS, serve
+from seesaw_bench.paper.loongserve.artefact import RUNS, Run, run_at
+from seesaw_bench.paper.loongserve.study import ROWS, find_limit, serve
 from seesaw_bench.paper.loongserve.systems import A800, HARDWARE, LWM, MEASURED
 from seesaw_core.layouts import Layout
 from seesaw_core.planner.costs import StepCosts
 from seesaw_core.planner.group_costs import GroupStepCosts
 
 
-def test_measured_iterations_are_met_within_a_tenth() -> None:
-    """Prefill within 7 % each; decode, whose overheads vary more, within 10 % in the mean."""
+def test_measured_iterations_are_met() -> None:
+    """Prefill within 7.5 % each; decode, whose overheads vary more, within 7.5 % in the mean."""
     decode_errors = []
     for count, tokens, *measured in MEASURED:
         for degree, (prefill_ms, decode_ms) in zip((1, 2, 4), measured, strict=True):
@@ -28,7 +29,7 @@ def test_measured_iterations_are_met_within_a_tenth() -> None:
             each = [-(-count // masters)] * masters
             context = [count * tokens // degree] * degree
             decode_errors.append(abs(groups.decode_s(each, context) * 1e3 / decode_ms - 1))
-    assert sum(decode_errors) / len(decode_errors) < 0.1
+    assert sum(decode_errors) / len(decode_errors) < 0.075
 
 
 @pytest.mark.parametrize(
@@ -54,16 +55,60 @@ def test_zipf_prefers_short_prompts_the_more_the_larger_its_exponent() -> None:
     assert medians[0] > 2 * medians[1] > 4 * medians[2]
 
 
+def test_mixed_requests_are_those_that_the_artefact_lets_pass() -> None:
+    drawn = lengths.mixed(3_000, Random(1))
+    assert len(drawn) == 3_000
+    assert min(prompt for prompt, _ in drawn) >= 16
+    assert min(output for _, output in drawn) >= 4
+    assert sum(prompt > 10_000 for prompt, _ in drawn) > 1_400
+
+
+def test_runs_go_on_where_the_artefacts_end() -> None:
+    runs = RUNS["Mixed", "SplitFuse"]
+    assert run_at(runs, -1) == Run(70, 0.035)
+    assert [run_at(runs, index) for index in range(3)] == list(runs)
+    assert run_at(runs, 4).count == 314
+    assert run_at(runs, 4).per_s == pytest.approx(0.22)
+
+
+def output_token_s(system: str, row: str, run: Run) -> float:
+    """Mean over requests of the mean time of an output token, as the artefact counts it."""
+    each = [
+        ((s.finished_s or 0.0) - (s.first_token_s or 0.0)) / max(1, s.request.output_tokens - 1)
+        for seed in range(4)
+        for s in serve(ROWS[row], system, run, seed)
+    ]
+    return sum(each) / len(each)
+
+
+@pytest.mark.parametrize(
+    ("system", "row", "run", "measured_ms"),
+    [
+        ("vLLM 0.3", "ShareGPT", Run(1_000, 1.0), 21.3),
+        ("DistServe", "L-Eval", Run(100, 0.1), 295.0),
+    ],
+)
+def test_output_tokens_take_as_long_as_the_authors_measured(
+    system: str, row: str, run: Run, measured_ms: float
+) -> None:
+    """At low rates, where they depend on nothing but the time of a step."""
+    assert output_token_s(system, row, run) * 1e3 == pytest.approx(measured_ms, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("row", "systems"),
+    [
+        ("Mixed", ["vLLM 0.3", "SplitFuse"]),
+        ("Zipf 1.0", ["TP2 × SP4", "TP8", "TP2, four replicas"]),
+        ("Zipf 1.2", ["TP2 × SP4", "TP8", "TP2, four replicas"]),
+    ],
+)
+def test_baselines_are_in_the_papers_order(row: str, systems: list[str]) -> None:
+    rates = {system: find_limit(row, system).per_s or 0.0 for system in systems}
+    assert sorted(rates, key=rates.__getitem__, reverse=True) == systems
+
+
 def test_whole_prompts_halt_decoding_and_elastic_instances_do_not() -> None:
     """At a low rate of mixed lengths the mean time of an output token says so."""
-
-    def output_token_s(system: str) -> float:
-        served = serve(ROWS["Mixed"], system, 0.05)
-        each = [
-            ((s.finished_s or 0.0) - (s.first_token_s or 0.0)) / (s.request.output_tokens - 1)
-            for s in served
-            if s.request.output_tokens > 1
-        ]
-        return sum(each) / len(each)
-
-    assert output_token_s("vLLM 0.3") > 3 * output_token_s("elastic")
+    run = Run(200, 0.05)
+    assert output_token_s("vLLM 0.3", "Mixed", run) > 3 * output_token_s("elastic", "Mixed", run)

@@ -14,6 +14,7 @@ length, which leaves a long prompt one instance as soon as some short ones come 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +23,8 @@ from seesaw_core.elastic.costs import PrefillCost
 from seesaw_core.errors import BufferFullError
 
 _Array: TypeAlias = np.ndarray  # of float32, as all costs are
+_INFINITE = np.float32(np.inf)
+_BLOCK_PROMPTS = 50  # more blocks are smaller ones, and more calls of numpy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +54,12 @@ def divide(
     best = np.full((num_instances + 1, num_prompts + 1), np.inf, dtype=np.float32)
     best[:, 0] = 0.0
     for stop in range(1, num_instances):
-        best[stop] = table.from_start(stop)
-        for first in range(1, stop):
-            np.minimum(best[stop], table.least(first, stop, best[first]), out=best[stop])
-        np.minimum(best[stop], best[stop - 1], out=best[stop])
+        np.minimum(best[stop - 1], table.from_start(stop), out=best[stop])
+        if stop > 1:
+            np.minimum(best[stop], table.least(stop, best), out=best[stop])
     best[num_instances, num_prompts] = min(
         best[num_instances - 1, num_prompts],
-        *(
-            table.column(num_prompts, first, num_instances, best[first]).min()
-            for first in range(num_instances)
-        ),
+        table.columns(num_prompts, num_instances, best).min(),
     )
     if not np.isfinite(best[num_instances, num_prompts]):
         raise BufferFullError(
@@ -70,12 +69,29 @@ def divide(
     return tuple(_trace_back(best, table))[::-1]
 
 
-class _Table:
-    """The cost of every batch on every group.
+class _Block:
+    """The cost of every batch whose last prompt is one of some neighbours, on every group.
 
-    Axes: [first prompt, stop prompt]. Batches that do not stop before the middle and those that do
-    lie in blocks of their own, since no batch begins after its stop.
+    ``tokens`` has the axes [stop prompt, first prompt], ``costs`` [stop prompt, degree - 1, first
+    prompt]: for one stop all degrees and first prompts lie side by side, as long rows.
     """
+
+    def __init__(self, part: slice, sums: _Array, costs: _Array, rooms: _Array) -> None:
+        self.part = part
+        num_prompts, tokens, squares = (row[part, None] - row[None, : part.stop] for row in sums)
+        self.tokens = tokens.astype(np.float32)
+        terms = np.stack((num_prompts, tokens * num_prompts, squares * num_prompts), axis=1)
+        self.costs = np.matmul(costs, terms.astype(np.float32))
+        self.most_tokens = self.tokens.max()
+        tight = int(np.searchsorted(rooms, self.most_tokens))  # wider groups have room for all
+        too_long = self.tokens[:, None] > rooms[:tight, None]
+        np.copyto(self.costs[:, :tight], _INFINITE, where=too_long)
+        no_prompts = num_prompts[:, None, part.start :] <= 0
+        np.copyto(self.costs[:, :, part.start :], _INFINITE, where=no_prompts)
+
+
+class _Table:
+    """The costs by blocks of stop prompts, since no batch begins after its stop."""
 
     def __init__(
         self,
@@ -83,74 +99,63 @@ class _Table:
         free_tokens: Sequence[int],
         costs: Mapping[int, PrefillCost],
     ) -> None:
+        degrees = range(1, len(free_tokens) + 1)
         self._room = _sums(free_tokens)
-        middle = (len(lengths) + 1) // 2
-        self._parts = (slice(0, middle), slice(middle, len(lengths) + 1))
-        self._tokens = self._blocks(lengths)
-        squares = self._blocks([length**2 for length in lengths])
-        sizes = self._blocks([1] * len(lengths))
-        for block, part in zip(sizes, self._parts, strict=True):
-            block[np.tri(*block.shape, k=-part.start, dtype=bool)] = np.inf
-        self._costs = {
-            degree: [
-                np.abs(costs[degree].of_sums(tokens, squared)) * size
-                for tokens, squared, size in zip(self._tokens, squares, sizes, strict=True)
-            ]
-            for degree in range(1, len(free_tokens) + 1)
-        }
-        self._sums = [np.empty_like(block) for block in sizes]
+        # The most room of any group of each degree.
+        self._rooms = np.array([(self._room[d:] - self._room[:-d]).max() for d in degrees])
+        factors = np.array(
+            [(costs[d].alpha_s, costs[d].beta_s, costs[d].gamma_s) for d in degrees],
+            dtype=np.float32,
+        )
+        sums = np.stack((np.arange(len(lengths) + 1), _sums(lengths), _sums(np.square(lengths))))
+        bounds = [*range(0, max(1, len(lengths)), _BLOCK_PROMPTS), len(lengths) + 1]
+        self._blocks = [
+            _Block(slice(*bound), sums, factors, self._rooms) for bound in pairwise(bounds)
+        ]
+        self._totals = np.empty(max(block.costs.size for block in self._blocks), dtype=np.float32)
 
     def from_start(self, stop: int) -> _Array:
         """Return [stop prompt] the cost of one batch from the first prompt on ``[0, stop)``."""
+        room = self._room[stop]
         return np.concatenate(
             [
-                np.where(tokens[0] <= self._room[stop], costs[0], np.float32(np.inf))
-                for costs, tokens in zip(self._costs[stop], self._tokens, strict=True)
+                np.where(block.tokens[:, 0] <= room, block.costs[:, stop - 1, 0], _INFINITE)
+                for block in self._blocks
             ]
         )
 
-    def least(self, first: int, stop: int, before: _Array) -> _Array:
-        """Return [stop prompt] the least cost with ``[first, stop)`` as the last group.
+    def least(self, stop: int, best: _Array) -> _Array:
+        """Return [stop prompt] the least cost with any ``[first, stop)`` as the last group, where
+        ``first`` is at least 1.
 
-        before: [first prompt] the cost of the prompts before the last batch.
+        best: [stop, stop prompt] the least costs so far.
         """
-        return np.concatenate(
-            [
-                self._totals(block, first, stop, before).min(axis=0)
-                for block in range(len(self._sums))
-            ]
-        )
+        return np.concatenate([self._least(block, stop, best) for block in self._blocks])
 
-    def column(self, stop_prompt: int, first: int, stop: int, before: _Array) -> _Array:
-        """Return [first prompt] what :meth:`least` compares for one stop prompt."""
-        block = next(b for b, part in enumerate(self._parts) if stop_prompt < part.stop)
-        at = stop_prompt - self._parts[block].start
-        costs = self._costs[stop - first][block][:, at]
-        fits = self._tokens[block][:, at] <= self._room[stop] - self._room[first]
-        return np.where(fits, costs + before[: len(costs)], np.float32(np.inf))
+    def _least(self, block: _Block, stop: int, best: _Array) -> _Array:
+        width, num_groups = block.part.stop, stop - 1
+        before = best[stop - 1 : 0 : -1, :width].reshape(-1)
+        costs = block.costs.reshape(len(block.tokens), -1)[:, : len(before)]
+        totals = self._totals[: costs.size].reshape(costs.shape)
+        np.add(costs, before, out=totals)
+        rooms = self._room[stop] - self._room[stop - 1 : 0 : -1]
+        tight = rooms < np.minimum(self._rooms[:num_groups], block.most_tokens)
+        for index in np.flatnonzero(tight):
+            group = totals[:, index * width : (index + 1) * width]
+            np.copyto(group, _INFINITE, where=block.tokens > rooms[index])
+        least: _Array = totals.min(axis=1)
+        return least
 
-    def _totals(self, block: int, first: int, stop: int, before: _Array) -> _Array:
-        costs, tokens, totals = (
-            self._costs[stop - first][block],
-            self._tokens[block],
-            self._sums[block],
-        )
-        np.add(costs, before[: len(costs), None], out=totals)
-        room = self._room[stop] - self._room[first]
-        if room < tokens[0, -1]:
-            totals[tokens > room] = np.inf
-        return totals
-
-    def _blocks(self, values: Sequence[float]) -> list[_Array]:
-        """Return the sums of each run of values, by blocks of stops."""
-        sums = _sums(values)
-        return [
-            np.asarray(sums[part] - sums[: part.stop, None], dtype=np.float32)
-            for part in self._parts
-        ]
+    def columns(self, stop_prompt: int, stop: int, best: _Array) -> _Array:
+        """Return [first, first prompt] what is compared for one stop prompt, with all firsts."""
+        block = self._blocks[min(stop_prompt // _BLOCK_PROMPTS, len(self._blocks) - 1)]
+        at = stop_prompt - block.part.start
+        costs = block.costs[at, stop - 1 :: -1]
+        fits = block.tokens[at] <= self._room[stop] - self._room[:stop, None]
+        return np.where(fits, costs + best[:stop, : block.part.stop], _INFINITE)
 
 
-def _sums(values: Sequence[float]) -> _Array:
+def _sums(values: Sequence[float] | _Array) -> _Array:
     """Return [len + 1], in float64, the sums of the first values."""
     return np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
 
@@ -161,7 +166,7 @@ def _trace_back(best: _Array, table: _Table) -> Iterator[Batch]:
     while stop_prompt:
         while best[stop - 1, stop_prompt] == best[stop, stop_prompt]:
             stop -= 1  # the last instance stays out
-        costs = np.stack([table.column(stop_prompt, f, stop, best[f]) for f in range(stop)])
+        costs = table.columns(stop_prompt, stop, best)
         first, first_prompt = divmod(int(costs.argmin()), costs.shape[1])
         yield Batch(
             first_prompt=first_prompt,

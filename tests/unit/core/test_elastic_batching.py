@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,34 @@ def test_no_division_is_cheaper(lengths: list[int], free_tokens: list[int]) -> N
             divide(lengths, free_tokens, COSTS)
         return
     batches = divide(lengths, free_tokens, COSTS)
+    assert sum(checked(batches, lengths, free_tokens)) == pytest.approx(best, rel=1e-5)
+
+
+def by_loops(lengths: Sequence[int], free_tokens: Sequence[int]) -> float:
+    """The same dynamic programme, one batch on one group at a time."""
+    best = [[0.0] + [inf] * len(lengths) for _ in range(len(free_tokens) + 1)]
+    for stop in range(1, len(free_tokens) + 1):
+        for last in range(1, len(lengths) + 1):
+            options = [best[stop - 1][last]]
+            for first in range(stop):
+                tokens = squares = 0
+                for size, length in enumerate(reversed(lengths[:last]), 1):
+                    tokens, squares = tokens + length, squares + length**2
+                    if tokens > sum(free_tokens[first:stop]):
+                        break
+                    seconds = COSTS[stop - first].of_sums(tokens, squares)
+                    options.append(best[first][last - size] + size * seconds)
+            best[stop][last] = min(options)
+    return best[-1][-1]
+
+
+@pytest.mark.parametrize("count", [49, 50, 51, 99, 100, 101, 130])
+@pytest.mark.parametrize("free_tokens", [[300_000] * 4, [900_000, 400_000, 200_000, 100_000]])
+def test_no_division_of_many_prompts_is_cheaper(count: int, free_tokens: list[int]) -> None:
+    random = Random(count)
+    lengths = sorted((random.randrange(1, 9_000) for _ in range(count)), reverse=True)
+    batches = divide(lengths, free_tokens, COSTS)
+    best = by_loops(lengths, free_tokens)
     assert sum(checked(batches, lengths, free_tokens)) == pytest.approx(best, rel=1e-5)
 
 

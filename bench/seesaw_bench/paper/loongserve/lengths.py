@@ -7,7 +7,7 @@ Source: ShareGPT, the 1,000 requests that the artefact's notebook prints with th
 L-Eval, its repository's tasks, at 4.2 characters a token; codeU and narrative_qa, whose files are
 too large to be stored there, by the table of its paper (arXiv 2307.11088). LV-Eval, five levels of
 16,000 to 256,000 words at 1.28 tokens a word, the ratio of LoongServe's 15.1K to 497.3K tokens to
-the words that LV-Eval states; answers of a few words. Zipf, the artefact's formula.
+the words that LV-Eval states; answers of a few words. Mixed and Zipf, the artefact's scripts.
 """
 
 from bisect import bisect
@@ -59,6 +59,7 @@ _LV_EVAL_SPREAD: _Curve = ((0, 0.75), (0.98, 1.18), (1, 1.52))
 _LV_EVAL_OUTPUTS: _Curve = ((0, 2), (0.5, 13), (0.9, 33), (1, 80))
 _ZIPF_LENGTHS = range(10, 200_000)
 _SHAREGPT_LONGEST, _LV_EVAL_SHORTEST = 2_300, 15_000
+_MIXED_LEAST_PROMPT, _MIXED_LEAST_OUTPUT = 16, 4
 _LV_EVAL_SHARE = 0.7  # 4,115 of LV-Eval's requests to some 2,000 of L-Eval's
 
 
@@ -91,11 +92,28 @@ def lv_eval(count: int, random: Random) -> Lengths:
 
 
 def mixed(count: int, random: Random) -> Lengths:
-    """A third of each dataset."""
+    """A third of each dataset, without what the artefact leaves out when it mixes them."""
     third = -(-count // 3)
-    requests = [r for draw in (sharegpt, l_eval, lv_eval) for r in draw(third, random)]
+    requests = [
+        request
+        for draw in (sharegpt, l_eval, lv_eval)
+        for request in _long_enough(draw, third, random)
+    ]
     random.shuffle(requests)
     return requests[:count]
+
+
+def _long_enough(draw: Callable[[int, Random], Lengths], count: int, random: Random) -> Lengths:
+    drawn = count
+    while True:
+        requests = [
+            (prompt, output)
+            for prompt, output in draw(drawn, random)
+            if prompt >= _MIXED_LEAST_PROMPT and output >= _MIXED_LEAST_OUTPUT
+        ]
+        if len(requests) >= count:
+            return requests[:count]
+        drawn += count - len(requests)
 
 
 def zipf(alpha: float) -> Callable[[int, Random], Lengths]:

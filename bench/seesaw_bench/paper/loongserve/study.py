@@ -1,10 +1,11 @@
 """The request rates that each system serves within the paper's limits.
 
 A dataset's limit is on the mean over requests of latency divided by prompt and output tokens; in
-the ablation nine in ten requests must get their first token in time, and then 50 ms a token. As in
-the artefact, a run has 1,000 seconds' worth of requests, at least 200, and the rate at the limit is
-interpolated between two that were run. At most 20,000 requests make a run, as in the artefact. So
-a rate may exceed what a system would bear for ever: the run ends before its queue has grown long.
+the ablation nine in ten requests must get their first token in time, and then 50 ms a token. Runs
+are the artefact's, and as there the rate at the limit is interpolated between two of them
+(``get_intersection_point`` of its plots). So a rate may exceed what a system would bear for ever,
+since a run ends before its queue has grown long, and it may be less than what it would bear, since
+a limit that is missed by far pulls it towards the lower of the two. Short runs are repeated.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from functools import partial
 from random import Random
 
 from seesaw_bench.paper.loongserve import lengths
+from seesaw_bench.paper.loongserve.artefact import RUNS, Run, run_at
 from seesaw_bench.paper.loongserve.systems import A800, HARDWARE, LWM, SYSTEMS, Limits
 from seesaw_core.errors import CapacityError
 from seesaw_core.layouts import Layout
@@ -23,9 +25,7 @@ from seesaw_sim.clock import Clock
 from seesaw_sim.replicas import Journal
 from seesaw_sim.sequences import Sequence
 
-_RUN_S, _FEWEST, _MOST = 1_000, 200, 20_000
-_FACTOR, _HALVINGS = 1.25, 2
-_SEED = 0
+_MOST_REPEATED, _MOST_REPEATS = 3_600, 8  # requests in all repeats of a run; repeats
 _GOOD_SHARE, _TTFT_S, _TTFT_TIMES, _TPOT_S = 0.9, 15.0, 25, 0.05
 
 Strain = Callable[[list[Sequence]], float]
@@ -122,41 +122,47 @@ ROWS = {row.name: row for row in (*DATASETS, *ABLATION)}
 
 
 def find_limit(row_name: str, system: str) -> Outcome:
-    """Search the rate at which a system reaches a row's limit, beginning with the paper's."""
-    row = ROWS[row_name]
-    strains: dict[float, float] = {}
+    """Search the rate at which a system reaches a row's limit, beginning at the paper's."""
+    row, runs = ROWS[row_name], RUNS[row_name, system]
+    strains: dict[int, float] = {}
 
-    def strain(per_s: float) -> float:
-        if per_s not in strains:
-            strains[per_s] = row.strain(serve(row, system, per_s))
-        return strains[per_s]
+    def strain(index: int) -> float:
+        if index not in strains:
+            strains[index] = _mean_strain(row, system, run_at(runs, index))
+        return strains[index]
 
-    low = high = row.paper[system] or row.paper["elastic"] or 1.0
+    paper = row.paper[system] or 0.0
+    low = max(0, sum(run.per_s <= paper for run in runs) - 1)
     try:
-        while strain(high) <= 1:
-            low, high = high, high * _FACTOR
         while strain(low) > 1:
-            low, high = low / _FACTOR, low
+            low -= 1
+        while strain(low + 1) <= 1:
+            low += 1
     except CapacityError:
         return Outcome(per_s=None)
-    for _ in range(_HALVINGS):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if strain(middle) <= 1 else (low, middle)
-    share = (1 - strain(low)) / (strain(high) - strain(low))
-    return Outcome(per_s=low + (high - low) * share, runs=tuple(sorted(strains.items())))
+    begin, end = run_at(runs, low).per_s, run_at(runs, low + 1).per_s
+    share = (1 - strain(low)) / (strain(low + 1) - strain(low))
+    return Outcome(
+        per_s=begin + (end - begin) * share,
+        runs=tuple((run_at(runs, i).per_s, strains[i]) for i in sorted(strains)),
+    )
 
 
-def serve(row: Row, system: str, per_s: float) -> list[Sequence]:
+def _mean_strain(row: Row, system: str, run: Run) -> float:
+    repeats = max(1, min(_MOST_REPEATS, _MOST_REPEATED // run.count))
+    return sum(row.strain(serve(row, system, run, seed)) for seed in range(repeats)) / repeats
+
+
+def serve(row: Row, system: str, run: Run, seed: int = 0) -> list[Sequence]:
     """Serve a run's requests. Raises: CapacityError if the system cannot hold one of them."""
-    count = max(_FEWEST, min(_MOST, round(_RUN_S * per_s)))
-    random = Random(_SEED)
-    drawn = row.draw(count, random)
+    random = Random(seed)
+    drawn = row.draw(run.count, random)
     arrivals = []
     now = 0.0
     for _ in drawn:
         now += random.expovariate(1.0)
         arrivals.append(now)
-    stretch = count / per_s / now  # the artefact scales a run's arrivals to its duration
+    stretch = run.count / run.per_s / now  # the artefact scales a run's arrivals to its duration
     clock, journal = Clock(), Journal()
     server = SYSTEMS[system](clock, journal, row.limits)
     served = []

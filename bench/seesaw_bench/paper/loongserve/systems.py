@@ -19,7 +19,12 @@ from seesaw_core.planner.models import dense_model
 from seesaw_core.planner.profiles import Profile
 from seesaw_sim.clock import Clock
 from seesaw_sim.engine import Engine
-from seesaw_sim.older_engines import ChunkApieceEngine, LongestContextEngine, WholePromptEngine
+from seesaw_sim.older_engines import (
+    ChunkApieceEngine,
+    LongestContextEngine,
+    Tiling,
+    WholePromptEngine,
+)
 from seesaw_sim.replicas import Journal, Server
 from seesaw_sim.sequences import Sequence as SimulatedSequence
 from seesaw_sim.systems.disaggregated import DisaggregatedServer
@@ -58,20 +63,39 @@ HARDWARE = Profile(
     step_overhead_ms=2.8,
     request_overhead_us=3.0,
 )
-# LightLLM, LoongServe and its ablations serve by the same processes: a router in Python, which
-# hands each token to a second process for its text, and that to a third for HTTP.
-_ROUTER = replace(HARDWARE, step_overhead_ms=6.0, request_overhead_us=60.0)
-# Kernels before FlashAttention-2 reach 0.33 of the peak: xformers' (vLLM 0.3, DistServe), Triton's
-# (LightLLM). Source: Dao, FlashAttention-2 (arXiv 2307.08691), section 4.1.
-_OLD_ATTENTION = 0.33
+# LightLLM, LoongServe with its ablations, and DistServe serve by the same kind of processes: a
+# router in Python calls each rank in every step and waits for all of them, and hands each token to
+# a second process for its text, and that to a third for HTTP.
+# Source: _decode_batch of LightLLM's and LoongServe's router/manager.py.
+_CALL_MS, _TOKEN_US = 0.8, 50.0
+_PACE = 10  # max_wait_tokens of both routers
+
+
+def _routed(ranks: int) -> Profile:
+    step_ms = HARDWARE.step_overhead_ms + ranks * _CALL_MS
+    return replace(HARDWARE, step_overhead_ms=step_ms, request_overhead_us=_TOKEN_US)
+
+
+# Kernels before FlashAttention-2 reach 0.33 of the peak, as xformers' (vLLM 0.3, DistServe), and at
+# least 0.30. Source: Dao, FlashAttention-2 (arXiv 2307.08691), sections 1 and 4.1.
+_OLD_ATTENTION, _LEAST_ATTENTION = 0.33, 0.30
+# LightLLM's kernel for chunks has 8 warps for 128 queries and 128 keys, whose accumulators leave
+# the registers of a multiprocessor no room for a second thread block. It finds each token's KV by
+# an index, and does not read ahead (num_stages=1).
+# Source: splitfuse_context_flashattention_nopad.py in branch loongserve-baseline of
+# interestingLSY/lightllm, which the artefact measured.
+_MULTIPROCESSORS, _TILE_TOKENS = 108, 128  # of an A100; queries of a thread block
 # vLLM 0.3 as the artefact starts it (--engine-use-ray, --worker-use-ray) sends the tokens of every
-# running request to eight workers in each step, and its text to the client once more.
-_VLLM = replace(HARDWARE, step_overhead_ms=8.0, attention_share=_OLD_ATTENTION)
-_VLLM_TOKEN_S = 0.5e-6
-# DistServe's attention of a decode step gives each head of a request one block of 256 threads.
-_DISTSERVE_TOKEN_S = 12e-6
+# running request to eight workers in each step, and its text to the client once more. A step with
+# few requests takes 21 ms.
+# Source: times of 1,000 requests that the artefact's notebook of the evaluation prints.
+_VLLM = replace(HARDWARE, step_overhead_ms=14.0, attention_share=_OLD_ATTENTION)
+_VLLM_TOKEN_S = 0.4e-6
+# DistServe's attention of a decode step gives each head of a request one block of 256 threads: an
+# output token of L-Eval takes 295 ms in the mean although only a few requests decode together.
+# Source: fused_decoding_stage_attention_mha.cu of LLMServe/SwiftTransformer; the same notebook.
+_DISTSERVE_TOKEN_S = 10.5e-6
 _DISTSERVE_BATCH = 550_000  # prompt tokens of a step, beside whose results the KV must fit
-_MULTIPROCESSORS, _TILE_TOKENS = 108, 128  # of an A100; queries of one thread block
 _MAX_DECODE_REQUESTS = 128  # from which decode is bound by arithmetic, by the artefact
 
 MakeServer = Callable[[Clock, Journal, "Limits"], Server]
@@ -96,20 +120,26 @@ class _TokenCosts(StepCosts):
 
 
 @dataclass(frozen=True)
-class _TiledCosts(StepCosts):
-    """Costs of attention that does not fill the device: a thread block has one head and one tile
-    of a chunk, and the devices of a tensor-parallel group share the heads."""
+class _RoutedGroups(GroupStepCosts):
+    """Costs of groups for each of whose instances the router calls more ranks."""
 
-    def step_s(self, batch: MicroBatch) -> float:
-        heads = self.model.shape.num_heads / self.layout.tensor
-        blocks = max(1.0, heads * batch.prefill_tokens / _TILE_TOKENS)
-        slower = max(1.0, _MULTIPROCESSORS / blocks)
-        return super().step_s(replace(batch, prefill_pairs=batch.prefill_pairs * slower))
+    def prefill_s(self, lengths: Sequence[int], degree: int, cached: Sequence[int] = ()) -> float:
+        return super().prefill_s(lengths, degree, cached) + self._more_calls_s(degree)
+
+    def decode_s(
+        self, requests_by_master: Sequence[int], context_by_instance: Sequence[int]
+    ) -> float:
+        step_s = super().decode_s(requests_by_master, context_by_instance)
+        return step_s + self._more_calls_s(len(context_by_instance))
+
+    def _more_calls_s(self, degree: int) -> float:
+        return (degree - 1) * self.costs.layout.tensor * _CALL_MS * 1e-3
 
 
 def elastic(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """Four elastic instances of two devices, under the policy that the worker runs."""
-    groups = GroupStepCosts(StepCosts(LWM, A800, Layout(tensor=2), _ROUTER))
+    layout = Layout(tensor=2)
+    groups = _RoutedGroups(StepCosts(LWM, A800, layout, _routed(layout.tensor)))
     driver = ElasticDriver(
         ElasticPolicy(),
         groups.fitted(4, _MAX_DECODE_REQUESTS),
@@ -133,19 +163,26 @@ def vllm(clock: Clock, journal: Journal, _: Limits) -> Server:
 
 def splitfuse(clock: Clock, journal: Journal, limits: Limits) -> Server:
     """LightLLM with SplitFuse, eight-way tensor-parallel."""
-    profile = replace(_ROUTER, attention_share=_OLD_ATTENTION)
+    layout = Layout(tensor=8)
+    profile = replace(_routed(8), attention_share=_LEAST_ATTENTION)
     engine = ChunkApieceEngine(
-        _TiledCosts(LWM, A800, Layout(tensor=8), profile),
+        StepCosts(LWM, A800, layout, profile),
         capacity_tokens=900_000,
         step_tokens=limits.chunk_tokens,
         max_requests=limits.max_requests,
+        pace=_PACE,
+        tiling=Tiling(
+            multiprocessors=_MULTIPROCESSORS,
+            heads=LWM.shape.num_heads // layout.tensor,
+            tile_tokens=_TILE_TOKENS,
+        ),
     )
     return StaticServer(clock, engine, 0, journal)
 
 
 def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
     """Four devices prefill under TP4, four decode under TP2 x PP2, with 0.82 of their memory."""
-    profile = replace(_VLLM, memory_utilisation=0.82)
+    profile = replace(_routed(4), attention_share=_OLD_ATTENTION, memory_utilisation=0.82)
     costs = StepCosts(LWM, A800, Layout(tensor=4), profile)
     prefill = Engine(
         costs,
@@ -157,7 +194,7 @@ def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
     )
     layout = Layout(tensor=2, pipeline=2)
     decode = LongestContextEngine(
-        StepCosts(LWM, A800, layout, _VLLM),
+        StepCosts(LWM, A800, layout, profile),
         capacity_tokens=450_000,
         step_tokens=2048,
         max_requests=128,
@@ -167,16 +204,16 @@ def distserve(clock: Clock, journal: Journal, _: Limits) -> Server:
 
 
 def fixed(layout: Layout, degree: int, capacity_tokens: int) -> MakeServer:
-    """LoongServe with ``--use_fixed_sp``: instances that always work together, whole prompts
-    first, ten decode steps between two prefills."""
+    """LoongServe with ``--use_fixed_sp``: instances that always work together. Its router looks for
+    prompts after every ten decode steps, and prefills at most 500,000 tokens of them at once."""
 
     def make(clock: Clock, journal: Journal, limits: Limits, number: int = 0) -> Server:
         engine = WholePromptEngine(
-            ContextParallelCosts(LWM, A800, layout, _ROUTER, degree=degree),
+            ContextParallelCosts(LWM, A800, layout, _routed(layout.tensor * degree), degree=degree),
             capacity_tokens=capacity_tokens,
             step_tokens=500_000,
             max_requests=limits.max_requests,
-            decode_steps=10,
+            pace=_PACE,
         )
         return StaticServer(clock, engine, number, journal)
 
