@@ -62,7 +62,8 @@ async def _beside(llm: AsyncLLM, short: dict[str, float], long_tokens: int) -> d
 
     short: ``number`` of requests, ``every_s`` seconds apart, of ``prompt`` and ``tokens`` tokens.
     The long prompt follows the first quarter of them. Each short request that is under way while
-    the long prompt is prefilled counts, and so do all without a long prompt.
+    the long prompt is prefilled counts, and so do all without a long prompt. Its time per token and
+    its longest gap include the wait for the first.
     """
     prompt, tokens = int(short["prompt"]), int(short["tokens"])
     spans: list[tuple[float, list[float]]] = []
@@ -85,10 +86,10 @@ async def _beside(llm: AsyncLLM, short: dict[str, float], long_tokens: int) -> d
         began, ended = await long(number // 4 * every_s)
     await asyncio.gather(*tasks)
     counted = [(at, ends) for at, ends in spans if ends[-1] > began and at < ended]
-    gaps = [b - a for _, ends in counted for a, b in itertools.pairwise(ends) if began < b < ended]
+    gaps = [b - a for at, ends in counted for a, b in itertools.pairwise((at, *ends))]
     return {
         "long_s": ended - began if long_tokens else 0.0,
-        "token_s": sum(gaps) / len(gaps),
+        "token_s": sum(ends[-1] - at for at, ends in counted) / (len(counted) * tokens),
         "longest_gap_s": max(gaps),
         "first_token_s": sum(ends[0] - at for at, ends in counted) / len(counted),
         "requests": len(counted),

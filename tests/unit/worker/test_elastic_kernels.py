@@ -39,7 +39,8 @@ def test_requests_of_any_lengths_see_their_own_slots_alone(dtype: torch.dtype) -
     kv = drawn(160, 2, 2, 64).to(dtype)
     lengths = {"a": 1, "b": 33, "c": 45, "d": 40}  # of d, a part is in the ends of others
     for key, length in lengths.items():
-        memory.write(slots := table.take(key, length), *kv[slots].unbind(1))
+        slots = table.take(key, length)
+        memory.write(slots, *kv[slots].unbind(1))
     contexts = [table.of(key) for key in (*lengths, "none")]
     assert [context.is_paged for context in contexts] == [True, True, True, False, True]
     query = drawn(5, 8, 64).to(dtype)
