@@ -87,7 +87,10 @@ def _stoppable(view: View, decode_groups: Iterable[DecodeGroup]) -> list[DecodeG
 
 
 def _dispatch(view: View, groups: list[DecodeGroup]) -> tuple[Waiting, ...]:
-    """Take prompts from the queue while there is room, and while the batch gains by them."""
+    """Take prompts from the queue while there is room, and while the batch gains by them.
+
+    A prompt for which there is no room is passed by others until it is due.
+    """
     usable = frozenset(view.instances) - view.prefilling
     if not usable:
         return ()
@@ -97,12 +100,23 @@ def _dispatch(view: View, groups: list[DecodeGroup]) -> tuple[Waiting, ...]:
     batch = _Batch()
     for prompt in view.waiting:
         total = batch.num_tokens + prompt.num_tokens
-        if total > room or (batch.prompts and total > tipping_tokens):
+        if batch.prompts and total > tipping_tokens:
             break
+        if total > room:
+            if is_due(view, len(usable), prompt):
+                break
+            continue
         batch.add(prompt)
         if not _pays(view, stops, batch):
             batch.drop_last()
     return tuple(batch.prompts)
+
+
+def is_due(view: View, degree: int, prompt: Waiting) -> bool:
+    """Whether nobody may pass a prompt any more, as it has waited for longer than it would cost to
+    stop all others for it, on so many instances."""
+    seconds = view.costs.prefill[degree].seconds([prompt.num_tokens])
+    return prompt.waited_s >= seconds * max(1, len(view.decoding))
 
 
 def usable_room(view: View, usable: Collection[int]) -> int:

@@ -12,15 +12,15 @@ A prompt whose holders are in a prefill waits for them, at most as long as it sa
 that are left are for the allocation, which knows nothing of prefixes; if one of them gets a group
 with its holders all the same, it uses them.
 
-Whoever comes first and would not fit once others have passed is passed by nobody, and neither is
-who has waited for longer than it would cost to stop all others for it.
+Whoever is due is passed by nobody: a prompt that has waited for longer than it would cost to stop
+all others for it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from seesaw_core.elastic.allocation import until_empty_s, usable_room
+from seesaw_core.elastic.allocation import is_due, until_empty_s, usable_room
 from seesaw_core.elastic.groups import DecodeGroup
 from seesaw_core.elastic.scaling import scale_down
 from seesaw_core.elastic.view import CachedPrefix, Decoding, Prefill, View, Waiting
@@ -125,7 +125,10 @@ class _Search:
         room = usable_room(self._view, self._usable)
         for number, prompt in enumerate(waiting):
             if prompt.num_tokens > room:
-                return [*left, *waiting[number:]]
+                if is_due(self._view, len(self._usable), prompt):
+                    return [*left, *waiting[number:]]
+                left.append(prompt)
+                continue
             fate = self._fate(prompt)
             if fate is _Fate.WAITS:
                 continue
@@ -133,13 +136,9 @@ class _Search:
             if fate is _Fate.IS_LEFT:
                 left.append(prompt)
                 self._left_tokens += prompt.num_tokens
-                if self._is_due(prompt):
+                if is_due(self._view, len(self._usable), prompt):
                     return [*left, *waiting[number + 1 :]]
         return left
-
-    def _is_due(self, prompt: Waiting) -> bool:
-        seconds = self._view.costs.prefill[len(self._usable)].seconds([prompt.num_tokens])
-        return prompt.waited_s >= seconds * max(1, len(self._view.decoding))
 
     def _fate(self, prompt: Waiting) -> _Fate:
         is_busy = False
