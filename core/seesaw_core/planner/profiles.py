@@ -123,6 +123,12 @@ class Profile:
         "`measured_kernels`, which were measured for an instant.",
         "Time to the first token in public runs of vLLM on H100, H200 and B200.",
     )
+    elementwise_share: float = _figure(
+        1.0,
+        "Share of the bytes between matrix products that pass through memory, with "
+        "`measured_kernels`; less than 1 where kernels are fused.",
+        "vLLM's own kernels, each of which writes its result.",
+    )
     measured_kernels: bool = field(
         default=False,
         metadata={

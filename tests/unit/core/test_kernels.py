@@ -116,6 +116,27 @@ def test_no_product_is_faster_than_its_weights_can_be_read() -> None:
         assert costs.step_s(MicroBatch(decode_requests=1, decode_context=1)) > read_s
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_beyond_the_measured_sizes_decode_attention_grows_no_faster_than_its_kv(name: str) -> None:
+    """The last two points of a table may be in the cache and out of it."""
+    model = replace(LLAMA_70B_FP8, kv_bytes=1)
+    costs = StepCosts(model, builtin_catalogue().accelerator(name), Layout(), PROFILE)
+    for context in (128, 1024, 8192):
+        one_s, eight_s = (
+            costs.kernels.decode_attention_s(n, float(n * context)) for n in (150, 1200)
+        )
+        assert eight_s < 8.2 * one_s, context
+
+
+def test_fused_kernels_move_less_between_the_products() -> None:
+    device = builtin_catalogue().accelerator("H100-SXM")
+    plain, fused = (
+        StepCosts(LLAMA_70B_FP8, device, Layout(), replace(PROFILE, elementwise_share=share))
+        for share in (1.0, 0.5)
+    )
+    assert 0.85 < fused.prefill_s(8192, 0) / plain.prefill_s(8192, 0) < 0.97
+
+
 @given(low=st.floats(0.1, 10), high=st.floats(0.1, 10), size=st.floats(1, 1e6))
 def test_a_curve_passes_its_points_and_lies_between_them(
     low: float, high: float, size: float
