@@ -11,11 +11,15 @@ from seesaw_core.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. Units: tokens; ``arrival_s`` in seconds from the start."""
+    """One request. Units: tokens; ``arrival_s`` in seconds from the start.
+
+    ``cached_tokens`` of the prompt are in the engine's prefix cache when it admits the request.
+    """
 
     prompt_tokens: int
     output_tokens: int
     arrival_s: float = 0.0
+    cached_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:
@@ -25,6 +29,11 @@ class Request:
             )
         if not self.arrival_s >= 0:
             raise InputError(f"arrival_s={self.arrival_s} must not be negative")
+        if not 0 <= self.cached_tokens < self.prompt_tokens:
+            raise InputError(
+                f"cached_tokens={self.cached_tokens} must be from 0 to one less than "
+                f"prompt_tokens={self.prompt_tokens}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
