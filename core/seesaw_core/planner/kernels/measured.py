@@ -85,7 +85,9 @@ class MeasuredKernels:
         entry_bytes = 2 * _HEAD_SIZE * self.sheet.model.kv_bytes
         read_s = entry_bytes / self._memory_bytes_per_s
         seconds = tuple(
-            tuple(max(s, heads * length * read_s) for length, s in zip(grid.inner, row, strict=True))
+            tuple(
+                max(s, heads * length * read_s) for length, s in zip(grid.inner, row, strict=True)
+            )
             for heads, row in zip(grid.outer, grid.seconds, strict=True)
         )
         return Grid(grid.outer, grid.inner, seconds)
@@ -158,8 +160,7 @@ class MeasuredKernels:
         read_s = element_bytes / self._memory_bytes_per_s
         grids = self.tables.products[dtype]
         seconds = tuple(
-            sum(max(grid.at(n, k), n * k * read_s) for n, k in products)
-            for grid in grids
+            sum(max(grid.at(n, k), n * k * read_s) for n, k in products) for grid in grids
         )
         return Curve(self.tables.tokens, seconds)
 
