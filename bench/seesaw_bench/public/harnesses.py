@@ -9,15 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from seesaw_core.planner.profiles import Profile
 
-# vLLM of late 2025 with asynchronous scheduling.
-VLLM = Profile(
-    name="vLLM of 2025",
-    measured_kernels=True,
-    step_overhead_ms=0.75,
-    request_overhead_us=30.0,
-    layer_overhead_us=3.0,
-    all_reduce_latency_us=2.0,
-)
+# Its overheads are those of vLLM of late 2025, with asynchronous scheduling.
+VLLM = Profile()
 # TensorRT-LLM's kernels are fused and its scheduler is in C++, but it hands tensors to the next
 # stage slowly.
 _TENSORRT_PROFILE = replace(

@@ -21,6 +21,7 @@ MODEL = dense_model(
     vocab=32000,
 )
 PLAIN = Profile(
+    measured_kernels=False,
     compute_share=1.0,
     attention_share=1.0,
     memory_share=1.0,
