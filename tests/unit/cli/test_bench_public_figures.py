@@ -24,6 +24,12 @@ LLAMA_8B = {
     "torch_dtype": "bfloat16",
     "tie_word_embeddings": False,
 }
+LLAMA_70B = LLAMA_8B | {
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+}
 SAMPLE_HEAD = (
     "backend,mode,system,model_path,precision,isl,osl,batch_size,tp_size,pp_size,moe_tp_size,"
     "moe_ep_size,attention_dp_size,silicon_data_source,silicon_ttft_ms,silicon_tpot_ms"
@@ -106,6 +112,20 @@ def test_layouts_are_held_against_each_other_and_unknown_ones_are_left_out(
     assert "| Llama-3.1-8B fp8, 2 × H100-SXM | P2 against T2 | 3.56 |" in shown
     assert "| order of two layouts of the same devices | 1 of 1 | yes |" in shown
     assert "Left out, 1 runs: no config of GPT-5 in fp8 is known." in shown
+
+
+def test_on_l4_the_layouts_come_in_the_published_order(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Source: https://substratus.ai/blog/benchmarking-llama-3.1-70b-on-l4."""
+    config = package / "model_configs" / "meta-llama--Meta-Llama-3.1-70B_config.json"
+    config.write_text(json.dumps(LLAMA_70B))
+    file = package / "throughput.csv"
+    runs = ("2,4,233,175,307.61", "4,2,233,175,261.16")
+    lines = (f"L4,Llama-3.1-70B,fp8,{run},output tok/s,substratus.ai" for run in runs)
+    file.write_text("\n".join((THROUGHPUT_HEAD, *lines)) + "\n")
+    run(package, "--throughput", str(file))
+    assert "| T2P4 against T4P2 | 1.18 | 1.02 | yes |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
