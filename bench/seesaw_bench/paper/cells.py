@@ -237,6 +237,7 @@ class Testbed:
                 num_devices=self.num_devices,
                 workload=summarise(batch),
                 profile=self.profile,
+                is_calibrated=True,
                 limits=EngineLimits(
                     step_tokens=_STEPS,
                     max_requests=_MAX_REQUESTS,

@@ -45,6 +45,7 @@ class PlannerArgs:
     requests: list[Request]
     is_trace: bool
     data_parallel: bool
+    is_calibrated: bool
     notes: tuple[str, ...]
 
     def plan_request(self, workload: Workload) -> PlanRequest:
@@ -57,6 +58,7 @@ class PlannerArgs:
             profile=self.profile,
             limits=self.limits,
             data_parallel=self.data_parallel,
+            is_calibrated=self.is_calibrated,
         )
 
 
@@ -230,6 +232,7 @@ def read_flags(options: argparse.Namespace) -> PlannerArgs:
         requests=requests,
         is_trace=options.trace is not None,
         data_parallel=not options.no_data_parallel,
+        is_calibrated=options.profile is not None,
         notes=(*model.assumptions, *notes),
     )
 
