@@ -93,7 +93,8 @@ def targets(predictions: Sequence[Prediction]) -> list[Target]:
         errors = [p.error(Metric.THROUGHPUT) for p in rows]
         found.append(
             Target(
-                name=f"{Metric.THROUGHPUT.value}: none off by more than {_MOST_OF_A_CELL:.0%}",
+                name=f"{Metric.THROUGHPUT.value}: none off by more than "
+                f"{100 * _MOST_OF_A_CELL:.0f} %",
                 found=f"{sum(abs(e) > _MOST_OF_A_CELL for e in errors)} of {len(errors)}, the "
                 f"worst by {100 * max(errors, key=abs):+.0f} %",
                 met=all(abs(e) <= _MOST_OF_A_CELL for e in errors),
@@ -115,7 +116,8 @@ def _group_target(found: Sequence[Group]) -> Target:
     off = [g for g in found if abs(g.median) > _MOST_OF_A_GROUP]
     worst = max(found, key=lambda g: abs(g.median))
     return Target(
-        name=f"{Metric.TPOT.value}: no group's median off by more than {_MOST_OF_A_GROUP:.0%}",
+        name=f"{Metric.TPOT.value}: no group's median off by more than "
+        f"{100 * _MOST_OF_A_GROUP:.0f} %",
         found=f"{len(off)} of {len(found)}, the worst by {100 * worst.median:+.0f} %",
         met=not off,
     )
