@@ -22,7 +22,7 @@ CLUSTER := tests/cluster
 HELM = $(shell command -v helm || echo $${SEESAW_CLUSTER_DIR:-$$HOME/.cache/seesaw-cluster}/bin/helm)
 
 .PHONY: help setup demo test test-unit test-slow conformance lint format hooks bench bench-operator docs \
-	constraints clean paper public-models kernel-tables release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
+	constraints clean paper public-models public-figures kernel-tables release-check control-plane chart-tools cluster-up cluster-images cluster-down e2e
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,13 @@ kernel-tables: ## Make the planner's tables of measured kernels afresh (82 MB fr
 
 public-models: setup ## Plan public models, whose configs are in CONFIGS=folder, and check their sizes.
 	@$(BIN)/seesaw bench models --configs $(CONFIGS)
+
+# `make public-figures THROUGHPUT=file.csv` also compares published throughputs.
+public-figures: setup ## Hold predictions against public runs on real GPUs (82 MB from PyPI).
+	@folder=$$(mktemp -d) && $(UV) pip install --quiet --python $(BIN)/python --no-deps \
+			--target $$folder aiconfigurator-core==0.12.0 \
+		&& $(BIN)/seesaw bench public-figures --package $$folder/aiconfigurator_core \
+			$(if $(THROUGHPUT),--throughput $(THROUGHPUT)) $(ARGS); rc=$$?; rm -rf $$folder; exit $$rc
 
 test: setup control-plane ## Run every test except the long ones and those that take a cluster.
 	@$(PYTEST) -m 'not slow and not e2e' $(COVERAGE)

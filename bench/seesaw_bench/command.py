@@ -11,6 +11,7 @@ BENCHMARKS = {
     "simulator": "seesaw_bench.simulator",
     "planner": "seesaw_bench.planner.command",
     "models": "seesaw_bench.models.command",
+    "public-figures": "seesaw_bench.public.command",
 }
 
 

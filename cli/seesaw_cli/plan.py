@@ -103,13 +103,17 @@ def parser() -> argparse.ArgumentParser:
 def as_json(plan: Plan) -> dict[str, Any]:
     """Return the plan for JSON, with layouts as strings."""
 
+    close = set(plan.close)
+
     def estimate(choice: Estimate) -> dict[str, Any]:
-        return asdict(choice) | {"prefill": str(choice.prefill), "decode": str(choice.decode)}
+        layouts = {"prefill": str(choice.prefill), "decode": str(choice.decode)}
+        return asdict(choice) | layouts | {"close": choice.pair in close}
 
     return {
         "best": estimate(plan.best),
         "reshards": not plan.best.is_static,
         "gain": plan.gain,
+        "gain_band": None if plan.gain_band is None else asdict(plan.gain_band),
         "reason": plan.reason,
         "static": [estimate(e) for e in plan.static],
         "pairs": [estimate(e) for e in plan.pairs],
@@ -165,7 +169,7 @@ def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
     )
     best = (
         f"Best: {plan.best}, {plan.best.total_tokens_per_s:,.0f} tokens/s "
-        f"({plan.best.output_tokens_per_s:,.0f} of them output)"
+        f"({plan.best.output_tokens_per_s:,.0f} of them output){_between(plan.best)}"
     )
     notes = [f"note: {note}" for note in args.notes]
     lines = [size, place, work, *notes, "", best, f"  {plan.reason}", f"  {_memory(plan.best)}"]
@@ -174,10 +178,12 @@ def _text(args: PlannerArgs, plan: Plan, shown: int | None) -> str:
             cannot = model.static_only if estimates is plan.pairs else None
             lines += ["", f"{title}: {cannot}" if cannot else f"{title}: none fits"]
             continue
-        rows = [_row(e) for e in estimates[:shown]]
+        rows = [_row(e, is_close=e.pair in plan.close) for e in estimates[:shown]]
         lines += ["", table((title, *_COLUMNS), rows)]
         if shown is not None and len(estimates) > shown:
             lines.append(f"… and {len(estimates) - shown} more (--all)")
+    if plan.close:
+        lines += ["", f"≈ too close to call against {plan.best}"]
     if plan.rejected:
         rejected = plan.rejected if shown is None else plan.rejected[:shown]
         lines += ["", "rejected:", *(f"  {r.pair}: {r.reason}" for r in rejected)]
@@ -222,16 +228,30 @@ def _served_command(args: PlannerArgs, served: Served, options: argparse.Namespa
 _COLUMNS = ("requests/s", "tokens/s", "ms/token", "running", "step", "prefill", "decode", "switch")
 
 
-def _row(estimate: Estimate) -> tuple[str, ...]:
+def _row(estimate: Estimate, *, is_close: bool) -> tuple[str, ...]:
+    band = estimate.band
+    per_s = f"{estimate.requests_per_s:.2f}"
+    if band is not None:
+        low, high = (factor * estimate.requests_per_s for factor in (band.low, band.high))
+        per_s = f"{per_s} ({low:.2f}-{high:.2f})"
     return (
-        str(estimate),
-        f"{estimate.requests_per_s:.2f}",
+        f"{estimate} ≈" if is_close else str(estimate),
+        per_s,
         f"{estimate.total_tokens_per_s:,.0f}",
         f"{1e3 * estimate.tpot_s:,.0f}",
         f"{estimate.num_running:,.0f}",
         f"{estimate.step_tokens}",
         *(f"{100 * share:.0f} %" for share in estimate.shares),
     )
+
+
+def _between(estimate: Estimate) -> str:
+    """Return the bounds of an estimate's tokens per second, after a comma."""
+    band = estimate.band
+    if band is None:
+        return ""
+    low, high = (factor * estimate.total_tokens_per_s for factor in (band.low, band.high))
+    return f", between {low:,.0f} and {high:,.0f}"
 
 
 def _memory(estimate: Estimate) -> str:

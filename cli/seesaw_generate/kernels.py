@@ -42,6 +42,7 @@ _FORMATS = ("bfloat16", "fp8", "fp8_block", "nvfp4")
 _TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _SIZES = (256, 1024, 2048, 4096, 6144, 8192, 12288, 16384, 65536)
 _HEADS = (1, 4, 16, 64, 256, 1024)
+_KEY_HEADS = (*_HEADS, 4096)
 _CONTEXTS = (16, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 _PROMPTS = (16, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _HEAD_SIZE = 128
@@ -80,7 +81,7 @@ def _table(name: str, folder: Path) -> dict[str, Any]:
         "source": f"{_SOURCE}, systems/data/{folder.name}",
         "versions": {"vllm": gemm[0]["version"], "nccl": reduces[-1]["version"]},
         "products": {"tokens": _TOKENS, "sizes": _SIZES, "us": _products(gemm)},
-        "decode_attention": {"heads": _HEADS, "contexts": _CONTEXTS, "us": _decode(decode)},
+        "decode_attention": {"heads": _KEY_HEADS, "contexts": _CONTEXTS, "us": _decode(decode)},
         "prefill_attention": {"heads": _HEADS, "lengths": _PROMPTS, "us": _prefill(prefill)},
         "all_reduce": _all_reduce(reduces),
     }
@@ -132,6 +133,7 @@ def _decode(rows: Iterable[Row]) -> dict[str, list[float]]:
             row["isl"] + row["step"],
         ),
         keep=lambda row: row["num_heads"] <= _MOST_SHARED * row["num_key_value_heads"],
+        heads=_KEY_HEADS,
         lengths=_CONTEXTS,
     )
 
@@ -142,6 +144,7 @@ def _prefill(rows: Iterable[Row]) -> dict[str, list[float]]:
         rows,
         sizes=lambda row: (row["batch_size"] * row["num_heads"], row["isl"]),
         keep=lambda _: True,
+        heads=_HEADS,
         lengths=_PROMPTS,
     )
 
@@ -151,6 +154,7 @@ def _attention(
     *,
     sizes: Callable[[Row], tuple[int, int]],
     keep: Callable[[Row], bool],
+    heads: Sequence[int],
     lengths: Sequence[int],
 ) -> dict[str, list[float]]:
     found: dict[str, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -161,12 +165,12 @@ def _attention(
     grids = {}
     for dtype, times in found.items():
         curves: dict[int, Curve] = defaultdict(dict)
-        for (heads, length), each in times.items():
-            curves[heads][length] = median(each)
-        by_heads = {heads: _rising(curve) for heads, curve in sorted(curves.items())}
+        for (number, length), each in times.items():
+            curves[number][length] = median(each)
+        by_heads = {number: _rising(curve) for number, curve in sorted(curves.items())}
         grids[dtype] = [
-            _us(_at({h: _at(curve, length) for h, curve in by_heads.items()}, heads))
-            for heads in _HEADS
+            _us(_at({h: _at(curve, length) for h, curve in by_heads.items()}, number))
+            for number in heads
             for length in lengths
         ]
     return grids

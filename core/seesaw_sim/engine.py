@@ -229,6 +229,8 @@ class Engine:
             self.num_running += 1
             sequence.context = sequence.prompt_left
             self._hold(sequence.context)
+            sequence.prompt_left -= sequence.cached
+            sequence.cached = 0
             self._prefilling[sequence.number] = sequence
 
     def _make_room(self) -> None:

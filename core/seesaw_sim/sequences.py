@@ -9,12 +9,14 @@ class Sequence:
     """A request's state. Units: tokens; times in seconds on the virtual clock.
 
     ``prompt_left`` tokens are yet to be computed, ``output_left`` yet to be sampled. ``context`` is
-    the size of its KV at the engine's round ``since_round``, with room for ``prompt_left``. Its
-    last token is sampled in round ``ends_round``.
+    the size of its KV at the engine's round ``since_round``, with room for ``prompt_left``. Of a
+    prompt that waits, ``cached`` tokens need not be computed. Its last token is sampled in round
+    ``ends_round``.
     """
 
     __slots__ = (
         "arrival_s",
+        "cached",
         "context",
         "ends_round",
         "finished_s",
@@ -39,6 +41,7 @@ class Sequence:
         self.finished_s: float | None = None
         self.prompt_left = request.prompt_tokens
         self.output_left = request.output_tokens
+        self.cached = request.cached_tokens
         self.context = 0
         self.since_round = 0
         self.ends_round = 0

@@ -28,6 +28,7 @@ def test_a_plan_chooses_nearly_the_best_of_what_it_might_have_chosen(
         num_devices=8,
         workload=summarise(requests),
         limits=EngineLimits(flush_timeout_s=flush_timeout_s),
+        is_calibrated=True,
     )
     verdict = judge_plan(question, requests)
     assert verdict.share > 0.95, verdict

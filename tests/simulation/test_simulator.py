@@ -166,6 +166,17 @@ def test_disaggregated_engines_hold_a_prompt_until_it_has_moved_and_refuse_what_
         simulate(apart, [Request(prompt_tokens=1, output_tokens=40_000)])
 
 
+def test_of_a_prompt_in_the_prefix_cache_only_the_rest_is_computed_but_all_of_it_is_read() -> None:
+    static = replace(BASE, prefill=BASE.decode, policy=PhasePolicy())
+    cached, short, whole = (
+        simulate(static, [Request(prompt_tokens=n, output_tokens=200, cached_tokens=c)] * 8)
+        for n, c in ((4000, 3900), (100, 0), (4000, 0))
+    )
+    assert short.ttft.mean < cached.ttft.mean < 0.2 * whole.ttft.mean
+    assert 1.02 * short.tpot.p50 < cached.tpot.p50 < whole.tpot.p50
+    assert cached.left_tokens == 0
+
+
 def test_free_transitions_between_equal_layouts_cost_what_two_phases_cost() -> None:
     """All prompts, then all answers, under one layout: a wave that the buffer holds as a whole."""
     asked = [Request(prompt_tokens=1000, output_tokens=100)] * 32

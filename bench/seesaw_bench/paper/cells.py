@@ -52,6 +52,7 @@ MODELS = {
 # tensors between stages in Python.
 PROFILE = Profile(
     name="the paper's systems",
+    measured_kernels=False,
     compute_share=0.85,
     attention_share=0.7,
     memory_share=0.847,
@@ -236,6 +237,7 @@ class Testbed:
                 num_devices=self.num_devices,
                 workload=summarise(batch),
                 profile=self.profile,
+                is_calibrated=True,
                 limits=EngineLimits(
                     step_tokens=_STEPS,
                     max_requests=_MAX_REQUESTS,

@@ -88,6 +88,7 @@ def _judge(cell: Cell) -> Verdict | None:
         num_devices=count,
         workload=summarise(requests),
         limits=EngineLimits(flush_timeout_s=flush_s),
+        is_calibrated=True,
     )
     try:
         return judge_plan(question, requests)

@@ -15,7 +15,9 @@ from seesaw_core.planner.accelerators import (
     builtin_catalogue,
     read_catalogue,
 )
+from seesaw_core.planner.bands import known_errors
 from seesaw_core.planner.choose import PlanRequest
+from seesaw_core.planner.kernels.tables import kernel_tables
 from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
@@ -45,6 +47,7 @@ class PlannerArgs:
     requests: list[Request]
     is_trace: bool
     data_parallel: bool
+    is_calibrated: bool
     notes: tuple[str, ...]
 
     def plan_request(self, workload: Workload) -> PlanRequest:
@@ -57,6 +60,7 @@ class PlannerArgs:
             profile=self.profile,
             limits=self.limits,
             data_parallel=self.data_parallel,
+            is_calibrated=self.is_calibrated,
         )
 
 
@@ -214,6 +218,7 @@ def read_flags(options: argparse.Namespace) -> PlannerArgs:
         model = replace(model, max_tokens=options.max_model_len)
     requests, notes = requests_of(options, model, trace)
     notes += _link_notes(device, options.devices)
+    notes.append(_error_note(device, profile, is_calibrated=options.profile is not None))
     if options.profile is not None:
         notes += _profile_notes(options.profile, device)
     return PlannerArgs(
@@ -230,6 +235,7 @@ def read_flags(options: argparse.Namespace) -> PlannerArgs:
         requests=requests,
         is_trace=options.trace is not None,
         data_parallel=not options.no_data_parallel,
+        is_calibrated=options.profile is not None,
         notes=(*model.assumptions, *notes),
     )
 
@@ -256,6 +262,19 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
         return describe_model(with_defaults(config), name=name, dtype=dtype, kv_dtype=kv_dtype)
     except ModelError as error:
         raise ModelError(f"MODEL={path}: {error}") from error
+
+
+def _error_note(device: Accelerator, profile: Profile, *, is_calibrated: bool) -> str:
+    """Note what predictions are made of, and how far off such predictions were."""
+    error = known_errors(device, profile, is_calibrated=is_calibrated).figure
+    if is_calibrated:
+        return f"predicted from --profile: rates are taken to be within {100 * error:.0f} %"
+    has_tables = profile.measured_kernels and kernel_tables(device.name) is not None
+    source = f"kernels measured on {device.name}" if has_tables else f"{device.name}'s data sheet"
+    links = ", links aside" if device.peer_link.kind == "pcie" else ""
+    return (
+        f"predicted from {source}: nine in ten public runs were within {100 * error:.0f} %{links}"
+    )
 
 
 def _profile_notes(path: Path, device: Accelerator) -> list[str]:

@@ -28,12 +28,14 @@ class Interconnect:
     """A device's link to other devices or to its host. Units: bytes per second and direction.
 
     ``kind`` is ``pcie`` if traffic between devices passes the host's root complex or memory, and
-    otherwise the kind of the direct link, such as ``nvlink``.
+    otherwise the kind of the direct link, such as ``nvlink``. ``fabric_bytes_per_s`` is what the
+    host carries of the traffic of all devices; None if the profile says.
     """
 
     name: str
     kind: str
     bytes_per_s: float
+    fabric_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,9 @@ def read_catalogue(text: str, *, source: str, extends: Catalogue | None = None) 
             name=entry.text("name"),
             kind=entry.text("kind"),
             bytes_per_s=entry.amount("gb_per_s") * 1e9,
+            fabric_bytes_per_s=entry.amount("fabric_gb_per_s") * 1e9
+            if "fabric_gb_per_s" in entry
+            else None,
         )
         entry.finish(optional={"source"})
         links[link.name] = link

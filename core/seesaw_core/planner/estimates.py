@@ -13,6 +13,7 @@ from functools import partial
 from math import exp, inf
 
 from seesaw_core.layouts import Layout, LayoutPair
+from seesaw_core.planner.bands import Band
 from seesaw_core.planner.costs import MicroBatch, StepCosts
 from seesaw_core.planner.cycles import Pace
 from seesaw_core.planner.memory import (
@@ -42,7 +43,8 @@ class Estimate:
     ``prefill`` equals ``decode`` for a static layout. ``step_tokens`` and ``max_requests`` are the
     values for vLLM's flags. ``shares`` are the shares of time in prefill, decode and transitions; a
     static layout mixes the first two. ``ttft_s`` is None without a bounded concurrency, where the
-    queue only grows.
+    queue only grows. The true rates are between ``band.low`` and ``band.high`` times these, and
+    the times between their inverses; None if that was not asked for.
     """
 
     prefill: Layout
@@ -57,6 +59,7 @@ class Estimate:
     memory: Memory
     num_running: float
     shares: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    band: Band | None = None
 
     @property
     def pair(self) -> LayoutPair:

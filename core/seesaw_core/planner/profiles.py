@@ -81,29 +81,29 @@ class Profile:
         "Kernels: 0.64 to 0.79 for two and four devices at their largest messages.",
     )
     all_reduce_latency_us: float = _figure(
-        10.0,
+        2.0,
         "Time of an all-reduce of no bytes, per ring step.",
-        "Kernels: 1 to 5 from NCCL and in CUDA graphs, up to 44 where each call is launched.",
+        "Kernels: 1 to 5 from NCCL and in CUDA graphs.",
     )
     send_latency_us: float = _figure(
         20.0,
         "Time to send no bytes to the next pipeline stage.",
-        "Two steps of an all-reduce: the sender's and the receiver's call.",
+        "An assumption; `seesaw calibrate` measures it.",
     )
     layer_overhead_us: float = _figure(
-        10.0,
+        3.0,
         "Time of a layer's small kernels and gaps.",
-        "An assumption: five small kernels (norms, positions, activation) of 2 us each.",
+        "Public runs of vLLM in 2025 on H100, H200 and B200: `make public-figures`.",
     )
     step_overhead_ms: float = _figure(
-        2.0,
+        0.75,
         "Scheduling and launching a step, not overlapped.",
-        "An assumption; `seesaw calibrate` measures it.",
+        "The same runs, with asynchronous scheduling; `seesaw calibrate` measures it.",
     )
     request_overhead_us: float = _figure(
-        10.0,
+        30.0,
         "Sampling and bookkeeping of one request in a step.",
-        "An assumption; `seesaw calibrate` measures it.",
+        "The same runs; `seesaw calibrate` measures it.",
     )
     transition_overhead_ms: float = _figure(
         50.0,
@@ -123,13 +123,19 @@ class Profile:
         "`measured_kernels`, which were measured for an instant.",
         "Time to the first token in public runs of vLLM on H100, H200 and B200.",
     )
+    elementwise_share: float = _figure(
+        1.0,
+        "Share of the bytes between matrix products that pass through memory, with "
+        "`measured_kernels`; less than 1 where kernels are fused.",
+        "vLLM's own kernels, each of which writes its result.",
+    )
     measured_kernels: bool = field(
-        default=False,
+        default=True,
         metadata={
             "doc": "Whether times of kernels as measured on an accelerator replace those from its "
             "data sheet, where they are known: A100-SXM-80, L40S, RTX-PRO-6000, H100-SXM, H200, "
             "B200, B300 and GB200.",
-            "source": "The built-in shares are those of data sheets.",
+            "source": "They meet public runs: `make public-figures`.",
         },
     )
 

@@ -15,12 +15,14 @@ class Request:
 
     ``block_hashes`` are of the whole blocks of its prompt, and of its output as far as later
     prompts contain it; requests whose first ones are equal begin alike.
+    ``cached_tokens`` of the prompt are in the engine's prefix cache when it admits the request.
     """
 
     prompt_tokens: int
     output_tokens: int
     arrival_s: float = 0.0
     block_hashes: tuple[Hashable, ...] = ()
+    cached_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:
@@ -30,6 +32,11 @@ class Request:
             )
         if not self.arrival_s >= 0:
             raise InputError(f"arrival_s={self.arrival_s} must not be negative")
+        if not 0 <= self.cached_tokens < self.prompt_tokens:
+            raise InputError(
+                f"cached_tokens={self.cached_tokens} must be from 0 to one less than "
+                f"prompt_tokens={self.prompt_tokens}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

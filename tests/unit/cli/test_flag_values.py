@@ -17,6 +17,7 @@ from seesaw_bench.elastic import command as bench_elastic
 from seesaw_bench.models import command as bench_models
 from seesaw_bench.paper import command as paper
 from seesaw_bench.planner import command as bench_planner
+from seesaw_bench.public import command as bench_public
 from seesaw_bench.router import command as bench_router
 from seesaw_bench.worker import command as bench_worker
 from seesaw_cli import plan
@@ -55,6 +56,7 @@ PARSERS = {
     "bench simulator": simulator.parser,
     "bench planner": bench_planner.parser,
     "bench models": bench_models.parser,
+    "bench public-figures": bench_public.parser,
 }
 PATHS = (InputFile, InputFolder, OutputFile, OutputFolder)
 NUMBERS = (Whole, Number)

@@ -45,6 +45,24 @@ def test_a_plan_names_the_best_pair_its_gain_and_the_command(
     assert "--kv-buffer-gib 256 --flush-timeout-s 10" in shown, "that of all eight devices"
 
 
+def test_a_plan_says_what_it_was_predicted_from_and_how_sure_it_is(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*more: str) -> str:
+        assert plan.run([model, *ASKED, *more]) == 0
+        return capsys.readouterr().out
+
+    sheets, measured = told(), told("--accelerator", "H100-SXM")
+    assert "note: predicted from A100-PCIe-40's data sheet: nine in ten public runs" in sheets
+    assert "were within 35 %, links aside" in sheets
+    assert "≈ too close to call against P8→T4P2" in sheets
+    assert "note: predicted from kernels measured on H100-SXM: " in measured
+    (tmp_path / "own.json").write_text("{}")
+    calibrated = told("--profile", str(tmp_path / "own.json"), "--json")
+    best = json.loads(calibrated)["best"]
+    assert best["band"] == {"low": pytest.approx(0.85), "high": pytest.approx(1.15)}
+
+
 def test_the_same_plan_as_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.run([model, *ASKED, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -21,6 +21,7 @@ MODEL = dense_model(
     vocab=32000,
 )
 PLAIN = Profile(
+    measured_kernels=False,
     compute_share=1.0,
     attention_share=1.0,
     memory_share=1.0,
@@ -35,7 +36,8 @@ PLAIN = Profile(
     request_overhead_us=0.0,
     transition_overhead_ms=0.0,
 )
-L4 = builtin_catalogue().accelerator("L4")
+HOST_L4 = builtin_catalogue().accelerator("L4")
+L4 = replace(HOST_L4, peer_link=builtin_catalogue().interconnects["pcie4x16"])
 H100 = builtin_catalogue().accelerator("H100-SXM")
 
 layouts = st.builds(
@@ -68,6 +70,14 @@ def test_a_large_prefill_costs_its_arithmetic() -> None:
     linear = 2 * 16 * MODEL.layer_params * 8192
     attention = 16 * 4 * 32 * 128 * 8192**2 / 2
     assert step_s == pytest.approx((linear + attention) / 121e12, rel=1e-2)
+
+
+def test_without_peer_to_peer_all_groups_of_ranks_share_what_the_host_carries() -> None:
+    """As fast as on the L40S server of which NCCL's all-reduces were measured."""
+    num_bytes = 4096 * 4096 * 2
+    for layout, bus in ((Layout(tensor=4), 5.2e9), (Layout(tensor=4, pipeline=2), 2.6e9)):
+        kernels = StepCosts(MODEL, HOST_L4, layout, Profile()).kernels
+        assert 1.5 * num_bytes / kernels.all_reduce_s(4096) == pytest.approx(bus, rel=0.02)
 
 
 def test_a_ring_moves_its_share_of_the_bytes_twice() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from seesaw_core.layouts import Layout
 from seesaw_core.planner.accelerators import builtin_catalogue
 from seesaw_core.planner.costs import MicroBatch, StepCosts
+from seesaw_core.planner.kernels.datasheet import DatasheetKernels
 from seesaw_core.planner.kernels.grids import Curve, grid_of
+from seesaw_core.planner.kernels.measured import MeasuredKernels
 from seesaw_core.planner.kernels.tables import kernel_tables
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.profiles import Profile, read_profile
@@ -35,13 +37,7 @@ LLAMA_70B_FP8 = describe_model(
     CONFIG | {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}},
     name="Llama-3.1-70B-FP8",
 )
-# vLLM's own overheads with asynchronous scheduling, fitted to all runs of that collection.
-PROFILE = Profile(
-    measured_kernels=True,
-    step_overhead_ms=0.75,
-    request_overhead_us=30.0,
-    layer_overhead_us=3.0,
-)
+PROFILE = Profile()
 # Milliseconds a token of Llama-3.1-70B in FP8 by accelerator, tensor-parallel size and concurrency:
 # prompts of 819 to 1,024 tokens and answers of 6,554 to 8,192, of which hardly any step prefills.
 # H200 and B200 keep KV in 8 bits.
@@ -116,6 +112,27 @@ def test_no_product_is_faster_than_its_weights_can_be_read() -> None:
         assert costs.step_s(MicroBatch(decode_requests=1, decode_context=1)) > read_s
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_beyond_the_measured_sizes_decode_attention_grows_no_faster_than_its_kv(name: str) -> None:
+    """The last two points of a table may be in the cache and out of it."""
+    model = replace(LLAMA_70B_FP8, kv_bytes=1)
+    costs = StepCosts(model, builtin_catalogue().accelerator(name), Layout(), PROFILE)
+    for context in (128, 1024, 8192):
+        one_s, eight_s = (
+            costs.kernels.decode_attention_s(n, float(n * context)) for n in (600, 4800)
+        )
+        assert eight_s < 8.2 * one_s, context
+
+
+def test_fused_kernels_move_less_between_the_products() -> None:
+    device = builtin_catalogue().accelerator("H100-SXM")
+    plain, fused = (
+        StepCosts(LLAMA_70B_FP8, device, Layout(), replace(PROFILE, elementwise_share=share))
+        for share in (1.0, 0.5)
+    )
+    assert 0.85 < fused.prefill_s(8192, 0) / plain.prefill_s(8192, 0) < 0.97
+
+
 @given(low=st.floats(0.1, 10), high=st.floats(0.1, 10), size=st.floats(1, 1e6))
 def test_a_curve_passes_its_points_and_lies_between_them(
     low: float, high: float, size: float
@@ -129,15 +146,19 @@ def test_a_curve_passes_its_points_and_lies_between_them(
     assert grid.at(2.0, size) == pytest.approx(curve.at(size))
 
 
-def test_a_profile_asks_for_measured_kernels_by_true_or_false() -> None:
-    assert read_profile('{"measured_kernels": true}', source="p.json").measured_kernels
+def test_a_profile_has_measured_kernels_unless_it_refuses_them() -> None:
+    assert read_profile("{}", source="p.json").measured_kernels
+    assert not read_profile('{"measured_kernels": false}', source="p.json").measured_kernels
     with pytest.raises(Exception, match=r"p\.json: profile: measured_kernels=1 must be true"):
         read_profile('{"measured_kernels": 1}', source="p.json")
 
 
-def test_profiles_without_them_go_by_data_sheets() -> None:
-    costs = StepCosts(
-        LLAMA_70B_FP8, builtin_catalogue().accelerator("H200"), Layout(tensor=8), Profile()
-    )
-    batch = MicroBatch(decode_requests=4, decode_context=4 * _CONTEXT)
-    assert costs.step_s(batch) > 1.3 * token_s("H200", 8, 4)
+def test_what_was_not_measured_goes_by_data_sheets() -> None:
+    for device, profile, kernels in (
+        ("H200", Profile(), MeasuredKernels),
+        ("H200", Profile(measured_kernels=False), DatasheetKernels),
+        ("L4", Profile(), DatasheetKernels),
+    ):
+        accelerator = builtin_catalogue().accelerator(device)
+        costs = StepCosts(LLAMA_70B_FP8, accelerator, Layout(tensor=8), profile)
+        assert isinstance(costs.kernels, kernels)

@@ -32,7 +32,7 @@ def question(device: str = "L4", num_devices: int = 8, workload: Workload = EVEN
 
 
 def test_over_pcie_it_prefills_pipelined_and_decodes_with_more_tensor_parallelism() -> None:
-    plan = make_plan(question("A100-PCIe-40"))
+    plan = make_plan(replace(question("A100-PCIe-40"), is_calibrated=True))
     assert not plan.best.is_static
     assert plan.best.prefill.pipeline > plan.best.decode.pipeline
     assert plan.best.decode.tensor > plan.best.prefill.tensor
@@ -40,6 +40,45 @@ def test_over_pcie_it_prefills_pipelined_and_decodes_with_more_tensor_parallelis
     assert plan.gain > 1.03
     assert plan.best == plan.pairs[0]
     assert f"over the best static layout, {plan.static[0]}" in plan.reason
+
+
+def test_a_gain_that_slow_links_would_turn_into_a_loss_is_too_close_to_call() -> None:
+    plan = make_plan(question("A100-PCIe-40"))
+    assert plan.gain is not None
+    assert plan.gain_band is not None
+    assert plan.gain_band.low < 1
+    assert 1.03 < plan.gain < plan.gain_band.high
+    assert plan.best == plan.static[0]
+    assert plan.reason.startswith("too close to call: P8→T4P2 would change throughput by +")
+    assert "links of this server were not measured" in plan.reason
+    assert plan.pairs[0].pair in plan.close
+
+
+@pytest.mark.parametrize("device", ["A10", "L4", "L40S", "A100-PCIe-80", "RTX-PRO-6000"])
+@pytest.mark.parametrize("output_tokens", [50, 200, 600])
+def test_no_pair_is_recommended_that_may_lose(device: str, output_tokens: int) -> None:
+    workload = Workload(prompt_tokens=2000, output_tokens=output_tokens)
+    for is_calibrated in (False, True):
+        asked = replace(question(device, workload=workload), is_calibrated=is_calibrated)
+        plan = make_plan(asked)
+        assert plan.gain_band is not None
+        assert plan.best.is_static or plan.gain_band.low >= 1
+        assert plan.gain is not None
+        assert plan.gain_band.low < plan.gain < plan.gain_band.high
+
+
+def test_a_band_is_as_wide_as_the_errors_of_what_a_figure_was_made_of() -> None:
+    def width(device: str, *, is_calibrated: bool) -> float:
+        plan = make_plan(replace(question(device), is_calibrated=is_calibrated))
+        bands = [e.band for e in plan.static if e.band is not None]
+        assert all(band.low < 1 < band.high for band in bands)
+        return max(band.high - band.low for band in bands)
+
+    measured = width("H100-SXM", is_calibrated=False)
+    assert measured == pytest.approx(0.3)
+    assert width("A100-SXM-40", is_calibrated=False) == pytest.approx(0.7)  # by data sheets
+    assert width("L40S", is_calibrated=False) > 2 * measured  # over links that nobody measured
+    assert width("L40S", is_calibrated=True) == pytest.approx(measured)
 
 
 def test_over_nvlink_it_stays_static_and_says_why() -> None:

@@ -92,6 +92,7 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
         profile=_profile(planning, args.gpu_memory_utilization),
         limits=_limits(args, settings, num_devices),
         data_parallel=False,
+        is_calibrated=planning.profile is not None,
     )
     pair, summary = plan_pair(request, may_reshard=may_reshard)
     return Planned(pair=pair, summary=summary, request=request, may_reshard=may_reshard)

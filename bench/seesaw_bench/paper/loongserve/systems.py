@@ -54,6 +54,7 @@ MEASURED = (
 )
 HARDWARE = Profile(
     name="LoongServe's kernels on A800",
+    measured_kernels=False,
     compute_share=0.609,
     attention_share=0.555,
     nvlink_all_reduce_share=0.726,

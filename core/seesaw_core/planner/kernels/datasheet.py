@@ -68,7 +68,7 @@ class DatasheetKernels:
         moved_s = steps / ranks * num_bytes / (link.bytes_per_s * share)
         if is_pcie:  # all groups of ranks send at the same time, through the same host
             groups = self.layout.num_devices / ranks
-            fabric = profile.pcie_fabric_links * link.bytes_per_s
+            fabric = link.fabric_bytes_per_s or profile.pcie_fabric_links * link.bytes_per_s
             moved_s = max(moved_s, groups * steps * num_bytes / fabric)
         seconds = moved_s + steps * profile.all_reduce_latency_us * 1e-6
         crosses = is_pcie and ranks > _DEVICES_PER_SOCKET

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from seesaw_core.planner.kernels.datasheet import DatasheetKernels
-from seesaw_core.planner.kernels.grids import Curve
+from seesaw_core.planner.kernels.grids import Curve, Grid
 from seesaw_core.planner.kernels.tables import KernelTables
 from seesaw_core.planner.layers import Layer, Split
 from seesaw_core.planner.models import Arithmetic
@@ -58,13 +58,14 @@ class MeasuredKernels:
     def decode_attention_s(self, num_requests: int, context: float) -> float:
         if not num_requests or not context:
             return 0.0
-        grid = self.tables.decode_attention.get(self._kv_format)
+        grid = self._decode
         if grid is None or not self.sheet.model.is_plain:
             return self.sheet.decode_attention_s(num_requests, context)
         shape = self.sheet.model.shape
-        heads = max(1.0, shape.num_kv_heads / self.sheet.layout.tensor)
-        width = shape.head_dim / _HEAD_SIZE
-        measured_s = grid.at(heads * num_requests, context / num_requests) * max(1.0, width)
+        heads = num_requests * max(1.0, shape.num_kv_heads / self.sheet.layout.tensor)
+        beyond = max(1.0, heads / grid.outer[-1])  # so many times as much KV takes as much longer
+        width = max(1.0, shape.head_dim / _HEAD_SIZE)
+        measured_s = beyond * width * grid.at(heads / beyond, context / num_requests)
         return max(measured_s, self.sheet.decode_attention_s(num_requests, context))
 
     def all_reduce_s(self, num_tokens: int) -> float:
@@ -76,8 +77,28 @@ class MeasuredKernels:
         return curve.at(num_tokens * model.hidden * model.dtype_bytes)
 
     @cached_property
+    def _decode(self) -> Grid | None:
+        """Decode attention as measured, but nowhere faster than its KV is read from memory."""
+        grid = self.tables.decode_attention.get(self._kv_format)
+        if grid is None:
+            return None
+        entry_bytes = 2 * _HEAD_SIZE * self.sheet.model.kv_bytes
+        read_s = entry_bytes / self._memory_bytes_per_s
+        seconds = tuple(
+            tuple(
+                max(s, heads * length * read_s) for length, s in zip(grid.inner, row, strict=True)
+            )
+            for heads, row in zip(grid.outer, grid.seconds, strict=True)
+        )
+        return Grid(grid.outer, grid.inner, seconds)
+
+    @cached_property
     def _kv_format(self) -> str:
         return "fp8" if self.sheet.model.kv_bytes == 1 else "bfloat16"
+
+    @property
+    def _memory_bytes_per_s(self) -> float:
+        return self.sheet.device.memory_bytes_per_s * self.sheet.profile.memory_share
 
     @cached_property
     def _layer(self) -> Curve | None:
@@ -123,9 +144,8 @@ class MeasuredKernels:
             + narrow * queries
             + (len(self._plain.mlp) + narrow) * model.mlp_width / tensor
         )
-        device, profile = self.sheet.device, self.sheet.profile
-        bandwidth = device.memory_bytes_per_s * profile.memory_share
-        return elements * model.dtype_bytes / bandwidth
+        share = self.sheet.profile.elementwise_share
+        return share * elements * model.dtype_bytes / self._memory_bytes_per_s
 
     @cached_property
     def _head(self) -> Curve:
@@ -137,12 +157,10 @@ class MeasuredKernels:
         self, dtype: str, products: tuple[tuple[float, float], ...], element_bytes: float
     ) -> Curve:
         """Return the sum of products [outputs, inputs] by tokens."""
-        device, profile = self.sheet.device, self.sheet.profile
-        bandwidth = device.memory_bytes_per_s * profile.memory_share
+        read_s = element_bytes / self._memory_bytes_per_s
         grids = self.tables.products[dtype]
         seconds = tuple(
-            sum(max(grid.at(n, k), n * k * element_bytes / bandwidth) for n, k in products)
-            for grid in grids
+            sum(max(grid.at(n, k), n * k * read_s) for n, k in products) for grid in grids
         )
         return Curve(self.tables.tokens, seconds)
 

@@ -1,0 +1,1 @@
+"""Our predictions beside figures that others have published of real GPUs."""
