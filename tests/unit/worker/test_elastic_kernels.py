@@ -34,7 +34,7 @@ def test_no_keys_add_nothing_on_either_side() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_requests_of_any_lengths_see_their_own_slots_alone(dtype: torch.dtype) -> None:
-    memory = CpuMemory(torch.full((5, 2, 32, 128), torch.nan).to(dtype), "vec")
+    memory = CpuMemory(torch.full((5, 2, 32, 128), 777.0).to(dtype), "vec")
     table = SlotTable(160, 32)
     kv = drawn(160, 2, 2, 64).to(dtype)
     lengths = {"a": 1, "b": 33, "c": 45, "d": 40}  # of d, a part is in the ends of others

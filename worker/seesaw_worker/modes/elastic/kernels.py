@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
 
 from seesaw_worker.modes.elastic.memory import KvMemory
@@ -43,11 +44,12 @@ class Contexts:
 
     def __init__(self, contexts: Sequence[Context], device: torch.device) -> None:
         self._lengths = [len(context) for context in contexts]
-        # A context that is not paged is read slot by slot.
-        self._places = [c.blocks if c.is_paged else c.tensor().to(device) for c in contexts]
-        self._are_paged = [context.is_paged for context in contexts]
-        slots = [context.tensor() for context in contexts]
-        self._all = torch.cat(slots).to(device) if slots and device.type != "cpu" else None
+        slots = [context.tensor().to(device) for context in contexts]
+        self._all = torch.cat(slots) if slots and device.type != "cpu" else None
+        held = [(row, context) for row, context in enumerate(contexts) if len(context)]
+        paged = [(row, context) for row, context in held if context.is_paged]
+        self._paged = _PagedContexts(*zip(*paged, strict=True)) if paged else None
+        self._scattered = [(row, slots[row]) for row, context in held if not context.is_paged]
 
     def attend(self, query: torch.Tensor, memory: KvMemory, scale: float) -> Part:
         """Return the attention of each request's one query [requests, H, D] over its keys."""
@@ -55,29 +57,59 @@ class Contexts:
             bounds = [0, *accumulate(self._lengths)]
             return _attend_ragged_on_gpu(query, memory.read(self._all), bounds, scale)
         output, lse = empty_part(query)
-        for row, (num_keys, places) in enumerate(zip(self._lengths, self._places, strict=True)):
-            if not num_keys:
-                continue
-            if self._are_paged[row]:
-                key, value = memory.read_blocks(places)
-            else:
-                key, value = memory.read(places).permute(1, 2, 3, 0)
-                value = value.transpose(1, 2)
-            part = _attend_once(query[row], key[..., :num_keys], value[:, :num_keys], scale)
-            output[row], lse[:, row] = part
+        if self._paged is not None:
+            self._paged.attend(query, memory, scale, output, lse)
+        for row, slots in self._scattered:
+            key, value = memory.read(slots).unbind(1)
+            part = attend(query[row : row + 1], key, value, scale)
+            output[row], lse[:, row] = part[0][0], part[1][:, 0]
         return output, lse
 
 
-def _attend_once(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Part:
-    """Attention of one token, in fp32. Heads that share keys are a matrix.
+class _PagedContexts:
+    """The blocks of those requests whose contexts are paged, in ``rows`` of the queries.
 
-    Shapes: query [H, D], key [K, D, S], value [K, S, D], output [H, D], LSE [H].
+    Each block is attended to by itself, in fp32, and a request's blocks are merged then.
+    Shapes: N blocks of all requests, B slots in each, R requests, G query heads to a key head.
     """
-    num_groups, size, _ = key.shape
-    scores = (query.view(num_groups, -1, size).float() * scale) @ key.float()
-    lse = scores.logsumexp(-1, keepdim=True)
-    output = (scores - lse).exp_() @ value.float()
-    return output.view(query.shape), lse.flatten()
+
+    def __init__(self, rows: Sequence[int], contexts: Sequence[Context]) -> None:
+        self._rows = torch.tensor(rows)
+        self._blocks = torch.cat([context.blocks for context in contexts])
+        counts = torch.tensor([-(-len(c) // c.block_size) for c in contexts])
+        self._owner = torch.arange(len(contexts)).repeat_interleave(counts)  # [N], of R
+        # [R, most blocks] of N; what is beyond a request's own is the number N.
+        numbers = torch.arange(len(self._blocks)).split(counts.tolist())
+        self._blocks_of = pad_sequence(list(numbers), True, len(self._blocks))
+        block_size = contexts[0].block_size
+        slots = [torch.arange(int(n) * block_size).view(-1, block_size) for n in counts]
+        unused = [slot >= len(c) for slot, c in zip(slots, contexts, strict=True)]
+        self._unused = torch.cat(unused)  # [N, B]
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        memory: KvMemory,
+        scale: float,
+        output: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        """Write the rows of ``output`` [requests, H, D] and the columns of ``lse``."""
+        key, value = memory.read_blocks(self._blocks)
+        num_blocks, num_groups, size, _ = key.shape
+        own = query[self._rows]
+        queries = (own.float() * scale)[self._owner].view(num_blocks, num_groups, -1, size)
+        scores = queries @ key.float()  # [N, K, G, B]
+        scores.masked_fill_(self._unused[:, None, None], float("-inf"))
+        block_lse = scores.logsumexp(-1)
+        parts = scores.sub_(block_lse[..., None]).exp_() @ value.float()  # [N, K, G, D]
+        nothing = block_lse.new_full((1, *block_lse.shape[1:]), float("-inf"))
+        whole_lse = torch.cat([block_lse, nothing])[self._blocks_of].logsumexp(1)  # [R, K, G]
+        shares = block_lse.sub_(whole_lse[self._owner]).exp_()
+        merged = parts.new_zeros(*whole_lse.shape, size)
+        merged.index_add_(0, self._owner, parts.mul_(shares[..., None]))
+        output[self._rows] = merged.view(own.shape).to(output.dtype)
+        lse[:, self._rows] = whole_lse.view(len(own), -1).t()
 
 
 def _attend_ragged_on_gpu(

@@ -75,7 +75,7 @@ class KvMemory(Protocol):
         ...
 
     def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return K [K, D, N * B] and V [K, N * B, D] of whole blocks, copies."""
+        """Return K [N, K, D, B] and V [N, K, B, D] of whole blocks, copies."""
         ...
 
     def copy_blocks(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -145,22 +145,12 @@ class CpuMemory:
         return self._flat[blocks].gather(3, picked).transpose(1, 2).contiguous()
 
     def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        num_heads, size = self._flat.shape[1], self._size
-        key, value = self._flat.unbind(2)  # each [blocks, K, B * D]
+        rows = (len(blocks), self._flat.shape[1], self.block_size, self._size)
+        key, value = self._flat.index_select(0, blocks).unbind(2)  # each [N, K, B * D]
         if self._is_plain:  # K by columns, V by rows
-            key = key.view(-1, num_heads, size, self.block_size).permute(1, 2, 0, 3)
-            value = value.view(-1, num_heads, self.block_size, size).transpose(0, 1)
-            key, value = key.index_select(2, blocks), value.index_select(1, blocks)
-            return key.flatten(2), value.flatten(1, 2)
-        rows = [
-            kv.index_select(0, blocks)
-            .index_select(2, order.flatten())
-            .view(-1, num_heads, self.block_size, size)
-            .transpose(0, 1)
-            .flatten(1, 2)
-            for kv, order in ((key, self._key_order), (value, self._value_order))
-        ]
-        return rows[0].transpose(1, 2), rows[1]
+            return key.view(*rows[:2], self._size, self.block_size), value.view(rows)
+        key = key.index_select(2, self._key_order.flatten()).view(rows)
+        return key.transpose(2, 3), value.index_select(2, self._value_order.flatten()).view(rows)
 
     def copy_blocks(self, source: torch.Tensor, target: torch.Tensor) -> None:
         self._flat[target] = self._flat[source]
@@ -230,8 +220,8 @@ class GpuMemory:
         return torch.stack(rows.chunk(2, dim=-1), 1)
 
     def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        key, value = (each[blocks].flatten(0, 1) for each in (self._key, self._value))
-        return key.permute(1, 2, 0), value.transpose(0, 1)
+        key, value = self._key[blocks], self._value[blocks]  # each [N, B, K, D]
+        return key.permute(0, 2, 3, 1), value.transpose(1, 2)
 
     def copy_blocks(self, source: torch.Tensor, target: torch.Tensor) -> None:
         self._rows[target] = self._rows[source]
