@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.manager import ElasticPolicy
 from seesaw_core.elastic.placement import Placement, TokenRun
@@ -93,10 +95,20 @@ def test_prompts_that_share_a_holder_are_computed_together() -> None:
     assert where(together) == ({"0", "1", "2"}, (1,), {"0": 995, "1": 995, "2": 995})
 
 
-def test_nobody_passes_a_prompt_that_lacks_room_or_has_waited_for_long() -> None:
+@pytest.mark.parametrize(
+    ("num_tokens", "other"),
+    [
+        (29_000, prompt("other", 1_000, prefix(990, 3))),
+        (31_000, prompt("other", 1_000, prefix(990, 3))),
+        (31_000, prompt("other", 1_000)),
+    ],
+    ids=["with room", "without room", "without room, nothing cached"],
+)
+def test_nobody_passes_a_prompt_that_has_waited_for_longer_than_all_others_would(
+    num_tokens: int, other: Waiting
+) -> None:
     full = decoding(0, 90)
-    cached = prompt("cached", 1_000, prefix(990, 3))
-    assert not any(p.reused for p in prefills(full, prompt("huge", 31_000), cached))
-    due = prompt("due", 29_000, waited_s=10_000.0)
-    assert not any("cached" in p.placements for p in prefills(full, due, cached))
-    assert any("cached" in p.placements for p in prefills(full, replace(due, waited_s=0.0), cached))
+    young = prompt("long", num_tokens)
+    assert any("other" in p.placements for p in prefills(full, young, other))
+    due = replace(young, waited_s=10_000.0)
+    assert not any("other" in p.placements for p in prefills(full, due, other))
