@@ -62,7 +62,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         "forward_includes_kv_cache_update get_impl_cls start_worker_monitor supports_pp "
         "_init_executor register_failure_callback ec_connector get_grammar_bitmask "
         "update_draft_token_ids* get_num_unfinished_requests has_finished_requests "
-        "set_pause_state reset_prefix_cache reset_encoder_cache"
+        "set_pause_state reset_encoder_cache"
     ),
     ("worker/seesaw_worker/modes/resharding/weights/replay.py", "logged and sent as a whole"): (
         "num_copies"

@@ -138,11 +138,10 @@ class CpuMemory:
         ops.cpu_attn_reshape_and_cache(key, value, self._key, self._value, slots, self._isa)
 
     def read(self, slots: torch.Tensor) -> torch.Tensor:
-        blocks, offsets = slots // self.block_size, slots % self.block_size
-        orders = torch.stack([self._key_order, self._value_order])[:, offsets]
-        # [T, K, 2, B * D], of which the last dimension is picked by token, K or V, and element.
-        picked = orders.permute(1, 0, 2)[:, None].expand(-1, self._flat.shape[1], -1, -1)
-        return self._flat[blocks].gather(3, picked).transpose(1, 2).contiguous()
+        blocks, places = torch.unique_consecutive(slots // self.block_size, return_inverse=True)
+        key, value = self.read_blocks(blocks)
+        offsets = slots % self.block_size
+        return torch.stack([key[places, :, :, offsets], value[places, :, offsets]], 1)
 
     def read_blocks(self, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows = (len(blocks), self._flat.shape[1], self.block_size, self._size)

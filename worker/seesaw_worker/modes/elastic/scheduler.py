@@ -188,13 +188,15 @@ class ElasticScheduler(WithoutParts):
 
     def _cache_stats(self) -> PrefixCacheStats:
         """Return what has happened in the prefix cache since the last call."""
-        stats = PrefixCacheStats(reset=self._is_cache_reset)
-        self._is_cache_reset = False
         now, told = self.books.driver.cache.counts, self._told
-        stats.requests = now.num_requests - told.num_requests
-        stats.queries, stats.hits = now.queries - told.queries, now.hits - told.hits
-        stats.preempted_requests = now.again_requests - told.again_requests
-        stats.preempted_queries = now.again_queries - told.again_queries
-        stats.preempted_hits = now.again_hits - told.again_hits
-        self._told = replace(now)
+        stats = PrefixCacheStats(
+            reset=self._is_cache_reset,
+            requests=now.num_requests - told.num_requests,
+            queries=now.queries - told.queries,
+            hits=now.hits - told.hits,
+            preempted_requests=now.again_requests - told.again_requests,
+            preempted_queries=now.again_queries - told.again_queries,
+            preempted_hits=now.again_hits - told.again_hits,
+        )
+        self._told, self._is_cache_reset = replace(now), False
         return stats
