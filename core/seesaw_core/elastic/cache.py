@@ -136,7 +136,7 @@ class ContextCache:
     def find(self, blocks: Sequence[Hashable], most_tokens: int) -> tuple[CachedPrefix, ...]:
         """Return the longest cached prefix of at most ``most_tokens``: each place where it lies.
 
-        blocks: hashes of the first blocks of a prompt. The place that was used last comes first.
+        blocks: hashes of the first blocks of a prompt. The newest context's comes first.
         """
         if not self._contexts or not blocks:
             return ()

@@ -197,7 +197,7 @@ def test_a_lost_instance_takes_only_its_own_requests(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--enable-prefix-caching"], "--enable-prefix-caching"),
+        (["--kv-cache-dtype=fp8"], "--kv-cache-dtype"),
         (["--kv-cache-memory-bytes=2097152"], "--max-model-len=1024 is beyond the pool"),
         (["--kv-cache-memory-bytes=1099511627776"], "GiB are available; give fewer instances"),
     ],

@@ -30,7 +30,6 @@ from seesaw_worker.modes.elastic.tasks import (
     Launch,
     PromptRow,
     SampledRow,
-    SlotChange,
     Task,
     TaskKind,
     TaskResult,
@@ -87,12 +86,12 @@ class Rank:
         assert len(held) == cached
         assert len(held) == len(set(held))
         assert set(held) <= set(contents[: prompt.num_cached]), "what was cached is another's"
-        for run in prompt.runs:
-            assert run.start >= prompt.num_cached
-            if run.instance == self._number:
-                slots = self.slots.take(prompt.key, len(run)).tolist()
-                for slot, content in zip(slots, contents[run.start : run.stop], strict=True):
-                    self._contents[slot] = content
+        assert all(run.start >= prompt.num_cached for run in prompt.runs)
+        runs = [run for run in prompt.runs if run.instance == self._number]
+        kept = [content for run in runs for content in contents[run.start : run.stop]]
+        slots = self.slots.take(prompt.key, len(kept)).tolist()
+        for slot, content in zip(slots, kept, strict=True):
+            self._contents[slot] = content
 
     def learn(self, row: SampledRow) -> None:
         if row.state is not None:
@@ -199,9 +198,10 @@ class Engine:
                 break
             self.step()
         self.scheduler.reset_prefix_cache()
-        for rank in self.ranks:  # an instance hears of what it may release with its next task
-            gone = [SlotChange(key=key, num_tokens=0) for key in rank.slots]
-            rank.run(Task(kind=TaskKind.DECODE, ring=(0,), slot_changes=gone), {})
+        # An instance hears of what it may release with its next task.
+        for rank, changes in zip(self.ranks, self.scheduler.books.composer._changes, strict=True):
+            rank.run(Task(kind=TaskKind.DECODE, ring=(0,), slot_changes=list(changes)), {})
+            changes.clear()
 
     def assert_nothing_left(self) -> None:
         books = self.scheduler.books
@@ -211,6 +211,7 @@ class Engine:
         assert not any((books.running, books.computing, books.attempts))
         assert len(books.timeline) == 0
         assert books.driver.pool.free_tokens == books.driver.pool.capacity_tokens
+        assert not [key for rank in self.ranks for key in rank.slots]
         assert all(rank.slots.num_free == rank.slots.num_slots for rank in self.ranks)
 
 

@@ -27,6 +27,7 @@ def test_slots_are_held_once_and_come_back(
         elif action == "release":
             table.release(key)
             held.pop(key, None)
+        assert set(table) == {key for key, slots in held.items() if slots}
         taken = [slot for slots in held.values() for slot in slots]
         assert len(taken) == len(set(taken)) == 30 - table.num_free
         for key, slots in held.items():

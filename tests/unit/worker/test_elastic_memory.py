@@ -58,6 +58,23 @@ def test_the_first_tokens_of_a_context_are_copied(isa: str, taken: int) -> None:
     assert all(torch.equal(memory.read(slots), kv[slots]) for slots in others.values())
 
 
+def test_a_copy_into_a_block_with_somebody_elses_slot_leaves_that_alone() -> None:
+    memory, kv = filled("vec", torch.float32)
+    table = SlotTable(2 * BLOCK, BLOCK)
+    for key, num_tokens in (("gone", BLOCK - 1), ("source", BLOCK), ("other", 1)):
+        table.take(key, num_tokens)
+    table.release("gone")
+    table.take("target", 33)
+    (other,) = table.of("other").slots
+    assert table.of("target").is_paged
+    assert other // BLOCK == table.of("target").slots[0] // BLOCK
+    copy_tokens([memory], table.of("source"), table.of("target"), 33)
+    assert torch.equal(memory.read(table.of("other").tensor()), kv[[other]])
+    assert torch.equal(
+        memory.read(table.of("target").tensor()), kv[table.of("source").tensor()[:33]]
+    )
+
+
 def test_paged_contexts_are_attended_in_place() -> None:
     memory, kv = filled("vec", torch.float32)
     table = SlotTable(BLOCKS * BLOCK, BLOCK)

@@ -27,6 +27,7 @@ from seesaw_sim.sequences import Sequence
 
 _MOST_REPEATED, _MOST_REPEATS = 3_600, 8  # requests in all repeats of a run; repeats
 _GOOD_SHARE, _TTFT_S, _TTFT_TIMES, _TPOT_S = 0.9, 15.0, 25, 0.05
+_LOWEST_INDEX = -20  # of rates, each half of the next, after which a system serves none
 
 Strain = Callable[[list[Sequence]], float]
 
@@ -134,8 +135,10 @@ def find_limit(row_name: str, system: str) -> Outcome:
     paper = row.paper[system] or 0.0
     low = max(0, sum(run.per_s <= paper for run in runs) - 1)
     try:
-        while strain(low) > 1:
+        while low > _LOWEST_INDEX and strain(low) > 1:
             low -= 1
+        if strain(low) > 1:
+            return Outcome(per_s=None)
         while strain(low + 1) <= 1:
             low += 1
     except CapacityError:

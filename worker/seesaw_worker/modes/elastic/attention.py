@@ -16,7 +16,7 @@ if current_platform.is_cpu():
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl as Attention
 
     REPLACED = AttentionBackendEnum.CPU_ATTN
-else:  # not run yet: this machine has no GPU
+else:  # not run on a GPU yet
     from vllm.v1.attention.backends.flash_attn import FlashAttentionBackend as Backend
     from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl as Attention
 

@@ -115,7 +115,7 @@ class _PagedContexts:
 def _attend_ragged_on_gpu(
     query: torch.Tensor, kv: torch.Tensor, bounds: Sequence[int], scale: float
 ) -> Part:
-    """vLLM's flash attention over requests of any lengths. Not run yet."""
+    """vLLM's flash attention over requests of any lengths. Not run on a GPU yet."""
     from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func
 
     key, value = kv.unbind(1)
@@ -177,7 +177,7 @@ def _attend_on_gpu(
 ) -> Part:
     """vLLM's flash attention. It aligns causal masks at the end, so keys beyond queries go first.
 
-    Not run yet: this machine has no GPU.
+    Not run on a GPU yet.
     """
     from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func
 

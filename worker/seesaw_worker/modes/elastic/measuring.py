@@ -85,14 +85,13 @@ def measure_costs(config: VllmConfig, num_instances: int, run: RunGroup) -> None
 def _prefill_samples(
     ring: tuple[int, ...], longest: int, room: int, run: RunGroup
 ) -> Iterator[Sample]:
-    """Prefill as served prompts are: their KV stays on one instance, if it has that much room."""
+    """Prefill as served prompts are: their KV stays on one instance, as far as it has room."""
     _prefill(ring, _BATCHES[0], run, keeper=ring[0])  # what comes first takes longer
     expected_s = 0.0
     for lengths in _BATCHES:
-        if max(lengths) > longest or expected_s > _LONGEST_S:
+        if max(lengths) > longest or sum(lengths) > room or expected_s > _LONGEST_S:
             return
-        keeper = ring[0] if sum(lengths) <= room else None
-        seconds = _prefill(ring, lengths, run, keeper)
+        seconds = _prefill(ring, lengths, run, keeper=ring[0])
         yield Sample(lengths=lengths, seconds=seconds)
         expected_s = _GROWTH * seconds
 
@@ -101,9 +100,9 @@ def _prefill(
     ring: tuple[int, ...],
     lengths: tuple[int, ...],
     run: RunGroup,
-    keeper: int | None = None,
+    keeper: int,
 ) -> float:
-    """Prefill prompts, all of whose KV stays on one instance, or nowhere. Return the seconds."""
+    """Prefill prompts, all of whose KV stays on one instance. Return the seconds."""
     tasks = {}
     for place, instance in enumerate(ring):
         rows = [
@@ -111,7 +110,7 @@ def _prefill(
                 key=_key(number),
                 length=length,
                 token_ids=[0] * len(stripe(length, place, len(ring))),
-                runs=() if keeper is None else (TokenRun(instance=keeper, start=0, stop=length),),
+                runs=(TokenRun(instance=keeper, start=0, stop=length),),
             )
             for number, length in enumerate(lengths)
         ]

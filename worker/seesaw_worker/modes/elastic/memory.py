@@ -94,17 +94,16 @@ def copy_tokens(
 ) -> None:
     """Copy the first tokens of a context to those of another, in each layer.
 
-    Requires: blocks of the target's first tokens hold nothing else.
+    Whole blocks are copied as they are. The others' slots may lie in blocks with those of others.
     """
-    if target.is_paged and source.num_paged >= num_tokens:
-        stop = -(-num_tokens // target.block_size)
-        old, new = source.blocks[:stop], target.blocks[:stop]
-        for memory in memories:
-            memory.copy_blocks(old, new)
-        return
-    old, new = source.tensor()[:num_tokens], target.tensor()[:num_tokens]
+    num_blocks = min(source.num_paged, target.num_paged, num_tokens) // target.block_size
+    rest = slice(num_blocks * target.block_size, num_tokens)
+    old, new = source.tensor()[rest], target.tensor()[rest]
     for memory in memories:
-        memory.write(new, *memory.read(old).unbind(1))
+        if num_blocks:
+            memory.copy_blocks(source.blocks[:num_blocks], target.blocks[:num_blocks])
+        if len(old):
+            memory.write(new, *memory.read(old).unbind(1))
 
 
 def memory_of(kv_cache: torch.Tensor, isa: str) -> KvMemory:
@@ -116,7 +115,10 @@ def memory_of(kv_cache: torch.Tensor, isa: str) -> KvMemory:
 
 
 class CpuMemory:
-    """Each kernel for the CPU has an order of its own of the elements in a block of one head."""
+    """Each kernel for the CPU has an order of its own of the elements in a block of one head.
+
+    kv_cache: [blocks, K, B, 2 * D].
+    """
 
     def __init__(self, kv_cache: torch.Tensor, isa: str) -> None:
         num_blocks, num_heads, self.block_size, twice = kv_cache.shape
@@ -202,7 +204,7 @@ def _orders(
 
 
 class GpuMemory:
-    """Not run yet: this machine has no GPU."""
+    """Plain rows of a token's K and V. Not run on a GPU yet."""
 
     def __init__(self, kv_cache: torch.Tensor) -> None:
         num_blocks, _, self.block_size, twice = kv_cache.shape

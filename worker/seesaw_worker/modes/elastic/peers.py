@@ -152,7 +152,7 @@ class _NcclExchange:
 
 
 class _NcclPeers:
-    """A NCCL communicator for each pair of instances. Not run yet: this machine has no GPU."""
+    """A NCCL communicator for each pair of instances. Not run on a GPU yet."""
 
     def __init__(self, number: int, timeout_s: float, device: torch.device) -> None:
         self.sent_bytes = dict.fromkeys(Purpose, 0)

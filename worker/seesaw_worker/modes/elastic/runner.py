@@ -173,7 +173,7 @@ class TaskRunner:
         slots = torch.cat([self.slots.take(row.key, row.num_moved) for row in task.moved])
         slots = slots.to(self._device)
         for memory in self._memories():
-            kv = memory.read(slots)  # for its shape
+            kv = memory.read(slots[:1]).repeat(len(slots), 1, 1, 1)  # for its shape
             self.peers.exchange(Purpose.MIGRATE, {}, {source: kv}).wait()
             memory.write(slots, *kv.unbind(1))
         return TaskResult()

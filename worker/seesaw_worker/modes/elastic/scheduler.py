@@ -72,7 +72,7 @@ class ElasticScheduler(WithoutParts):
         self._log_stats = log_stats
         self._pause_state = PauseState.UNPAUSED
         self._is_cache_reset = False
-        self._told = CacheCounts()
+        self._reported_counts = CacheCounts()
 
     # ---- requests come and go ----
 
@@ -117,7 +117,7 @@ class ElasticScheduler(WithoutParts):
         if self._pause_state is PauseState.UNPAUSED:
             for request in self.books.admission.admit(len(driver)):
                 if driver.may_fit(request.num_tokens):
-                    hashes = [] if request.skip_reading_prefix_cache else request.block_hashes
+                    hashes = request.block_hashes if _may_be_cached(request) else []
                     driver.arrive(request.request_id, request.num_tokens, now_s, hashes)
                 else:
                     self.books.fail(request)
@@ -188,15 +188,22 @@ class ElasticScheduler(WithoutParts):
 
     def _cache_stats(self) -> PrefixCacheStats:
         """Return what has happened in the prefix cache since the last call."""
-        now, told = self.books.driver.cache.counts, self._told
+        now, before = self.books.driver.cache.counts, self._reported_counts
         stats = PrefixCacheStats(
             reset=self._is_cache_reset,
-            requests=now.num_requests - told.num_requests,
-            queries=now.queries - told.queries,
-            hits=now.hits - told.hits,
-            preempted_requests=now.again_requests - told.again_requests,
-            preempted_queries=now.again_queries - told.again_queries,
-            preempted_hits=now.again_hits - told.again_hits,
+            requests=now.num_requests - before.num_requests,
+            queries=now.queries - before.queries,
+            hits=now.hits - before.hits,
+            preempted_requests=now.again_requests - before.again_requests,
+            preempted_queries=now.again_queries - before.again_queries,
+            preempted_hits=now.again_hits - before.again_hits,
         )
-        self._told, self._is_cache_reset = replace(now), False
+        self._reported_counts, self._is_cache_reset = replace(now), False
         return stats
+
+
+def _may_be_cached(request: Request) -> bool:
+    """Whether a request needs no token of its prompt to be computed but the last."""
+    params = request.sampling_params
+    wants_logprobs = params is not None and params.prompt_logprobs is not None
+    return not request.skip_reading_prefix_cache and not wants_logprobs

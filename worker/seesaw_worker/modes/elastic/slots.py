@@ -38,7 +38,7 @@ class Context:
 
     @property
     def blocks(self) -> torch.Tensor:
-        """[blocks] int32. Requires: it is paged."""
+        """[blocks] int32, of which those of the leading ``num_paged`` tokens hold them in order."""
         firsts = np.frombuffer(self.slots, np.int64)[:: self.block_size]
         return torch.from_numpy((firsts // self.block_size).astype(np.int32))
 
@@ -47,7 +47,7 @@ class Context:
         return torch.from_numpy(np.frombuffer(self.slots, np.int64)[start:].copy())
 
     def extend(self, first: int, stop: int) -> None:
-        """Add slots ``[first, stop)`` of one block."""
+        """Add slots ``[first, stop)``, which lie in one block."""
         size, held = self.block_size, len(self.slots)
         continues = not held or held % size == 0 or self.slots[-1] + 1 == first
         if self.is_paged and continues and first % size == held % size:
@@ -55,7 +55,7 @@ class Context:
         self.slots.extend(range(first, stop))
 
     def cut(self, num_tokens: int) -> npt.NDArray[np.int64]:
-        """Keep the first tokens. Return the slots of the others."""
+        """Keep the first tokens. Return the slots of the others. Requires: as many tokens."""
         gone = np.array(self.slots[num_tokens:], np.int64)
         del self.slots[num_tokens:]
         self.num_paged = min(self.num_paged, num_tokens)
@@ -104,6 +104,8 @@ class SlotTable:
             raise IntegrityError(
                 f"{num_tokens} tokens of KV do not fit into the {self._num_free} free slots"
             )
+        if not num_tokens:
+            return torch.empty(0, dtype=torch.int64)
         held = self._held.setdefault(key, Context(self.block_size))
         before = len(held)
         while (left := num_tokens - (len(held) - before)) > 0:
@@ -121,7 +123,9 @@ class SlotTable:
         held = self._held.get(key, ())
         if len(held) < num_tokens:
             raise IntegrityError(f"request {key!r} holds {len(held)} slots, not {num_tokens}")
-        if len(held) > num_tokens:
+        if not num_tokens:
+            self.release(key)
+        elif len(held) > num_tokens:
             self._give_back(self._held[key].cut(num_tokens))
 
     def change(self, key: str, num_tokens: int, new_key: str = "") -> None:
