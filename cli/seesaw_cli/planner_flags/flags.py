@@ -1,7 +1,6 @@
 """Flags shared by ``plan`` and ``simulate``: model, devices, workload, engine and profile."""
 
 import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from seesaw_core.planner.accelerators import (
     builtin_catalogue,
     read_catalogue,
 )
-from seesaw_core.planner.bands import known_errors
+from seesaw_core.planner.bands import is_measured, known_errors
 from seesaw_core.planner.choose import PlanRequest
-from seesaw_core.planner.kernels.tables import kernel_tables
 from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
-from seesaw_core.planner.profiles import Profile, read_profile
+from seesaw_core.planner.profiles import Profile, calibrated_device, read_profile
 from seesaw_core.planner.workloads import Request, Workload
 from seesaw_core.resharding.policy import PhasePolicy
 from seesaw_core.units import GIB
@@ -218,9 +216,9 @@ def read_flags(options: argparse.Namespace) -> PlannerArgs:
         model = replace(model, max_tokens=options.max_model_len)
     requests, notes = requests_of(options, model, trace)
     notes += _link_notes(device, options.devices)
-    notes.append(_error_note(device, profile, is_calibrated=options.profile is not None))
-    if options.profile is not None:
-        notes += _profile_notes(options.profile, device)
+    is_calibrated, more = _calibration(options, device)
+    notes.append(_error_note(model, device, profile, is_calibrated=is_calibrated))
+    notes += more
     return PlannerArgs(
         model=model,
         device=device,
@@ -235,7 +233,7 @@ def read_flags(options: argparse.Namespace) -> PlannerArgs:
         requests=requests,
         is_trace=options.trace is not None,
         data_parallel=not options.no_data_parallel,
-        is_calibrated=options.profile is not None,
+        is_calibrated=is_calibrated,
         notes=(*model.assumptions, *notes),
     )
 
@@ -264,27 +262,27 @@ def read_model(path: str, *, dtype: str, kv_dtype: str) -> Model:
         raise ModelError(f"MODEL={path}: {error}") from error
 
 
-def _error_note(device: Accelerator, profile: Profile, *, is_calibrated: bool) -> str:
+def _error_note(model: Model, device: Accelerator, profile: Profile, *, is_calibrated: bool) -> str:
     """Note what predictions are made of, and how far off such predictions were."""
-    error = known_errors(device, profile, is_calibrated=is_calibrated).figure
+    error = known_errors(model, device, profile, is_calibrated=is_calibrated).figure
     if is_calibrated:
         return f"predicted from --profile: rates are taken to be within {100 * error:.0f} %"
-    has_tables = profile.measured_kernels and kernel_tables(device.name) is not None
-    source = f"kernels measured on {device.name}" if has_tables else f"{device.name}'s data sheet"
+    has_kernels = is_measured(model, device, profile)
+    source = f"kernels measured on {device.name}" if has_kernels else f"{device.name}'s data sheet"
     links = ", links aside" if device.peer_link.kind == "pcie" else ""
     return (
         f"predicted from {source}: nine in ten public runs were within {100 * error:.0f} %{links}"
     )
 
 
-def _profile_notes(path: Path, device: Accelerator) -> list[str]:
-    """Note a profile that `seesaw calibrate` measured on another device."""
-    content = json.loads(read_text(path, flag="--profile"))
-    measured = content.get("accelerator") if isinstance(content, dict) else None
-    name = measured.get("name") if isinstance(measured, dict) else device.name
-    if name == device.name:
-        return []
-    return [f"--profile={path} was measured on {name!r}, not on {device.name}"]
+def _calibration(options: argparse.Namespace, device: Accelerator) -> tuple[bool, list[str]]:
+    """Return whether ``--profile`` was measured on the device, and a note if on another."""
+    if options.profile is None:
+        return False, []
+    name = calibrated_device(read_text(options.profile, flag="--profile"))
+    if name is None or name == device.name:
+        return name is not None, []
+    return False, [f"--profile={options.profile} was measured on {name!r}, not on {device.name}"]
 
 
 def read_profile_file(path: Path) -> Profile:

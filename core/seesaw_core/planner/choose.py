@@ -159,7 +159,7 @@ class _Compared:
         for device, profile in other_links(*asked, is_calibrated=request.is_calibrated):
             other = replace(request, device=device, profile=profile)
             rates.append({e.pair: _rate(other, e.pair) for e in estimates})
-        errors = known_errors(*asked, is_calibrated=request.is_calibrated)
+        errors = known_errors(request.model, *asked, is_calibrated=request.is_calibrated)
         return cls(rates=tuple(rates), errors=errors)
 
     def band(self, estimate: Estimate) -> Band:

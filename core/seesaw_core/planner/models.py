@@ -64,6 +64,11 @@ class Model:
         counted = Counter(self.pattern)
         return tuple((kind, counted[index]) for index, kind in enumerate(self.kinds))
 
+    @cached_property
+    def has_experts(self) -> bool:
+        """Whether any layer is a mixture of experts."""
+        return any(product.copies > 1 for kind in self.kinds for product in kind.products)
+
     def layers(self, span: range) -> Iterator[tuple[Layer, int]]:
         """Yield the kinds of layers in a span of the model, and how many of each there are."""
         for index, number in Counter(self.pattern[span.start : span.stop]).items():

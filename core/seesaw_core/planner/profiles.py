@@ -167,6 +167,15 @@ class Profile:
                 raise InputError(f"profile: {f.name}={shown(value)} must be at least 0.01")
 
 
+def calibrated_device(text: str) -> str | None:
+    """Return the accelerator on which ``seesaw calibrate`` has written a profile; None if it is
+    not such a one."""
+    content = json.loads(text)
+    device = content.get("accelerator") if isinstance(content, dict) else None
+    name = device.get("name") if isinstance(device, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def read_profile(text: str, *, source: str) -> Profile:
     """Read a profile, or what ``seesaw calibrate`` has written, which holds one.
 

@@ -89,7 +89,8 @@ def look_ahead(request: PlanRequest, in_force: LayoutPair, *, may_reshard: bool)
     outlook = Outlook(
         expected_tokens_per_s=round(now.output_tokens_per_s), num_running=round(now.num_running)
     )
-    if best.requests_per_s < MIN_GAIN_TO_PROPOSE * now.requests_per_s:
+    is_close = in_force in plan.close
+    if is_close or best.requests_per_s < MIN_GAIN_TO_PROPOSE * now.requests_per_s:
         return outlook
     return Outlook(
         expected_tokens_per_s=outlook.expected_tokens_per_s,

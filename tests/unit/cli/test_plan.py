@@ -57,10 +57,16 @@ def test_a_plan_says_what_it_was_predicted_from_and_how_sure_it_is(
     assert "were within 35 %, links aside" in sheets
     assert "≈ too close to call against P8→T4P2" in sheets
     assert "note: predicted from kernels measured on H100-SXM: " in measured
-    (tmp_path / "own.json").write_text("{}")
-    calibrated = told("--profile", str(tmp_path / "own.json"), "--json")
-    best = json.loads(calibrated)["best"]
-    assert best["band"] == {"low": pytest.approx(0.85), "high": pytest.approx(1.15)}
+    own = tmp_path / "own.json"
+    for content, is_calibrated in (
+        ("{}", False),
+        ('{"profile": {}, "accelerator": {"name": "A100-PCIe-80"}}', False),
+        ('{"profile": {}, "accelerator": {"name": "A100-PCIe-40"}}', True),
+    ):
+        own.write_text(content)
+        band = json.loads(told("--profile", str(own), "--json"))["best"]["band"]
+        narrow = {"low": pytest.approx(0.85), "high": pytest.approx(1.15)}
+        assert (band == narrow) == is_calibrated, content
 
 
 def test_the_same_plan_as_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:

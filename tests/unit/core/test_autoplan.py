@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,11 +99,12 @@ def test_the_same_workload_proposes_nothing() -> None:
 def test_another_workload_proposes_what_a_new_plan_for_it_would_choose(
     planned: Workload, came: Workload
 ) -> None:
-    in_force, _ = plan_pair(question(planned), may_reshard=True)
-    proposal = look_ahead(question(came), in_force, may_reshard=True).proposal
+    before, after = (replace(question(w), is_calibrated=True) for w in (planned, came))
+    in_force, _ = plan_pair(before, may_reshard=True)
+    proposal = look_ahead(after, in_force, may_reshard=True).proposal
     assert proposal is not None
     assert proposal.gain_percent >= 5
-    again, _ = plan_pair(question(came), may_reshard=True)
+    again, _ = plan_pair(after, may_reshard=True)
     assert again == pair(proposal.prefill, proposal.decode)
     assert (proposal.prompt_tokens, proposal.output_tokens) == (
         came.prompt_tokens,
@@ -111,12 +113,23 @@ def test_another_workload_proposes_what_a_new_plan_for_it_would_choose(
 
 
 def test_what_is_less_than_5_percent_better_is_not_proposed() -> None:
-    estimates = make_plan(question(LONG_ANSWERS)).static
+    asked = replace(question(LONG_ANSWERS), is_calibrated=True)
+    estimates = make_plan(asked).static
     best = estimates[0].requests_per_s
     for each in estimates:
         in_force = LayoutPair(prefill=each.prefill, decode=each.decode)
-        proposal = look_ahead(question(LONG_ANSWERS), in_force, may_reshard=True).proposal
+        proposal = look_ahead(asked, in_force, may_reshard=True).proposal
         assert (proposal is not None) == (best >= 1.05 * each.requests_per_s)
+
+
+def test_what_is_too_close_to_call_is_not_proposed() -> None:
+    """Over links that nobody measured another layout may be the better one."""
+    asked = question(LONG_ANSWERS)
+    plan = make_plan(asked)
+    close = [e for e in plan.static if e.pair in plan.close]
+    assert any(plan.best.requests_per_s >= 1.05 * e.requests_per_s for e in close)
+    for each in close:
+        assert look_ahead(asked, each.pair, may_reshard=True).proposal is None
 
 
 def test_of_layouts_that_the_planner_rejects_nothing_is_expected() -> None:

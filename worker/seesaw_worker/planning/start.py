@@ -18,7 +18,7 @@ from seesaw_core.planner.choose import PlanRequest
 from seesaw_core.planner.memory import EngineLimits
 from seesaw_core.planner.model_configs import describe_model
 from seesaw_core.planner.models import Model
-from seesaw_core.planner.profiles import Profile, read_profile
+from seesaw_core.planner.profiles import Profile, calibrated_device, read_profile
 from seesaw_core.planner.proposals import plan_pair, unpredicted
 from seesaw_core.planner.workloads import Workload
 from seesaw_core.resharding.policy import Reshard
@@ -84,15 +84,16 @@ def make_start_plan(args: Namespace, settings: WorkerSettings) -> Planned:
         )
         pair, summary = unpredicted(model.shape, num_devices, reason=reason)
         return Planned(pair=pair, summary=summary, request=None, may_reshard=may_reshard)
+    accelerator = find_accelerator(planning, platform.device_name())
     request = PlanRequest(
         model=model,
-        device=find_accelerator(planning, platform.device_name()),
+        device=accelerator,
         num_devices=num_devices,
         workload=_workload(planning, model, args.max_model_len),
         profile=_profile(planning, args.gpu_memory_utilization),
         limits=_limits(args, settings, num_devices),
         data_parallel=False,
-        is_calibrated=planning.profile is not None,
+        is_calibrated=_is_calibrated(planning, accelerator),
     )
     pair, summary = plan_pair(request, may_reshard=may_reshard)
     return Planned(pair=pair, summary=summary, request=request, may_reshard=may_reshard)
@@ -125,6 +126,13 @@ def _catalogue(file: Path | None) -> Catalogue:
         return builtin_catalogue()
     text = read_text(file, flag="--plan-accelerators")
     return read_catalogue(text, source=str(file), extends=builtin_catalogue())
+
+
+def _is_calibrated(planning: Planning, accelerator: Accelerator) -> bool:
+    """Whether ``--plan-profile`` is one that was measured on such a device."""
+    if planning.profile is None:
+        return False
+    return calibrated_device(read_text(planning.profile, flag="--plan-profile")) == accelerator.name
 
 
 def _profile(planning: Planning, memory_utilisation: float) -> Profile:

@@ -31,6 +31,11 @@ class MeasuredKernels:
     tables: KernelTables
     sheet: DatasheetKernels
 
+    @property
+    def has_model(self) -> bool:
+        """Whether the model's own layers were measured; else parts of it are from data sheets."""
+        return self._layer is not None
+
     def products_s(self, num_tokens: int) -> float:
         curve = self._layer
         if curve is None:
@@ -114,10 +119,8 @@ class MeasuredKernels:
     def _plain(self) -> Layer | None:
         """The model's layer, if all are equal, with softmax attention and a dense MLP."""
         model = self.sheet.model
-        has_experts = any(p.copies > 1 for p in model.kinds[0].products)
-        return (
-            model.kinds[0] if len(model.kinds) == 1 and model.is_plain and not has_experts else None
-        )
+        is_uniform = len(model.kinds) == 1 and model.is_plain and not model.has_experts
+        return model.kinds[0] if is_uniform else None
 
     @cached_property
     def _sustained_s(self) -> float:
