@@ -156,15 +156,18 @@ def _merge_on_cpu(first: Part, second: Part) -> Part:
 def _attend_on_cpu(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, *, is_causal: bool
 ) -> Part:
-    """Torch's flash attention for the CPU. Key heads are its batch, so that none is copied."""
+    """Torch's flash attention for the CPU. Key heads are its batch, so each is copied once at most.
+
+    It reads a head's keys again and again, so they are laid in a row.
+    """
     num_queries, num_heads, size = q.shape
     num_keys, num_groups, _ = k.shape
     shared = num_heads // num_groups
     shape = (num_groups, shared, num_keys, size)
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - of aten
         q.view(num_queries, num_groups, shared, size).permute(1, 2, 0, 3),
-        k.transpose(0, 1)[:, None].expand(shape),
-        v.transpose(0, 1)[:, None].expand(shape),
+        k.transpose(0, 1).contiguous()[:, None].expand(shape),
+        v.transpose(0, 1).contiguous()[:, None].expand(shape),
         0.0,
         is_causal,
         scale=scale,
