@@ -21,7 +21,9 @@ REQUESTS = draw_requests(
 NEAR_SATURATION_PER_S = 12.0
 
 
-def served(policy: WavePolicy, *, burst: bool = False) -> Report:
+def served(
+    policy: WavePolicy, *, per_s: float = NEAR_SATURATION_PER_S, burst: bool = False
+) -> Report:
     scenario = Scenario(
         model=MODELS["70B"],
         device=builtin_catalogue().accelerator("A100-PCIe-40"),
@@ -31,7 +33,7 @@ def served(policy: WavePolicy, *, burst: bool = False) -> Report:
         policy=PhasePolicy(reshard=Reshard.ALWAYS),
         waves=policy,
     )
-    requests = REQUESTS if burst else arriving(REQUESTS, per_s=NEAR_SATURATION_PER_S)
+    requests = REQUESTS if burst else arriving(REQUESTS, per_s=per_s)
     return simulate(scenario, requests)
 
 
@@ -60,6 +62,11 @@ def test_a_burst_takes_longer_unless_hungry_replicas_share_it(
 
 @pytest.mark.parametrize("requests", [1, 8])
 def test_what_counts_as_light_traffic_hardly_changes_throughput_and_waits(requests: int) -> None:
-    usual, other = served(WavePolicy()), served(WavePolicy(light_requests=requests))
-    assert other.duration_s == pytest.approx(usual.duration_s, rel=0.08)  # 5 % at other rates
-    assert other.ttft.p50 == pytest.approx(usual.ttft.p50, rel=0.25)
+    """In the mean of three rates: by a single one a run ends up to 7 % sooner or later."""
+    rates = (10.0, 12.0, 14.0)
+    usual = [served(WavePolicy(), per_s=per_s) for per_s in rates]
+    other = [served(WavePolicy(light_requests=requests), per_s=per_s) for per_s in rates]
+    assert sum(r.duration_s for r in other) == pytest.approx(
+        sum(r.duration_s for r in usual), rel=0.05
+    )
+    assert sum(r.ttft.p50 for r in other) == pytest.approx(sum(r.ttft.p50 for r in usual), rel=0.2)

@@ -158,8 +158,8 @@ async def test_random_arrivals_and_aborts_leave_nothing_and_no_memory_grows(
         assert 0 < sum(answered) < len(answered), "some are answered and some are aborted"
         await until_empty(worker)
         sizes.append(sum(process.memory_full_info().uss for process in tree(worker)))
-    # The cache touches the pages of the pool, 16 MiB in all, one after the other.
-    assert sizes[-1] < sizes[2] + (24 << 20), sizes
+    # The first rounds fill the cache, which touches the pages of the pool one after the other.
+    assert sizes[-1] < sizes[2] + (16 << 20), sizes
 
 
 def test_a_lost_instance_takes_only_its_own_requests(

@@ -64,7 +64,20 @@ def test_no_pair_is_recommended_that_may_lose(device: str, output_tokens: int) -
         assert plan.gain_band is not None
         assert plan.best.is_static or plan.gain_band.low >= 1
         assert plan.gain is not None
-        assert plan.gain_band.low < plan.gain < plan.gain_band.high
+        if not plan.best.is_static:
+            assert plan.pairs[0].requests_per_s > plan.static[0].requests_per_s
+
+
+def test_a_pair_is_recommended_where_it_gains_beyond_the_errors_of_predictions() -> None:
+    workload = Workload(prompt_tokens=2000, output_tokens=200)
+    plans = [
+        make_plan(replace(question(device, workload=workload), is_calibrated=True))
+        for device in ("A10", "A100-PCIe-40", "A100-PCIe-80", "L4")
+    ]
+    assert any(not plan.best.is_static for plan in plans)
+    for plan in plans:
+        assert plan.gain is not None
+        assert plan.best.is_static == (plan.gain * 0.95 < 1), "5 % is what comparisons are off by"
 
 
 def test_a_band_is_as_wide_as_the_errors_of_what_a_figure_was_made_of() -> None:
