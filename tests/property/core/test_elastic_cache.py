@@ -11,26 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
 from seesaw_core.elastic.view import Decode, Migrate, Plan, Prefill, Step, View
 from seesaw_core.policies import Policy
+from support.elastic.costs import COSTS
 from support.elastic.memory import Memories, Prefixes
 from support.elastic.random_plans import RandomPlans
 
 BLOCK = 8
-COSTS = GroupCosts(
-    prefill={
-        degree: PrefillCost(
-            alpha_s=0.01 + 0.001 * degree, beta_s=2e-3 / degree, gamma_s=2e-5 / degree
-        )
-        for degree in range(1, 5)
-    },
-    decode_step_s=0.02,
-    decode_requests=4,
-    migrate_s=1e-4,
-)
 
 
 class Served:

@@ -7,22 +7,10 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesaw_core.elastic.costs import GroupCosts, PrefillCost
 from seesaw_core.elastic.driver import ElasticDriver
 from seesaw_core.elastic.manager import ElasticPolicy
 from seesaw_core.elastic.view import Decode, Migrate, Prefill, Step
-
-COSTS = GroupCosts(
-    prefill={
-        degree: PrefillCost(
-            alpha_s=0.01 + 0.001 * degree, beta_s=2e-3 / degree, gamma_s=2e-5 / degree
-        )
-        for degree in range(1, 5)
-    },
-    decode_step_s=0.02,
-    decode_requests=4,
-    migrate_s=1e-4,
-)
+from support.elastic.costs import COSTS
 
 
 class Instances:
