@@ -11,7 +11,8 @@ from typing import Any
 from seesaw_core.errors import ModelError
 from seesaw_core.layouts import ModelShape
 from seesaw_core.planner.bounds import most
-from seesaw_core.planner.layer_readers import Basis, is_family, read_layers
+from seesaw_core.planner.layer_readers.basis import Basis
+from seesaw_core.planner.layer_readers.families import is_family, read_layers
 from seesaw_core.planner.layer_windows import is_window_left_out
 from seesaw_core.planner.layers import Layer
 from seesaw_core.planner.mixers import Heads

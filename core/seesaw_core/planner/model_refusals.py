@@ -9,7 +9,7 @@ from typing import Any
 
 from seesaw_core.errors import ModelError
 from seesaw_core.planner.bounds import shown
-from seesaw_core.planner.layer_readers import is_family
+from seesaw_core.planner.layer_readers.families import is_family
 from seesaw_core.planner.model_fields import Fields
 
 _WAY_OUT = "give a worker its layouts by hand, or plan for a model of its size that is described"
